@@ -1,0 +1,31 @@
+"""The pack format: a deterministic ``.tar.gz`` of independent, content-defined chunks. FORMAT.md is normative."""
+
+from ctxpack_bundle.assemble import InputListings, assemble
+from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chunk
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_manifest
+from ctxpack_bundle.manifest import Listing, Outputs, PackManifest, Root, encode_manifest, parse_manifest
+from ctxpack_bundle.pack import pack, stream_size
+from ctxpack_bundle.unpack import manifest_of, unpack
+
+__all__ = [
+    "ARTIFACTS",
+    "MANIFEST",
+    "MAX_CHUNK_BYTES",
+    "Chunk",
+    "InputListings",
+    "Listing",
+    "Outputs",
+    "PackManifest",
+    "Root",
+    "assemble",
+    "encode_manifest",
+    "inflate_chunk",
+    "make_chunk",
+    "manifest_of",
+    "pack",
+    "parse_manifest",
+    "read_entries",
+    "read_manifest",
+    "stream_size",
+    "unpack",
+]

@@ -1,0 +1,72 @@
+"""A pack as a folder: the members of the archive, unpacked. What seed assembles, push packs and pull unpacks.
+
+::
+
+    manifest.json          files.jsonl          inputs/<name>.jsonl          artifacts/…
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from ctxpack_bundle.listing import read_listing
+from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
+from ctxpack_identity import Entry, IntegrityError
+
+__all__ = ["ARTIFACTS", "MANIFEST", "read_entries", "read_manifest"]
+
+MANIFEST = "manifest.json"
+ARTIFACTS = "artifacts"
+
+
+def read_manifest(folder: str) -> PackManifest:
+    """Return the manifest of the pack in folder. Raises: IntegrityError when it is missing or malformed."""
+    path = os.path.join(folder, MANIFEST)
+    try:
+        with open(path, "rb") as file:
+            return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where=path)
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def read_entries(folder: str, listing: str = FILES) -> Iterator[Entry]:
+    """Yield the entries of one listing of the pack in folder. Raises: IntegrityError as read_listing does."""
+    path = os.path.join(folder, listing)
+    try:
+        with open(path, "rb") as file:
+            yield from read_listing(file, where=path)
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def open_member(folder: str, path: str, size: int) -> int:
+    """Return a descriptor open for reading on a member's file.
+
+    Raises: IntegrityError when it is not a regular file of this size (bytes).
+    """
+    location = os.path.join(folder, path)
+    try:
+        fd = os.open(location, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _damaged(location, error) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        os.close(fd)
+        raise IntegrityError(
+            "not the file its listing names",
+            where=location,
+            expected=f"{size} bytes",
+            got=str(status.st_size),
+            fix="remove the pack (ctxpack rm) and pull or seed it again",
+        )
+    return fd
+
+
+def _damaged(location: str, error: OSError) -> IntegrityError:
+    return IntegrityError(
+        f"pack is damaged: {error.strerror}",
+        where=location,
+        fix="remove the pack (ctxpack rm) and pull or seed it again",
+    )

@@ -1,0 +1,65 @@
+"""Listings: one line of canonical JSON for each file or empty folder, in canonical order. FORMAT.md, "Listings"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring
+
+import msgspec
+
+from ctxpack_identity import Entry, IntegrityError
+
+__all__ = ["listing_line", "read_listing"]
+
+_MODES = {False: "0644", True: "0755"}
+_MAX_LINE = 16 << 10  # bytes; a path of 1024 bytes, every one of them escaped, and its digest
+
+_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    path: str
+    mode: str = ""
+    sha256: str = ""
+    size: int = 0
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+def listing_line(entry: Entry) -> bytes:
+    """Return the line of one entry, with its line feed.
+
+    >>> listing_line(Entry("a b.txt", 2, "00" * 32)).decode()[:35]
+    '{"mode":"0644","path":"a b.txt","sh'
+    >>> listing_line(Entry("empty/", 0, ""))
+    b'{"path":"empty/"}\\n'
+    """
+    path = encode_basestring(entry.path)
+    if entry.is_empty_folder:
+        return f'{{"path":{path}}}\n'.encode()
+    mode = _MODES[entry.executable]
+    return f'{{"mode":"{mode}","path":{path},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
+
+
+def read_listing(lines: Iterable[bytes], *, where: str) -> Iterator[Entry]:
+    """Yield the entries of a listing.
+
+    Each line must be, to the byte, what listing_line writes. Order and paths are the caller's to check.
+    Raises: IntegrityError, which names the line.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            read = _decode(line) if len(line) <= _MAX_LINE else _Line(path="")
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _malformed(where, number) from error
+        entry = Entry(read.path, read.size, read.sha256, read.mode == "0755")
+        sound = entry.is_empty_folder or _is_sha256(entry.sha256)
+        if not sound or listing_line(entry) != line:
+            raise _malformed(where, number)
+        yield entry
+
+
+def _malformed(where: str, number: int) -> IntegrityError:
+    return IntegrityError("malformed line", where=f"{where}, line {number}", fix="pull or seed the pack again")

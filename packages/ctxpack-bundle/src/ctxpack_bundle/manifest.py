@@ -1,0 +1,121 @@
+"""``manifest.json``: what a pack is, what made it and what it holds. FORMAT.md, "Manifest"."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ctxpack_identity import (
+    CtxUri,
+    Digest,
+    IntegrityError,
+    InvalidInput,
+    canonical_json,
+    digest_of,
+    parse_canonical_contract,
+    parse_json,
+    uri_for,
+)
+from ctxpack_identity.digest import DIGEST_PATTERN
+
+__all__ = [
+    "FILES",
+    "MAX_MANIFEST_BYTES",
+    "Listing",
+    "Outputs",
+    "PackManifest",
+    "Root",
+    "encode_manifest",
+    "parse_manifest",
+]
+
+FILES = "files.jsonl"
+MAX_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
+
+_DigestField = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One output as it was given to seed. name: its base name; type: what it was on disk."""
+
+    name: str
+    type: Literal["file", "folder"]
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is below ``artifacts/``. digest: tree digest; size: bytes of all files.
+
+    roots: a single folder's content lies directly in ``artifacts/``; otherwise each root lies there by its name.
+    """
+
+    digest: _DigestField
+    empty_folders: _Count
+    files: _Count
+    roots: tuple[Root, ...]
+    size: _Count
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A listing's descriptor. path: FILES, or ``inputs/<name>.jsonl``; size: bytes."""
+
+    digest: _DigestField
+    path: Annotated[str, msgspec.Meta(pattern=r"\A(files|inputs/[A-Za-z0-9_][A-Za-z0-9._-]{0,127})\.jsonl\Z")]
+    size: _Count
+
+
+class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first member of a pack.
+
+    contract: the canonical contract, as a value. listings: in archive order, FILES first. provenance: who made the
+    pack, when and how; claimed by its maker, never part of the identity.
+    """
+
+    contract: dict[str, Any]
+    listings: tuple[Listing, ...]
+    outputs: Outputs
+    provenance: dict[str, Any]
+    schema: Literal["ctxpack/pack/v1"] = "ctxpack/pack/v1"
+    uri: CtxUri
+
+    @property
+    def contract_bytes(self) -> bytes:
+        """The canonical contract; its SHA-256 is the URI."""
+        return canonical_json(self.contract, where="contract")
+
+    @property
+    def outputs_digest(self) -> Digest:
+        return Digest(self.outputs.digest)
+
+
+def encode_manifest(manifest: PackManifest) -> bytes:
+    """Return the canonical JSON of manifest. Raises: InvalidInput when provenance holds a value JSON has not."""
+    return canonical_json(msgspec.to_builtins(manifest), where="manifest.json")
+
+
+def parse_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest:
+    """Return the manifest that data, canonical JSON, holds.
+
+    Raises: IntegrityError unless data is canonical, follows the schema, holds a contract whose digest is its URI,
+    and lists FILES first and the inputs sorted by name.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise IntegrityError(
+            "manifest is too large", where=where, expected=f"at most {MAX_MANIFEST_BYTES} bytes", got=str(len(data))
+        )
+    try:
+        value = parse_json(data, where=where)
+        if canonical_json(value, where=where) != data:
+            raise IntegrityError("not canonical JSON (RFC 8785)", where=where)
+        manifest = msgspec.convert(value, PackManifest)
+        parse_canonical_contract(manifest.contract_bytes, where=f"{where}, /contract")
+    except (InvalidInput, msgspec.ValidationError) as error:
+        raise IntegrityError(f"malformed: {error}", where=where, fix="it may need a newer ctxpack") from error
+    named = uri_for(digest_of(manifest.contract_bytes))
+    if manifest.uri != named:
+        raise IntegrityError("contract is not the URI's", where=where, expected=manifest.uri, got=named)
+    paths = [listing.path for listing in manifest.listings]
+    if paths[:1] != [FILES] or paths[1:] != sorted(set(paths[1:])) or FILES in paths[1:]:
+        raise IntegrityError("listings are not in order", where=where, expected=f"{FILES}, then inputs", got=str(paths))
+    return manifest

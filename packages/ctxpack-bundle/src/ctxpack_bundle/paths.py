@@ -1,0 +1,39 @@
+"""Which paths a pack may hold. FORMAT.md, "Paths"."""
+
+from __future__ import annotations
+
+from ctxpack_identity import InvalidInput
+
+__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path"]
+
+MAX_NAME_BYTES = 255  # one segment; the limit of every common file system
+MAX_PATH_BYTES = 1024  # the whole path; PATH_MAX is 4096 on Linux and 1024 on macOS, and a folder comes before it
+
+_CONTROLS = {*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))}
+
+
+def check_path(path: str) -> None:
+    """Raise InvalidInput unless path may stand in a pack: relative, POSIX, normal, and harmless on every system.
+
+    path: one ending in ``/`` is an empty folder's. Control characters and backslashes are refused: the former
+    steer terminals, the latter separates folders on Windows.
+    """
+    fault = _fault(path.removesuffix("/"))
+    if fault:
+        raise InvalidInput(fault, where=repr(path), fix="rename it; FORMAT.md says what a pack may hold", code="E_PATH")
+
+
+def _fault(path: str) -> str:
+    if len(path.encode(errors="surrogatepass")) > MAX_PATH_BYTES:
+        return f"path is longer than {MAX_PATH_BYTES} bytes"
+    for name in path.split("/"):
+        if name in ("", ".", ".."):
+            return "path is not relative and normal"
+        if "\\" in name or not _CONTROLS.isdisjoint(name):
+            return "name holds a backslash or a control character"
+        try:
+            if len(name.encode()) > MAX_NAME_BYTES:
+                return f"name is longer than {MAX_NAME_BYTES} bytes"
+        except UnicodeEncodeError:
+            return "name is not Unicode text"
+    return ""

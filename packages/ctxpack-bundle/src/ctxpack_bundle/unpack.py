@@ -1,0 +1,198 @@
+"""From a tar stream to a pack's folder, believing nothing but digests.
+
+The reader never interprets an archive: the manifest says which listings follow, the listing which files follow, and
+each of them has exactly one header this format allows. The reader makes that header and compares bytes, so links,
+devices, odd names, extra members, sparse files and everything else a tar can say are refused by not being the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries
+from ctxpack_bundle.manifest import MAX_MANIFEST_BYTES, PackManifest, parse_manifest
+from ctxpack_bundle.paths import check_path
+from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
+from ctxpack_identity import Digest, Entry, FolderDigest, IntegrityError, InvalidInput
+
+__all__ = ["manifest_of", "unpack"]
+
+_SIZE_FIELD: Final = slice(124, 136)
+
+
+def manifest_of(first: bytes, *, where: str) -> PackManifest:
+    """Return the manifest in the first piece of a pack, which must hold nothing else.
+
+    Raises: IntegrityError as parse_manifest does, or when the piece is not the manifest's member alone.
+    """
+    stream = _Stream([first], where)
+    manifest = parse_manifest(_manifest_bytes(stream), where=f"{where}, {MANIFEST}")
+    stream.expect_end()
+    return manifest
+
+
+def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
+    """Write the pack whose tar stream pieces make up into folder, which must exist and be empty.
+
+    Returns when every file is written and was hashed on its way, the listings have the digests the manifest gives,
+    and the tree digest of what was written is the manifest's.
+    Raises: IntegrityError at the first byte that is not as it must be; OSError when folder cannot be written.
+    """
+    stream = _Stream(pieces, where)
+    data = _manifest_bytes(stream)
+    manifest = parse_manifest(data, where=f"{where}, {MANIFEST}")
+    _write(os.path.join(folder, MANIFEST), data)
+    for number, listing in enumerate(manifest.listings):
+        if number == 1:
+            os.mkdir(os.path.join(folder, "inputs"))
+        entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+        _unpack_file(stream, folder, entry)
+    stream.expect(folder_header(f"{ARTIFACTS}/"), f"{ARTIFACTS}/")
+    os.mkdir(os.path.join(folder, ARTIFACTS))
+    _unpack_artifacts(stream, folder, manifest)
+    stream.expect(END, "the end of the archive")
+    stream.expect_end()
+    return manifest
+
+
+def _manifest_bytes(stream: _Stream) -> bytes:
+    header = stream.take(BLOCK, MANIFEST)
+    try:
+        size = int(header[_SIZE_FIELD].rstrip(b"\0"), 8)
+    except ValueError:
+        size = -1
+    if not 0 < size <= MAX_MANIFEST_BYTES or header != file_header(MANIFEST, size):
+        raise stream.differs(MANIFEST)
+    data = stream.take(size, MANIFEST)
+    stream.expect(padding(size), MANIFEST)
+    return data
+
+
+def _unpack_artifacts(stream: _Stream, folder: str, manifest: PackManifest) -> None:
+    tree, outputs = FolderDigest(), manifest.outputs
+    made = {""}
+    files = empty = size = 0
+    for entry in read_entries(folder):
+        _check(tree, entry, stream)
+        name = f"{ARTIFACTS}/{entry.path}"
+        _make_parents(folder, name, made)
+        if entry.is_empty_folder:
+            stream.expect(folder_header(name), name)
+            os.mkdir(os.path.join(folder, name))
+            empty += 1
+        else:
+            _unpack_file(stream, folder, entry._replace(path=name))
+            files, size = files + 1, size + entry.size
+    written = (tree.finish(), files, empty, size)
+    announced = (outputs.digest, outputs.files, outputs.empty_folders, outputs.size)
+    if written != announced:
+        raise IntegrityError(
+            "outputs are not those of the manifest",
+            where=stream.where,
+            expected=_totals(*announced),
+            got=_totals(*written),
+        )
+
+
+def _check(tree: FolderDigest, entry: Entry, stream: _Stream) -> None:
+    try:
+        check_path(entry.path)
+        tree.add(entry)
+    except InvalidInput as error:
+        raise IntegrityError(f"unsafe listing: {error.what}", where=f"{stream.where}, {error.where}") from error
+
+
+def _make_parents(folder: str, name: str, made: set[str]) -> None:
+    parent = name.removesuffix("/").rpartition("/")[0]
+    if parent in made:
+        return
+    os.makedirs(os.path.join(folder, parent), exist_ok=True)
+    while parent:  # canonical order: whatever is made here is left for good with its last member
+        made.add(parent)
+        parent = parent.rpartition("/")[0]
+
+
+def _unpack_file(stream: _Stream, folder: str, entry: Entry) -> None:
+    stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
+    mode = 0o755 if entry.executable else 0o644
+    fd = os.open(os.path.join(folder, entry.path), _CREATE, mode)
+    try:
+        digest = hashlib.sha256()
+        for part in stream.parts(entry.size, entry.path):
+            digest.update(part)
+            _write_all(fd, part)
+    finally:
+        os.close(fd)
+    if digest.hexdigest() != entry.sha256:
+        raise IntegrityError(
+            "content differs from its digest",
+            where=f"{stream.where}, {entry.path}",
+            expected=f"sha256:{entry.sha256}",
+            got=f"sha256:{digest.hexdigest()}",
+        )
+    stream.expect(padding(entry.size), entry.path)
+
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _write(location: str, data: bytes) -> None:
+    fd = os.open(location, _CREATE, 0o644)
+    try:
+        _write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _totals(digest: Digest | str, files: int, empty: int, size: int) -> str:
+    return f"{digest} ({files} files, {size} bytes, {empty} empty folders)"
+
+
+class _Stream:
+    """The pieces as one stream that is read exactly as far as something is expected."""
+
+    def __init__(self, pieces: Iterable[bytes], where: str) -> None:
+        self.where = where
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def parts(self, size: int, name: str) -> Iterator[memoryview]:
+        """Yield the next size bytes, in whatever parts they lie."""
+        while size:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    raise IntegrityError("pack ends too early", where=f"{self.where}, {name}", got=f"{size} bytes less")
+                self._rest = memoryview(piece)
+            part, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(part)
+            yield part
+
+    def take(self, size: int, name: str) -> bytes:
+        return b"".join(self.parts(size, name))
+
+    def expect(self, data: bytes, name: str) -> None:
+        """Read past data. Raises: IntegrityError when something else comes."""
+        if self.take(len(data), name) != data:
+            raise self.differs(name)
+
+    def expect_end(self) -> None:
+        """Raise IntegrityError when anything is left."""
+        if self._rest or any(self._pieces):
+            raise IntegrityError("bytes after the end", where=self.where)
+
+    def differs(self, name: str) -> IntegrityError:
+        return IntegrityError(
+            "archive differs from its listing",
+            where=f"{self.where}, {name}",
+            expected="the one header format v1 allows",
+        )

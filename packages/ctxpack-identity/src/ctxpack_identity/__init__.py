@@ -1,0 +1,62 @@
+"""How bytes become a name: canonical JSON, tree digests, contracts and ``ctx://`` URIs. SPEC.md is normative."""
+
+from ctxpack_identity.canonical import canonical_json, parse_json
+from ctxpack_identity.contract import (
+    ContractFile,
+    ContractInvalid,
+    canonical_contract,
+    parse_canonical_contract,
+    parse_contract_file,
+)
+from ctxpack_identity.digest import Digest, digest_of, parse_digest
+from ctxpack_identity.errors import (
+    AccessDenied,
+    Conflict,
+    CtxPackError,
+    IntegrityError,
+    InvalidInput,
+    LocalFailure,
+    NotFound,
+    PolicyRefused,
+    Unavailable,
+)
+from ctxpack_identity.progress import Progress, silent
+from ctxpack_identity.resolve import Resolution, ResolvedInput, resolve
+from ctxpack_identity.tree import Entry, FolderDigest, Tree, hash_tree, tree_digest
+from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
+
+__all__ = [
+    "AccessDenied",
+    "Conflict",
+    "ContractFile",
+    "ContractInvalid",
+    "CtxPackError",
+    "CtxUri",
+    "Digest",
+    "Entry",
+    "FolderDigest",
+    "IntegrityError",
+    "InvalidInput",
+    "LocalFailure",
+    "NotFound",
+    "PolicyRefused",
+    "Progress",
+    "Resolution",
+    "ResolvedInput",
+    "Tree",
+    "Unavailable",
+    "canonical_contract",
+    "canonical_json",
+    "digest_of",
+    "hash_tree",
+    "parse_canonical_contract",
+    "parse_contract_file",
+    "parse_digest",
+    "parse_json",
+    "parse_uri",
+    "resolve",
+    "silent",
+    "tree_digest",
+    "uri_digest",
+    "uri_for",
+]

@@ -1,0 +1,388 @@
+"""Contracts: the file a user writes, and the canonical contract it is resolved into. SPEC.md, "Contract".
+
+Both schemas are closed. A document's faults are all reported together, each with its JSON pointer and its fix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from ctxpack_identity.canonical import canonical_json, parse_json, pointer
+from ctxpack_identity.digest import DIGEST_PATTERN, Digest
+from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.uri import CtxUri, parse_uri
+
+__all__ = [
+    "CONTRACT_SCHEMA",
+    "MAX_CONTRACT_BYTES",
+    "OPAQUE",
+    "UNDECLARED",
+    "ContractFile",
+    "ContractInvalid",
+    "InputSource",
+    "Location",
+    "TransformSource",
+    "canonical_contract",
+    "parse_canonical_contract",
+    "parse_contract_file",
+]
+
+CONTRACT_SCHEMA = "ctxpack/contract/v1"
+MAX_CONTRACT_BYTES = 4 << 20  # a contract travels inside manifests, which registries cap at 4 MiB
+
+OPAQUE = "opaque"  # code identity nobody can check: a hosted model, an untracked tool
+UNDECLARED = "undeclared"  # no lock file joins the key
+
+Code: TypeAlias = "Digest | str"
+"""A digest, or OPAQUE (code), or UNDECLARED (environment)."""
+
+_INPUT_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_is_input_name = re.compile(_INPUT_NAME).fullmatch
+_is_digest = re.compile(DIGEST_PATTERN).match
+
+# A folder of source holds these because it was run or tracked, not because the pipeline reads them.
+# Without a slash, .git is also the file that stands for it in a worktree or submodule, and holds an absolute path.
+CODE_EXCLUDES = ("__pycache__/", ".git")
+
+
+class Fault(NamedTuple):
+    """One thing wrong with a contract: where (JSON pointer), what, and what to do."""
+
+    code: str
+    at: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at or '(whole document)'}: {self.what}"
+
+
+class ContractInvalid(InvalidInput):
+    """A contract with all of its faults; ``code`` is that of the first."""
+
+    def __init__(self, where: str, faults: list[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)), where=where, code=faults[0].code)
+        self._arguments = where, faults
+        self.faults = tuple(faults)
+
+    def __reduce__(self) -> tuple[type[ContractInvalid], tuple[str, list[Fault]]]:
+        """Errors travel between processes; Exception alone would call the class with the message only."""
+        return type(self), self._arguments
+
+
+class Location(NamedTuple):
+    """A file or folder named in a contract. path: relative to the contract file, or absolute."""
+
+    path: str
+    excludes: tuple[str, ...] = ()
+    follow: bool = False
+
+
+class InputSource(NamedTuple):
+    """An input as written: exactly one of location, digest and uri is set."""
+
+    name: str
+    location: Location | None = None
+    digest: Digest | None = None
+    uri: CtxUri | None = None
+
+
+class TransformSource(NamedTuple):
+    """A transform as written. code, environment: where to hash it from, or what it is already known to be."""
+
+    tool: str
+    tool_version: str
+    code: Location | Code
+    environment: Location | Code
+    params: dict[str, Any]
+
+
+class ContractFile(NamedTuple):
+    """A contract as a user writes it. outputs: paths, relative to the contract file; labels: not in the key."""
+
+    inputs: tuple[InputSource, ...]
+    transforms: tuple[TransformSource, ...]
+    outputs: tuple[str, ...]
+    salt: str
+    labels: dict[str, str]
+
+
+def parse_contract_file(data: bytes | str, *, where: str = "contract") -> ContractFile:
+    """Return the contract a user wrote.
+
+    A canonical contract, recognised by its "schema", is one too: its inputs and code are digests already.
+    Raises: InvalidInput, ContractInvalid; SPEC.md "Contract file" says what is allowed.
+    """
+    value = parse_json(data, where=where)
+    if isinstance(value, dict) and "schema" in value:
+        return _from_canonical(_checked_canonical(value, where))
+    read = _Reader(value)
+    root = read.members(value, "", required=("inputs", "transforms"), optional=("outputs", "salt", "labels"))
+    inputs = tuple(_input(read, item, at) for at, item in read.items(root.get("inputs", []), "/inputs"))
+    _unique_names(read, inputs)
+    transforms = tuple(_transform(read, item, at) for at, item in read.items(root.get("transforms", []), "/transforms"))
+    if "transforms" in root and root["transforms"] == []:
+        read.fault("E_EMPTY", "/transforms", "at least one transform is needed; say which tool makes the outputs")
+    outputs = tuple(_output(read, item, at) for at, item in read.items(root.get("outputs", []), "/outputs"))
+    salt = read.text(root, "salt", "", default="", empty=True)
+    labels = {
+        name: read.text(root["labels"], name, "/labels", empty=True)
+        for name in (read.members(root["labels"], "/labels") if "labels" in root else {})
+    }
+    read.done(where)
+    return ContractFile(inputs, transforms, outputs, salt, labels)
+
+
+def canonical_contract(
+    inputs: Mapping[str, Digest], transforms: list[dict[str, Any]], salt: str, *, where: str = "contract"
+) -> bytes:
+    """Return the canonical bytes of a resolved contract; their SHA-256 is the URI.
+
+    inputs: tree digest by name. transforms: objects with exactly tool, tool_version, code_hash, environment_hash
+    and params. Raises: InvalidInput when the result is larger than MAX_CONTRACT_BYTES or not a contract.
+    """
+    value = {
+        "inputs": {name: {"digest": digest} for name, digest in inputs.items()},
+        "salt": salt,
+        "schema": CONTRACT_SCHEMA,
+        "transforms": transforms,
+    }
+    data = canonical_json(_checked_canonical(value, where), where=where)
+    _require_size(data, where)
+    return data
+
+
+def parse_canonical_contract(data: bytes, *, where: str = "contract") -> dict[str, Any]:
+    """Return the value of a canonical contract, which data must be to the byte.
+
+    Raises: InvalidInput when data is larger than MAX_CONTRACT_BYTES, not canonical JSON or not a ctxpack/contract/v1
+    document.
+    """
+    _require_size(data, where)
+    value = parse_json(data, where=where)
+    if canonical_json(value, where=where) != data:
+        raise InvalidInput("not canonical JSON (RFC 8785)", where=where, code="E_NOT_CANONICAL")
+    return _checked_canonical(value, where)
+
+
+def _input(read: _Reader, value: Any, at: str) -> InputSource:
+    fields = read.members(
+        value,
+        at,
+        required=("name",),
+        optional=("path", "digest", "uri", "exclude", "symlinks"),
+        one_of=("path", "digest", "uri"),
+    )
+    name = read.text(fields, "name", at)
+    if name and not _is_input_name(name):
+        read.fault("E_INPUT_NAME", pointer(at, "name"), f"{name!r} is not a name; use letters, digits, . _ and -")
+    if "path" in fields:
+        return InputSource(name, location=_location(read, fields, at))
+    for member in ("exclude", "symlinks"):
+        if member in fields:
+            read.fault("E_UNKNOWN_FIELD", pointer(at, member), 'only means something beside "path"; remove it')
+    if "digest" in fields:
+        return InputSource(name, digest=read.digest(fields, "digest", at))
+    if "uri" in fields:
+        try:
+            return InputSource(name, uri=parse_uri(fields["uri"]))
+        except InvalidInput as error:
+            read.fault(error.code, pointer(at, "uri"), f"{error.what}: expected {error.expected}, got {error.got}")
+    return InputSource(name)
+
+
+def _unique_names(read: _Reader, inputs: tuple[InputSource, ...]) -> None:
+    first: dict[str, int] = {}
+    for index, source in enumerate(inputs):
+        if source.name and first.setdefault(source.name, index) != index:
+            what = f"inputs {first[source.name]} and {index} are both called {source.name!r}; give each its own name"
+            read.fault("E_INPUT_NAME", f"/inputs/{index}/name", what)
+
+
+def _transform(read: _Reader, value: Any, at: str) -> TransformSource:
+    fields = read.members(
+        value,
+        at,
+        required=("tool", "tool_version"),
+        optional=("code_hash", "code", "environment_hash", "environment", "params"),
+    )
+    if isinstance(value, dict) and "code" not in value and "code_hash" not in value:
+        fix = f'give "code": {{"path": …}}, "code_hash": "sha256:…", or "code_hash": "{OPAQUE}" for a hosted tool'
+        read.fault("E_CODE_MISSING", at, f"the transform says nothing of its code; {fix}")
+    return TransformSource(
+        tool=read.text(fields, "tool", at),
+        tool_version=read.text(fields, "tool_version", at),
+        code=_code(read, fields, at, "code", OPAQUE, CODE_EXCLUDES),
+        environment=_code(read, fields, at, "environment", UNDECLARED, ()),
+        params=read.members(fields.get("params", {}), pointer(at, "params")),
+    )
+
+
+def _code(
+    read: _Reader, fields: dict[str, Any], at: str, member: str, word: str, excludes: tuple[str, ...]
+) -> Location | Code:
+    hashed = f"{member}_hash"
+    if member in fields and hashed in fields:
+        read.fault("E_UNKNOWN_FIELD", pointer(at, hashed), f'"{member}" computes it; keep one of the two')
+    elif member in fields:
+        here = pointer(at, member)
+        inner = read.members(fields[member], here, required=("path",), optional=("exclude", "symlinks"))
+        return _location(read, inner, here, excludes)
+    elif hashed in fields:
+        return read.digest(fields, hashed, at, word=word)
+    return word
+
+
+def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> Location:
+    path = read.path(fields, at)
+    patterns = [read.string(item, here) for here, item in read.items(fields.get("exclude", []), pointer(at, "exclude"))]
+    symlinks = fields.get("symlinks", "refuse")
+    if symlinks not in ("refuse", "follow"):
+        read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {symlinks!r}')
+    return Location(path, (*excludes, *patterns), symlinks == "follow")
+
+
+def _output(read: _Reader, value: Any, at: str) -> str:
+    return read.path(read.members(value, at, required=("path",)), at)
+
+
+def _checked_canonical(value: Any, where: str) -> dict[str, Any]:
+    read = _Reader(value)
+    if isinstance(value, dict) and value.get("schema", CONTRACT_SCHEMA) != CONTRACT_SCHEMA:
+        fix = "a newer ctxpack may know it; a contract file has no schema member"
+        read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {_shown(value['schema'])}; {fix}")
+        read.done(where)  # what another schema allows is not ours to judge
+    root = read.members(value, "", required=("inputs", "salt", "schema", "transforms"))
+    for name, item in read.members(root.get("inputs", {}), "/inputs").items():
+        here = pointer("/inputs", name)
+        if not _is_input_name(name):
+            read.fault("E_INPUT_NAME", here, f"{name!r} is not a name; use letters, digits, . _ and -")
+        read.digest(read.members(item, here, required=("digest",)), "digest", here)
+    read.text(root, "salt", "", empty=True)
+    for here, item in read.items(root.get("transforms", []), "/transforms"):
+        members = ("code_hash", "environment_hash", "params", "tool", "tool_version")
+        fields = read.members(item, here, required=members)
+        read.text(fields, "tool", here)
+        read.text(fields, "tool_version", here)
+        read.digest(fields, "code_hash", here, word=OPAQUE)
+        read.digest(fields, "environment_hash", here, word=UNDECLARED)
+        read.members(fields.get("params", {}), pointer(here, "params"))
+    if root.get("transforms") == []:
+        read.fault("E_EMPTY", "/transforms", "at least one transform is needed")
+    read.done(where)
+    return root
+
+
+def _require_size(data: bytes, where: str) -> None:
+    if len(data) > MAX_CONTRACT_BYTES:
+        raise InvalidInput(
+            "contract is too large",
+            where=where,
+            expected=f"at most {MAX_CONTRACT_BYTES} bytes",
+            got=str(len(data)),
+            fix="put large params or long lists of inputs into a file or folder, and make that an input",
+            code="E_TOO_LARGE",
+        )
+
+
+def _from_canonical(value: dict[str, Any]) -> ContractFile:
+    return ContractFile(
+        inputs=tuple(InputSource(name, digest=item["digest"]) for name, item in value["inputs"].items()),
+        transforms=tuple(
+            TransformSource(t["tool"], t["tool_version"], t["code_hash"], t["environment_hash"], t["params"])
+            for t in value["transforms"]
+        ),
+        outputs=(),
+        salt=value["salt"],
+        labels={},
+    )
+
+
+class _Reader:
+    """Typed getters that note every fault and go on, so that all are reported in one error."""
+
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self._faults: list[Fault] = []
+
+    def fault(self, code: str, at: str, what: str) -> None:
+        self._faults.append(Fault(code, at, what))
+
+    def done(self, where: str) -> None:
+        """Raise ContractInvalid when anything was noted."""
+        if self._faults:
+            raise ContractInvalid(where, self._faults)
+
+    def members(
+        self,
+        value: Any,
+        at: str,
+        *,
+        required: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
+        one_of: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Return value, an object; with required or optional given, closed to all other members."""
+        if not isinstance(value, dict):
+            self._type(at, "an object", value)
+            return {}
+        known = (*required, *optional)
+        for name, item in value.items() if known else ():
+            if name not in known:
+                self.fault("E_UNKNOWN_FIELD", pointer(at, name), f"unknown member; known here: {', '.join(known)}")
+            elif item is None:
+                self.fault("E_NULL", pointer(at, name), "null is not a value here; leave the member out")
+        for name in required:
+            if name not in value:
+                self.fault("E_MISSING", pointer(at, name), "is missing; every contract needs it")
+        if one_of and sum(name in value for name in one_of) != 1:
+            self.fault("E_ONE_OF", at, f"exactly one of {', '.join(one_of)} is needed")
+        return {name: item for name, item in value.items() if not known or (name in known and item is not None)}
+
+    def items(self, value: Any, at: str) -> list[tuple[str, Any]]:
+        """Return the elements of value, an array, each with its pointer."""
+        if not isinstance(value, list | tuple):
+            self._type(at, "an array", value)
+            return []
+        return [(pointer(at, index), item) for index, item in enumerate(value)]
+
+    def string(self, value: object, at: str, *, empty: bool = False) -> str:
+        if not isinstance(value, str):
+            self._type(at, "a string", value)
+            return ""
+        if not value and not empty:
+            self.fault("E_EMPTY", at, "expected a string that is not empty")
+        return value
+
+    def text(
+        self, fields: dict[str, Any], member: str, at: str, *, default: str | None = None, empty: bool = False
+    ) -> str:
+        """Return fields[member], a string; a missing one was noted by members()."""
+        if member not in fields:
+            return default or ""
+        return self.string(fields[member], pointer(at, member), empty=empty)
+
+    def path(self, fields: dict[str, Any], at: str) -> str:
+        path = self.text(fields, "path", at)
+        if "\0" in path:
+            self.fault("E_PATH", pointer(at, "path"), "a path cannot hold a NUL character")
+        return path
+
+    def digest(self, fields: dict[str, Any], member: str, at: str, *, word: str = "") -> Digest:
+        """Return fields[member]: a digest, or the one word that may stand for it."""
+        value = fields.get(member, word)
+        if member in fields and not (word and value == word) and not (isinstance(value, str) and _is_digest(value)):
+            wanted = "sha256: and 64 lower-case hexadecimal digits" + (f', or "{word}"' if word else "")
+            self.fault("E_DIGEST", pointer(at, member), f"expected {wanted}, got {_shown(value)}")
+        return cast("Digest", value)
+
+    def _type(self, at: str, expected: str, value: Any) -> None:
+        fix = "; quote it" if expected == "a string" and type(value) in (int, float) else ""
+        self.fault("E_TYPE", at, f"expected {expected}, got {_shown(value)}{fix}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or value is True or value is False else repr(value)[:100]

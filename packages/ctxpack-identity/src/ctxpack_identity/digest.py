@@ -1,0 +1,39 @@
+"""Digests: ``sha256:`` and 64 lower-case hexadecimal digits, nothing else (OCI image-spec, descriptor)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NewType
+
+from ctxpack_identity.errors import InvalidInput
+
+__all__ = ["DIGEST_PATTERN", "Digest", "digest_of", "parse_digest"]
+
+Digest = NewType("Digest", str)
+
+DIGEST_PATTERN = r"\Asha256:[0-9a-f]{64}\Z"
+
+_is_digest = re.compile(DIGEST_PATTERN).match
+
+
+def digest_of(data: bytes | bytearray | memoryview) -> Digest:
+    """Return the SHA-256 digest of data."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def parse_digest(text: object, *, where: str = "digest") -> Digest:
+    """Return text as a Digest.
+
+    Raises: InvalidInput, unless text is ``sha256:`` and 64 lower-case hexadecimal digits. No other algorithm,
+    case or length is accepted, so a Digest is always safe in a path or a URL.
+    """
+    if isinstance(text, str) and _is_digest(text):
+        return Digest(text)
+    raise InvalidInput(
+        "not a digest",
+        where=where,
+        expected="sha256: and 64 lower-case hexadecimal digits",
+        got=repr(text)[:120],
+        code="E_DIGEST",
+    )
