@@ -1,6 +1,6 @@
 """The pack format: a deterministic ``.tar.gz`` of independent, content-defined chunks. FORMAT.md is normative."""
 
-from ctxpack_bundle.assemble import InputListings, assemble
+from ctxpack_bundle.assemble import InputListings, assemble, outputs_digest
 from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chunk
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_manifest
 from ctxpack_bundle.manifest import Listing, Outputs, PackManifest, Root, encode_manifest, parse_manifest
@@ -22,6 +22,7 @@ __all__ = [
     "inflate_chunk",
     "make_chunk",
     "manifest_of",
+    "outputs_digest",
     "pack",
     "parse_manifest",
     "read_entries",

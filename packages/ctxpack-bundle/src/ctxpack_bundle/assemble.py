@@ -15,6 +15,7 @@ from ctxpack_bundle.manifest import FILES, Listing, Outputs, PackManifest, Root,
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     CtxUri,
+    Digest,
     Entry,
     FolderDigest,
     InvalidInput,
@@ -22,10 +23,10 @@ from ctxpack_identity import (
     parse_canonical_contract,
     silent,
 )
-from ctxpack_identity.filehash import open_regular, require_unchanged
+from ctxpack_identity.filehash import hash_files, open_regular, require_unchanged
 from ctxpack_identity.scan import Found, scan
 
-__all__ = ["InputListings", "assemble"]
+__all__ = ["InputListings", "assemble", "outputs_digest"]
 
 _COPY_SIZE = 1 << 20  # bytes
 
@@ -76,7 +77,8 @@ def assemble(
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
     files = empty = size = 0
-    for entry in _copy_roots(roots, artifacts, progress):
+    for found in _scan_roots(roots):
+        entry = _copy(found, artifacts, progress)
         tree.add(entry)
         listing.add(entry)
         empty += entry.is_empty_folder
@@ -100,6 +102,17 @@ def assemble(
     return manifest
 
 
+def outputs_digest(outputs: Sequence[str], *, progress: Progress = silent) -> Digest:
+    """Return the tree digest that the pack of these outputs would have; nothing is written.
+
+    Raises: InvalidInput, LocalFailure as assemble does.
+    """
+    tree = FolderDigest()
+    for found, sha256 in hash_files(_scan_roots(_roots(outputs)), progress=progress):
+        tree.add(Entry(found.path, found.stat.st_size if sha256 else 0, sha256))
+    return tree.finish()
+
+
 _Root = tuple[str, Literal["file", "folder"], str]
 """(base name, what it is, where it is)"""
 
@@ -119,16 +132,16 @@ def _root(output: str) -> _Root:
     return name, "folder" if os.path.isdir(output) else "file", output
 
 
-def _copy_roots(roots: list[_Root], artifacts: str, progress: Progress) -> Iterator[Entry]:
+def _scan_roots(roots: list[_Root]) -> Iterator[Found]:
+    """Yield what the pack will hold, each path as it will be below ``artifacts/``."""
     for name, kind, location in roots:
         prefix = "" if kind == "file" or len(roots) == 1 else f"{name}/"
-        found_any = False
+        empty = True
         for found in scan(location):
-            found_any = True
-            yield _copy(found._replace(path=prefix + found.path), artifacts, progress)
-        if prefix and not found_any:
-            os.mkdir(os.path.join(artifacts, name))
-            yield Entry(prefix, 0, "")
+            empty = False
+            yield found._replace(path=prefix + found.path)
+        if prefix and empty:
+            yield Found(prefix, location, os.lstat(location))
 
 
 def _copy(found: Found, artifacts: str, progress: Progress) -> Entry:

@@ -117,7 +117,7 @@ def parse_contract_file(data: bytes | str, *, where: str = "contract") -> Contra
     value = parse_json(data, where=where)
     if isinstance(value, dict) and "schema" in value:
         return _from_canonical(_checked_canonical(value, where))
-    read = _Reader(value)
+    read = _Reader()
     root = read.members(value, "", required=("inputs", "transforms"), optional=("outputs", "salt", "labels"))
     inputs = tuple(_input(read, item, at) for at, item in read.items(root.get("inputs", []), "/inputs"))
     _unique_names(read, inputs)
@@ -248,7 +248,7 @@ def _output(read: _Reader, value: Any, at: str) -> str:
 
 
 def _checked_canonical(value: Any, where: str) -> dict[str, Any]:
-    read = _Reader(value)
+    read = _Reader()
     if isinstance(value, dict) and value.get("schema", CONTRACT_SCHEMA) != CONTRACT_SCHEMA:
         fix = "a newer ctxpack may know it; a contract file has no schema member"
         read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {_shown(value['schema'])}; {fix}")
@@ -302,8 +302,7 @@ def _from_canonical(value: dict[str, Any]) -> ContractFile:
 class _Reader:
     """Typed getters that note every fault and go on, so that all are reported in one error."""
 
-    def __init__(self, document: Any) -> None:
-        self._document = document
+    def __init__(self) -> None:
         self._faults: list[Fault] = []
 
     def fault(self, code: str, at: str, what: str) -> None:
@@ -383,6 +382,9 @@ class _Reader:
 
 
 def _shown(value: Any) -> str:
+    """Name value in the words of JSON."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or value is True or value is False else repr(value)[:100]
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)[:100]

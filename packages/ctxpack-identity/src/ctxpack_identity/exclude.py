@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Excludes", "compile_excludes"]
 
@@ -56,8 +56,6 @@ def _compile(pattern: str) -> tuple[Callable[[str], object], bool, bool] | None:
         text = text[:-1]
     anchored = "/" in text
     body = _regex(text.removeprefix("/"))
-    if not text or body is None:
-        return None
     return re.compile(body if anchored else f"(?:.*/)?{body}", re.DOTALL).fullmatch, folders_only, keep
 
 
@@ -67,78 +65,92 @@ def _without_trailing_spaces(pattern: str) -> str:
     return stripped + " " if escapes % 2 and len(stripped) < len(pattern) else stripped
 
 
-def _regex(text: str) -> str | None:
-    """Translate git's wildmatch, path-aware; None for a pattern that can match nothing."""
-    out, at, end = [], 0, len(text)
-    while at < end:
-        char = text[at]
-        if char == "*":
-            stars = at
-            while at < end and text[at] == "*":
-                at += 1
-            whole_segment = (
-                at - stars == 2 and (stars == 0 or text[stars - 1] == "/") and text[at : at + 1] in ("", "/")
-            )
-            if whole_segment and at < end:
-                out.append("(?:.*/)?")
-                at += 1
-            elif whole_segment and stars:
-                out.append(".+")
-            else:
-                out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-            at += 1
-        elif char == "[":
-            found = _bracket(text, at)
-            if found is None:
-                return None
-            at, body = found
-            out.append(body)
-        else:
-            if char == "\\":
-                at += 1
-                if at == end:
-                    return None
-            out.append(re.escape(text[at]))
-            at += 1
+def _regex(text: str) -> str:
+    """Translate git's wildmatch, path-aware.
+
+    All but the last * of a segment, and all but the last **/, stop at the first place where what follows them fits:
+    a later one could not help, and so no pattern takes exponential time.
+    """
+    out: list[str] = []
+    star = folders = -1  # where in out the last * of this segment and the last **/ stand
+    for token in _tokens(text):
+        if token == _STAR:
+            if star >= 0:
+                out[star] = "(?>[^/]*?"
+                out.append(")")
+            star = len(out)
+        elif token == _FOLDERS:
+            if folders >= 0:
+                out[folders] = "(?>(?:[^/]*/)*?"
+                out.append(")")
+            folders, star = len(out), -1
+        elif token == "/":
+            star = -1
+        out.append(token)
     return "".join(out)
 
 
-def _bracket(text: str, start: int) -> tuple[int, str] | None:
-    """Translate the bracket expression at start into (index after it, regex); None when it never closes."""
-    at, negated = start + 1, False
-    if text[at : at + 1] in ("!", "^"):
-        at, negated = at + 1, True
+_STAR = "[^/]*"
+_FOLDERS = "(?:.*/)?"
+_NOTHING = "(?!)"
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Yield the regex of each character, bracket expression and run of asterisks in text."""
+    at, end = 0, len(text)
+    while at < end:
+        start, char = at, text[at]
+        at += 1
+        if char == "*":
+            while text[at : at + 1] == "*":
+                at += 1
+            whole_segment = at - start > 1 and text[start - 1 : start] in ("", "/") and text[at : at + 1] in ("", "/")
+            if whole_segment and at < end:
+                yield _FOLDERS
+                at += 1
+            else:
+                yield ".+" if whole_segment else _STAR
+        elif char == "?":
+            yield "[^/]"
+        elif char == "[":
+            at, body = _bracket(text, start)
+            yield body
+        else:
+            literal, at = _literal(text, start)
+            yield re.escape(literal) if literal else _NOTHING
+
+
+def _bracket(text: str, start: int) -> tuple[int, str]:
+    """Translate the bracket expression at start into (index after it, regex); one that never closes matches nothing."""
+    at, negated = start + 1, text[start + 1 : start + 2] in ("!", "^")
+    at += negated
     first, items = at, []
-    while True:
-        char = text[at : at + 1]
-        if not char:
-            return None
-        if char == "]" and at > first:
-            break
-        if char == "[" and text[at + 1 : at + 2] == ":" and (close := text.find(":]", at + 2)) > 0:
-            name = text[at + 2 : close]
-            if name not in _POSIX_CLASSES:
-                return None
-            items.append(_POSIX_CLASSES[name])
+    while (char := text[at : at + 1]) != "]" or at == first:
+        if char == "[" and (close := _class_end(text, at)):
+            if text[at + 2 : close] not in _POSIX_CLASSES:
+                return len(text), _NOTHING
+            items.append(_POSIX_CLASSES[text[at + 2 : close]])
             at = close + 2
             continue
         low, at = _literal(text, at)
         high = low
         if text[at : at + 1] == "-" and text[at + 1 : at + 2] not in ("", "]"):
             high, at = _literal(text, at + 1)
-        if not high:
-            return None
-        if low <= high:
-            items.append(f"{re.escape(low)}-{re.escape(high)}")
+        if not low or not high:
+            return len(text), _NOTHING
+        items.append(re.escape(low) if high <= low else f"{re.escape(low)}-{re.escape(high)}")
     inside = "".join(items)
-    if negated:
-        return at + 1, f"[^/{inside}]"
-    return at + 1, f"(?!/)[{inside}]" if inside else "(?!)"
+    return at + 1, f"[^/{inside}]" if negated else f"(?!/)[{inside}]"
+
+
+def _class_end(text: str, start: int) -> int:
+    """Return the index of the ``:]`` that ends the ``[:`` at start, or 0 when this is no character class."""
+    close = text.find("]", start + 2) - 1
+    return close if text[start + 1 : start + 2] == ":" and close >= start + 2 and text[close] == ":" else 0
 
 
 def _literal(text: str, at: int) -> tuple[str, int]:
-    if text[at] == "\\":
+    """Return the character at this index, its backslash taken away, and the index after it; "" at the end of text."""
+    if text[at : at + 1] == "\\":
         at += 1
     return text[at : at + 1], at + 1
