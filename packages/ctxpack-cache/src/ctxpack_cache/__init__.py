@@ -1,0 +1,9 @@
+"""The local cache of unpacked packs: read-only folders, each published whole by one rename.
+
+Importing this loads little: it is on the path of every cache hit.
+"""
+
+from ctxpack_cache.cache import Cache
+from ctxpack_cache.entry import Entry, Size
+
+__all__ = ["Cache", "Entry", "Size"]

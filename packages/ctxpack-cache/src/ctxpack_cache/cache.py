@@ -1,0 +1,219 @@
+"""The cache: which packs this machine holds, and where.
+
+::
+
+    <root>/CACHEDIR.TAG              backup programs skip this folder
+    <root>/v1/packs/<64 hex>/        one published pack, read-only; its content is the caller's business
+    <root>/v1/staging/<16 hex>/      unfinished
+    <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
+
+A pack appears under its name by one rename, after its content was flushed, and disappears by one rename. So a name
+always stands for a whole pack, whatever was killed and whether locks work.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ctxpack_cache.entry import Entry, Size
+from ctxpack_cache.failure import translated
+from ctxpack_identity.digest import Digest, parse_digest
+from ctxpack_identity.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ctxpack_cache.lock import Lock
+    from ctxpack_cache.staging import Staging, StagingArea
+
+# Locks, staging, trees and flushing are imported where they are used: a cache hit, the commonest command, needs none.
+
+__all__ = ["Cache"]
+
+_ALGORITHM = "sha256:"
+
+# https://bford.info/cachedir/: the signature line is fixed.
+_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of CtxPack. What is in it can be pulled again, or made again.
+"""
+
+
+class Cache:
+    """The packs below one root folder, shared by all threads and processes that are given the same root.
+
+    root: need not exist; folders are made by the first lock or staging. Nothing is read or written until a method is
+    called. Every method raises LocalFailure when the disk says no, and InvalidInput for a key that is no digest.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = os.fspath(root)
+        self._packs = os.path.join(self._root, "v1", "packs")
+        self._staging = os.path.join(self._root, "v1", "staging")
+        self._locks = os.path.join(self._root, "v1", "locks")
+
+    def find(self, key: Digest) -> str | None:
+        """Return the folder of the published pack, or None: a miss. One stat(2), no lock; nothing is refreshed.
+
+        Raises: LocalFailure when the answer cannot be had, which is not a miss.
+        """
+        path = self._pack(key)
+        with translated("cannot look up a pack", path):
+            try:
+                return path if stat.S_ISDIR(os.lstat(path).st_mode) else None
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the published packs by key. Names that are not ours are passed over."""
+        with translated("cannot list the packs", self._packs):
+            for name in sorted(self._names()):
+                key = _key_of(name)
+                path = os.path.join(self._packs, name)
+                try:
+                    seen = os.lstat(path)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                if key is not None and stat.S_ISDIR(seen.st_mode):
+                    yield Entry(key, path, seen.st_mtime)
+
+    def size_of(self, entry: Entry) -> Size:
+        """Return what the files of entry add up to; one stat(2) for each.
+
+        Raises: NotFound when it was removed meanwhile.
+        """
+        from ctxpack_cache.tree import measure_tree
+
+        with translated("cannot measure a pack", entry.path):
+            try:
+                return measure_tree(entry.path)
+            except FileNotFoundError as error:
+                raise NotFound("the pack was removed from the cache", where=entry.path) from error
+
+    def lock(self, key: Digest, purpose: str = "pack", on_wait: Callable[[], None] | None = None) -> Lock:
+        """Return a context in which no other thread or process holds the same key for the same purpose.
+
+        Look again with find once inside: whoever had it before may have done the work. purpose: ASCII letters and
+        digits. on_wait: called once, before the first wait. Killed holders hold nothing.
+        Raises: LocalFailure, also when the filesystem has no locks.
+        """
+        from ctxpack_cache.lock import Lock
+
+        if not (purpose.isascii() and purpose.isalnum()):
+            raise InvalidInput("not a lock purpose", expected="ASCII letters and digits", got=repr(purpose))
+        path = os.path.join(self._locks, f"{purpose}-{_hex_of(key)}")
+        self._make_folders()
+        return Lock(path, on_wait)
+
+    def staging(self) -> Staging:
+        """Return a context whose value is the path of a fresh private folder on the packs' filesystem.
+
+        It is removed at the end, whatever ended it, unless it was published. Sweeps first: what a killed process
+        left goes when the next one comes.
+        """
+        self._make_folders()
+        return self._area().fresh()
+
+    def publish(self, key: Digest, staging_path: str) -> str:
+        """Make the staging folder, whose content the caller has validated, the pack of key; return its new path.
+
+        Files become 0444, or 0555 where the owner may execute; folders 0555. If key is already published, that pack
+        stays and is returned, and this one goes when its staging ends.
+
+        Killed at any moment: the pack is absent or complete and read-only, except perhaps its top folder (0755).
+        Power lost before the return: absent or complete, contents flushed before the name (Linux and macOS; on
+        Windows the system decides). Power lost after the return: complete.
+        Raises: InvalidInput unless staging_path came from staging(), or if it holds anything but files and folders.
+        """
+        from ctxpack_cache.durability import flush, flush_tree
+        from ctxpack_cache.tree import seal_tree
+
+        path = self._pack(key)
+        if not self._area().owns(staging_path):
+            raise InvalidInput("not a staging folder of this cache", where=staging_path, fix="use staging()")
+        if self.find(key):
+            return path
+        with translated("cannot publish the pack", path):
+            seal_tree(staging_path)
+            os.utime(staging_path)  # what entries() reports as published
+            os.chmod(staging_path, 0o755)  # not yet 0555: only a writable folder can move to another parent
+            flush_tree(staging_path)
+            try:
+                os.rename(staging_path, path)
+            except OSError:
+                if self.find(key):
+                    return path  # another process was faster
+                raise
+            os.chmod(path, 0o555)
+            flush(path)
+            flush(self._packs)
+        return path
+
+    def remove(self, key: Digest) -> bool:
+        """Remove the pack of key; return whether there was one.
+
+        A reader at work in it keeps the files it has open and finds the others gone, never half of one.
+        """
+        path = self._pack(key)
+        if not self.find(key):
+            return False
+        self._make_folders()
+        with translated("cannot remove the pack", path):
+            try:
+                self._area().discard(path)
+            except FileNotFoundError:
+                return False  # another process was faster
+        return True
+
+    def sweep(self) -> int:
+        """Remove the staging folders that dead processes left, and their locks; return how many folders."""
+        if not os.path.isdir(self._staging):
+            return 0
+        self._make_folders()
+        with translated("cannot sweep the cache", self._staging):
+            return self._area().sweep()
+
+    def _pack(self, key: Digest) -> str:
+        return os.path.join(self._packs, _hex_of(key))
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._packs)
+        except FileNotFoundError:
+            return []
+
+    def _area(self) -> StagingArea:
+        from ctxpack_cache.staging import StagingArea
+
+        return StagingArea(self._staging, self._locks)
+
+    def _make_folders(self) -> None:
+        with translated("cannot make the cache", self._root):
+            for folder in (self._packs, self._staging, self._locks):
+                os.makedirs(folder, exist_ok=True)
+            _write_tag(os.path.join(self._root, "CACHEDIR.TAG"))
+
+
+def _hex_of(key: Digest) -> str:
+    # Checked although the type says so: this becomes a path, and paths here get deleted.
+    return parse_digest(key, where="cache key").removeprefix(_ALGORITHM)
+
+
+def _key_of(name: str) -> Digest | None:
+    try:
+        return parse_digest(_ALGORITHM + name)
+    except InvalidInput:
+        return None
+
+
+def _write_tag(path: str) -> None:
+    if os.path.exists(path) and os.path.getsize(path) > 0:
+        return
+    try:
+        with open(path, "wb") as file:
+            file.write(_TAG)
+    except BaseException:
+        if os.path.exists(path):
+            os.unlink(path)
+        raise

@@ -1,0 +1,27 @@
+"""What the cache says about a pack it holds.
+
+Tuples and not msgspec structs: this module is on the start-up path of the command line.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ctxpack_identity.digest import Digest
+
+__all__ = ["Entry", "Size"]
+
+
+class Entry(NamedTuple):
+    """One published pack. published: seconds since the epoch."""
+
+    key: Digest
+    path: str
+    published: float
+
+
+class Size(NamedTuple):
+    """What a pack's files add up to; folders and disk blocks are not counted."""
+
+    bytes: int
+    files: int

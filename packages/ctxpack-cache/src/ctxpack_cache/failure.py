@@ -1,0 +1,56 @@
+"""The one place where an OSError becomes a LocalFailure that says what to do."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from ctxpack_identity.errors import LocalFailure
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["NO_ROOM", "local_failure", "translated"]
+
+_MOVE = "or move the cache (CTXPACK_CACHE)"
+
+_KNOWN = {
+    errno.ENOSPC: ("no space left on the disk", f"free some space, {_MOVE}", "E_DISK_FULL"),
+    errno.EDQUOT: ("disk quota exceeded", f"free some space, {_MOVE}", "E_DISK_FULL"),
+    errno.EFBIG: ("file larger than allowed", f"raise the file size limit (`ulimit -f`), {_MOVE}", "E_FILE_TOO_BIG"),
+    errno.EACCES: ("permission denied", f"give yourself write access to this folder, {_MOVE}", "E_PERMISSION"),
+    errno.EPERM: ("operation not permitted", f"give yourself this folder, {_MOVE}", "E_PERMISSION"),
+    errno.EROFS: ("read-only filesystem", f"make it writable, {_MOVE}", "E_READ_ONLY"),
+}
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def local_failure(error: OSError, what: str, where: str) -> LocalFailure:
+    """Return the LocalFailure that tells error.
+
+    what: the step that failed, such as "cannot publish the pack". where: used when error names no file.
+    """
+    reason, fix, code = _KNOWN.get(error.errno or 0, (error.strerror or type(error).__name__, "", ""))
+    named = error.filename if isinstance(error.filename, str) else where
+    return LocalFailure(f"{what}: {reason}", where=named, fix=fix, code=code)
+
+
+class translated:
+    """Context in which an OSError leaves as the LocalFailure that local_failure makes of it.
+
+    A class, because contextlib costs start-up time that a cache hit need not pay.
+    """
+
+    def __init__(self, what: str, where: str) -> None:
+        self._what = what
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise local_failure(error, self._what, self._where) from error

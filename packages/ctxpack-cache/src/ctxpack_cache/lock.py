@@ -1,0 +1,154 @@
+"""Exclusive use of a name, between threads and processes, that no crash can leave behind.
+
+flock(2) on a file of its own: the kernel gives the lock back when its holder dies, however it dies. Every attempt
+opens the file anew, so two threads of one process exclude each other as two processes do. The holder removes the file
+before it lets go; whoever then holds a file that no longer bears the name tries again.
+
+No lock protects a published pack: that is the rename's doing. A lock saves doing the same work twice, and tells the
+sweep which staging folders are alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ctxpack_cache.failure import local_failure
+from ctxpack_identity.errors import LocalFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+if sys.platform == "win32":  # pragma: no cover
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["Lock"]
+
+_POLL = 0.02  # seconds between two attempts: prompt on Ctrl-C in every thread, and 50 system calls a second are nothing
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+
+
+class Lock:
+    """The right to one path, a context manager; neither re-entrant nor fair.
+
+    path: the lock file; its folder must exist. on_wait: called once, before the first wait.
+    Raises: LocalFailure when the filesystem has no locks or the file cannot be made.
+    """
+
+    def __init__(self, path: str, on_wait: Callable[[], None] | None = None) -> None:
+        self._path = path
+        self._on_wait = on_wait
+        self._descriptor: int | None = None
+        self._holder = 0  # process id
+
+    def __enter__(self) -> None:
+        on_wait = self._on_wait
+        try:
+            while not self.attempt():
+                if on_wait is not None:
+                    on_wait()
+                    on_wait = None
+                time.sleep(_POLL)
+        except BaseException:
+            self.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock; false in a forked child, whose parent still does."""
+        return self._descriptor is not None and self._holder == os.getpid()
+
+    def attempt(self) -> bool:
+        """Take the lock if it is free, without waiting; return whether it is now ours."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise local_failure(error, "cannot make a lock file", self._path) from error
+        try:
+            mine = self._exclude(descriptor) and self._still_named(descriptor)
+            if mine:
+                self._descriptor, self._holder = descriptor, os.getpid()
+        finally:
+            if self._descriptor != descriptor:
+                os.close(descriptor)
+        return mine
+
+    def release(self) -> None:
+        """Give the lock back, if this process holds it."""
+        descriptor, held = self._descriptor, self.held
+        self._descriptor = None
+        if descriptor is None:
+            return
+        try:
+            if held:
+                _remove(self._path)
+                _let_go(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _exclude(self, descriptor: int) -> bool:
+        try:
+            return _try_lock(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise local_failure(error, "cannot lock", self._path) from error
+            raise LocalFailure(
+                "this filesystem has no file locks",
+                where=self._path,
+                got=error.strerror or "",
+                fix="move the cache to a local disk (CTXPACK_CACHE)",
+                code="E_NO_LOCKS",
+            ) from error
+
+    def _still_named(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+
+if sys.platform == "win32":  # pragma: no cover
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+    def _let_go(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+    def _remove(path: str) -> None:
+        """Nothing: Windows removes no open file, and a closed one may already be another's."""
+
+else:
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _let_go(descriptor: int) -> None:
+        # The close that follows is not enough: a child forked meanwhile may hold the same open file.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _remove(path: str) -> None:
+        with contextlib.suppress(OSError):  # an empty file may stay: the next holder takes it over
+            os.unlink(path)

@@ -1,0 +1,197 @@
+"""What each method promises when nothing goes wrong, and what it says when the caller errs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ctxpack_cache
+from ctxpack_cache import Cache, Entry, Size
+from ctxpack_identity.digest import Digest, digest_of
+from ctxpack_identity.errors import InvalidInput, LocalFailure, NotFound
+
+KEY = digest_of(b"a contract")
+OTHER = digest_of(b"another contract")
+
+Fill = Callable[[str], None]
+
+
+def publish(cache: Cache, key: Digest, fill: Fill) -> str:
+    with cache.staging() as folder:
+        fill(folder)
+        return cache.publish(key, folder)
+
+
+def modes(folder: str) -> dict[str, str]:
+    found = [Path(folder), *Path(folder).rglob("*")]
+    return {str(path.relative_to(folder)): oct(stat.S_IMODE(path.stat().st_mode)) for path in found}
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(ctxpack_cache.__all__) == ["Cache", "Entry", "Size"]
+
+
+def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) -> None:
+    assert cache.find(KEY) is None
+    assert list(cache.entries()) == []
+    assert cache.remove(KEY) is False
+    assert cache.sweep() == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_published_pack_is_found_where_the_layout_says(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    path = publish(cache, KEY, fill)
+    assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:"))
+    assert cache.find(OTHER) is None
+    assert sorted(os.listdir(tmp_path / "cache")) == ["CACHEDIR.TAG", "v1"]
+    assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "staging"]
+
+
+def test_the_folder_is_tagged_for_backup_programs_once(cache: Cache, tmp_path: Path) -> None:
+    tag = tmp_path / "cache" / "CACHEDIR.TAG"
+    with cache.staging():
+        assert tag.read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    tag.write_text("somebody's own words")
+    with cache.staging():
+        assert tag.read_text() == "somebody's own words"
+
+
+def test_a_published_pack_is_read_only_and_programs_stay_programs(cache: Cache, fill: Fill) -> None:
+    assert modes(publish(cache, KEY, fill)) == {
+        ".": "0o555",
+        "artifacts": "0o555",
+        "artifacts/deep": "0o555",
+        "artifacts/deep/empty": "0o555",
+        "artifacts/deep/text": "0o444",
+        "artifacts/program": "0o555",
+        "manifest.json": "0o444",
+    }
+
+
+def test_the_first_to_publish_wins(
+    cache: Cache, tmp_path: Path, fill: Fill, leftovers: Callable[[Path], list[str]]
+) -> None:
+    first = publish(cache, KEY, fill)
+    with cache.staging() as folder:
+        Path(folder, "manifest.json").write_text("mine")
+        second = cache.publish(KEY, folder)
+    assert second == first
+    assert Path(second, "manifest.json").read_text() == "{}"
+    assert leftovers(tmp_path / "cache") == []
+
+
+def test_entries_are_the_packs_and_when_they_came(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    before = time.time()
+    paths = {key: publish(cache, key, fill) for key in (KEY, OTHER)}
+    packs = tmp_path / "cache" / "v1" / "packs"
+    (packs / "README").mkdir()
+    (packs / ("A" * 64)).mkdir()
+    (packs / ("0" * 64)).write_text("no folder")
+    (packs / ("1" * 64)).symlink_to(paths[KEY])
+    entries = list(cache.entries())
+    assert [(entry.key, entry.path) for entry in entries] == sorted(paths.items())
+    assert all(before - 1 < entry.published < time.time() + 1 for entry in entries)
+
+
+def test_only_a_folder_is_a_hit(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    path = Path(publish(cache, OTHER, fill))
+    path.with_name(KEY.removeprefix("sha256:")).symlink_to(path)
+    assert cache.find(KEY) is None
+
+
+def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
+    publish(cache, KEY, fill)
+    (entry,) = cache.entries()
+    assert cache.size_of(entry) == Size(bytes=len("{}" + "words" + "#!/bin/sh\n"), files=3)
+
+
+def test_the_size_of_a_removed_pack_is_a_miss(cache: Cache, tmp_path: Path) -> None:
+    gone = Entry(KEY, str(tmp_path / "gone"), 0.0)
+    with pytest.raises(NotFound) as caught:
+        cache.size_of(gone)
+    assert str(caught.value) == f"{tmp_path}/gone: the pack was removed from the cache"
+
+
+def test_remove_says_whether_there_was_one(
+    cache: Cache, tmp_path: Path, fill: Fill, leftovers: Callable[[Path], list[str]]
+) -> None:
+    publish(cache, KEY, fill)
+    publish(cache, OTHER, fill)
+    assert cache.remove(KEY) is True
+    assert cache.remove(KEY) is False
+    assert [entry.key for entry in cache.entries()] == [OTHER]
+    assert leftovers(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    "key", ["", "sha256:", "sha256:../../../x", "sha256:" + "A" * 64, "0" * 64, "sha512:" + "0" * 64]
+)
+def test_a_key_that_is_no_digest_names_no_path(cache: Cache, tmp_path: Path, key: str) -> None:
+    bad = Digest(key)
+    calls: list[Callable[[], object]] = [
+        lambda: cache.find(bad),
+        lambda: cache.lock(bad),
+        lambda: cache.remove(bad),
+        lambda: cache.publish(bad, str(tmp_path)),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInput, match="cache key: not a digest"):
+            call()
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_a_staging_folder_of_this_cache_is_published(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    theirs = tmp_path / "my-work"
+    theirs.mkdir()
+    fill(str(theirs))
+    before = modes(str(theirs))
+    with pytest.raises(InvalidInput) as caught:
+        cache.publish(KEY, str(theirs))
+    assert str(caught.value) == f"{theirs}: not a staging folder of this cache; use staging()"
+    assert modes(str(theirs)) == before
+
+
+def test_a_pack_with_a_link_is_refused_and_the_target_left_alone(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    target.chmod(0o640)
+    with cache.staging() as folder:
+        fill(folder)
+        link = Path(folder, "artifacts", "link")
+        link.symlink_to(target)
+        with pytest.raises(InvalidInput) as caught:
+            cache.publish(KEY, folder)
+    assert str(caught.value) == (
+        f"{link}: a pack holds only files and folders: got file type 'l'; take it out of the pack"
+    )
+    assert cache.find(KEY) is None
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_a_file_in_the_place_of_a_pack_is_a_failure_not_a_pack(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    with cache.staging():
+        pass
+    place = tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:")
+    place.write_text("in the way")
+    with pytest.raises(LocalFailure, match="cannot publish the pack: Not a directory"):
+        publish(cache, KEY, fill)
+    assert place.read_text() == "in the way"
+
+
+def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file")
+    assert cache.find(KEY) is None
+    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory"):
+        cache.staging()
+
+
+@pytest.mark.parametrize("purpose", ["", "../x", "a/b", "a b", "é"])
+def test_a_lock_purpose_cannot_leave_the_folder(cache: Cache, purpose: str) -> None:
+    with pytest.raises(InvalidInput, match="not a lock purpose: expected ASCII letters and digits"):
+        cache.lock(KEY, purpose)

@@ -1,0 +1,80 @@
+"""What is flushed, and when: the content before the name, the name before the return."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxpack_cache import Cache
+from ctxpack_cache.durability import flush, flush_tree, flush_tree_one_by_one
+from ctxpack_identity.digest import digest_of
+
+KEY = digest_of(b"a contract")
+
+Fill = Callable[[str], None]
+Run = Callable[[Callable[[], object]], Any]
+
+
+def opened(run: Run, function: Callable[[], object], root: Path) -> list[str]:
+    """Return what function opens and renames below root, in order."""
+    log = root / "log"
+
+    def work() -> None:
+        steps: list[str] = []
+
+        def hook(event: str, arguments: Any) -> None:
+            if event in ("open", "os.rename", "os.chmod"):
+                path = str(arguments[0])
+                if path.startswith(str(root)):
+                    steps.append(f"{event.removeprefix('os.')} {os.path.relpath(path, root)}")
+
+        sys.addaudithook(hook)
+        function()
+        log.write_text("\n".join(steps))
+
+    assert run(work) == (0, "None")
+    return log.read_text().splitlines()
+
+
+def test_content_is_flushed_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, fill: Fill, run: Run
+) -> None:
+    cache = Cache(tmp_path)
+    with cache.staging() as folder:
+        fill(folder)
+        steps = opened(run, lambda: cache.publish(KEY, folder), tmp_path)
+    staged = os.path.relpath(folder, tmp_path)
+    pack = f"v1/packs/{KEY.removeprefix('sha256:')}"
+    flushed = steps.index(f"rename {staged}") - 1
+    assert steps[flushed] == f"open {staged}"
+    assert all(step.startswith(f"chmod {staged}") for step in steps[:flushed])
+    after = [f"rename {staged}", f"chmod {pack}", f"open {pack}", "open v1/packs"]
+    assert steps[flushed + 1 :] == after
+
+
+def test_one_by_one_opens_every_file_and_folder(tmp_path: Path, fill: Fill, run: Run) -> None:
+    fill(str(tmp_path))
+    everything = {f"open {path.relative_to(tmp_path)}" for path in tmp_path.rglob("*")} | {"open ."}
+    assert set(opened(run, lambda: flush_tree_one_by_one(str(tmp_path)), tmp_path)) == everything
+
+
+def test_a_read_only_tree_can_be_flushed(tmp_path: Path, fill: Fill) -> None:
+    fill(str(tmp_path))
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    flush_tree(str(tmp_path))
+    flush_tree_one_by_one(str(tmp_path))
+    for path in tmp_path.rglob("*/"):
+        path.chmod(0o755)
+
+
+def test_what_the_disk_says_comes_out(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        flush_tree(str(tmp_path / "gone"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        flush("/dev/null")  # a device that cannot be flushed

@@ -1,0 +1,125 @@
+"""As root everything is allowed, so these run as the user nobody where the tests run as root."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxpack_cache import Cache
+from ctxpack_identity.digest import digest_of
+
+KEY = digest_of(b"a contract")
+NOBODY = 65534
+
+Fill = Callable[[str], None]
+Run = Callable[[Callable[[], object]], Any]
+
+
+@pytest.fixture
+def run_unprivileged(tmp_path: Path, run: Run) -> Run:
+    """Run a function without root's rights, in a folder that it owns."""
+    if os.geteuid() == 0:
+        os.chown(tmp_path, NOBODY, NOBODY)
+
+    def child(function: Callable[[], object]) -> object:
+        os.chdir(tmp_path)  # the folders above may be closed to nobody
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        assert os.geteuid() != 0
+        return function()
+
+    return lambda function: run(lambda: child(function))
+
+
+def publish(cache: Cache, fill: Fill) -> str:
+    with cache.staging() as folder:
+        fill(folder)
+        Path(folder, "artifacts").chmod(0o555)
+        return cache.publish(KEY, folder)
+
+
+def test_a_user_publishes_reads_and_removes(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+    def work() -> str:
+        cache = Cache("cache")
+        path = publish(cache, fill)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o555
+        with pytest.raises(PermissionError):
+            Path(path, "new").touch()
+        with pytest.raises(PermissionError):
+            Path(path, "manifest.json").write_text("changed")
+        assert Path(path, "manifest.json").read_text() == "{}"
+        assert publish(cache, fill) == path
+        assert cache.remove(KEY)
+        return " ".join(sorted(os.listdir("cache/v1/staging") + os.listdir("cache/v1/locks")))
+
+    assert run_unprivileged(work) == (0, "")
+
+
+def test_a_user_sweeps_read_only_remains(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+    def die() -> None:
+        with Cache("cache").staging() as folder:
+            fill(folder)
+            Path(folder, "artifacts/deep").chmod(0o500)
+            Path(folder, "artifacts").chmod(0)
+            Path(folder).chmod(0o500)
+            os._exit(9)
+
+    assert run_unprivileged(die).status == 9
+    assert run_unprivileged(lambda: Cache("cache").sweep()) == (0, "1")
+    assert os.listdir(tmp_path / "cache" / "v1" / "staging") == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [
+        (".", "cache: cannot make the cache: permission denied; give yourself write access to this folder"),
+        ("cache/v1/staging", "cannot make a staging folder: permission denied; give yourself write access"),
+        ("cache/v1/locks", "cannot make a lock file: permission denied; give yourself write access"),
+        ("cache/v1/packs", "cannot publish the pack: permission denied; give yourself write access"),
+    ],
+)
+def test_a_folder_without_write_access_is_said_so(
+    run_unprivileged: Run, tmp_path: Path, fill: Fill, closed: str, said: str
+) -> None:
+    def close() -> None:
+        if closed != ".":
+            with Cache("cache").staging():
+                pass
+        os.chmod(closed, 0o555)
+
+    assert run_unprivileged(close).status == 0
+    outcome = run_unprivileged(lambda: publish(Cache("cache"), fill))
+    assert outcome.status == 1
+    assert f"LocalFailure: {'' if closed == '.' else 'cache/v1/'}" in outcome.said
+    assert said in outcome.said
+    assert "or move the cache (CTXPACK_CACHE)" in outcome.said
+    assert list(tmp_path.glob("cache/v1/staging/*")) == []
+
+
+def test_a_cache_that_cannot_be_read_is_not_a_miss(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+    def work() -> None:
+        cache = Cache("cache")
+        publish(cache, fill)
+        os.chmod("cache/v1/packs", 0)
+        cache.find(KEY)
+
+    assert "cannot look up a pack: permission denied" in run_unprivileged(work).said
+
+
+def test_a_pack_that_may_not_be_removed_stays_whole(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+    def work() -> None:
+        cache = Cache("cache")
+        publish(cache, fill)
+        os.chmod("cache/v1/packs", 0o555)
+        cache.remove(KEY)
+
+    assert "cannot remove the pack: permission denied" in run_unprivileged(work).said
+    (pack,) = (tmp_path / "cache" / "v1" / "packs").iterdir()
+    assert (pack / "artifacts" / "deep" / "text").read_text() == "words"

@@ -1,0 +1,211 @@
+"""A staging folder is private, and gone when its maker is gone, whatever took it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxpack_cache import Cache
+from ctxpack_identity.digest import digest_of
+from ctxpack_identity.errors import LocalFailure
+
+KEY = digest_of(b"a contract")
+
+Spawn = Callable[[Callable[[], object]], Any]
+Leftovers = Callable[[Path], list[str]]
+Eventually = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_it_is_fresh_private_and_on_the_filesystem_of_the_packs(cache: Cache, root: Path) -> None:
+    with cache.staging() as one, cache.staging() as two:
+        assert one != two
+        assert Path(one).parent == root / "v1" / "staging"
+        assert os.listdir(one) == []
+        assert stat.S_IMODE(os.stat(one).st_mode) == 0o700
+
+
+@pytest.mark.parametrize("end", [None, ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_it_is_removed_whatever_ends_it(
+    cache: Cache, root: Path, fill: Callable[[str], None], leftovers: Leftovers, end: type[BaseException] | None
+) -> None:
+    def work() -> None:
+        with cache.staging() as folder:
+            fill(folder)
+            if end is not None:
+                raise end
+
+    if end is None:
+        work()
+    else:
+        with pytest.raises(end):
+            work()
+    assert leftovers(root) == []
+
+
+def test_it_is_removed_with_read_only_and_closed_folders_inside(
+    cache: Cache, root: Path, fill: Callable[[str], None], leftovers: Leftovers
+) -> None:
+    with cache.staging() as folder:
+        fill(folder)
+        Path(folder, "artifacts/deep/empty").chmod(0)
+        Path(folder, "artifacts/deep").chmod(0o555)
+        Path(folder, "artifacts").chmod(0)
+        Path(folder).chmod(0o555)
+    assert leftovers(root) == []
+
+
+def test_it_is_removed_however_deep(cache: Cache, root: Path, leftovers: Leftovers) -> None:
+    depth = 3000  # levels, three characters each: no path that long can be opened, nor that deep recursed
+    with cache.staging() as folder:
+        here = os.open(folder, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir("aa", dir_fd=here)
+            deeper = os.open("aa", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = deeper
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        os.close(here)
+    assert leftovers(root) == []
+
+
+def test_links_are_removed_not_followed(cache: Cache, root: Path, tmp_path: Path, leftovers: Leftovers) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir(mode=0o750)
+    (precious / "file").touch()
+    with cache.staging() as folder:
+        Path(folder, "link").symlink_to(precious)
+        Path(folder, "dangling").symlink_to("nowhere")
+        os.mkfifo(Path(folder, "pipe"))
+    assert leftovers(root) == []
+    assert (precious / "file").exists()
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o750
+
+
+def test_a_dead_one_is_swept_and_a_living_one_is_not(
+    cache: Cache, root: Path, fill: Callable[[str], None], spawn: Spawn, eventually: Eventually, leftovers: Leftovers
+) -> None:
+    def work() -> None:
+        with cache.staging() as folder:
+            fill(folder)
+            Path(folder).chmod(0o500)
+            time.sleep(60)
+
+    child = spawn(work)
+    eventually(lambda: any(path.stat().st_mode & 0o777 == 0o500 for path in root.glob("v1/staging/*")))
+    with cache.staging() as mine:
+        assert cache.sweep() == 0
+        assert len(list(root.glob("v1/staging/*"))) == 2
+        child.kill()
+        assert cache.sweep() == 1
+        assert leftovers(root) == sorted([Path(mine).name, "staging-" + Path(mine).name])
+    assert leftovers(root) == []
+
+
+def test_a_new_one_sweeps_first(cache: Cache, root: Path, run: Spawn, leftovers: Leftovers) -> None:
+    def work() -> None:
+        with cache.staging():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run(work).status == -signal.SIGKILL
+    (dead,) = root.glob("v1/staging/*")
+    with cache.staging():
+        assert not dead.exists()
+    assert leftovers(root) == []
+
+
+def test_what_is_not_ours_is_not_swept(cache: Cache, root: Path, tmp_path: Path) -> None:
+    with cache.staging():
+        pass
+    staging = root / "v1" / "staging"
+    (staging / "notes").mkdir()
+    (staging / ("0" * 16)).write_text("a file")
+    (staging / ("1" * 16)).symlink_to(tmp_path)
+    assert cache.sweep() == 0
+    assert sorted(os.listdir(staging)) == ["0" * 16, "1" * 16, "notes"]
+
+
+def test_leftovers_that_cannot_be_removed_stop_nobody(cache: Cache, root: Path) -> None:
+    with cache.staging():
+        pass
+    (root / "v1" / "locks" / "staging-0000000000000000").mkdir()  # no lock file can be opened there
+    (root / "v1" / "staging" / "0000000000000000").mkdir()
+    with cache.staging() as folder:
+        assert os.listdir(folder) == []
+    with pytest.raises(LocalFailure, match="cannot make a lock file: Is a directory"):
+        cache.sweep()
+
+
+def test_were_locks_to_lie_a_swept_folder_is_not_published(
+    cache: Cache, root: Path, fill: Callable[[str], None]
+) -> None:
+    """Some network filesystems lock within one machine only; a sweep on another one then takes living folders."""
+    with cache.staging() as folder:
+        fill(folder)
+        for lock in root.glob("v1/locks/*"):
+            lock.unlink()
+        assert cache.sweep() == 1
+        with pytest.raises(LocalFailure, match="No such file or directory"):
+            cache.publish(KEY, folder)
+    assert cache.find(KEY) is None
+
+
+def test_a_forked_child_that_unwinds_leaves_its_parent_the_folder(cache: Cache, run: Spawn) -> None:
+    staging = cache.staging()
+    with staging as folder:
+        assert run(lambda: staging.__exit__(None, None, None)).status == 0
+        assert os.path.isdir(folder)
+        assert cache.sweep() == 0
+
+
+def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
+    cache: Cache, root: Path, fill: Callable[[str], None], spawn: Spawn, leftovers: Leftovers
+) -> None:
+    def work() -> None:
+        while True:
+            with cache.lock(KEY), cache.staging() as folder:
+                fill(folder)
+                cache.publish(KEY, folder)
+            cache.remove(KEY)
+
+    for milliseconds in range(0, 60, 3):
+        child = spawn(work)
+        time.sleep(0.03 + milliseconds / 1000)
+        assert child.kill(signal.SIGINT) == (130, "KeyboardInterrupt")
+    cache.sweep()
+    assert leftovers(root) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "no space left on the disk; free some space, or move the cache"),
+        (errno.EDQUOT, "disk quota exceeded; free some space, or move the cache"),
+        (errno.EFBIG, "file larger than allowed; raise the file size limit"),
+    ],
+)
+def test_no_room_in_the_body_is_a_local_failure(
+    cache: Cache, root: Path, leftovers: Leftovers, number: int, reason: str
+) -> None:
+    with pytest.raises(LocalFailure) as caught, cache.staging():
+        raise OSError(number, os.strerror(number))
+    assert caught.value.where.startswith(str(root / "v1" / "staging"))
+    assert f": cannot fill the staging folder: {reason}" in str(caught.value)
+    assert leftovers(root) == []
+
+
+def test_another_error_of_the_body_stays_the_bodys(cache: Cache) -> None:
+    with pytest.raises(FileNotFoundError), cache.staging():
+        Path("/no/such/file").read_bytes()

@@ -1,0 +1,22 @@
+"""A cache hit is the commonest command: it loads nothing that it does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+_HIT = """
+import sys
+import ctxpack_identity.digest
+before = set(sys.modules)
+from ctxpack_cache import Cache
+assert Cache({root!r}).find("sha256:" + "0" * 64) is None
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_look_up_loads_four_small_modules(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _HIT.format(root=str(tmp_path))]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert loaded == ["ctxpack_cache", "ctxpack_cache.cache", "ctxpack_cache.entry", "ctxpack_cache.failure"]

@@ -1,0 +1,146 @@
+"""What people see: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ctxpack_pantry import CtxPackError
+
+__all__ = ["Terminal", "human_size"]
+
+_FIRST = 1.0  # seconds before anything is shown: short work needs no progress
+_REDRAW = 0.1  # seconds between two states on a terminal
+_LINE = 10.0  # seconds between two lines in a log
+
+_VERBS = {"hash": "hashing", "seed": "seeding", "push": "pushing", "pull": "pulling", "place": "placing"}
+
+
+class Terminal:
+    """Results, hints, errors and progress of one command.
+
+    errors: stderr. live: whether a line there can be redrawn. quiet: errors only. as_json: one document each for the
+    result and for an error.
+    """
+
+    def __init__(self, errors: TextIO, *, live: bool, quiet: bool, as_json: bool, color: bool = False) -> None:
+        self.as_json = as_json
+        self._errors, self._live, self._quiet, self._color = errors, live, quiet, color
+        self._lock = threading.Lock()
+        self._stage = ""
+        self._done, self._total = 0, 0
+        self._started = self._shown = time.monotonic()
+        self._drawn = False
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Terminal:
+        """Return the terminal that arguments and environment ask for (no-color.org)."""
+        live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        color = live and not os.environ.get("NO_COLOR")
+        return cls(sys.stderr, live=live, quiet=arguments.quiet, as_json=arguments.json, color=color)
+
+    def say(self, line: str, document: dict[str, Any] | None = None) -> None:
+        """Print the result: line, or with --json the document."""
+        with self._lock:
+            self._erase()
+        if self.as_json and document is not None:
+            import json
+
+            line = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
+        sys.stdout.write(line + "\n")
+
+    def hint(self, message: str) -> None:
+        """Tell people something that no program needs."""
+        if self._quiet:
+            return
+        with self._lock:
+            self._erase()
+            self._write(f"ctxpack: {message}\n")
+
+    def fail(self, error: CtxPackError) -> None:
+        """Print an error: what, where, expected, got, what to do."""
+        with self._lock:
+            self._erase()
+            if self.as_json:
+                import json
+
+                from ctxpack_cli.main import exit_code
+
+                members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
+                document = {"schema": "ctxpack/error/v1", "exit": exit_code(error), "message": str(error), **members}
+                self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
+            else:
+                label = "\033[1;31merror:\033[0m" if self._color else "error:"
+                self._write(f"ctxpack: {label} {error}\n")
+
+    def progress(self, stage: str, advanced: int, total: int | None) -> None:
+        """Count bytes and show them now and then; a ctxpack_pantry.Progress."""
+        with self._lock:
+            now = time.monotonic()
+            if stage != self._stage:
+                self._stage, self._done, self._started, self._shown = stage, 0, now, now
+            self._done += advanced
+            self._total = total or 0
+            due = _REDRAW if self._live else _LINE
+            if not self._quiet and now - self._started >= _FIRST and now - self._shown >= due:
+                self._shown = now
+                self._draw(now - self._started)
+
+    def close(self) -> None:
+        """Leave no half-drawn line behind."""
+        with self._lock:
+            self._erase()
+
+    def _draw(self, seconds: float) -> None:
+        rate = self._done / seconds
+        parts = [f"{_VERBS.get(self._stage, self._stage)} {human_size(self._done)}"]
+        if self._total:
+            parts[0] += f" of {human_size(self._total)}"
+        parts.append(f"{human_size(rate)}/s")
+        if self._total > self._done and rate:
+            parts.append(f"{_duration((self._total - self._done) / rate)} left")
+        line = ", ".join(parts)
+        if self._live:
+            self._write(f"\r\033[K{line}")
+            self._drawn = True
+        else:
+            self._write(f"ctxpack: {line}\n")
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._write("\r\033[K")
+            self._drawn = False
+
+    def _write(self, text: str) -> None:
+        try:
+            self._errors.write(text)
+            self._errors.flush()
+        except (OSError, ValueError):  # a closed stderr is no reason to stop working
+            self._quiet = True
+
+
+def human_size(count: float) -> str:
+    """Return bytes as people read them: powers of 1024, three digits.
+
+    >>> human_size(0), human_size(1536), human_size(5 * 1024**3)
+    ('0 B', '1.50 KiB', '5.00 GiB')
+    """
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    index = 0
+    while count >= 1000 and index < len(units) - 1:
+        count, index = count / 1024, index + 1
+    if index == 0:
+        return f"{count:.0f} B"
+    return f"{count:.{2 if count < 10 else 1 if count < 100 else 0}f} {units[index]}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds) + 1, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,186 @@
+"""Prove who we are when a registry asks: Basic, and Bearer tokens (distribution-spec, "Token Authentication").
+
+Where credentials may go: to the registry itself, and to the token service it names if that is reached by https (or
+the registry itself is plain http) and both hosts have one owner (`share_owner`): `auth.docker.io` may have those for
+`registry-1.docker.io`. A token service anywhere else is asked for an anonymous token. The scope asked for is always
+our own repository and action, whatever the challenge says.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from typing import Literal
+from urllib.parse import quote, urlencode
+
+import msgspec
+from ctxpack_identity.errors import AccessDenied, IntegrityError
+
+from ctxpack_oci.challenge import Challenge, parse_challenges
+from ctxpack_oci.credentials import Credentials
+from ctxpack_oci.exchange import Reply, Request
+from ctxpack_oci.http import MAX_ERROR_BYTES, Transport
+from ctxpack_oci.origin import Origin, origin_of, share_owner
+from ctxpack_oci.patience import Deadline, Patience, persist
+from ctxpack_oci.refusal import refusal
+
+__all__ = ["Action", "Authenticator"]
+
+Action = Literal["pull", "pull,push"]
+
+DEFAULT_LIFE = 60.0  # seconds a token lives when its service does not say (distribution-spec, "Token Response Fields")
+LONGEST_LIFE = 24 * 3600.0  # seconds
+MARGIN = 10.0  # seconds before its end in which a token is no longer used
+
+_is_bearer = re.compile(r"\A[!-~]+\Z").match  # what a header can carry; a line break would start another header
+
+
+class _TokenAnswer(msgspec.Struct):
+    token: str = ""
+    access_token: str = ""
+    expires_in: float = DEFAULT_LIFE
+
+
+class _Token(msgspec.Struct, frozen=True):
+    header: str
+    end: float  # on Patience.clock
+
+
+class Authenticator:
+    """Sends requests to one repository of a registry with the authorization it wants, learned from its 401."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        home: Origin,
+        host: str,
+        repository: str,
+        credentials: Credentials | None,
+        patience: Patience,
+    ) -> None:
+        self._transport = transport
+        self._home = home
+        self._host = host
+        self._repository = repository
+        self._credentials = credentials
+        self._patience = patience
+        self._lock = threading.Lock()  # one thread fetches a token, the others wait for it
+        self._challenge: Challenge | None = None
+        self._tokens: dict[str, _Token] = {}
+        self._withheld_from = ""
+
+    def exchange(self, request: Request, deadline: Deadline, *, action: Action) -> Reply:
+        """Send request once, and once more with fresh authorization when the registry itself answers 401."""
+        known = self._challenge
+        sent = self._authorization(known, action, refused="") if known else ""
+        reply = self._transport.exchange(_signed(request, sent), deadline)
+        if reply.status != 401 or origin_of(reply.url) != self._home:
+            return reply  # a 401 from where we were redirected to is never answered
+        challenge = self._choose(reply)
+        fresh = self._authorization(challenge, action, refused=sent) if challenge else ""
+        if not fresh or fresh == sent:
+            return reply
+        return self._transport.exchange(_signed(request, fresh), deadline)
+
+    @property
+    def login(self) -> str:
+        """What the user can do about a refusal."""
+        if self._withheld_from:
+            return (
+                f"the credentials were not given to {self._withheld_from}, since it and {self._host} "
+                "have no common owner: ask who runs the registry"
+            )
+        variables = "set CTXPACK_USERNAME and CTXPACK_PASSWORD"
+        if self._credentials:
+            return f"check the credentials from {self._credentials.source}, `docker login {self._host}`, or {variables}"
+        return f"`docker login {self._host}`, or {variables}"
+
+    def _choose(self, reply: Reply) -> Challenge | None:
+        """The challenge to answer, remembered for the next request: Bearer before Basic."""
+        offered = {each.scheme: each for each in reversed(parse_challenges(reply.headers.get("WWW-Authenticate", "")))}
+        chosen = offered.get("bearer") or offered.get("basic")
+        self._challenge = chosen or self._challenge
+        return chosen
+
+    def _authorization(self, challenge: Challenge, action: Action, *, refused: str) -> str:
+        """The header's value, "" when we have nothing to say. refused: the value that has just not been good enough."""
+        if challenge.scheme == "basic":
+            return _basic(self._credentials)
+        with self._lock:
+            # A token that may push may pull as well.
+            for token in (self._tokens.get("pull,push"), self._tokens.get(action)):
+                if token and token.header != refused and self._patience.clock() < token.end:
+                    return token.header
+            fresh = self._fetch_token(challenge, action)
+            self._tokens[action] = fresh
+            return fresh.header
+
+    def _fetch_token(self, challenge: Challenge, action: Action) -> _Token:
+        realm = challenge.parameters.get("realm", "")
+        service = _origin_of_service(realm, self._home, self._transport)
+        where = f"token service {service}"
+        request = self._token_request(realm, challenge.parameters.get("service", ""), service, action, where)
+        reply = persist(
+            lambda deadline: self._transport.exchange(request, deadline), size=MAX_ERROR_BYTES, patience=self._patience
+        )
+        if reply.status in (400, 401, 403):  # OAuth2 says 400 for a refresh token that is no good (RFC 6749, 5.2)
+            raise AccessDenied(f"answered {reply.status}", where=where, fix=self.login)
+        if reply.status != 200:
+            raise refusal(reply, where=where, login=self.login)
+        return self._parse_token(reply.body, where)
+
+    def _token_request(self, realm: str, service: str, origin: Origin, action: Action, where: str) -> Request:
+        credentials = self._credentials
+        if credentials and not share_owner(origin.host, self._home.host):
+            credentials, self._withheld_from = None, origin.host
+        question = {"service": service} if service else {}
+        question["scope"] = f"repository:{self._repository}:{action}"
+        if credentials and credentials.identity_token:
+            form = {**question, "grant_type": "refresh_token", "client_id": "ctxpack"}
+            form["refresh_token"] = credentials.identity_token
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(form).encode()
+            return Request(method="POST", url=realm, where=where, headers=headers, body=body, limit=MAX_ERROR_BYTES)
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(question, quote_via=quote)}"
+        request = Request(method="GET", url=url, where=where, limit=MAX_ERROR_BYTES)
+        return _signed(request, _basic(credentials))
+
+    def _parse_token(self, body: bytes, where: str) -> _Token:
+        try:
+            answer = msgspec.json.decode(body, type=_TokenAnswer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise IntegrityError(f"not a token: {error}", where=where, code="E_PROTOCOL") from error
+        token = answer.token or answer.access_token
+        if not _is_bearer(token):
+            raise IntegrityError("not a token", where=where, expected="visible ASCII characters", code="E_PROTOCOL")
+        life = min(max(answer.expires_in, 0.0), LONGEST_LIFE)
+        return _Token(header=f"Bearer {token}", end=self._patience.clock() + life - min(MARGIN, life / 10))
+
+
+def _origin_of_service(realm: str, home: Origin, transport: Transport) -> Origin:
+    origin = origin_of(realm)
+    if origin is None or not transport.allows(realm):
+        raise IntegrityError(
+            "token service is not used",
+            where=f"registry {home}",
+            expected="an https URL outside private networks" if home.scheme == "https" else "an http or https URL",
+            got=str(origin) if origin else "a malformed URL",
+            fix="ask who runs the registry",
+            code="E_REALM",
+        )
+    return origin
+
+
+def _basic(credentials: Credentials | None) -> str:
+    if credentials is None or not credentials.password:
+        return ""
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return "Basic " + base64.b64encode(pair).decode()
+
+
+def _signed(request: Request, authorization: str) -> Request:
+    if not authorization:
+        return request
+    return msgspec.structs.replace(request, headers={**request.headers, "Authorization": authorization})

@@ -1,0 +1,212 @@
+"""Who we are to a registry: from the environment, or as `docker login` and `podman login` stored it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from ctxpack_identity.errors import InvalidInput
+
+__all__ = ["DOCKER_HUB", "Credentials", "find_credentials"]
+
+DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # under which docker login stores Docker Hub, since before registry v2
+MAX_CONFIG_BYTES = 1024 * 1024
+HELPER_SECONDS = 60.0  # a helper may ask the user to unlock a key ring
+
+_is_helper = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """A user name and password, or an identity token (an OAuth2 refresh token). source: where found, for messages."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    source: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(username={self.username!r}, source={self.source!r}, secrets hidden)"
+
+
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identitytoken: str = ""
+
+
+class _Config(msgspec.Struct, rename="camel"):
+    auths: dict[str, _Entry | None] = {}
+    cred_helpers: dict[str, str] = {}
+    creds_store: str = ""
+
+
+class _Secret(msgspec.Struct, rename="pascal"):
+    username: str = ""
+    secret: str = ""
+
+
+def find_credentials(host: str, environ: Mapping[str, str], *, repository: str = "") -> Credentials | None:
+    """Return the credentials for host, or None when nobody has logged in to it.
+
+    host: with its port when it has one. repository: for podman's keys, which may name a part of a registry.
+    Order: CTXPACK_USERNAME with CTXPACK_PASSWORD; docker's config.json; podman's auth files. In a file the most
+    precise key wins, and for it a credential helper wins over what the file holds.
+    Raises: InvalidInput, for a file that is malformed, for half a pair of variables, and when the only place that
+    claims to have the credentials is a credential helper that does not work.
+    """
+    found = _from_environment(environ)
+    if found:
+        return found
+    broken: list[str] = []
+    for path in _config_files(environ):
+        for candidate in _from_config(_read_config(path), _keys(host, repository), path, environ):
+            if isinstance(candidate, Credentials):
+                return candidate
+            broken.append(candidate)
+    if broken:
+        raise InvalidInput(
+            "credential helper does not work",
+            where="; ".join(broken),
+            fix=f"install it, run `docker login {host}`, or set CTXPACK_USERNAME and CTXPACK_PASSWORD",
+            code="E_CREDENTIAL_HELPER",
+        )
+    return None
+
+
+def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
+    username, password = environ.get("CTXPACK_USERNAME", ""), environ.get("CTXPACK_PASSWORD", "")
+    if bool(username) != bool(password):
+        missing = "CTXPACK_PASSWORD" if username else "CTXPACK_USERNAME"
+        raise InvalidInput("not set", where=missing, fix="set both, or neither", code="E_CREDENTIALS")
+    return Credentials(username=username, password=password, source="CTXPACK_USERNAME") if username else None
+
+
+def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    if environ.get("DOCKER_CONFIG"):
+        yield Path(environ["DOCKER_CONFIG"], "config.json")
+    elif home:
+        yield Path(home, ".docker", "config.json")
+    if environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(environ["REGISTRY_AUTH_FILE"])
+        return
+    if environ.get("XDG_RUNTIME_DIR"):
+        yield Path(environ["XDG_RUNTIME_DIR"], "containers", "auth.json")
+    if home:
+        yield Path(environ.get("XDG_CONFIG_HOME") or Path(home, ".config"), "containers", "auth.json")
+
+
+def _read_config(path: Path) -> _Config:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return _Config()
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", where=str(path), code="E_CREDENTIALS") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        _malformed(path, f"more than {MAX_CONFIG_BYTES} bytes")
+    try:
+        return msgspec.json.decode(data, type=_Config)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _malformed(path, str(error), cause=error)
+
+
+def _keys(host: str, repository: str) -> list[str]:
+    """What the entry may be called in the form of `_plain`, the most precise first."""
+    name = "docker.io" if host in DOCKER_HUB else host
+    parts = repository.split("/") if repository else []
+    return ["/".join([name, *parts[:length]]) for length in range(len(parts), -1, -1)]
+
+
+def _from_config(
+    config: _Config, keys: list[str], path: Path, environ: Mapping[str, str]
+) -> Iterator[Credentials | str]:
+    """What config has for keys, the best first; text for a helper that is named for a key but does not work."""
+    for key in keys:
+        entries = {name: entry for name, entry in config.auths.items() if _plain(name) == key}
+        helpers = {helper for name, helper in config.cred_helpers.items() if _plain(name) == key}
+        if not helpers and config.creds_store and (entries or key == keys[-1]):
+            helpers = {config.creds_store}
+        for helper in helpers:
+            found = _from_helper(helper, key, path, environ)
+            # The global store is asked for every host, but only an (empty) entry says that it has this one.
+            claimed = bool(entries) or helper != config.creds_store
+            if isinstance(found, Credentials) or (found and claimed):
+                yield found
+        for name, entry in entries.items():
+            credentials = _from_entry(entry or _Entry(), name, path)
+            if credentials:
+                yield credentials
+
+
+def _plain(name: str) -> str:
+    """An entry's key without scheme and API version, both of which docker may write, and Docker Hub by one name."""
+    without_scheme = re.sub(r"\Ahttps?://", "", name.strip().lower())
+    host, slash, path = re.sub(r"(/v[12])?/*\Z", "", without_scheme).partition("/")
+    return ("docker.io" if host in DOCKER_HUB else host) + slash + path
+
+
+def _from_entry(entry: _Entry, name: str, path: Path) -> Credentials | None:
+    username, password = entry.username, entry.password
+    if entry.auth:
+        try:
+            decoded = base64.b64decode(entry.auth, validate=True).decode("utf-8")
+        except (binascii.Error, ValueError) as error:
+            _malformed(path, f"auths[{name}].auth is not base64 of UTF-8", cause=error)
+        username, colon, password = decoded.partition(":")
+        if not colon:
+            _malformed(path, f"auths[{name}].auth has no ':'")
+        password = password.rstrip("\0")
+    if entry.identitytoken:
+        return Credentials(username=username, identity_token=entry.identitytoken, source=str(path))
+    return Credentials(username=username, password=password, source=str(path)) if username and password else None
+
+
+def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) -> Credentials | str | None:
+    """Credentials; None when the helper has none; or text that says why it could not be asked."""
+    program = f"docker-credential-{helper}"
+    if not _is_helper(helper):
+        _malformed(path, f"credential helper {helper!r} is not the name of a program")
+    executable = shutil.which(program, path=environ.get("PATH"))
+    if not executable:
+        return f"{program} (named in {path}) is not installed"
+    server = DOCKER_HUB_KEY if key == "docker.io" else key
+    try:
+        done = subprocess.run(
+            [executable, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=HELPER_SECONDS,
+            env=dict(environ),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{program} (named in {path}) failed: {type(error).__name__}"
+    if done.returncode != 0:
+        missing = b"not found" in done.stdout  # the protocol's "credentials not found in native keychain"
+        return None if missing else f"{program} (named in {path}) ended with status {done.returncode}"
+    try:
+        answer = msgspec.json.decode(done.stdout, type=_Secret)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return f"{program} (named in {path}) did not answer in JSON"
+    if not answer.secret:
+        return None
+    if answer.username == "<token>":
+        return Credentials(identity_token=answer.secret, source=program)
+    return Credentials(username=answer.username, password=answer.secret, source=program)
+
+
+def _malformed(path: Path, what: str, *, cause: Exception | None = None) -> NoReturn:
+    raise InvalidInput(
+        f"malformed: {what}", where=str(path), fix="correct it, or log in again", code="E_CREDENTIALS"
+    ) from cause

@@ -1,0 +1,51 @@
+"""What a piece of content is: its media type, digest and size (OCI image-spec, "Content Descriptors")."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
+from ctxpack_identity.errors import IntegrityError
+
+__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "describe"]
+
+MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob travels whole in memory, and the largest chunk has about 17 MiB
+
+
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A typed, sized, content-addressed reference. size: bytes, on the wire as stored.
+
+    The members `urls` and `data` of the specification are not here: neither is ever followed or believed.
+    """
+
+    media_type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    digest: Annotated[Digest, msgspec.Meta(pattern=DIGEST_PATTERN)]
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    annotations: dict[str, str] = {}
+    artifact_type: str = ""
+
+
+def describe(data: bytes, media_type: str, *, annotations: dict[str, str] | None = None) -> Descriptor:
+    """Return the descriptor of data.
+
+    >>> describe(b"{}", "application/json").digest
+    'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+    """
+    return Descriptor(
+        media_type=media_type, digest=digest_of(data), size=len(data), annotations=dict(annotations or {})
+    )
+
+
+def check_bytes(data: bytes, descriptor: Descriptor, *, where: str) -> None:
+    """Return if data are what descriptor names.
+
+    Raises: IntegrityError, when the size or the SHA-256 differs.
+    """
+    if len(data) != descriptor.size:
+        raise IntegrityError(
+            "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), code="E_SIZE"
+        )
+    digest = digest_of(data)
+    if digest != descriptor.digest:
+        raise IntegrityError("digest differs", where=where, expected=descriptor.digest, got=digest, code="E_DIGEST")

@@ -1,0 +1,56 @@
+"""Write a file so that it is there whole or not at all, whatever stops the writer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["Disk", "publish"]
+
+
+class Disk:
+    """The calls that make a file durable. A class, so that a test can stop between any two of them."""
+
+    def write(self, file: int, data: memoryview) -> int:
+        """Write some of data to an open file; return how many bytes."""
+        return os.write(file, data)
+
+    def sync(self, file: int) -> None:
+        """Return when the open file or folder has reached the disk."""
+        os.fsync(file)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename source to target in one step."""
+        os.replace(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in folder have reached the disk."""
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            self.sync(opened)
+        finally:
+            os.close(opened)
+
+
+def publish(data: bytes, target: Path, *, staging: Path, mode: int, disk: Disk) -> None:
+    """Give target the content data in one step.
+
+    staging: an existing folder on the same file system, for the file while it is written.
+    Raises: OSError; target is then as before, and nothing is left in staging.
+    """
+    draft = staging / f"{target.name[:80]}.{os.getpid()}.{os.urandom(6).hex()}"
+    try:
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[disk.write(file, rest) :]
+            disk.sync(file)
+        finally:
+            os.close(file)
+        disk.replace(draft, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise

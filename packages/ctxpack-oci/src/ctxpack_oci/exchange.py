@@ -1,0 +1,29 @@
+"""One request and its answer, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+__all__ = ["Reply", "Request"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask. where: for messages. limit: most bytes accepted as the body of a successful answer."""
+
+    method: str
+    url: str
+    where: str
+    headers: Mapping[str, str] = {}
+    body: bytes | None = None
+    limit: int = 0
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back. url: the one that answered, after redirects. body: as much as the transport allows."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str

@@ -1,0 +1,253 @@
+"""An OCI image layout in a folder (OCI image-spec, "Image Layout"), behind the Target shape.
+
+Order of writing, so that a reader finds the old state or the new one whatever stops the writer: blobs, then
+``oci-layout``, then ``index.json``. All tags are in ``index.json``; it is replaced under an exclusive lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ctxpack_identity.digest import parse_digest
+from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
+
+from ctxpack_oci.descriptor import Descriptor, check_bytes
+from ctxpack_oci.disk import Disk, publish
+from ctxpack_oci.manifest import INDEX_MEDIA_TYPE, check_size, is_manifest
+from ctxpack_oci.target import check_tag
+
+__all__ = ["Layout"]
+
+REF_NAME = "org.opencontainers.image.ref.name"  # the annotation that makes an entry of index.json a tag
+VERSION = "1.0.0"  # of the layout, fixed by the specification
+MAX_INDEX_BYTES = 256 * 1024 * 1024  # bytes, about a million tags
+STAGING = "ingest"
+LOCK = "index.json.lock"
+ABANDONED = 24 * 3600.0  # seconds after which a draft in staging is taken to be a dead process's
+
+
+class Layout:
+    """A Target in a folder, which the first push creates. Safe for use from several threads and processes."""
+
+    def __init__(self, folder: Path, *, disk: Disk | None = None) -> None:
+        self._folder = folder
+        self._disk = disk or Disk()
+        self._prepared = False
+
+    @property
+    def name(self) -> str:
+        return f"oci:{self._folder}"
+
+    def resolve(self, tag: str) -> Descriptor | None:
+        check_tag(tag)
+        found = [entry for entry in self._entries(self._read_index()) if _tag_of(entry) == tag]
+        if not found:
+            return None
+        where = f"tag {tag} of {self.name}"
+        if len(found) > 1:
+            raise IntegrityError("is there more than once", where=where, code="E_LAYOUT")
+        return _without_tag(_descriptor(found[0], where))
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        with _translated(self._where(descriptor)):
+            try:
+                found = self._blob(descriptor).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            # A blob cut short by a failing disk is as good as none: pushing it again mends it.
+            return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
+
+    def fetch(self, descriptor: Descriptor) -> bytes:
+        where = self._where(descriptor)
+        check_size(descriptor, where=where)
+        data = self._read(self._blob(descriptor), descriptor.size, where)
+        if data is None:
+            raise NotFound("is not there", where=where)
+        check_bytes(data, descriptor, where=where)
+        return data
+
+    def push(self, descriptor: Descriptor, data: bytes) -> None:
+        where = self._where(descriptor)
+        check_size(descriptor, where=where)
+        check_bytes(data, descriptor, where=where)
+        with _translated(where):
+            self._prepare()
+            publish(data, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        check_tag(tag)
+        where = f"tag {tag} of {self.name}"
+        if not self.exists(descriptor):
+            raise NotFound("manifest is not there", where=self._where(descriptor), fix="push it before tagging it")
+        with _translated(where):
+            self._prepare()
+            self._disk.sync_folder(self._blobs)  # a tag must not outlive the names of what it needs
+            with self._locked():
+                self._sweep()
+                index = self._read_index()
+                self._entries(index)  # a malformed index.json is reported, not mended
+                self._replace_index(_with_tag(index, descriptor, tag))
+
+    def tags(self) -> Iterator[str]:
+        names = (_tag_of(entry) for entry in self._entries(self._read_index()))
+        yield from dict.fromkeys(name for name in names if name)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def _blobs(self) -> Path:
+        return self._folder / "blobs" / "sha256"
+
+    def _blob(self, descriptor: Descriptor) -> Path:
+        return self._blobs / parse_digest(descriptor.digest).removeprefix("sha256:")
+
+    def _where(self, descriptor: Descriptor) -> str:
+        kind = "manifest" if is_manifest(descriptor.media_type) else "blob"
+        return f"{kind} {descriptor.digest[:19]} of {self.name}"
+
+    def _read_index(self) -> dict[str, Any] | None:
+        """index.json, or None while there is no layout, or one whose first push has not come that far."""
+        marker = self._read_document("oci-layout", 4096)
+        index = self._read_document("index.json", MAX_INDEX_BYTES)
+        if marker is None and index is not None:
+            raise IntegrityError("no oci-layout file beside index.json", where=self.name, code="E_LAYOUT")
+        if marker is not None and marker.get("imageLayoutVersion") != VERSION:
+            raise IntegrityError(
+                "unknown version",
+                where=f"{self._folder / 'oci-layout'} imageLayoutVersion",
+                expected=VERSION,
+                got=str(marker.get("imageLayoutVersion"))[:80],
+                code="E_LAYOUT",
+            )
+        return index
+
+    def _read_document(self, name: str, limit: int) -> dict[str, Any] | None:
+        path = self._folder / name
+        data = self._read(path, limit, str(path))
+        if data is None:
+            return None
+        try:
+            if len(data) <= limit:
+                return msgspec.json.decode(data, type=dict[str, Any])
+            fault = f"more than {limit} bytes"
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            fault = str(error)
+        raise IntegrityError(f"malformed: {fault}", where=str(path), code="E_LAYOUT")
+
+    def _read(self, path: Path, limit: int, where: str) -> bytes | None:
+        """At most limit + 1 bytes of path, or None when there is no such file."""
+        with _translated(where):
+            try:
+                # O_NONBLOCK, so that a FIFO in the place of a file does not wait for a writer.
+                with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                    return file.read(limit + 1)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _entries(self, index: dict[str, Any] | None) -> list[dict[str, Any]]:
+        entries = [] if index is None else index.get("manifests")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise IntegrityError(
+                "malformed",
+                where=f"{self._folder / 'index.json'} manifests",
+                expected="a list of descriptors",
+                code="E_LAYOUT",
+            )
+        return entries
+
+    def _prepare(self) -> None:
+        """Create what is missing of the layout's folders and its marker; refuse a folder that is something else."""
+        if self._prepared:
+            return
+        marker = self._folder / "oci-layout"
+        if not marker.exists():
+            if self._folder.is_dir():
+                self._expect_ours()
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            (self._folder / STAGING).mkdir(exist_ok=True)
+            data = msgspec.json.encode({"imageLayoutVersion": VERSION})
+            publish(data, marker, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
+            self._disk.sync_folder(self._folder)
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        (self._folder / STAGING).mkdir(exist_ok=True)
+        self._prepared = True
+
+    def _expect_ours(self) -> None:
+        strangers = {entry.name for entry in self._folder.iterdir()} - {"blobs", STAGING, LOCK, "oci-layout"}
+        if strangers:
+            raise InvalidInput(
+                "folder holds other files and is no OCI image layout",
+                where=self.name,
+                got=min(strangers)[:80],
+                fix="name a new or empty folder",
+                code="E_LAYOUT",
+            )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # A file of its own: index.json is replaced, and a lock on it would be on the old one.
+        lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _replace_index(self, index: dict[str, Any]) -> None:
+        data = msgspec.json.encode(index)
+        target = self._folder / "index.json"
+        publish(data, target, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
+        self._disk.sync_folder(self._folder)
+
+    def _sweep(self) -> None:
+        """Remove drafts of processes that were killed."""
+        for draft in (self._folder / STAGING).iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - draft.stat().st_mtime > ABANDONED:
+                    draft.unlink()
+
+
+def _with_tag(index: dict[str, Any] | None, descriptor: Descriptor, tag: str) -> dict[str, Any]:
+    """A copy of index in which tag names descriptor. Entries and members of other tools stay as they are."""
+    index = index or {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}
+    entry = msgspec.to_builtins(descriptor)
+    entry["annotations"] = {**descriptor.annotations, REF_NAME: tag}
+    others = [other for other in index["manifests"] if _tag_of(other) != tag]
+    return {**index, "manifests": [*others, entry]}
+
+
+def _tag_of(entry: dict[str, Any]) -> str:
+    annotations = entry.get("annotations")
+    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _descriptor(entry: dict[str, Any], where: str) -> Descriptor:
+    try:
+        return msgspec.convert(entry, Descriptor)
+    except msgspec.ValidationError as error:
+        raise IntegrityError(f"malformed entry of index.json: {error}", where=where, code="E_LAYOUT") from error
+
+
+def _without_tag(descriptor: Descriptor) -> Descriptor:
+    annotations = {name: value for name, value in descriptor.annotations.items() if name != REF_NAME}
+    return msgspec.structs.replace(descriptor, annotations=annotations)
+
+
+@contextlib.contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LocalFailure(
+            f"{error.strerror or type(error).__name__}", where=where, fix="check free space and permissions"
+        ) from error

@@ -1,0 +1,147 @@
+"""The OCI image manifest: one config, its layers, and what kind of artifact they are (OCI image-spec, "Manifest")."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, NoReturn
+
+import msgspec
+from ctxpack_identity.errors import IntegrityError
+
+from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes
+
+__all__ = [
+    "INDEX_MEDIA_TYPE",
+    "MANIFEST_KINDS",
+    "MANIFEST_MEDIA_TYPE",
+    "MAX_MANIFEST_BYTES",
+    "Manifest",
+    "check_size",
+    "encode_manifest",
+    "is_manifest",
+    "parse_manifest",
+]
+
+MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes; distribution and zot refuse more
+
+# Documents a registry keeps under /manifests/ rather than /blobs/. Only the first is ever parsed here.
+MANIFEST_KINDS = (
+    MANIFEST_MEDIA_TYPE,
+    INDEX_MEDIA_TYPE,
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_REQUIRED = ("schemaVersion", "mediaType", "config", "layers")
+_KNOWN = frozenset({*_REQUIRED, "artifactType", "annotations", "subject"})
+# A document with one of these can be read as another kind of document by another client (CVE-2021-41190).
+_AMBIGUOUS = frozenset({"manifests", "fsLayers", "history", "signatures"})
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An image manifest. `parse_manifest` is the only way to read one; it checks the bytes as well."""
+
+    # A default_factory, because omit_defaults would leave a plain default out of the encoded document.
+    schema_version: Literal[2] = msgspec.field(default_factory=lambda: 2)
+    media_type: str = msgspec.field(default_factory=lambda: MANIFEST_MEDIA_TYPE)
+    artifact_type: str = ""
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: dict[str, str] = {}
+
+
+def is_manifest(media_type: str) -> bool:
+    """Whether a registry keeps such content as a manifest, not as a blob."""
+    return media_type in MANIFEST_KINDS
+
+
+def check_size(descriptor: Descriptor, *, where: str) -> None:
+    """Return if content of the declared size may be taken into memory.
+
+    Raises: IntegrityError, above MAX_MANIFEST_BYTES for a manifest and MAX_BLOB_BYTES for a blob.
+    """
+    limit = MAX_MANIFEST_BYTES if is_manifest(descriptor.media_type) else MAX_BLOB_BYTES
+    if descriptor.size > limit:
+        raise IntegrityError(
+            "too large", where=where, expected=f"at most {limit} bytes", got=str(descriptor.size), code="E_SIZE"
+        )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return manifest as compact JSON, always the same bytes for equal manifests; `layers` is there even when empty."""
+    return msgspec.json.encode(manifest, order="deterministic")
+
+
+def parse_manifest(data: bytes, descriptor: Descriptor | None = None, *, where: str = "manifest") -> Manifest:
+    """Return the image manifest in data, which must be the bytes that descriptor names when one is given.
+
+    Raises: IntegrityError, naming the member, unless data are exactly one OCI image manifest: not an index, nor a
+    document that two clients could read differently (repeated members, `manifests` beside `layers`, `Layers`).
+    Other unknown members are ignored.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise IntegrityError(
+            "manifest is too large", where=where, expected=f"at most {MAX_MANIFEST_BYTES} bytes", got=str(len(data))
+        )
+    if descriptor is not None:
+        check_bytes(data, descriptor, where=where)
+        _expect_media_type(descriptor.media_type, where=f"{where} descriptor")
+    members = _members(data, where)
+    _expect_unambiguous(members, where)
+    _expect_media_type(members["mediaType"], where=f"{where} mediaType")
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise IntegrityError(f"not an OCI image manifest: {error}", where=where, code="E_MANIFEST") from error
+
+
+def _members(data: bytes, where: str) -> dict[str, object]:
+    """The top-level members. A second parser than msgspec's, since that one keeps the last of two equal names."""
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"not JSON: {error}", where=where, code="E_MANIFEST") from error
+    if not isinstance(document, dict):
+        raise IntegrityError(
+            "not a manifest", where=where, expected="a JSON object", got=type(document).__name__, code="E_MANIFEST"
+        )
+    return document
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"member {repeated[:80]!r} is there twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _expect_unambiguous(members: dict[str, object], where: str) -> None:
+    for name in members:
+        # Some clients match member names in any case, so "Layers" would be their "layers".
+        if name in _AMBIGUOUS or (name not in _KNOWN and name.lower() in {known.lower() for known in _KNOWN}):
+            raise IntegrityError(
+                "ambiguous manifest", where=f"{where} {name}", expected="no such member", code="E_MANIFEST"
+            )
+    for name in _REQUIRED:
+        if name not in members:
+            raise IntegrityError("missing member", where=f"{where} {name}", code="E_MANIFEST")
+
+
+def _expect_media_type(media_type: object, *, where: str) -> None:
+    if media_type != MANIFEST_MEDIA_TYPE:
+        raise IntegrityError(
+            "wrong media type",
+            where=where,
+            expected=MANIFEST_MEDIA_TYPE,
+            got=str(media_type)[:120],
+            fix="this tag or digest does not name a pack",
+            code="E_MANIFEST",
+        )

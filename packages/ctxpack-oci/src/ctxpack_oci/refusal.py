@@ -1,0 +1,62 @@
+"""Turn a registry's refusal into our error: the status decides the class, its JSON adds the reason."""
+
+from __future__ import annotations
+
+import msgspec
+from ctxpack_identity.errors import AccessDenied, CtxPackError, IntegrityError, NotFound, Unavailable
+
+from ctxpack_oci.exchange import Reply
+
+__all__ = ["codes_of", "message_of", "refusal"]
+
+MAX_MESSAGE = 500  # characters of a stranger's text in one of our messages
+
+
+class _Fault(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Faults(msgspec.Struct):
+    errors: list[_Fault] = []
+
+
+def refusal(reply: Reply, *, where: str, login: str) -> CtxPackError:
+    """Return the error that fits an answer which is not the expected success.
+
+    login: what to do when credentials are missing or wrong.
+    """
+    what = message_of(reply)
+    if reply.status in (401, 403):
+        return AccessDenied(what, where=where, fix=login)
+    if reply.status == 404:
+        return NotFound(what, where=where)
+    if reply.status >= 500:
+        return Unavailable(what, where=where, fix="ask who runs the registry")
+    if 400 <= reply.status < 500:
+        return CtxPackError(what, where=where, fix="ask who runs the registry", code="E_REFUSED")
+    return IntegrityError(what, where=where, expected="another status", fix="is this a registry?", code="E_PROTOCOL")
+
+
+def message_of(reply: Reply) -> str:
+    """Return the status and the registry's own words (distribution-spec, "Error Codes"), cut to MAX_MESSAGE.
+
+    >>> message_of(Reply(status=429, headers={}, body=b'{"errors":[{"code":"TOOMANYREQUESTS"}]}', url=""))
+    'answered 429 (TOOMANYREQUESTS)'
+    """
+    said = "; ".join(": ".join(part for part in (fault.code, fault.message) if part) for fault in _faults(reply))
+    if len(said) > MAX_MESSAGE:
+        said = said[:MAX_MESSAGE] + "..."
+    return f"answered {reply.status}" + (f" ({said})" if said else "")
+
+
+def codes_of(reply: Reply) -> frozenset[str]:
+    """Return the registry's error codes, such as ``TAG_INVALID``."""
+    return frozenset(fault.code for fault in _faults(reply))
+
+
+def _faults(reply: Reply) -> list[_Fault]:
+    try:
+        return msgspec.json.decode(reply.body, type=_Faults).errors
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []

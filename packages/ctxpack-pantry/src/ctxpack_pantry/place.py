@@ -1,0 +1,143 @@
+"""Place: a pack's outputs become ordinary files where the user wants them, all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_manifest
+from ctxpack_cache import Cache
+from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress
+
+__all__ = ["Placing", "all_into", "each_to", "place"]
+
+
+class Placing(NamedTuple):
+    """One output on its way. name: as the pack calls it; source: below ``artifacts/``; destination: a path."""
+
+    name: str
+    source: str
+    destination: str
+
+
+def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool, progress: Progress) -> bool:
+    """Copy outputs of the pack in folder to where they belong; return whether anything had to be written.
+
+    What stands there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the
+    outputs of a pack that the cache holds (so nothing is lost), or when force is set.
+    Raises: InvalidInput when something else stands there; LocalFailure when it cannot be written.
+    """
+    standing = [item.destination for item in placings if _is_something(item.destination)]
+    if standing and not force:
+        digest = None
+        if len(standing) == len(placings):
+            digest = outputs_digest({item.name: item.destination for item in placings}, progress=progress)
+        if digest == read_manifest(folder).outputs_digest:
+            return False
+        if digest is None or not _is_in_cache(cache, digest):
+            raise InvalidInput(
+                "something else is there already",
+                where=standing[0],
+                expected="nothing, an empty folder, or outputs that a pack in the cache holds",
+                fix="move it away, choose another place, or replace it with --force",
+                code="E_OCCUPIED",
+            )
+    for item in placings:
+        _replace(os.path.join(folder, ARTIFACTS, item.source), item.destination, progress)
+    return True
+
+
+def all_into(destination: str) -> list[Placing]:
+    """Return the placing of everything a pack holds into one folder."""
+    return [Placing("", "", destination)]
+
+
+def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing]:
+    """Return the placing of each root of a pack to a path of its own; several are matched by base name.
+
+    Raises: InvalidInput when destinations are not as many, or called otherwise.
+    """
+    roots = manifest.outputs.roots
+    if len(roots) == 1 and len(destinations) == 1:
+        source = "" if roots[0].type == "folder" else roots[0].name
+        return [Placing(roots[0].name, source, destinations[0])]
+    by_name = {os.path.basename(os.path.abspath(path)): path for path in destinations}
+    names = [root.name for root in roots]
+    if sorted(by_name) != sorted(names) or len(by_name) != len(destinations):
+        raise InvalidInput(
+            "outputs do not match the pack's",
+            expected=", ".join(sorted(names)),
+            got=", ".join(sorted(by_name)) or "none",
+            fix="name the same outputs in the contract, or pull everything into one folder with --output",
+            code="E_OUTPUT_NAME",
+        )
+    return [Placing(name, name, by_name[name]) for name in names]
+
+
+def _is_something(path: str) -> bool:
+    if not os.path.lexists(path):
+        return False
+    return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
+
+
+def _is_in_cache(cache: Cache, digest: Digest) -> bool:
+    for entry in cache.entries():
+        try:
+            if read_manifest(entry.path).outputs_digest == digest:
+                return True
+        except IntegrityError:  # a damaged pack saves nothing
+            continue
+    return False
+
+
+def _replace(source: str, destination: str, progress: Progress) -> None:
+    """Copy beside destination, then rename. Killed in between, the old content stays under a name of its own."""
+    destination = os.path.abspath(destination)
+    parent, name = os.path.split(destination)
+    unique = f".{name}.{os.urandom(4).hex()}"
+    fresh, old = os.path.join(parent, f"{unique}.new"), os.path.join(parent, f"{unique}.old")
+    try:
+        os.makedirs(parent, exist_ok=True)
+        try:
+            _copy(source, fresh, progress)
+            if os.path.lexists(destination):
+                os.rename(destination, old)
+            os.rename(fresh, destination)
+        finally:
+            _remove(fresh)
+            if not os.path.lexists(destination) and os.path.lexists(old):
+                os.rename(old, destination)
+        _remove(old)
+    except OSError as error:
+        raise LocalFailure(
+            f"cannot be written: {error.strerror}", where=destination, fix="nothing was changed there"
+        ) from error
+
+
+def _copy(source: str, destination: str, progress: Progress) -> None:
+    if not os.path.isdir(source):
+        _copy_file(source, destination, progress)
+        return
+    os.mkdir(destination)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            _copy(entry.path, os.path.join(destination, entry.name), progress)
+
+
+def _copy_file(source: str, destination: str, progress: Progress) -> None:
+    """Copy content and the executable bit; the rest of the mode is the user's umask."""
+    with open(source, "rb") as original:
+        status = os.fstat(original.fileno())
+        mode = 0o777 if status.st_mode & 0o100 else 0o666
+        with open(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
+    progress("place", status.st_size, None)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)

@@ -1,0 +1,83 @@
+"""Who made a pack, when, where and with what: claimed by its maker, kept beside the identity, never in it."""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctxpack_identity import CtxUri
+
+__all__ = ["record_provenance"]
+
+
+def record_provenance(
+    *,
+    version: str,
+    base: str,
+    labels: Mapping[str, str],
+    upstream: Mapping[str, CtxUri],
+    command: Sequence[str] = (),
+    seconds: float | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Return the provenance of a pack made now, as a JSON object.
+
+    version: of ctxpack. base: the contract's folder, whose git commit is noted. upstream: inputs given by URI.
+    command, seconds: what was run and how long it took. environ: SOURCE_DATE_EPOCH, when set, is the time noted
+    (reproducible-builds.org), so that the same work gives the same pack.
+    """
+    record: dict[str, Any] = {
+        "created": _now(environ),
+        "creator": {"host": platform.node(), "user": _user()},
+        "versions": {"ctxpack": version, "platform": platform.platform(), "python": platform.python_version()},
+    }
+    if labels:
+        record["labels"] = dict(labels)
+    if upstream:
+        record["inputs"] = {name: {"uri": uri} for name, uri in upstream.items()}
+    if command:
+        record["run"] = {"command": list(command), "seconds": round(seconds or 0.0, 3)}
+    git = _git(base)
+    if git:
+        record["git"] = git
+    return record
+
+
+def _now(environ: Mapping[str, str]) -> str:
+    epoch = environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.datetime.now(datetime.UTC)
+    if epoch.isascii() and epoch.isdigit() and len(epoch) < 12:
+        now = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        return str(os.getuid())
+
+
+def _git(folder: str) -> dict[str, Any] | None:
+    commit = _ask_git(folder, "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return None
+    status = _ask_git(folder, "status", "--porcelain", "--untracked-files=normal")
+    return {"commit": commit.strip(), "dirty": bool(status)}
+
+
+def _ask_git(folder: str, *arguments: str) -> str | None:
+    """Return what git says of folder, None when there is no git, no repository or no answer."""
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        answer = subprocess.run(
+            ["git", "-C", folder or ".", *arguments], capture_output=True, text=True, timeout=30, check=True, env=environ
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return answer.stdout
