@@ -29,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    # prog is given because argparse would otherwise format a usage line to find it: 2 ms of every command.
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="ctxpack")
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)

@@ -121,6 +121,18 @@ def _interrupted() -> int:
 def _leave(status: int) -> NoReturn:
     """Exit at once: an interrupted transfer's threads may wait for a slow registry, and nobody waits for them."""
     import os
+
+    if "threading" in sys.modules:
+        _join_threads()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            status = status or 1
+    os._exit(status)
+
+
+def _join_threads() -> None:
     import threading
     import time
 
@@ -128,9 +140,3 @@ def _leave(status: int) -> NoReturn:
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(max(0.0, until - time.monotonic()))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            status = status or 1
-    os._exit(status)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
+from _thread import allocate_lock  # threading.Lock, without importing threading for every command
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Terminal:
     def __init__(self, errors: TextIO, *, live: bool, quiet: bool, as_json: bool, color: bool = False) -> None:
         self.as_json = as_json
         self._errors, self._live, self._quiet, self._color = errors, live, quiet, color
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._stage = ""
         self._done, self._total = 0, 0
         self._started = self._shown = time.monotonic()
