@@ -1,0 +1,125 @@
+"""Run the commands that the documents show, as a reader would type them, and compare what they say.
+
+A ``console`` block: lines that start with ``$ `` are commands (lines that start with ``> `` continue one), the others
+are what it prints, where ``…`` stands for anything. Without such lines nothing is compared. A command ends with status
+0, unless the comment ``# exit 3`` closes it. A ``sh`` or ``bash`` block is one script that ends with status 0.
+
+Blocks of a document run in order, in one scratch folder; folder and exported variables carry over, as in a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Command", "Console", "commands_in", "documents"]
+
+LIMIT_SECONDS = 120
+
+_fence = re.compile(r"^ *(`{3,}|~{3,}) *(console|bash|sh)\b[^\n]*\n(.*?)^ *\1 *$", re.DOTALL | re.MULTILINE)
+
+
+# Variables and folder come from the file named by $1, and go back there, however the command ends.
+_WRAPPED = """\
+. "$1"
+trap '{ export -p; printf "cd %q\\n" "$PWD"; } >"$1"' EXIT
+"""
+
+
+class Command(NamedTuple):
+    """One command of a document: what to type, what it must print ("" for: anything), its exit status."""
+
+    where: str  # file name and line
+    text: str
+    expected: str
+    status: int
+
+
+def documents(root: Path) -> list[Path]:
+    """Return the Markdown documents of the repository whose commands must work."""
+    named = [root / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+    return [*filter(Path.exists, named), *sorted(root.glob("packages/*/README.md")), *sorted(root.glob("docs/**/*.md"))]
+
+
+def commands_in(text: str, name: str) -> list[Command]:
+    """Return the commands in the Markdown text of the document called name, in order."""
+    found = []
+    for block in _fence.finditer(text):
+        line = text.count("\n", 0, block.start(3)) + 1
+        read = _console if block[2] == "console" else _script
+        found += read(_dedented(block[3]), name, line)
+    return found
+
+
+class Console:
+    """A terminal of one reader: runs commands one after the other, and remembers folder and exported variables."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = dict(environment)
+        self._state = folder.with_name(folder.name + ".state")
+        self._state.write_text("", encoding="utf-8")
+
+    def complaint(self, command: Command) -> str:
+        """Run command; return "" when it did as documented, else a text that says what differs."""
+        try:
+            done = subprocess.run(
+                ["bash", "-c", _WRAPPED + command.text, "bash", str(self._state)],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=LIMIT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"{command.where}: `{command.text}`: still ran after {LIMIT_SECONDS} s"
+        said = done.stdout.decode(errors="backslashreplace")
+        if done.returncode != command.status:
+            return f"{command.where}: `{command.text}`: expected exit {command.status}, got {done.returncode}:\n{said}"
+        if command.expected and not _matches(said, command.expected):
+            return f"{command.where}: `{command.text}`: expected\n{command.expected}\ngot\n{said}"
+        return ""
+
+
+def _console(block: str, name: str, first_line: int) -> list[Command]:
+    found: list[Command] = []
+    for number, line in enumerate(block.splitlines(), first_line):
+        if line.startswith("$ "):
+            found.append(Command(f"{name}:{number}", line[2:], "", _status(line)))
+        elif not found:
+            raise ValueError(f"{name}:{number}: a console block begins with a command, `$ …`, not with {line!r}")
+        elif line.startswith("> ") and not found[-1].expected:
+            found[-1] = found[-1]._replace(text=f"{found[-1].text}\n{line[2:]}", status=_status(line))
+        else:
+            found[-1] = found[-1]._replace(expected=f"{found[-1].expected}{line}\n")
+    return found
+
+
+def _script(block: str, name: str, first_line: int) -> list[Command]:
+    return [Command(f"{name}:{first_line}", f"set -e\n{block}", "", 0)]
+
+
+def _status(line: str) -> int:
+    found = re.search(r"# exit (\d+)\s*$", line)
+    return int(found[1]) if found else 0
+
+
+def _matches(said: str, expected: str) -> bool:
+    """Compare line ends and trailing blanks loosely, everything else exactly; ``…`` is any text, many lines too."""
+    pattern = ".*?".join(re.escape(part) for part in _tidy(expected).split("…"))
+    return re.fullmatch(pattern, _tidy(said), re.DOTALL) is not None
+
+
+def _tidy(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def _dedented(block: str) -> str:
+    """Blocks inside a list item are indented; the reader's command is not."""
+    indents = [len(line) - len(line.lstrip()) for line in block.splitlines() if line.strip()]
+    return "".join(line[min(indents) :] if line.strip() else line for line in block.splitlines(keepends=True))

@@ -1,0 +1,144 @@
+"""The layer rule, read off the source: which package imports what, and the chain that breaks the rule.
+
+Nothing is imported, only parsed, so an import inside a function, under TYPE_CHECKING or by importlib counts too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["LAYERS", "broken_rules", "declared", "imported", "read_package", "sources"]
+
+# ARCHITECTURE.md shows the same table. Change both, or neither.
+LAYERS: dict[str, frozenset[str]] = {
+    "ctxpack_identity": frozenset({"msgspec"}),
+    "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
+    "ctxpack_oci": frozenset({"ctxpack_identity", "msgspec", "requests", "urllib3"}),
+    "ctxpack_cache": frozenset({"ctxpack_identity", "filelock", "msgspec"}),
+    "ctxpack_trust": frozenset({"cryptography", "ctxpack_identity", "msgspec"}),  # the package is still to come
+    "ctxpack_pantry": frozenset(
+        {
+            "ctxpack_bundle",
+            "ctxpack_cache",
+            "ctxpack_identity",
+            "ctxpack_oci",
+            "ctxpack_trust",
+            "msgspec",
+            "platformdirs",
+        }
+    ),
+    "ctxpack_cli": frozenset({"ctxpack_pantry"}),
+}
+
+
+class Import(NamedTuple):
+    """One import: who, whom (both dotted module names), and the file and line that say so."""
+
+    module: str
+    target: str
+    file: Path
+    line: int
+
+
+def sources(root: Path) -> dict[str, Path]:
+    """Return the source folder of each package in the repository at root, by import name."""
+    return {
+        folder.name: folder for folder in sorted(root.glob("packages/*/src/*")) if (folder / "__init__.py").exists()
+    }
+
+
+def read_package(folder: Path) -> list[Import]:
+    """Return every import that the modules of the package in folder make, in file and line order."""
+    return [found for file in sorted(folder.rglob("*.py")) for found in _imports_of(file, folder)]
+
+
+def imported(imports: list[Import], package: str) -> set[str]:
+    """Return the top-level names that package imports from outside itself and the standard library."""
+    return {_root(one.target) for one in imports} - {package} - sys.stdlib_module_names
+
+
+def declared(pyproject: Path) -> set[str]:
+    """Return the import names of the dependencies in pyproject; project and import name differ only in hyphens."""
+    dependencies = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return {_project_name(requirement).replace("-", "_") for requirement in dependencies}
+
+
+def broken_rules(folders: Mapping[str, Path], layers: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return one text per forbidden import: file, line, and the chain of modules that leads to it.
+
+    folders: package name to its source folder. layers: package name to the top-level names it may import.
+    """
+    return [text for package, folder in folders.items() for text in _broken_by(package, folder, layers)]
+
+
+def _broken_by(package: str, folder: Path, layers: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    if package not in layers:
+        yield f"{folder}: {package} has no row in the layer table"
+        return
+    imports = read_package(folder)
+    allowed = layers[package] | {package} | sys.stdlib_module_names
+    for one in imports:
+        if _root(one.target) not in allowed:
+            chain = " -> ".join([*_way_to(one.module, package, imports), one.target])
+            yield f"{one.file}:{one.line}: {chain}: {package} may import only {', '.join(sorted(layers[package]))}"
+
+
+def _imports_of(file: Path, folder: Path) -> Iterator[Import]:
+    parts = [folder.name, *file.relative_to(folder).with_suffix("").parts]
+    is_package = parts[-1] == "__init__"
+    module = ".".join(parts[:-1] if is_package else parts)
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        for target in _targets(node, module, is_package=is_package):
+            yield Import(module, target, file, getattr(node, "lineno", 0))
+
+
+def _targets(node: ast.AST, module: str, *, is_package: bool) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=source, names=names, level=level):
+            base = module.split(".")
+            base = base[: len(base) - level + is_package] if level else []
+            origin = ".".join([*base, *([source] if source else [])])
+            # `from package import name` may name a module, so both are followed.
+            return [origin, *(f"{origin}.{alias.name}" for alias in names if _root(origin) == _root(module))]
+        case ast.Call(
+            func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str(target)), *_],
+        ):
+            return [target]
+    return []
+
+
+def _way_to(module: str, package: str, imports: list[Import]) -> list[str]:
+    """Return the shortest chain of modules from package to module, or module alone when nothing leads there."""
+    arrows: dict[str, list[str]] = {}
+    for one in imports:
+        arrows.setdefault(one.module, []).append(one.target)
+    queue = deque([[package]])
+    seen = {package}
+    while queue:
+        way = queue.popleft()
+        if way[-1] == module:
+            return way
+        for target in arrows.get(way[-1], []):
+            if target not in seen:
+                seen.add(target)
+                queue.append([*way, target])
+    return [module]
+
+
+def _root(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _project_name(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return found[0] if found else requirement

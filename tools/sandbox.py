@@ -1,0 +1,34 @@
+"""The environment a stranger's fresh account would give CtxPack, in one temporary folder."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+
+__all__ = ["private_environment"]
+
+# The rest could carry the developer's settings, registry, credentials or proxy into a test.
+KEPT = ("LANG", "SYSTEMROOT", "TERM")
+
+
+def private_environment(home: Path) -> dict[str, str]:
+    """Return an environment whose home, settings, data, credentials and cache are all inside home.
+
+    The commands installed beside the running Python, ``ctxpack`` among them, come first on PATH.
+    """
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    environment["CTXPACK_CACHE"] = str(home / ".cache" / "ctxpack")
+    for name, folder in {
+        "HOME": ".",
+        "TMPDIR": "tmp",
+        "XDG_CACHE_HOME": ".cache",
+        "XDG_CONFIG_HOME": ".config",
+        "XDG_DATA_HOME": ".local/share",
+        "XDG_RUNTIME_DIR": ".run",
+        "XDG_STATE_HOME": ".local/state",
+    }.items():
+        (home / folder).mkdir(parents=True, exist_ok=True)
+        environment[name] = str((home / folder).resolve())
+    return environment

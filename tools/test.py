@@ -1,0 +1,163 @@
+"""Run everything that must hold, from a fresh clone with nothing but Python 3.11 or newer.
+
+    python3 tools/test.py            # every step
+    python3 tools/test.py unit lint  # some steps
+
+Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The steps'
+commands are those of hatch.toml. Ends with 0 only when every step did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".work"
+VENV = WORK / "venv"
+EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # instead of the developer's own
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+
+# "registry" is ours, the others are scripts of hatch.toml.
+STEPS = ("registry", "lint", "types", "unit", "isolated", "integration")
+
+# Variables that would pull another environment or another hatch configuration into ours.
+FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+class Outcome(NamedTuple):
+    """What became of one step: seconds it took, and the closing lines of its pytest runs."""
+
+    step: str
+    passed: bool
+    seconds: float
+    counts: list[str]
+
+
+class CannotBegin(Exception):
+    """This machine lacks something that no step can do without; the text says what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every check of CtxPack, or the steps named.")
+    parser.add_argument("steps", nargs="*", metavar="step", help=f"one of: {', '.join(STEPS)} (default: all)")
+    asked = parser.parse_args().steps
+    unknown = sorted(set(asked) - set(STEPS))
+    if unknown:
+        parser.error(f"no such step: {', '.join(unknown)}; there are: {', '.join(STEPS)}")
+    try:
+        return run_steps([step for step in STEPS if step in (asked or STEPS)])
+    except CannotBegin as error:
+        print(f"tools/test.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run_steps(steps: list[str]) -> int:
+    """Prepare, run every step even after one failed, sum up; return the exit status."""
+    begun = time.monotonic()
+    require_python()
+    environment = contained_environment()
+    install_hatch(environment)
+    outcomes = [Outcome("set-up", True, time.monotonic() - begun, [])]
+    for step in steps:
+        print(f"\n--- {step}", flush=True)
+        begun = time.monotonic()
+        passed, counts = obtain_registry() if step == "registry" else run_script(step, environment)
+        outcomes.append(Outcome(step, passed, time.monotonic() - begun, counts))
+    return sum_up(outcomes)
+
+
+def require_python() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036  (this file is what people start with an older one)
+        found = ".".join(map(str, sys.version_info[:3]))
+        raise CannotBegin(f"CtxPack needs Python 3.11 or newer; {sys.executable} is {found}")
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        raise CannotBegin(
+            f"{sys.executable} cannot make virtual environments; Debian, Ubuntu: sudo apt-get install python3-venv"
+        )
+
+
+def contained_environment() -> dict[str, str]:
+    """Return our environment, with everything that hatch, uv, pip and Python keep moved into .work."""
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    cache = WORK / "cache"
+    environment["PATH"] = os.pathsep.join([str(BIN), environment.get("PATH", os.defpath)])
+    environment["HATCH_CONFIG"] = str(EMPTY_CONFIG)
+    environment["HATCH_DATA_DIR"] = str(WORK / "hatch" / "data")
+    environment["HATCH_CACHE_DIR"] = str(cache / "hatch")
+    environment.setdefault("PIP_CACHE_DIR", str(cache / "pip"))
+    environment.setdefault("UV_CACHE_DIR", str(cache / "uv"))
+    environment["PYTHONUNBUFFERED"] = "1"
+    if sys.stdout.isatty() and "NO_COLOR" not in environment:
+        environment["FORCE_COLOR"] = "1"  # our pipe hides the terminal from the tools
+    return environment
+
+
+def install_hatch(environment: dict[str, str]) -> None:
+    """Make .work/venv with the hatch that constraints.txt pins, unless it is there already."""
+    wanted = [pin for pin in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if pin.startswith("hatch==")]
+    made_from = f"{sys.version}\n{sys.executable}\n{VENV}\n{wanted[0]}\n"
+    EMPTY_CONFIG.parent.mkdir(parents=True, exist_ok=True)
+    EMPTY_CONFIG.touch()
+    stamp = VENV / "made-from"
+    if stamp.exists() and stamp.read_text("utf-8") == made_from:
+        return
+    print(f"--- set-up: {wanted[0]} into {VENV}", flush=True)
+    pip = [str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(VENV)],
+        [*pip, "--constraint", str(ROOT / "constraints.txt"), "hatch", "uv"],
+    ):
+        if subprocess.run(command, env=environment, check=False).returncode:
+            raise CannotBegin(f"`{shlex.join(command)}` failed; it says why above")
+    stamp.write_text(made_from, "utf-8")
+
+
+def obtain_registry() -> tuple[bool, list[str]]:
+    """Have a registry:2 ready before the tests that need it, so that its absence is named once and early."""
+    import registry2  # after require_python, since an older Python cannot read it
+
+    try:
+        print(shlex.join(registry2.obtain()))
+    except registry2.RegistryUnavailable as error:
+        print(error)
+        return False, []
+    return True, []
+
+
+def run_script(step: str, environment: dict[str, str]) -> tuple[bool, list[str]]:
+    """Run a script of hatch.toml; return whether it passed, and the closing lines of pytest."""
+    counts = []
+    command = [str(BIN / "hatch"), "run", step]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip("= \n")
+            if re.match(r"(\d+ (passed|failed|error)|no tests ran).* in [\d.]+s", plain):
+                counts.append(plain)
+    return process.returncode == 0, counts
+
+
+def sum_up(outcomes: list[Outcome]) -> int:
+    print("\n--- summary")
+    for one in outcomes:
+        first, *others = one.counts or [""]
+        print(f"{one.step:12} {'ok' if one.passed else 'FAILED':6} {one.seconds:7.1f} s  {first}".rstrip())
+        for count in others:
+            print(f"{'':31}{count}")
+    return 0 if all(one.passed for one in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
