@@ -5,6 +5,7 @@ The rules: a name in packs stands for a whole pack or is absent; a sweep takes a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 
 from ctxpack_cache import Cache
+from ctxpack_cache.staging import Staging
 from ctxpack_identity.digest import digest_of
+from ctxpack_identity.errors import LocalFailure
 
 KEY = digest_of(b"a contract")
 
@@ -209,3 +212,41 @@ def test_interrupted_in_a_publication(
         assert list(bench.root.glob("v1/staging/*")) == []
         bench.cache.sweep()
         assert leftovers(bench.root) == []
+
+
+def test_interrupted_when_giving_up(bench: Bench, fill: Fill, leftovers: Leftovers) -> None:
+    """A Ctrl-C while a staging folder is removed does not stop the removal."""
+
+    def give_up() -> None:
+        with bench.cache.staging() as folder:
+            fill(folder)
+
+    for outcome in bench.each(nothing, give_up, interrupt):
+        assert outcome == (130, "KeyboardInterrupt")
+        assert list(bench.root.glob("v1/staging/*")) == []
+
+
+def test_were_locks_to_lie_no_half_swept_folder_is_published(
+    bench: Bench, fill: Fill, contents: Contents, tmp_path: Path
+) -> None:
+    """Some network filesystems lock within one machine only; a sweep on another one then takes living folders."""
+    whole = expected(fill, contents, tmp_path)
+    living: list[Staging] = []
+    folders: list[str] = []
+
+    def prepare() -> None:
+        living.append(bench.cache.staging())
+        folders.append(living[-1].__enter__())
+        fill(folders[-1])
+        for lock in bench.root.glob("v1/locks/*"):
+            lock.unlink()
+
+    seen = set()
+    for outcome in bench.each(prepare, lambda: bench.cache.sweep(), kill):
+        assert outcome.status == -signal.SIGKILL
+        with contextlib.suppress(LocalFailure):  # the folder is gone
+            bench.cache.publish(KEY, folders[-1])
+        seen.add(check_absent_or_complete(bench.cache, whole, contents))
+        living[-1].__exit__(None, None, None)
+    assert seen == {True, False}
+    living[-1].__exit__(None, None, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import threading
@@ -141,18 +140,24 @@ def test_a_forked_child_that_unwinds_leaves_its_parent_the_lock(tmp_path: Path, 
         assert not Lock(path).attempt()
 
 
-def test_a_waiter_on_a_removed_lock_file_does_not_hold_the_new_one(tmp_path: Path) -> None:
-    """The file is removed by each holder, so two processes could lock two files of one name."""
+@pytest.mark.parametrize("taken_again", [True, False])
+def test_a_lock_file_removed_between_opening_and_locking_is_no_lock(
+    tmp_path: Path, run: Spawn, strike_at: Callable[[int, Callable[[], object]], object], taken_again: bool
+) -> None:
+    """Each holder removes the file, so two processes could lock two files of one name."""
     path = tmp_path / "lock"
-    path.touch()
-    stale = os.open(path, os.O_RDWR)
-    path.unlink()
-    with Lock(str(path)) as _:
-        waiter = Lock(str(path))
-        assert waiter._exclude(stale)
-        assert not waiter._still_named(stale)
-    assert not Lock(str(path))._still_named(stale)
-    os.close(stale)
+
+    def let_another_have_it() -> None:
+        path.unlink()
+        if taken_again:
+            path.touch()
+
+    def work() -> tuple[bool, bool]:
+        strike_at(2, let_another_have_it)  # step 1 opens, step 2 locks
+        lock = Lock(str(path))
+        return lock.attempt(), lock.attempt()
+
+    assert run(work) == (0, "(False, True)")
 
 
 @pytest.mark.parametrize(

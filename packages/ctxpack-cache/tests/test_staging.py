@@ -140,10 +140,12 @@ def test_what_is_not_ours_is_not_swept(cache: Cache, root: Path, tmp_path: Path)
 def test_leftovers_that_cannot_be_removed_stop_nobody(cache: Cache, root: Path) -> None:
     with cache.staging():
         pass
-    (root / "v1" / "locks" / "staging-0000000000000000").mkdir()  # no lock file can be opened there
-    (root / "v1" / "staging" / "0000000000000000").mkdir()
+    staging = root / "v1" / "staging"
+    (root / "v1" / "locks" / "staging-4444444444444444").mkdir()  # no lock file can be opened there
+    for digit in "0123456789":
+        (staging / (digit * 16)).mkdir()
     with cache.staging() as folder:
-        assert os.listdir(folder) == []
+        assert set(os.listdir(staging)) == {"4444444444444444", os.path.basename(folder)}
     with pytest.raises(LocalFailure, match="cannot make a lock file: Is a directory"):
         cache.sweep()
 
@@ -171,9 +173,18 @@ def test_a_forked_child_that_unwinds_leaves_its_parent_the_folder(cache: Cache, 
 
 
 def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
-    cache: Cache, root: Path, fill: Callable[[str], None], spawn: Spawn, leftovers: Leftovers
+    cache: Cache,
+    root: Path,
+    tmp_path: Path,
+    fill: Callable[[str], None],
+    spawn: Spawn,
+    eventually: Eventually,
+    leftovers: Leftovers,
 ) -> None:
+    ready = tmp_path / "ready"
+
     def work() -> None:
+        ready.touch()
         while True:
             with cache.lock(KEY), cache.staging() as folder:
                 fill(folder)
@@ -181,8 +192,10 @@ def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
             cache.remove(KEY)
 
     for milliseconds in range(0, 60, 3):
+        ready.unlink(missing_ok=True)
         child = spawn(work)
-        time.sleep(0.03 + milliseconds / 1000)
+        eventually(ready.exists)
+        time.sleep(milliseconds / 1000)
         assert child.kill(signal.SIGINT) == (130, "KeyboardInterrupt")
     cache.sweep()
     assert leftovers(root) == []

@@ -122,8 +122,8 @@ class Cache:
         stays and is returned, and this one goes when its staging ends.
 
         Killed at any moment: the pack is absent or complete and read-only, except perhaps its top folder (0755).
-        Power lost before the return: absent or complete, contents flushed before the name (Linux and macOS; on
-        Windows the system decides). Power lost after the return: complete.
+        Power lost before the return: the same, as contents are flushed before the name. Power lost after it:
+        complete. Both as far as the disk keeps what fsync promised (macOS: little), and not on Windows.
         Raises: InvalidInput unless staging_path came from staging(), or if it holds anything but files and folders.
         """
         from ctxpack_cache.durability import flush, flush_tree

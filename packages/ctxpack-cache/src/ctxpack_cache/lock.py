@@ -2,7 +2,8 @@
 
 flock(2) on a file of its own: the kernel gives the lock back when its holder dies, however it dies. Every attempt
 opens the file anew, so two threads of one process exclude each other as two processes do. The holder removes the file
-before it lets go; whoever then holds a file that no longer bears the name tries again.
+before it closes it, so a child forked meanwhile, which has it open too, keeps nobody out; whoever then locks a file
+that no longer bears the name tries again.
 
 No lock protects a published pack: that is the rename's doing. A lock saves doing the same work twice, and tells the
 sweep which staging folders are alive.
@@ -95,7 +96,6 @@ class Lock:
         try:
             if held:
                 _remove(self._path)
-                _let_go(descriptor)
         finally:
             os.close(descriptor)
 
@@ -129,9 +129,6 @@ if sys.platform == "win32":  # pragma: no cover
             return False
         return True
 
-    def _let_go(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
     def _remove(path: str) -> None:
         """Nothing: Windows removes no open file, and a closed one may already be another's."""
 
@@ -143,11 +140,6 @@ else:
         except BlockingIOError:
             return False
         return True
-
-    def _let_go(descriptor: int) -> None:
-        # The close that follows is not enough: a child forked meanwhile may hold the same open file.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def _remove(path: str) -> None:
         with contextlib.suppress(OSError):  # an empty file may stay: the next holder takes it over

@@ -58,18 +58,29 @@ class StagingArea:
     def sweep(self) -> int:
         """Remove what dead processes left: staging folders, then lock files. Return how many folders.
 
-        Raises: OSError, LocalFailure.
+        Raises: OSError, LocalFailure: the first that came, when all that can be removed is.
         """
-        with os.scandir(self._folder) as listing:
-            found = [entry.name for entry in listing if entry.is_dir(follow_symlinks=False)]
-        swept = sum(self._sweep_one(name) for name in found if _is_staging_name(name))
+        swept = 0
+        failures: list[Exception] = []
+        for name in self._folders():
+            try:
+                swept += self._sweep_folder(name)
+            except (OSError, LocalFailure) as failure:
+                failures.append(failure)
         for name in os.listdir(self._locks):
-            forgotten = Lock(os.path.join(self._locks, name))
-            if forgotten.attempt():
-                forgotten.release()
+            try:
+                self._sweep_lock(name)
+            except LocalFailure as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
         return swept
 
-    def _sweep_one(self, name: str) -> bool:
+    def _folders(self) -> list[str]:
+        with os.scandir(self._folder) as listing:
+            return [e.name for e in listing if _is_staging_name(e.name) and e.is_dir(follow_symlinks=False)]
+
+    def _sweep_folder(self, name: str) -> bool:
         path, lock = self._place(name)
         if not lock.attempt():
             return False
@@ -82,6 +93,11 @@ class StagingArea:
         finally:
             lock.release()
         return True
+
+    def _sweep_lock(self, name: str) -> None:
+        forgotten = Lock(os.path.join(self._locks, name))
+        if forgotten.attempt():
+            forgotten.release()
 
     def _place(self, name: str) -> tuple[str, Lock]:
         return os.path.join(self._folder, name), Lock(os.path.join(self._locks, f"staging-{name}"))
