@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+
 from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.location import RegistryLocation, parse_location
 from ctxpack_oci.patience import Patience
@@ -24,7 +25,8 @@ TESTS = Path(__file__).parent
 def _load(name: str) -> ModuleType:
     """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
     spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

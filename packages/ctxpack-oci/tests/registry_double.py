@@ -7,6 +7,7 @@ not: cookies, encodings asked for, an upload session used twice, a body whose di
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -76,6 +77,7 @@ class RegistryDouble:
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.tags: dict[str, str] = {}
         self.sessions: dict[str, bool] = {}
+        self._started = 0
         self.seen: list[Seen] = []
         self.complaints: list[str] = []
         self.basic: tuple[str, str] | None = None
@@ -103,9 +105,7 @@ class RegistryDouble:
     def url(self) -> str:
         return f"{self.scheme}://{self.host}"
 
-    def plan(
-        self, method: str, path: str, answer: Answer | Callable[[Seen], Answer | None], *, times: int = 1
-    ) -> None:
+    def plan(self, method: str, path: str, answer: Answer | Callable[[Seen], Answer | None], *, times: int = 1) -> None:
         """Give answer to the next times requests whose method and path match the two patterns in full.
 
         A callable may return None, which leaves the request to the registry.
@@ -174,7 +174,8 @@ class RegistryDouble:
     def _start(self, seen: Seen) -> Answer:
         if seen.method != "POST" or seen.body:
             self.complaints.append("an upload is started by an empty POST")
-        session = str(len(self.sessions) + 1)
+        self._started += 1
+        session = str(self._started)
         self.sessions[session] = True
         return Answer(status=202, headers={"Location": f"/v2/team/packs/blobs/uploads/{session}?_state=s%3D{session}"})
 
@@ -217,9 +218,14 @@ class RegistryDouble:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body go out in two writes; the second must not wait for an ACK
 
             def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                length = int(self.headers.get("Content-Length", "0"))
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    self.close_connection = True  # the client left in the middle
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 self.give(double.answer(Seen(method=self.command, target=self.path, headers=headers, body=body)))
 
@@ -257,10 +263,8 @@ class RegistryDouble:
                     self.close_connection = True  # the client had enough
 
             def finish(self) -> None:
-                try:
+                with contextlib.suppress(ConnectionError, ssl.SSLError):
                     super().finish()
-                except (ConnectionError, ssl.SSLError):
-                    pass
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from ctxpack_cache.entry import Entry, Size
 from ctxpack_cache.failure import translated
 from ctxpack_identity.digest import Digest, parse_digest
 from ctxpack_identity.errors import InvalidInput, NotFound
+from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,9 +5,8 @@ Tuples and not msgspec structs: this module is on the start-up path of the comma
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ctxpack_identity.digest import Digest
+from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["Entry", "Size"]
 

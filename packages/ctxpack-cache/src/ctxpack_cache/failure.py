@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from ctxpack_identity.errors import LocalFailure
+from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 __all__ = ["parse_arguments"]
@@ -27,13 +28,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings: flag, then CTXPACK_REGISTRY and CTXPACK_CACHE, then ctxpack.toml, then the user's file. "
         "With nothing set, packs are pushed to an OCI layout in your data folder.",
         allow_abbrev=False,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     # prog is given because argparse would otherwise format a usage line to find it: 2 ms of every command.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="ctxpack")
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False)
+        made = commands.add_parser(
+            name,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            allow_abbrev=False,
+            formatter_class=_Formatter,
+        )
         made.add_argument("--json", action="store_true", help="print one JSON document; errors too, on stderr")
         made.add_argument("-q", "--quiet", action="store_true", help="no progress and no hints")
         made.add_argument("--cache", metavar="FOLDER", help="where packs are kept on this machine")
@@ -79,6 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     remove = command("rm", "remove packs from the cache, never from the registry")
     remove.add_argument("uris", nargs="+", metavar="URI")
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Knows its width by itself. argparse asks shutil, whose compressors take 2 ms to load, once for each argument."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size().columns
+        except OSError:
+            columns = 80
+        super().__init__(prog, width=max(40, min(columns, 120) - 2))
 
 
 class _Version(argparse.Action):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ctxpack_pantry import InvalidInput, LocalFailure, NotFound, Pantry, load_settings, parse_uri
 
+TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     import argparse
 
@@ -138,7 +138,7 @@ def list_packs(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    uris = [parse_uri(uri) for uri in arguments.uris]
+    uris = list(dict.fromkeys(parse_uri(uri) for uri in arguments.uris))
     with _pantry(arguments, terminal) as pantry:
         missing = [uri for uri in uris if not pantry.remove(uri)]
     removed = [uri for uri in uris if uri not in missing]

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 failure of ours, 2 usage or contract, 3 not found, 4 access, 5 integrity,
     6 registry or network, 7 trust policy, 8 conflict, 130 Ctrl-C; `run` exits as its command did.
     """
+    _reopen_closed_streams()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
@@ -46,7 +47,8 @@ def _run(argv: Sequence[str]) -> int:
     import signal
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for that
+            signal.signal(number, _terminated)
     from ctxpack_cli.arguments import parse_arguments
     from ctxpack_cli.terminal import Terminal
 
@@ -113,15 +115,41 @@ def _terminated(number: int, frame: object) -> NoReturn:
     raise Terminated(number)
 
 
+def _reopen_closed_streams() -> None:
+    """Started with a stream closed (`2>&-`), the next file opened would get its number, and what is written to it."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+
+
 def _interrupted() -> int:
-    print("\nctxpack: interrupted", file=sys.stderr)
+    import contextlib
+
+    _ignore_signals()
+    with contextlib.suppress(OSError):  # whoever read it may have left as well
+        print("\nctxpack: interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+def _ignore_signals() -> None:
+    """What is left to do is short, and must not be torn in two by another Ctrl-C."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(status: int) -> NoReturn:
     """Exit at once: an interrupted transfer's threads may wait for a slow registry, and nobody waits for them."""
     import os
 
+    _ignore_signals()
     if "threading" in sys.modules:
         _join_threads()
     for stream in (sys.stdout, sys.stderr):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ctxpack_cli.terminal import human_size
+from ctxpack_cli.terminal import human_size, printable
 from ctxpack_pantry import Stored
 
 __all__ = ["inspection_text", "pack_line", "pack_row"]
@@ -25,7 +25,7 @@ def inspection_text(document: dict[str, Any]) -> str:
     ):
         shown = [f"  {row}" for row in rows]
         lines += ["", heading, *shown] if shown else []
-    return _printable("\n".join(lines))
+    return "\n".join(map(printable, lines))  # line by line: a stranger's line feed must not make a line of ours
 
 
 def pack_row(pack: Stored) -> dict[str, Any]:
@@ -49,16 +49,22 @@ def pack_line(pack: Stored) -> str:
     if "damaged" in row:
         return f"{row['uri']}  damaged; ctxpack rm removes it"
     files = f"{row['files']} file{'' if row['files'] == 1 else 's'}"
-    return _printable(
+    return printable(
         f"{row['uri']}  {human_size(row['size']):>9}  {files:>12}  {row['created']}  {', '.join(row['tools'])}"
     )
 
 
 def _inputs(document: dict[str, Any]) -> Iterator[str]:
-    upstream = document["provenance"].get("inputs", {})
     for name, item in document["contract"]["inputs"].items():
-        made_by = upstream.get(name, {}).get("uri") if isinstance(upstream, dict) else None
+        made_by = _upstream(document["provenance"], name)
         yield f"{name:<12} {item['digest']}{f'  from {made_by}' if made_by else ''}"
+
+
+def _upstream(provenance: dict[str, Any], name: str) -> object:
+    """Return the URI an input is claimed to come from; a claim may have any shape."""
+    inputs = provenance.get("inputs")
+    claim = inputs.get(name) if isinstance(inputs, dict) else None
+    return claim.get("uri") if isinstance(claim, dict) else None
 
 
 def _transforms(contract: dict[str, Any]) -> Iterator[str]:
@@ -87,8 +93,3 @@ def _artifact(artifact: dict[str, Any] | None) -> Iterator[str]:
     if artifact:
         yield f"digest       {artifact['digest']}"
         yield f"transfer     {human_size(artifact['size'])} in {artifact['chunks']} chunks"
-
-
-def _printable(text: str) -> str:
-    """Strangers wrote some of this; a terminal must not obey it."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from json.encoder import encode_basestring
-from typing import Any
 
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.lighttyping import Any
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "canonical_json", "parse_json", "pointer"]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias, cast
 
 from ctxpack_identity.canonical import canonical_json, parse_json, pointer
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias, cast
 from ctxpack_identity.uri import CtxUri, parse_uri
 
 __all__ = [
@@ -239,7 +239,7 @@ def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[st
     patterns = [read.string(item, here) for here, item in read.items(fields.get("exclude", []), pointer(at, "exclude"))]
     symlinks = fields.get("symlinks", "refuse")
     if symlinks not in ("refuse", "follow"):
-        read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {symlinks!r}')
+        read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {_shown(symlinks)}')
     return Location(path, (*excludes, *patterns), symlinks == "follow")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NewType
 
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.lighttyping import NewType
 
 __all__ = ["DIGEST_PATTERN", "Digest", "digest_of", "parse_digest"]
 

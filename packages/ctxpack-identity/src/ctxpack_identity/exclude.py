@@ -24,6 +24,9 @@ _POSIX_CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
+_STAR = "[^/]*"
+_FOLDERS = "(?:.*/)?"  # **/
+_NOTHING = "(?!)"  # matches no path
 
 
 def compile_excludes(patterns: Iterable[str]) -> Excludes:
@@ -88,11 +91,6 @@ def _regex(text: str) -> str:
             star = -1
         out.append(token)
     return "".join(out)
-
-
-_STAR = "[^/]*"
-_FOLDERS = "(?:.*/)?"
-_NOTHING = "(?!)"
 
 
 def _tokens(text: str) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.scan import Found
 
@@ -24,7 +25,8 @@ BATCH_FILES = 256
 THREAD_BYTES = 1 << 20  # below this a batch is hashed where it stands: threads cost more than they save
 PENDING_BATCHES = 16
 
-_EMPTY_SHA256 = hashlib.sha256().hexdigest()
+# What open says when the file found is gone, or is a symbolic link, a socket or below something no folder any more.
+_REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
 class _Task(NamedTuple):
@@ -76,7 +78,11 @@ def hash_file(location: str, *, expected: os.stat_result | None = None, follow: 
     Raises: InvalidInput, LocalFailure as hash_files does.
     """
     if expected is None:
-        expected = os.stat(location, follow_symlinks=follow)
+        fd = open_regular(location, follow=follow)
+        try:
+            expected = os.fstat(fd)
+        finally:
+            os.close(fd)
     return _hash_task(_Task(location, expected.st_size, expected.st_mtime_ns, follow))
 
 
@@ -88,10 +94,10 @@ def open_regular(location: str, *, follow: bool = False) -> int:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         fd = os.open(location, flags)
-    except FileNotFoundError as error:
-        raise _changed(location) from error
     except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=location, code="E_INPUT_UNREADABLE") from error
+        if error.errno in _REPLACED:
+            raise _changed(location) from error
+        raise _unreadable(location, error) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _changed(location)
@@ -146,11 +152,12 @@ def _hash_task(task: _Task) -> str:
             digest, length = hashlib.sha256(data).hexdigest(), len(data)
         else:
             digest, length = _hash_large(fd)
+        if length < task.size:  # some network file systems answer with less than was asked for
+            os.lseek(fd, 0, os.SEEK_SET)
+            digest, length = _hash_large(fd)
         require_unchanged(fd, task.location, task.size, task.mtime_ns)
     except OSError as error:
-        raise LocalFailure(
-            f"cannot be read: {error.strerror}", where=task.location, code="E_INPUT_UNREADABLE"
-        ) from error
+        raise _unreadable(task.location, error) from error
     finally:
         os.close(fd)
     if length != task.size:
@@ -166,6 +173,10 @@ def _hash_large(fd: int) -> tuple[str, int]:
         hasher.update(view[:count])
         length += count
     return hasher.hexdigest(), length
+
+
+def _unreadable(location: str, error: OSError) -> LocalFailure:
+    return LocalFailure(f"cannot be read: {error.strerror}", where=location, code="E_INPUT_UNREADABLE")
 
 
 def _changed(location: str) -> InvalidInput:

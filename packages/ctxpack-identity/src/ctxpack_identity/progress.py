@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from ctxpack_identity.lighttyping import Protocol
 
 __all__ = ["Progress", "silent"]
 

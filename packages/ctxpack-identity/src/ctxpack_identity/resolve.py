@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxpack_identity.contract import Code, ContractFile, InputSource, Location, canonical_contract
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.tree import Entry, Tree, hash_tree
 from ctxpack_identity.uri import CtxUri, uri_for
@@ -80,7 +80,11 @@ def resolve(
             return ResolvedInput(source.name, source.digest)
         if pack_outputs is None:
             raise InvalidInput(
-                "an input given by URI needs a place to look packs up", where=where, got=source.uri, code="E_NO_PANTRY"
+                "an input given by URI needs a place to look packs up",
+                where=f"{where}, input {source.name!r}",
+                got=source.uri,
+                fix='give its "digest" or "path", or resolve with pack_outputs',
+                code="E_NO_PANTRY",
             )
         return ResolvedInput(source.name, pack_outputs(source.uri), uri=source.uri)
 

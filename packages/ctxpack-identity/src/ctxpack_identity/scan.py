@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["Found", "scan"]
 
@@ -39,6 +41,7 @@ def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
     Raises: InvalidInput for a missing root, a symbolic link (unless follow) or a cycle of them, a device, FIFO or
     socket, and a name that is not UTF-8; LocalFailure for what may not be read. Each names the path.
     """
+    _require_utf8_names()
     status = _status(root, follow)
     if stat.S_ISREG(status.st_mode):
         yield Found(_checked_name(os.path.basename(os.path.abspath(root)), root), root, status)
@@ -57,9 +60,7 @@ def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
         else:
             identity = (child.stat.st_dev, child.stat.st_ino)
             if identity in ancestors:
-                raise InvalidInput(
-                    "symbolic links form a cycle", where=child.location, fix="remove or exclude one", code="E_SYMLINK"
-                )
+                raise _cycle(child.location)
             children = _children(child.location, child.path + "/", excludes, follow)
             if children:
                 ancestors.append(identity)
@@ -101,12 +102,24 @@ def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
         return False
 
 
+def _require_utf8_names() -> None:
+    """A name is bytes on disk; decoded by another rule it would be another name, and the tree another tree."""
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise LocalFailure(
+            "Python does not read file names as UTF-8 here",
+            got=encoding,
+            fix="set PYTHONUTF8=1",
+            code="E_NAME_ENCODING",
+        )
+
+
 def _status(root: str, follow: bool) -> os.stat_result:
     try:
         status = os.stat(root) if follow else os.lstat(root)
     except OSError as error:
         raise _unreadable(root, error) from error
-    if stat.S_ISLNK(status.st_mode):
+    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
         raise _symlink(root)
     return status
 
@@ -142,8 +155,14 @@ def _special(location: str) -> InvalidInput:
     )
 
 
+def _cycle(location: str) -> InvalidInput:
+    return InvalidInput("symbolic links form a cycle", where=location, fix="remove or exclude one", code="E_SYMLINK")
+
+
 def _unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
     shown = os.fsencode(location).decode(errors="backslashreplace")
+    if error.errno == errno.ELOOP:
+        return _cycle(shown)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InvalidInput("no such file or folder", where=shown, fix="check the path", code="E_INPUT_MISSING")
     return LocalFailure(f"cannot be read: {error.strerror}", where=shown, code="E_INPUT_UNREADABLE")

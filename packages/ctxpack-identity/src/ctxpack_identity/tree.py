@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, NamedTuple
 
 from ctxpack_identity.canonical import canonical_json
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.filehash import hash_files
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.scan import scan
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["TREE_SCHEMA", "Entry", "FolderDigest", "Tree", "file_digest", "hash_tree", "tree_digest"]
 
 TREE_SCHEMA = "ctxpack/tree/v1"
+
+_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by file managers; hashed, but worth a warning
 
@@ -73,7 +75,6 @@ def hash_tree(
     """
     folder, junk = FolderDigest(), []
     files = size = 0
-    entry = Entry("", 0, "")
     for found, sha256 in hash_files(
         scan(root, excludes=excludes, follow=follow), follow=follow, executor=executor, progress=progress
     ):
@@ -85,8 +86,8 @@ def hash_tree(
             junk.append(found.path)
         if on_entry is not None:
             on_entry(entry)
-    if files == 1 and not os.path.isdir(root):
-        return Tree(file_digest(entry.sha256, entry.size), "file", 1, size, ())
+        if found.location == root:  # a file: what is found in a folder lies below it
+            return Tree(file_digest(sha256, length), "file", 1, length, ())
     return Tree(folder.finish(), "folder", files, size, tuple(junk))
 
 
@@ -121,7 +122,11 @@ class FolderDigest:
         self._last: list[str] = []
 
     def add(self, entry: Entry) -> None:
-        """Take the next entry. Raises: InvalidInput when it is out of order, repeated, or its path is not normal."""
+        """Take the next entry.
+
+        Raises: InvalidInput when it is out of order or repeated, its path is not normal or not Unicode, or a file's
+        digest is not one.
+        """
         segments = entry.path.removesuffix("/").split("/")
         self._check(segments, entry.path)
         parents = segments[:-1]
@@ -135,8 +140,11 @@ class FolderDigest:
         if entry.is_empty_folder:
             digest, size = _Folder("").close()
             self._open[-1].add(segments[-1], digest, size, "folder")
-        else:
+        elif _is_sha256(entry.sha256):
             self._open[-1].add(segments[-1], f"sha256:{entry.sha256}", entry.size, "file")
+        else:
+            expected, got = "64 lower-case hexadecimal digits", repr(entry.sha256)[:80]
+            raise InvalidInput("not a SHA-256", where=repr(entry.path), expected=expected, got=got, code="E_DIGEST")
         self._last = segments
 
     def finish(self) -> Digest:
@@ -154,6 +162,10 @@ class FolderDigest:
         for name in segments:
             if name in ("", ".", "..") or "\0" in name:
                 raise InvalidInput("not a relative, normal POSIX path", where=repr(path), code="E_PATH")
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput("path is not Unicode text", where=repr(path), code="E_NAME_ENCODING") from error
         if segments <= self._last:
             fault = "path occurs twice" if segments == self._last else "path is out of canonical order"
             raise InvalidInput(fault, where=repr(path), got=f"after {'/'.join(self._last)!r}", code="E_PATH_ORDER")

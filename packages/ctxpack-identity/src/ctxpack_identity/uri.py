@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NewType
 
 from ctxpack_identity.digest import Digest, parse_digest
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.lighttyping import NewType
 
 __all__ = ["CtxUri", "parse_uri", "uri_digest", "uri_for"]
 

@@ -15,8 +15,8 @@ from typing import Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
-from ctxpack_identity.errors import AccessDenied, IntegrityError
 
+from ctxpack_identity.errors import AccessDenied, IntegrityError
 from ctxpack_oci.challenge import Challenge, parse_challenges
 from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.exchange import Reply, Request

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
+
 from ctxpack_identity.errors import InvalidInput
 
 __all__ = ["DOCKER_HUB", "Credentials", "find_credentials"]

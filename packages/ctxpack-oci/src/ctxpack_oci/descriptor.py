@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
 from ctxpack_identity.errors import IntegrityError
 

@@ -10,14 +10,15 @@ __all__ = ["Reply", "Request"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask. where: for messages. limit: most bytes accepted as the body of a successful answer."""
+    """What to ask. where: for messages. limit: most bytes accepted as the body of a successful answer;
+    None when that body is of no interest, and then it is empty in the Reply."""
 
     method: str
     url: str
     where: str
     headers: Mapping[str, str] = {}
     body: bytes | None = None
-    limit: int = 0
+    limit: int | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,16 +9,15 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import Mapping
-from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from ctxpack_identity.errors import IntegrityError, InvalidInput, Unavailable
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
+from ctxpack_identity.errors import IntegrityError, InvalidInput, Unavailable
 from ctxpack_oci.exchange import Reply, Request
-from ctxpack_oci.origin import Origin, Reach, origin_of, reach_of
+from ctxpack_oci.origin import Origin, Reach, join, origin_of, reach_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, seconds_after
 from ctxpack_oci.proxy import Network
 from ctxpack_oci.refusal import message_of
@@ -92,7 +91,7 @@ class Transport:
                 stream=True,
                 timeout=(min(self._patience.connect, left), min(self._patience.read, left)),
                 verify=self._network.authorities or True,
-                proxies={urlsplit(url).scheme: proxy} if proxy else None,
+                proxies={origin.scheme: proxy} if origin and proxy else None,
             )
             try:
                 return self._reply(request, response, url, deadline)
@@ -117,19 +116,20 @@ class Transport:
             raw.close()  # its body is not for us and may have no end
             return Reply(status=status, headers=headers, body=b"", url=url)
         succeeded = 200 <= status < 300
-        if succeeded and request.method != "HEAD":
+        wanted = succeeded and request.limit is not None
+        if wanted:
             _expect_plain(headers, request)
-        limit = request.limit if succeeded else MAX_ERROR_BYTES
+        limit = request.limit if succeeded and request.limit is not None else MAX_ERROR_BYTES
         body = _read(raw, limit, deadline)
         if len(body) <= limit:
             raw.release_conn()
         else:
             raw.close()
-            if succeeded:
+            if wanted:
                 raise IntegrityError(
                     "answer is too long", where=request.where, expected=f"at most {limit} bytes", code="E_SIZE"
                 )
-        reply = Reply(status=status, headers=headers, body=body[:limit], url=url)
+        reply = Reply(status=status, headers=headers, body=b"" if succeeded and not wanted else body[:limit], url=url)
         if status in _PASSING:
             after = seconds_after(headers.get("Retry-After", ""), now=self._patience.wall_clock())
             raise Transient(f"{_authority(url)} {message_of(reply)}", where=request.where, after=after)
@@ -137,7 +137,7 @@ class Transport:
 
     def _next(self, request: Request, reply: Reply) -> str:
         location = reply.headers.get("Location", "")
-        url = urljoin(reply.url, location).partition("#")[0] if location else ""
+        url = join(reply.url, location) if location else ""
         if not url:
             raise _misdirected("redirect without a Location", request)
         if not self.allows(url):

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from ctxpack_identity.digest import parse_digest
 from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
-
 from ctxpack_oci.descriptor import Descriptor, check_bytes
 from ctxpack_oci.disk import Disk, publish
 from ctxpack_oci.manifest import INDEX_MEDIA_TYPE, check_size, is_manifest

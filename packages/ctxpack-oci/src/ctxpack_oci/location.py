@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
-from ctxpack_identity.errors import InvalidInput
 
+from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.origin import Origin, Reach, origin_of, reach_of
 from ctxpack_oci.target import Target
 

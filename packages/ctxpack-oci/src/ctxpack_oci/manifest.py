@@ -6,8 +6,8 @@ import json
 from typing import Literal, NoReturn
 
 import msgspec
-from ctxpack_identity.errors import IntegrityError
 
+from ctxpack_identity.errors import IntegrityError
 from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes
 
 __all__ = [

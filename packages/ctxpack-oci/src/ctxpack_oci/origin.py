@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import re
 from typing import NamedTuple
+from urllib.parse import urljoin
 
-__all__ = ["Origin", "Reach", "origin_of", "reach_of", "share_owner"]
+__all__ = ["Origin", "Reach", "join", "origin_of", "reach_of", "share_owner"]
 
 # One strict pattern rather than a URL parser: what it does not match is refused, so that no two parsers can
 # disagree about the host (user information, backslashes, blanks, control and non-ASCII characters).
@@ -53,6 +54,17 @@ def origin_of(url: str) -> Origin | None:
         return None
     scheme, host, port = found[1], found[2].lower(), int(found[3] or _PORTS[found[1]])
     return Origin(scheme, host, port) if 0 < port < 65536 else None
+
+
+def join(url: str, reference: str) -> str:
+    """Return the absolute URL that reference, found in the answer from url, means (RFC 3986, 5); no fragment.
+
+    What is no URL stays what it is, and has no origin.
+    """
+    try:
+        return urljoin(url, reference).partition("#")[0]
+    except ValueError:
+        return reference
 
 
 def reach_of(host: str) -> Reach:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import msgspec
+
 from ctxpack_identity.errors import Unavailable
 
 __all__ = ["Deadline", "Patience", "Transient", "persist", "seconds_after"]

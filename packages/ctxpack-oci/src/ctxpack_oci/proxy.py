@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 
 import msgspec
-from ctxpack_identity.errors import InvalidInput
 
+from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.origin import Origin, Reach, reach_of
 
 __all__ = ["Network", "network_from"]

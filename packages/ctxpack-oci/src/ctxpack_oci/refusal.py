@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from ctxpack_identity.errors import AccessDenied, CtxPackError, IntegrityError, NotFound, Unavailable
 
+from ctxpack_identity.errors import AccessDenied, CtxPackError, IntegrityError, NotFound, Unavailable
 from ctxpack_oci.exchange import Reply
 
 __all__ = ["codes_of", "message_of", "refusal"]

@@ -6,12 +6,12 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import msgspec
+
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
-
 from ctxpack_oci.auth import Action, Authenticator
 from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.descriptor import Descriptor, check_bytes
@@ -19,7 +19,7 @@ from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.http import Transport
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.manifest import MANIFEST_KINDS, MAX_MANIFEST_BYTES, check_size, is_manifest
-from ctxpack_oci.origin import origin_of
+from ctxpack_oci.origin import join, origin_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, persist
 from ctxpack_oci.proxy import Network
 from ctxpack_oci.refusal import codes_of, message_of, refusal
@@ -146,7 +146,7 @@ class Registry:
         self._transport.close()
 
     def _ask(self, request: Request, *, action: Action = "pull") -> Reply:
-        size = max(request.limit, len(request.body or b""))
+        size = max(request.limit or 0, len(request.body or b""))
         return self._persist(lambda deadline: self._auth.exchange(request, deadline, action=action), size=size)
 
     def _persist(self, attempt: Callable[[Deadline], T], *, size: int) -> T:
@@ -192,7 +192,7 @@ class Registry:
     def _upload_url(self, started: Reply, digest: Digest, where: str) -> str:
         """Where the bytes go: the Location as given, with its query, joined to what was asked, and digest added."""
         location = started.headers.get("Location", "")
-        url = urljoin(started.url, location).partition("#")[0]
+        url = join(started.url, location)
         if not location or origin_of(url) != self._home:
             raise IntegrityError(
                 "upload location is not used",
@@ -241,7 +241,7 @@ class Registry:
         found = re.search(r'<([^<>]*)>\s*;[^,]*\brel="?next"?', reply.headers.get("Link", "")[:8192])
         if not found:
             return ""
-        following = str(urljoin(url, found[1])).partition("#")[0]
+        following = join(url, str(found[1]))
         if origin_of(following) != self._home:
             raise IntegrityError(
                 "next page is not followed",

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ctxpack_identity.errors import InvalidInput
-
 from ctxpack_oci.descriptor import Descriptor
 
 __all__ = ["Target", "check_tag"]

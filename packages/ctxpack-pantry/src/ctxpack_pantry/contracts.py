@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_contract_file
 from ctxpack_identity.contract import MAX_CONTRACT_BYTES
+from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["LoadedContract", "load_contract"]
+
+_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # people indent
 
 
 class LoadedContract(NamedTuple):
@@ -31,7 +33,7 @@ def load_contract(path: str) -> LoadedContract:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(2 * MAX_CONTRACT_BYTES)
+            data = file.read(_MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(
             "no such contract file", where=path, fix="`ctxpack init` writes one to fill in", code="E_NO_CONTRACT"
@@ -40,4 +42,8 @@ def load_contract(path: str) -> LoadedContract:
         raise InvalidInput("a folder, not a contract file", where=path, code="E_NO_CONTRACT") from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidInput(
+            "too large for a contract file", where=path, expected=f"at most {_MAX_FILE_BYTES} bytes", code="E_TOO_LARGE"
+        )
     return LoadedContract(path, os.path.dirname(path), parse_contract_file(data, where=path))

@@ -10,10 +10,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from ctxpack_cache import Cache
 from ctxpack_identity import (
@@ -28,6 +26,7 @@ from ctxpack_identity import (
     uri_digest,
     uri_for,
 )
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_pantry.contracts import LoadedContract, load_contract
 from ctxpack_pantry.settings import Settings
 
@@ -252,9 +251,10 @@ class Pantry:
         from ctxpack_bundle import read_manifest
 
         for entry in self.cache.entries():
-            manifest: PackManifest | None = None
-            with contextlib.suppress(IntegrityError):
+            try:
                 manifest = read_manifest(entry.path)
+            except IntegrityError:
+                manifest = None
             yield Stored(uri_for(entry.key), entry.path, manifest)
 
     def remove(self, uri: CtxUri) -> bool:

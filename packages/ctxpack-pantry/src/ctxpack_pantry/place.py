@@ -1,4 +1,4 @@
-"""Place: a pack's outputs become ordinary files where the user wants them, all or nothing."""
+"""Place: a pack's outputs become ordinary files where the user wants them, each of them whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_manifest
 from ctxpack_cache import Cache
+from ctxpack_cache.tree import remove_tree
 from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress
 
 __all__ = ["Placing", "all_into", "each_to", "place"]
@@ -33,7 +34,7 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
     if standing and not force:
         digest = None
         if len(standing) == len(placings):
-            digest = outputs_digest({item.name: item.destination for item in placings}, progress=progress)
+            digest = _digest_of(placings, progress)
         if digest == read_manifest(folder).outputs_digest:
             return False
         if digest is None or not _is_in_cache(cache, digest):
@@ -51,7 +52,7 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
 
 def all_into(destination: str) -> list[Placing]:
     """Return the placing of everything a pack holds into one folder."""
-    return [Placing("", "", destination)]
+    return [Placing("outputs", "", destination)]  # the name is part of no digest: a folder's content has none
 
 
 def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing]:
@@ -82,6 +83,14 @@ def _is_something(path: str) -> bool:
     return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
 
 
+def _digest_of(placings: Sequence[Placing], progress: Progress) -> Digest | None:
+    """Return the digest of what stands there, None when no pack could hold it (links, devices, odd names)."""
+    try:
+        return outputs_digest({item.name: item.destination for item in placings}, progress=progress)
+    except InvalidInput:
+        return None
+
+
 def _is_in_cache(cache: Cache, digest: Digest) -> bool:
     for entry in cache.entries():
         try:
@@ -109,10 +118,15 @@ def _replace(source: str, destination: str, progress: Progress) -> None:
             _remove(fresh)
             if not os.path.lexists(destination) and os.path.lexists(old):
                 os.rename(old, destination)
-        _remove(old)
     except OSError as error:
         raise LocalFailure(
             f"cannot be written: {error.strerror}", where=destination, fix="nothing was changed there"
+        ) from error
+    try:
+        _remove(old)
+    except OSError as error:
+        raise LocalFailure(
+            f"cannot be removed: {error.strerror}", where=old, fix=f"{destination} was replaced; remove this by hand"
         ) from error
 
 
@@ -138,6 +152,6 @@ def _copy_file(source: str, destination: str, progress: Progress) -> None:
 
 def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_tree(path)  # the user's own folders may be read-only, as copies of a pack in the cache are
     elif os.path.lexists(path):
         os.unlink(path)

@@ -41,7 +41,9 @@ def record_provenance(
     if upstream:
         record["inputs"] = {name: {"uri": uri} for name, uri in upstream.items()}
     if command:
-        record["run"] = {"command": list(command), "seconds": round(seconds or 0.0, 3)}
+        # An argument is bytes; JSON has no way to say those that are not UTF-8.
+        said = [os.fsencode(argument).decode(errors="backslashreplace") for argument in command]
+        record["run"] = {"command": said, "seconds": round(seconds or 0.0, 3)}
     git = _git(base)
     if git:
         record["git"] = git
@@ -68,7 +70,8 @@ def _git(folder: str) -> dict[str, Any] | None:
     if not commit:
         return None
     status = _ask_git(folder, "status", "--porcelain", "--untracked-files=normal")
-    return {"commit": commit.strip(), "dirty": bool(status)}
+    known = {} if status is None else {"dirty": bool(status)}
+    return {"commit": commit.strip(), **known}
 
 
 def _ask_git(folder: str, *arguments: str) -> str | None:
@@ -76,7 +79,12 @@ def _ask_git(folder: str, *arguments: str) -> str | None:
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         answer = subprocess.run(
-            ["git", "-C", folder or ".", *arguments], capture_output=True, text=True, timeout=30, check=True, env=environ
+            ["git", "-C", folder or ".", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=environ,
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None

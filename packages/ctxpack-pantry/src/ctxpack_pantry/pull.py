@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 from ctxpack_bundle import PackManifest, inflate_chunk, read_manifest, unpack
@@ -68,7 +69,8 @@ def _unpack(target: Target, artifact: Artifact, staging: str, uri: CtxUri, progr
         return content
 
     try:
-        manifest = unpack(in_order(receive, artifact.chunks), staging, where=where)
+        with closing(in_order(receive, artifact.chunks)) as pieces:
+            manifest = unpack(pieces, staging, where=where)
     except NotFound as error:
         raise IntegrityError(
             "a chunk is missing", where=f"{where}, {error.where}", fix="push the pack again", code="E_INCOMPLETE"

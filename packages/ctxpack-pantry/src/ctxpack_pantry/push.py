@@ -67,8 +67,8 @@ def _present(target: Target, manifest: PackManifest) -> Descriptor | None:
             where=f"{target.name}:{tag_of(manifest.uri)}",
             expected=f"outputs {found.pack.outputs_digest}",
             got=manifest.outputs_digest,
-            fix="nothing was overwritten; the transform is not deterministic, or something it depends on is missing "
-            "from the contract",
+            fix="this push overwrote nothing; the transform is not deterministic, or something it depends on is "
+            "missing from the contract",
         )
     return found.descriptor
 

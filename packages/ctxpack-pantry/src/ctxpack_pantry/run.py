@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -13,6 +14,8 @@ from ctxpack_pantry.contracts import LoadedContract
 from ctxpack_pantry.seed import Run
 
 __all__ = ["Ran", "execute", "require_made", "require_outputs"]
+
+_GRACE = 10.0  # seconds that a command gets to tidy up, after Ctrl-C and again after SIGTERM
 
 
 class Ran(NamedTuple):
@@ -35,31 +38,43 @@ def require_outputs(contract: LoadedContract) -> list[str]:
     return contract.outputs
 
 
-def execute(command: Sequence[str], uri: CtxUri) -> tuple[int, Run]:
+def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tuple[int, Run]:
     """Run command to its end; return its exit status (128 + n when signal n ended it) and how long it took.
 
     Its standard output goes to standard error: on a hit there is none, so nothing may depend on it. It finds the URI
-    in CTXPACK_URI. Whatever ends this process ends the command too.
+    in CTXPACK_URI. Whatever interrupts this process ends the command too; grace: seconds it gets to obey.
     Raises: InvalidInput when command cannot be started.
     """
+    if not command:
+        raise InvalidInput("no command", fix="say what makes the outputs", code="E_COMMAND")
     started = time.monotonic()
     try:
         child = subprocess.Popen(command, stdout=2, env={**os.environ, "CTXPACK_URI": uri})
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidInput(
-            f"command cannot be started: {reason}", where=command[0] if command else "command", code="E_COMMAND"
-        ) from error
+        raise InvalidInput(f"command cannot be started: {reason}", where=command[0], code="E_COMMAND") from error
     try:
         status = child.wait()
     except KeyboardInterrupt:
-        child.wait()  # Ctrl-C reaches it too; it may be tidying up, and a second one interrupts this wait
+        # Ctrl-C reached it too, if it came from a terminal; a second one ends its time to tidy up.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
         raise
     finally:
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
+        _end(child, grace)
     return (128 - status if status < 0 else status), Run(tuple(command), time.monotonic() - started)
+
+
+def _end(child: subprocess.Popen[bytes], grace: float) -> None:
+    """Return when child has ended, by itself or because it must."""
+    if child.poll() is not None:
+        return
+    child.terminate()
+    try:
+        child.wait(grace)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def require_made(outputs: Sequence[str]) -> None:

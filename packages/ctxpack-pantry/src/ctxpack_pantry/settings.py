@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ctxpack_identity import InvalidInput, LocalFailure
+from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["PROJECT_FILE", "Setting", "Settings", "load_settings"]
 

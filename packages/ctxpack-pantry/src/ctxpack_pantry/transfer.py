@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,10 +15,13 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int = WORKERS) -> Iterator[_Result]:
+def in_order(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int = WORKERS
+) -> Generator[_Result, None, None]:
     """Yield work(item) for each item, in order, with at most workers + 1 results made and not yet taken.
 
-    Raises: whatever work or items raise; what was not begun then never begins.
+    Close it when you leave it early. What was not begun then, or when work or items raise, never begins.
+    Raises: whatever work or items raise.
     """
     pending: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="transfer")

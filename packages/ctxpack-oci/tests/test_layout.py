@@ -1,0 +1,428 @@
+"""An OCI image layout as a Target: what it writes, what it refuses, and who may write at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
+from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, Manifest, describe, encode_manifest
+from ctxpack_oci.disk import Disk
+
+CHUNK = b"chunk " * 1000
+LAYER = describe(CHUNK, "application/vnd.ctxpack.chunk.v1.tar+gzip")
+CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
+DATA = encode_manifest(Manifest(config=CONFIG, layers=(LAYER,)))
+ROOT = describe(DATA, MANIFEST_MEDIA_TYPE)
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "some" / "packs"
+
+
+@pytest.fixture
+def layout(folder: Path) -> Layout:
+    return Layout(folder)
+
+
+def push_all(layout: Layout) -> None:
+    layout.push(LAYER, CHUNK)
+    layout.push(CONFIG, b"{}")
+    layout.push(ROOT, DATA)
+    layout.tag(ROOT, "one")
+
+
+def blob(folder: Path, descriptor: Descriptor) -> Path:
+    return folder / "blobs" / "sha256" / descriptor.digest.removeprefix("sha256:")
+
+
+def test_a_layout_that_is_not_there_is_empty(layout: Layout, folder: Path) -> None:
+    assert layout.resolve("one") is None
+    assert layout.exists(LAYER) is False
+    assert list(layout.tags()) == []
+    with pytest.raises(NotFound, match=f"^blob {LAYER.digest[:19]} of oci:{folder}: is not there$"):
+        layout.fetch(LAYER)
+    assert not folder.exists()
+
+
+def test_what_was_pushed_and_tagged_is_resolved_and_fetched(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    for reader in (layout, Layout(folder)):
+        assert reader.resolve("one") == ROOT
+        assert reader.resolve("two") is None
+        assert reader.fetch(ROOT) == DATA
+        assert reader.fetch(LAYER) == CHUNK
+        assert reader.exists(LAYER)
+        assert list(reader.tags()) == ["one"]
+    assert not layout.exists(describe(b"never pushed", "a/b"))
+
+
+def test_the_files_are_those_of_the_image_spec(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    assert (folder / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+    assert json.loads((folder / "index.json").read_bytes()) == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                "mediaType": MANIFEST_MEDIA_TYPE,
+                "digest": ROOT.digest,
+                "size": len(DATA),
+                "annotations": {REF_NAME: "one"},
+            }
+        ],
+    }
+    assert blob(folder, LAYER).read_bytes() == CHUNK
+    assert {entry.name for entry in (folder / "blobs" / "sha256").iterdir()} == {
+        each.digest.removeprefix("sha256:") for each in (LAYER, CONFIG, ROOT)
+    }
+    assert list((folder / "ingest").iterdir()) == []
+
+
+def test_blobs_are_not_writable(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    assert blob(folder, LAYER).stat().st_mode & 0o222 == 0
+
+
+def test_a_tag_moves(layout: Layout) -> None:
+    push_all(layout)
+    data = encode_manifest(Manifest(config=CONFIG, layers=()))
+    other = describe(data, MANIFEST_MEDIA_TYPE)
+    layout.push(other, data)
+    layout.tag(other, "one")
+    layout.tag(ROOT, "two")
+    assert layout.resolve("one") == other
+    assert layout.resolve("two") == ROOT
+    assert list(layout.tags()) == ["one", "two"]
+
+
+def test_a_tag_needs_its_manifest(layout: Layout) -> None:
+    with pytest.raises(NotFound, match="manifest is not there; push it before tagging it"):
+        layout.tag(ROOT, "one")
+
+
+def test_annotations_and_artifact_type_of_a_tag_survive(layout: Layout) -> None:
+    root = Descriptor(
+        media_type=MANIFEST_MEDIA_TYPE, digest=ROOT.digest, size=ROOT.size, annotations={"a": "b"}, artifact_type="c/d"
+    )
+    layout.push(root, DATA)
+    layout.tag(root, "one")
+    assert layout.resolve("one") == root
+
+
+def test_entries_and_members_of_other_tools_survive(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    foreign = {"mediaType": "a/b", "digest": "sha512:" + "0" * 128, "size": 1, "platform": {"os": "linux"}}
+    index = json.loads((folder / "index.json").read_bytes())
+    index["manifests"].append(foreign)
+    index["annotations"] = {"made": "elsewhere"}
+    (folder / "index.json").write_text(json.dumps(index))
+    layout.tag(ROOT, "two")
+    after = json.loads((folder / "index.json").read_bytes())
+    assert foreign in after["manifests"]
+    assert after["annotations"] == {"made": "elsewhere"}
+    assert list(layout.tags()) == ["one", "two"]
+
+
+def test_pushing_again_mends_a_blob(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    blob(folder, LAYER).unlink()
+    blob(folder, LAYER).write_bytes(CHUNK[:10])
+    assert not layout.exists(LAYER)
+    layout.push(LAYER, CHUNK)
+    assert layout.fetch(LAYER) == CHUNK
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (b"X" + CHUNK[1:], "digest differs"),
+        (CHUNK[:-1], "size differs: expected 6000 bytes, got 5999"),
+        (CHUNK + b"more than one byte", "size differs: expected 6000 bytes, got 6001"),
+    ],
+)
+def test_a_damaged_blob_is_refused(layout: Layout, folder: Path, damaged: bytes, message: str) -> None:
+    push_all(layout)
+    blob(folder, LAYER).unlink()
+    blob(folder, LAYER).write_bytes(damaged)
+    with pytest.raises(IntegrityError, match=message):
+        layout.fetch(LAYER)
+
+
+def test_data_that_are_not_what_the_caller_says_are_not_written(layout: Layout, folder: Path) -> None:
+    with pytest.raises(IntegrityError, match="size differs"):
+        layout.push(LAYER, b"other")
+    assert not folder.exists()
+
+
+def test_what_is_declared_too_large_is_not_read(layout: Layout) -> None:
+    with pytest.raises(IntegrityError, match="too large: expected at most 67108864 bytes"):
+        layout.fetch(Descriptor(media_type="a/b", digest=LAYER.digest, size=2**62))
+
+
+@pytest.mark.parametrize("hostile", ["sha256:../../x", "sha256:" + "A" * 64])
+def test_a_digest_is_checked_before_it_is_in_a_path(layout: Layout, hostile: str) -> None:
+    with pytest.raises(InvalidInput, match="not a digest"):
+        layout.exists(Descriptor(media_type="a/b", digest=hostile, size=1))  # type: ignore[arg-type]
+
+
+def test_a_fifo_in_the_place_of_a_blob_does_not_block(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    blob(folder, LAYER).unlink()
+    os.mkfifo(blob(folder, LAYER))
+    assert not layout.exists(LAYER)
+    with pytest.raises(IntegrityError, match="size differs"):
+        layout.fetch(LAYER)
+
+
+# -- malformed layouts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("oci-layout", None, "no oci-layout file beside index.json"),
+        ("oci-layout", b"{", "oci-layout: malformed: "),
+        ("oci-layout", b"{}", "imageLayoutVersion: unknown version: expected 1.0.0, got None"),
+        ("oci-layout", b'{"imageLayoutVersion":"2.0.0"}', "unknown version: expected 1.0.0, got 2.0.0"),
+        ("oci-layout", b" " * 5000, "oci-layout: malformed: more than 4096 bytes"),
+        ("index.json", b"", "index.json: malformed: "),
+        ("index.json", b"[]", "index.json: malformed: Expected `object`, got `array`"),
+        ("index.json", b"{}", "index.json manifests: malformed: expected a list of descriptors"),
+        ("index.json", b'{"manifests":[1]}', "index.json manifests: malformed: expected a list of descriptors"),
+        ("index.json", b"\xff\xfe", "index.json: malformed: "),
+    ],
+)
+def test_a_malformed_layout_is_refused_and_not_mended(
+    layout: Layout, folder: Path, name: str, content: bytes | None, message: str
+) -> None:
+    push_all(layout)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    for use in (lambda: layout.resolve("one"), lambda: list(layout.tags()), lambda: layout.tag(ROOT, "two")):
+        with pytest.raises(IntegrityError, match=message):
+            use()
+    assert {path: path.read_bytes() for path in folder.glob("*.json")} == before
+
+
+def entry(**members: object) -> dict[str, object]:
+    base = {
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "digest": ROOT.digest,
+        "size": ROOT.size,
+        "annotations": {REF_NAME: "one"},
+    }
+    return base | members
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([entry(digest="sha256:../../../etc/passwd")], r"malformed entry of index.json: .*digest"),
+        ([entry(size=-1)], "malformed entry of index.json"),
+        ([entry(mediaType=7)], "malformed entry of index.json"),
+        ([entry(), entry(digest="sha256:" + "0" * 64)], "^tag one of .*: is there more than once"),
+    ],
+)
+def test_a_malformed_tag_is_refused(layout: Layout, folder: Path, entries: list[object], message: str) -> None:
+    push_all(layout)
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    with pytest.raises(IntegrityError, match=message):
+        layout.resolve("one")
+    assert layout.resolve("other") is None
+
+
+def test_a_folder_that_is_something_else_is_not_touched(folder: Path, layout: Layout) -> None:
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(InvalidInput, match=r"folder holds other files and is no OCI image layout: got thesis.txt;"):
+        layout.push(LAYER, CHUNK)
+    assert [path.name for path in folder.rglob("*")] == ["thesis.txt"]
+
+
+# -- disks that fail --------------------------------------------------------------------------------------------------
+
+
+class FailingDisk(Disk):
+    """Works for a number of steps, and then fails, after half of the data when it writes."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def write(self, file: int, data: memoryview) -> int:
+        if self.step():
+            os.write(file, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(file, data)
+
+    def sync(self, file: int) -> None:
+        if self.step():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def replace(self, source: Path, target: Path) -> None:
+        if self.step():
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        super().replace(source, target)
+
+
+def test_a_disk_that_fails_at_any_step_leaves_nothing_half_written(tmp_path: Path) -> None:
+    outcomes = []
+    for steps in range(40):
+        folder = tmp_path / str(steps)
+        layout = Layout(folder, disk=FailingDisk(steps))
+        try:
+            push_all(layout)
+            outcomes.append("done")
+        except LocalFailure as error:
+            outcomes.append(error.what)
+        drafts = folder / "ingest"
+        assert list(drafts.iterdir() if drafts.exists() else ()) == []
+        reader = Layout(folder)
+        assert reader.resolve("one") in (None, ROOT)
+        for each, data in ((LAYER, CHUNK), (CONFIG, b"{}"), (ROOT, DATA)):
+            assert not reader.exists(each) or reader.fetch(each) == data
+        push_all(reader)
+        assert reader.resolve("one") == ROOT
+    assert {"No space left on device", "Input/output error", "Permission denied"} < set(outcomes)
+    assert outcomes[-1] == "done"
+
+
+def test_a_folder_that_cannot_be_made_is_a_local_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LocalFailure, match=r"Not a directory|File exists"):
+        Layout(tmp_path / "file").push(LAYER, CHUNK)
+
+
+def test_a_full_disk_is_told_with_what_to_do(folder: Path) -> None:
+    Layout(folder).push(CONFIG, b"{}")
+    with pytest.raises(LocalFailure) as caught:
+        Layout(folder, disk=FailingDisk(0)).push(LAYER, CHUNK)
+    assert str(caught.value) == (
+        f"blob {LAYER.digest[:19]} of oci:{folder}: No space left on device; check free space and permissions"
+    )
+
+
+def test_drafts_of_dead_processes_are_swept(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    old, new = folder / "ingest" / "old", folder / "ingest" / "new"
+    old.touch()
+    new.touch()
+    os.utime(old, (time.time() - 25 * 3600,) * 2)
+    layout.tag(ROOT, "two")
+    assert not old.exists()
+    assert new.exists()
+
+
+# -- at once ----------------------------------------------------------------------------------------------------------
+
+TAGGER = """
+import sys
+from pathlib import Path
+from ctxpack_oci import Layout, MANIFEST_MEDIA_TYPE, Manifest, describe, encode_manifest
+folder, name = Path(sys.argv[1]), sys.argv[2]
+layout = Layout(folder)
+config = describe(b"{}", "application/json")
+layout.push(config, b"{}")
+for n in range(15):
+    data = encode_manifest(Manifest(config=config, layers=(), annotations={"n": f"{name}{n}"}))
+    root = describe(data, MANIFEST_MEDIA_TYPE)
+    layout.push(root, data)
+    layout.tag(root, f"{name}{n}")
+"""
+
+
+def test_processes_tag_at_once_and_all_tags_land(folder: Path) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", TAGGER, str(folder), name]) for name in "abcd"]
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    layout = Layout(folder)
+    assert set(layout.tags()) == {f"{name}{n}" for name in "abcd" for n in range(15)}
+    for tag in layout.tags():
+        root = layout.resolve(tag)
+        assert root is not None
+        assert layout.exists(root)
+
+
+def test_threads_tag_at_once_and_all_tags_land(layout: Layout) -> None:
+    layout.push(ROOT, DATA)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: layout.tag(ROOT, f"t{n}"), range(40)))
+    assert len(set(layout.tags())) == 40
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ctxpack_oci import Layout, MANIFEST_MEDIA_TYPE, Manifest, describe, encode_manifest
+from ctxpack_oci.disk import Disk
+
+class Killed(Disk):
+    left = int(sys.argv[2])
+    def step(self):
+        self.left -= 1
+        return self.left < 0
+    def write(self, file, data):
+        if self.step():
+            os.write(file, data[:len(data) // 2])
+            os._exit(9)
+        return super().write(file, data)
+    def sync(self, file):
+        if self.step():
+            os._exit(9)
+    def replace(self, source, target):
+        if self.step():
+            os._exit(9)
+        super().replace(source, target)
+        if self.step():
+            os._exit(9)
+
+layout = Layout(Path(sys.argv[1]), disk=Killed())
+config = describe(b"{}", "application/json")
+layout.push(config, b"{}")
+data = encode_manifest(Manifest(config=config, layers=()))
+root = describe(data, MANIFEST_MEDIA_TYPE)
+layout.push(root, data)
+layout.tag(root, "new")
+"""
+
+
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
+    new = []
+    for steps in range(60):
+        fresh, used = tmp_path / f"fresh{steps}", tmp_path / f"used{steps}"
+        push_all(Layout(used))
+        children = [
+            subprocess.Popen([sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n" + KILLED, *args])
+            for args in ((str(fresh), str(steps)), (str(used), str(steps)))
+        ]
+        codes = [child.wait(60) for child in children]
+        for folder, old in ((fresh, None), (used, ROOT)):
+            layout = Layout(folder)
+            assert layout.resolve("one") == old
+            root = layout.resolve("new")
+            if root is not None:
+                layout.fetch(root)
+            new.append(root is not None)
+            push_all(layout)
+            assert layout.resolve("one") == ROOT
+        if codes == [0, 0]:
+            break
+    assert codes == [0, 0], "the test did not reach the last step"
+    assert steps > 15
+    assert True in new
+    assert False in new

@@ -1,0 +1,160 @@
+"""What counts as a manifest, decided on the bytes that were hashed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_identity.errors import IntegrityError
+from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Manifest, describe, encode_manifest, parse_manifest
+from ctxpack_oci.manifest import INDEX_MEDIA_TYPE, MAX_MANIFEST_BYTES, check_size, is_manifest
+
+CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
+LAYER = describe(b"chunk", "application/vnd.ctxpack.chunk.v1.tar+gzip", annotations={"dev.ctxpack.chunk.bytes": "9"})
+MANIFEST = Manifest(artifact_type="application/vnd.ctxpack.pack.v1", config=CONFIG, layers=(LAYER,))
+
+GOLDEN = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",'
+    b'"artifactType":"application/vnd.ctxpack.pack.v1",'
+    b'"config":{"mediaType":"application/vnd.ctxpack.contract.v1+json",'
+    b'"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},'
+    b'"layers":[{"mediaType":"application/vnd.ctxpack.chunk.v1.tar+gzip",'
+    b'"digest":"sha256:6c87f68371b28954707ebb92afee7ccffb74c6f71ec8fea8a98cf6104289585b","size":5,'
+    b'"annotations":{"dev.ctxpack.chunk.bytes":"9"}}]}'
+)
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+media_types = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+notes = st.dictionaries(text, text, max_size=4)
+descriptors = st.builds(
+    Descriptor,
+    media_type=media_types,
+    digest=st.binary(min_size=32, max_size=32).map(lambda raw: "sha256:" + raw.hex()),
+    size=st.integers(0, 2**62),
+    annotations=notes,
+    artifact_type=text,
+)
+manifests = st.builds(
+    Manifest,
+    artifact_type=text,
+    config=descriptors,
+    layers=st.lists(descriptors, max_size=4).map(tuple),
+    subject=st.none() | descriptors,
+    annotations=notes,
+)
+
+
+def changed(**members: Any) -> bytes:
+    document = json.loads(GOLDEN) | members
+    return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
+
+
+def test_the_encoded_form_is_fixed() -> None:
+    assert encode_manifest(MANIFEST) == GOLDEN
+    assert parse_manifest(GOLDEN) == MANIFEST
+
+
+def test_the_order_of_annotations_does_not_matter() -> None:
+    one = msgspec.structs.replace(MANIFEST, annotations={"a": "1", "b": "2"})
+    other = msgspec.structs.replace(MANIFEST, annotations={"b": "2", "a": "1"})
+    assert encode_manifest(one) == encode_manifest(other)
+
+
+@given(manifests)
+def test_parse_is_the_inverse_of_encode(manifest: Manifest) -> None:
+    data = encode_manifest(manifest)
+    assert parse_manifest(data, describe(data, MANIFEST_MEDIA_TYPE)) == manifest
+
+
+@given(descriptors)
+def test_a_descriptor_survives_the_wire(descriptor: Descriptor) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(descriptor), type=Descriptor) == descriptor
+
+
+@given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | text, st.lists).map(msgspec.json.encode))
+def test_arbitrary_bytes_only_raise_our_error(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        parse_manifest(data)
+
+
+@given(st.integers(0, len(GOLDEN) - 1), st.integers(0, 255))
+def test_one_changed_byte_never_escapes_as_another_exception(at: int, byte: int) -> None:
+    data = GOLDEN[:at] + bytes([byte]) + GOLDEN[at + 1 :]
+    with contextlib.suppress(IntegrityError):
+        parse_manifest(data)
+    if data != GOLDEN:
+        with pytest.raises(IntegrityError, match="digest differs"):
+            parse_manifest(data, describe(GOLDEN, MANIFEST_MEDIA_TYPE))
+
+
+@pytest.mark.parametrize("missing", ["schemaVersion", "mediaType", "config", "layers"])
+def test_a_missing_member_is_named(missing: str) -> None:
+    with pytest.raises(IntegrityError, match=f"^manifest {missing}: missing member"):
+        parse_manifest(changed(**{missing: ...}))
+
+
+@pytest.mark.parametrize("name", ["manifests", "fsLayers", "history", "signatures", "Layers", "MEDIATYPE", "Config"])
+def test_an_ambiguous_member_is_named(name: str) -> None:
+    with pytest.raises(IntegrityError, match=f"^manifest {name}: ambiguous manifest"):
+        parse_manifest(changed(**{name: []}))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (changed(schemaVersion=1), r"`\$.schemaVersion`"),
+        (changed(schemaVersion="2"), r"`\$.schemaVersion`"),
+        (changed(config=None), r"`\$.config`"),
+        (changed(layers=[{"mediaType": "a/b", "size": 1}]), r"missing required field `digest` - at `\$.layers\[0\]`"),
+        (changed(layers={}), r"`\$.layers`"),
+        (changed(annotations={"a": 1}), r"`\$.annotations\[...\]`"),
+        (changed(config={"mediaType": "a", "digest": "sha256:" + "A" * 64, "size": 1}), r"`\$.config.digest`"),
+        (changed(config={"mediaType": "a", "digest": "sha512:" + "a" * 128, "size": 1}), r"`\$.config.digest`"),
+        (changed(config={"mediaType": "a", "digest": CONFIG.digest, "size": -1}), r"`\$.config.size`"),
+        (changed(config={"mediaType": "a", "digest": CONFIG.digest, "size": 1.5}), r"`\$.config.size`"),
+        (
+            changed(mediaType=INDEX_MEDIA_TYPE),
+            r"mediaType: wrong media type: expected .*manifest.v1\+json, got .*index",
+        ),
+        (GOLDEN[:-1] + b',"layers":[]}', "member 'layers' is there twice"),
+        (GOLDEN.replace(b'"size":2', b'"size":2,"size":3'), "member 'size' is there twice"),
+        (GOLDEN + b"{}", "not JSON: Extra data"),
+        (b"\xef\xbb\xbf" + GOLDEN, "not JSON"),
+        (GOLDEN.decode().encode("utf-16"), "not JSON"),
+        (b"[" * 200_000, "not JSON"),
+        (changed(extra="@").replace(b'"@"', b"[" * 200_000 + b"]" * 200_000), "not JSON"),
+        (changed(annotations="@").replace(b'"@"', b'{"a":"\\ud800"}'), "not an OCI image manifest"),
+        (changed(extra="@").replace(b'"@"', b"NaN"), "NaN is no JSON number"),
+        (b"null", "expected a JSON object, got NoneType"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "manifest is too large: expected at most 4194304 bytes"),
+    ],
+)
+def test_what_is_not_a_manifest(data: bytes, message: str) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        parse_manifest(data)
+
+
+def test_unknown_members_urls_and_embedded_data_are_ignored() -> None:
+    layer = json.loads(msgspec.json.encode(LAYER)) | {"urls": ["http://evil.example/"], "data": "AAAA"}
+    assert parse_manifest(changed(layers=[layer], extra=[1], annotations={})) == MANIFEST
+
+
+def test_bytes_are_compared_with_their_descriptor() -> None:
+    with pytest.raises(IntegrityError, match="tag x: size differs: expected 5 bytes, got"):
+        parse_manifest(GOLDEN, describe(b"other", MANIFEST_MEDIA_TYPE), where="tag x")
+    with pytest.raises(IntegrityError, match=r"descriptor: wrong media type: expected .*manifest.v1\+json, got a/b"):
+        parse_manifest(GOLDEN, describe(GOLDEN, "a/b"))
+
+
+def test_sizes_are_bounded_by_kind() -> None:
+    assert is_manifest(INDEX_MEDIA_TYPE)
+    assert not is_manifest("application/json")
+    check_size(msgspec.structs.replace(LAYER, size=64 * 2**20), where="x")
+    with pytest.raises(IntegrityError, match=r"^x: too large: expected at most 67108864 bytes, got 67108865$"):
+        check_size(msgspec.structs.replace(LAYER, size=64 * 2**20 + 1), where="x")

@@ -1,0 +1,461 @@
+"""The registry protocol, spoken with a strict registry double over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from registry_double import Answer, Clock, RegistryDouble, digest, fault
+
+from ctxpack_identity.errors import (
+    AccessDenied,
+    Conflict,
+    CtxPackError,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
+from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Manifest, describe, encode_manifest
+from ctxpack_oci.registry import Registry
+
+CHUNK = b"chunk " * 1000
+LAYER = describe(CHUNK, "application/vnd.ctxpack.chunk.v1.tar+gzip")
+CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
+DATA = encode_manifest(Manifest(config=CONFIG, layers=(LAYER,)))
+ROOT = describe(DATA, MANIFEST_MEDIA_TYPE)
+TAG = "ctx-" + "a" * 64
+BLOB_PATH = "/v2/team/packs/blobs/sha256:.*"
+UPLOADS = "/v2/team/packs/blobs/uploads/"
+UPLOAD_PATH = "/v2/team/packs/blobs/uploads/[0-9]+"
+TAG_PATH = f"/v2/team/packs/manifests/{TAG}"
+
+
+def push_all(registry: Registry) -> None:
+    registry.push(LAYER, CHUNK)
+    registry.push(CONFIG, b"{}")
+    registry.push(ROOT, DATA)
+    registry.tag(ROOT, TAG)
+
+
+def test_what_was_pushed_and_tagged_is_resolved_and_fetched(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    assert registry.resolve(TAG) == ROOT
+    assert registry.fetch(ROOT) == DATA
+    assert registry.fetch(LAYER) == CHUNK
+    assert registry.exists(LAYER)
+    assert registry.exists(ROOT)
+    assert list(registry.tags()) == [TAG]
+    assert registry.name == f"{double.host}/team/packs"
+
+
+def test_a_push_costs_two_requests_a_blob_and_one_a_manifest_or_tag(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    assert [one.method for one in double.seen] == ["POST", "PUT", "POST", "PUT", "PUT", "PUT"]
+
+
+def test_a_lookup_is_one_head(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    double.seen.clear()
+    registry.resolve(TAG)
+    assert [one.method for one in double.seen] == ["HEAD"]
+
+
+def test_pushing_twice_is_fine(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    push_all(registry)
+    assert double.blobs[LAYER.digest] == CHUNK
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_what_a_registry_says_beside_a_success_is_ignored(
+    registry: Registry, double: RegistryDouble, size: int
+) -> None:
+    double.sessions["7"] = True
+    said = {"body": b"x" * size, "headers": {"Location": f"{UPLOADS}7?_state=s%3D7", "Content-Encoding": "br"}}
+    double.plan("POST", UPLOADS, Answer(status=202, **said))  # type: ignore[arg-type]
+    double.plan("PUT", ".*/manifests/.*", Answer(status=201, **said))  # type: ignore[arg-type]
+    registry.push(LAYER, CHUNK)
+    registry.push(ROOT, DATA)
+    assert double.blobs[LAYER.digest] == CHUNK
+
+
+def test_an_empty_blob_travels(registry: Registry) -> None:
+    empty = describe(b"", "application/octet-stream")
+    registry.push(empty, b"")
+    assert registry.fetch(empty) == b""
+
+
+def test_a_manifest_that_was_not_just_pushed_is_fetched_to_be_tagged(
+    double: RegistryDouble, open_registry: Callable[..., Registry]
+) -> None:
+    push_all(open_registry(double))
+    open_registry(double).tag(ROOT, "again")
+    assert double.tags["again"] == ROOT.digest
+
+
+def test_only_the_last_manifests_are_kept_for_tagging(registry: Registry, double: RegistryDouble) -> None:
+    pushed = [encode_manifest(Manifest(config=CONFIG, layers=(), annotations={"n": str(n)})) for n in range(20)]
+    for data in pushed:
+        registry.push(describe(data, MANIFEST_MEDIA_TYPE), data)
+    for n, data in enumerate(pushed):
+        registry.tag(describe(data, MANIFEST_MEDIA_TYPE), f"n{n}")
+    assert len(double.asked("GET")) == 12
+    assert double.tags["n0"] == digest(pushed[0])
+
+
+def test_threads_share_the_registry(registry: Registry) -> None:
+    pieces = [bytes([n]) * 1000 for n in range(40)]
+
+    def there_and_back(data: bytes) -> bytes:
+        descriptor = describe(data, "application/octet-stream")
+        assert not registry.exists(descriptor)
+        registry.push(descriptor, data)
+        assert registry.exists(descriptor)
+        return registry.fetch(descriptor)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(there_and_back, pieces)) == pieces
+
+
+# -- hit, miss or unknown ---------------------------------------------------------------------------------------------
+
+
+def test_only_404_is_a_miss(registry: Registry) -> None:
+    assert registry.resolve(TAG) is None
+    assert registry.exists(LAYER) is False
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(401, AccessDenied), (403, AccessDenied), (429, Unavailable), (500, Unavailable), (503, Unavailable)],
+)
+@pytest.mark.parametrize("lookup", ["resolve", "exists", "fetch", "tags"])
+def test_a_refusal_is_never_a_miss(
+    registry: Registry, double: RegistryDouble, status: int, expected: type[CtxPackError], lookup: str
+) -> None:
+    double.plan(".*", ".*", fault(status, "TRY", "later"), times=99)
+    calls: dict[str, Callable[[], object]] = {
+        "resolve": lambda: registry.resolve(TAG),
+        "exists": lambda: registry.exists(LAYER),
+        "fetch": lambda: registry.fetch(LAYER),
+        "tags": lambda: list(registry.tags()),
+    }
+    with pytest.raises(expected, match=f"answered {status}"):
+        calls[lookup]()
+
+
+def test_other_statuses_carry_the_registrys_words_escaped_and_cut(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", BLOB_PATH, fault(418, "TEAPOT", "short\x1b[31m and \u202estout" + "x" * 999))
+    with pytest.raises(CtxPackError) as caught:
+        registry.fetch(LAYER)
+    assert str(caught.value).startswith(
+        f"blob {LAYER.digest[:19]} of {registry.name}: answered 418 (TEAPOT: short\\u001b[31m and \\u202estoutxxx"
+    )
+    assert len(str(caught.value)) < 700
+    assert caught.value.code == "E_REFUSED"
+
+
+def test_an_error_that_is_not_the_registrys_json_is_told_by_its_status(
+    registry: Registry, double: RegistryDouble
+) -> None:
+    double.plan("GET", BLOB_PATH, Answer(status=404, body=b"<html>" * 20_000))
+    with pytest.raises(NotFound, match=r"answered 404$"):
+        registry.fetch(LAYER)
+
+
+def test_access_denied_names_how_to_log_in(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", BLOB_PATH, fault(403, "DENIED", "requested access to the resource is denied"))
+    with pytest.raises(AccessDenied) as caught:
+        registry.fetch(LAYER)
+    assert str(caught.value) == (
+        f"blob {LAYER.digest[:19]} of {double.host}/team/packs: "
+        "answered 403 (DENIED: requested access to the resource is denied); "
+        f"`docker login {double.host}`, or set CTXPACK_USERNAME and CTXPACK_PASSWORD"
+    )
+
+
+# -- bytes that are not what they should be ---------------------------------------------------------------------------
+
+
+def test_a_blob_that_differs_is_refused(registry: Registry, double: RegistryDouble) -> None:
+    double.blobs[LAYER.digest] = b"X" + CHUNK[1:]
+    with pytest.raises(IntegrityError, match=f"digest differs: expected {LAYER.digest}, got sha256:"):
+        registry.fetch(LAYER)
+
+
+def test_a_blob_that_is_shorter_is_refused(registry: Registry, double: RegistryDouble) -> None:
+    double.blobs[LAYER.digest] = CHUNK[:-1]
+    with pytest.raises(IntegrityError, match="size differs: expected 6000 bytes, got 5999"):
+        registry.fetch(LAYER)
+
+
+@pytest.mark.parametrize("answer", [Answer(body=CHUNK + b"!"), Answer(body=CHUNK, length=2**62, endless=True)])
+def test_a_blob_that_is_longer_is_not_read_further(registry: Registry, double: RegistryDouble, answer: Answer) -> None:
+    double.plan("GET", BLOB_PATH, answer)
+    with pytest.raises(IntegrityError, match="answer is too long: expected at most 6000 bytes"):
+        registry.fetch(LAYER)
+
+
+def test_an_encoded_answer_is_refused(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", BLOB_PATH, Answer(body=CHUNK, headers={"Content-Encoding": "gzip, br"}))
+    with pytest.raises(IntegrityError, match="answer is encoded: expected no Content-Encoding, got gzip, br"):
+        registry.fetch(LAYER)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "limit"), [("application/octet-stream", 64 * 2**20), (MANIFEST_MEDIA_TYPE, 4 * 2**20)]
+)
+def test_what_is_declared_too_large_is_not_asked_for(
+    registry: Registry, double: RegistryDouble, media_type: str, limit: int
+) -> None:
+    forged = Descriptor(media_type=media_type, digest=LAYER.digest, size=2**62)
+    with pytest.raises(IntegrityError, match=f"too large: expected at most {limit} bytes, got {2**62}"):
+        registry.fetch(forged)
+    assert double.seen == []
+
+
+def test_data_that_are_not_what_the_caller_says_are_not_sent(registry: Registry, double: RegistryDouble) -> None:
+    with pytest.raises(IntegrityError, match="size differs"):
+        registry.push(LAYER, b"other")
+    with pytest.raises(IntegrityError, match="digest differs"):
+        registry.push(LAYER, b"X" + CHUNK[1:])
+    assert double.seen == []
+
+
+@pytest.mark.parametrize("hostile", ["sha256:../../x", "sha512:" + "0" * 128, "sha256:" + "A" * 64])
+def test_a_digest_is_checked_before_it_is_in_a_url(registry: Registry, double: RegistryDouble, hostile: str) -> None:
+    with pytest.raises(InvalidInput, match="not a digest"):
+        registry.exists(Descriptor(media_type="a/b", digest=hostile, size=1))  # type: ignore[arg-type]
+    assert double.seen == []
+
+
+def test_a_tag_is_checked_before_it_is_in_a_url(registry: Registry, double: RegistryDouble) -> None:
+    for tag in ("", "a/b", "..", "-x", "x" * 129, "a?b", "a\n"):
+        with pytest.raises(InvalidInput, match="not a tag"):
+            registry.resolve(tag)
+    assert double.seen == []
+
+
+# -- digests the registry tells ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [{}, {"Docker-Content-Digest": "sha512:" + "0" * 128}])
+def test_without_a_usable_digest_header_the_manifest_is_read_and_hashed(
+    registry: Registry, double: RegistryDouble, told: dict[str, str]
+) -> None:
+    double.plan(".*", TAG_PATH, Answer(body=DATA, headers={"Content-Type": MANIFEST_MEDIA_TYPE, **told}), times=2)
+    assert registry.resolve(TAG) == ROOT
+    assert [one.method for one in double.seen] == ["HEAD", "GET"]
+
+
+def test_a_header_that_lies_about_what_was_read_is_refused(registry: Registry, double: RegistryDouble) -> None:
+    lie = {"Docker-Content-Digest": LAYER.digest}
+    double.plan("HEAD", TAG_PATH, Answer())
+    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": MANIFEST_MEDIA_TYPE, **lie}))
+    with pytest.raises(IntegrityError, match=f"registry names other bytes: expected {ROOT.digest}, got {LAYER.digest}"):
+        registry.resolve(TAG)
+
+
+def test_a_lie_in_the_head_is_found_when_the_manifest_is_fetched(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    lie = {"Docker-Content-Digest": LAYER.digest, "Content-Type": MANIFEST_MEDIA_TYPE}
+    double.plan("HEAD", TAG_PATH, Answer(body=DATA, headers=lie))
+    double.manifests[LAYER.digest] = (MANIFEST_MEDIA_TYPE, DATA)
+    found = registry.resolve(TAG)
+    assert found is not None
+    with pytest.raises(IntegrityError, match="digest differs"):
+        registry.fetch(found)
+
+
+@pytest.mark.parametrize("path", [UPLOAD_PATH, "/v2/team/packs/manifests/.*"])
+def test_a_receipt_for_other_bytes_is_refused(registry: Registry, double: RegistryDouble, path: str) -> None:
+    double.plan("PUT", path, Answer(status=201, headers={"Docker-Content-Digest": "sha256:" + "0" * 64}))
+    with pytest.raises(IntegrityError, match="registry names other bytes"):
+        push_all(registry)
+
+
+def test_what_a_tag_names_is_told_by_the_manifest_itself(registry: Registry, double: RegistryDouble) -> None:
+    index = b'{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+    double.plan(".*", TAG_PATH, Answer(body=index, headers={"Content-Type": "application/json"}), times=2)
+    found = registry.resolve(TAG)
+    assert found == describe(index, "application/vnd.oci.image.index.v1+json")
+
+
+def test_a_web_page_is_no_manifest(registry: Registry, double: RegistryDouble) -> None:
+    double.plan(".*", TAG_PATH, Answer(body=b"<html>", headers={"Content-Type": "text/html"}), times=2)
+    with pytest.raises(IntegrityError, match="not a manifest: got text/html; is this a registry"):
+        registry.resolve(TAG)
+
+
+# -- uploads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [fault(503, "UNAVAILABLE"), fault(404, "BLOB_UPLOAD_UNKNOWN"), Answer(hang_up=True)])
+def test_after_a_failed_upload_a_new_session_is_started(
+    registry: Registry, double: RegistryDouble, lost: Answer
+) -> None:
+    double.plan("PUT", UPLOAD_PATH, lost, times=2)
+    registry.push(LAYER, CHUNK)
+    assert double.blobs[LAYER.digest] == CHUNK
+    assert [one.path[-2:] for one in double.asked("PUT")] == ["/1", "/2", "/3"]
+
+
+def test_an_absolute_location_is_used_with_its_query(registry: Registry, double: RegistryDouble) -> None:
+    double.sessions["7"] = True
+    location = f"{double.url}/v2/team/packs/blobs/uploads/7?_state=s%3D7"
+    double.plan("POST", UPLOADS, Answer(status=202, headers={"Location": location}))
+    registry.push(LAYER, CHUNK)
+    assert double.blobs[LAYER.digest] == CHUNK
+
+
+@pytest.mark.parametrize(
+    ("location", "got"),
+    [
+        ("https://127.0.0.1:1/x", "https://127.0.0.1:1"),
+        ("http://evil.example/x", "http://evil.example"),
+        ("http://user:secret@127.0.0.1/", "a malformed URL"),
+        ("file:///etc/passwd", "a malformed URL"),
+        ("http://[", "a malformed URL"),
+        ("", "none"),
+    ],
+)
+def test_an_upload_goes_nowhere_else(registry: Registry, double: RegistryDouble, location: str, got: str) -> None:
+    double.plan("POST", UPLOADS, Answer(status=202, headers={"Location": location}))
+    with pytest.raises(IntegrityError, match=f"upload location is not used: expected a URL at {double.url}, got {got}"):
+        registry.push(LAYER, CHUNK)
+    assert double.asked("PUT") == []
+
+
+# -- tags -------------------------------------------------------------------------------------------------------------
+
+
+def tag_page(*tags: str, following: str = "") -> Answer:
+    headers = {"Link": f'<{following}>; rel="next"'} if following else {}
+    return Answer(body=json.dumps({"name": "team/packs", "tags": tags}).encode(), headers=headers)
+
+
+def test_pages_are_followed_and_a_repeated_tag_is_told_once(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", ".*/tags/list", tag_page("a", "b", following="/v2/team/packs/tags/list?last=b&n=1000"))
+    double.plan("GET", ".*/tags/list", tag_page("b", "c"))
+    assert list(registry.tags()) == ["a", "b", "c"]
+    assert [one.query for one in double.seen] == [{"n": "1000"}, {"n": "1000", "last": "b"}]
+
+
+def test_a_repository_nobody_has_pushed_to_has_no_tags(registry: Registry, double: RegistryDouble) -> None:
+    assert list(registry.tags()) == []
+    double.plan("GET", ".*/tags/list", fault(404, "NAME_UNKNOWN"))
+    assert list(registry.tags()) == []
+
+
+def test_a_page_elsewhere_is_not_followed(registry: Registry, double: RegistryDouble, other: RegistryDouble) -> None:
+    double.plan("GET", ".*/tags/list", tag_page("a", following=f"{other.url}/v2/team/packs/tags/list"))
+    with pytest.raises(IntegrityError, match=f"next page is not followed: expected a URL at {double.url}"):
+        list(registry.tags())
+    assert other.seen == []
+
+
+@pytest.mark.parametrize("endless", ["same", "ever new"])
+def test_pages_without_end_are_given_up(registry: Registry, double: RegistryDouble, endless: str) -> None:
+    link = "/v2/team/packs/tags/list?n=1000"
+    double.plan(
+        "GET",
+        ".*/tags/list",
+        lambda seen: tag_page("a", following=link if endless == "same" else f"{link}&page={len(double.seen)}"),
+        times=999,
+    )
+    with pytest.raises(IntegrityError, match="the list of tags does not end"):
+        list(registry.tags())
+    assert len(double.seen) == (1 if endless == "same" else 100)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"tags":[1]}', b'{"tags":["../x"]}', b"[" * 100_000])
+def test_a_list_that_is_none_is_refused(registry: Registry, double: RegistryDouble, body: bytes) -> None:
+    double.plan("GET", ".*/tags/list", Answer(body=body))
+    with pytest.raises(IntegrityError, match="not a list of tags"):
+        list(registry.tags())
+
+
+def test_an_immutable_tag_that_names_this_manifest_already_is_success(
+    registry: Registry, double: RegistryDouble
+) -> None:
+    push_all(registry)
+    double.plan("PUT", TAG_PATH, fault(400, "TAG_INVALID", "tag is immutable"))
+    registry.tag(ROOT, TAG)
+
+
+def test_an_immutable_tag_that_names_another_manifest_is_a_conflict(registry: Registry, double: RegistryDouble) -> None:
+    push_all(registry)
+    data = encode_manifest(Manifest(config=CONFIG, layers=()))
+    root = describe(data, MANIFEST_MEDIA_TYPE)
+    registry.push(root, data)
+    double.plan("PUT", TAG_PATH, fault(400, "TAG_INVALID", "tag is immutable"))
+    with pytest.raises(Conflict, match=f"expected {root.digest}, got {ROOT.digest}"):
+        registry.tag(root, TAG)
+
+
+def test_an_invalid_manifest_is_told_in_the_registrys_words(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("PUT", ".*/manifests/.*", fault(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown"))
+    with pytest.raises(CtxPackError, match=r"manifest sha256:.* answered 400 \(MANIFEST_BLOB_UNKNOWN: blob unknown\)"):
+        registry.push(ROOT, DATA)
+
+
+# -- trying again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
+def test_every_verb_is_tried_again(
+    registry: Registry, double: RegistryDouble, clock: Clock, method: str, status: int
+) -> None:
+    double.plan(method, ".*", fault(status, "BUSY"), times=4)
+    push_all(registry)
+    assert registry.resolve(TAG) == ROOT
+    assert registry.fetch(LAYER) == CHUNK
+    assert clock.waits == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_a_broken_connection_is_tried_again(registry: Registry, double: RegistryDouble) -> None:
+    double.plan(".*", ".*", Answer(hang_up=True), times=3)
+    push_all(registry)
+    assert registry.fetch(LAYER) == CHUNK
+
+
+def test_a_body_cut_short_is_tried_again(registry: Registry, double: RegistryDouble) -> None:
+    double.blobs[LAYER.digest] = CHUNK
+    double.plan("GET", BLOB_PATH, Answer(body=CHUNK[:100], length=len(CHUNK)), times=2)
+    assert registry.fetch(LAYER) == CHUNK
+    double.plan("GET", BLOB_PATH, Answer(body=CHUNK[:100], length=len(CHUNK)), times=5)
+    with pytest.raises(Unavailable, match=r"the answer was cut short \(5 attempts\); try again later"):
+        registry.fetch(LAYER)
+
+
+def test_retry_after_is_honoured_and_capped(registry: Registry, double: RegistryDouble, clock: Clock) -> None:
+    for after in ("7", "86400", "Fri, 15 Jan 2027 08:00:12 GMT", "soon"):
+        double.plan("HEAD", ".*", fault(429, "TOOMANYREQUESTS", Retry_After=after))
+    assert registry.resolve(TAG) is None
+    assert clock.waits == [7.0, 30.0, 12.0, 4.0]
+
+
+def test_after_five_attempts_it_is_unavailable(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("HEAD", ".*", fault(503, "UNAVAILABLE"), times=99)
+    with pytest.raises(Unavailable) as caught:
+        registry.resolve(TAG)
+    assert str(caught.value) == f"tag {TAG} of {registry.name}: {double.url} answered 503 (5 attempts); try again later"
+    assert caught.value.may_retry
+    assert len(double.seen) == 5
+
+
+def test_the_registrys_reason_for_refusing_is_told(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", ".*", fault(429, "TOOMANYREQUESTS", "pull rate limit"), times=99)
+    with pytest.raises(Unavailable, match=r"answered 429 \(TOOMANYREQUESTS: pull rate limit\) \(5 attempts\)"):
+        registry.fetch(LAYER)
+
+
+def test_other_refusals_are_not_tried_again(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("HEAD", ".*", fault(501, "UNSUPPORTED"), times=99)
+    with pytest.raises(Unavailable, match="answered 501"):
+        registry.exists(LAYER)
+    assert len(double.seen) == 1
