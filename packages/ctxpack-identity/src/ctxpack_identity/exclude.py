@@ -86,7 +86,7 @@ def _regex(text: str) -> str:
             if folders >= 0:
                 out[folders] = "(?>(?:[^/]*/)*?"
                 out.append(")")
-            folders, star = len(out), -1
+            folders = len(out)
         elif token == "/":
             star = -1
         out.append(token)

@@ -1,0 +1,102 @@
+"""Errors: one line for a person, stable fields for a program, and fit to travel between processes."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_identity import ContractInvalid, CtxPackError, errors, parse_contract_file, parse_uri
+from ctxpack_identity.errors import InvalidInput, Unavailable, printable
+
+CLASSES = [getattr(errors, name) for name in errors.__all__]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "it failed"),
+        ({"where": "a.json"}, "a.json: it failed"),
+        ({"expected": "1"}, "it failed: expected 1"),
+        ({"got": "2"}, "it failed: got 2"),
+        ({"expected": "1", "got": "2"}, "it failed: expected 1, got 2"),
+        ({"fix": "try again"}, "it failed; try again"),
+        (
+            {"where": "a.json", "expected": "1", "got": "2", "fix": "try again"},
+            "a.json: it failed: expected 1, got 2; try again",
+        ),
+    ],
+)
+def test_the_text_has_what_is_known_in_one_order(fields: dict[str, str], text: str) -> None:
+    assert str(CtxPackError("it failed", **fields)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ü 😀", "plain ü 😀"),
+        ("a\nb\r\t", "a\\u000ab\\u000d\\u0009"),
+        ("\x1b[31mred", "\\u001b[31mred"),
+        ("\x9b31m", "\\u009b31m"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2066\u2028\ufeff", "\\u2066\\u2028\\ufeff"),
+        ("\udcff", "\\udcff"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert str(InvalidInput("x", where=text, got=text, fix=text)) == f"{shown}: x: got {shown}; {shown}"
+
+
+@given(st.text())
+def test_every_message_is_one_printable_encodable_line(text: str) -> None:
+    message = str(CtxPackError(text, where=text, expected=text, got=text, fix=text))
+    assert message.isprintable()
+    message.encode()
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_every_class_has_its_own_stable_code(error: type[CtxPackError]) -> None:
+    assert error.code.startswith("E_")
+    assert sum(other.code == error.code for other in CLASSES) == 1
+    assert error("x").code == error.code
+    assert error("x", code="E_OTHER").code == "E_OTHER"
+
+
+def test_only_an_unavailable_registry_is_worth_another_try() -> None:
+    assert [error for error in CLASSES if error.may_retry] == [Unavailable]
+
+
+@pytest.mark.parametrize("error", CLASSES)
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_travels_whole(error: type[CtxPackError], travel: Any) -> None:
+    sent = error("what", where="where", expected="expected", got="got", fix="fix", code="E_CODE")
+    came = travel(sent)
+    assert type(came) is error
+    assert vars(came) == vars(sent)
+    assert str(came) == str(sent)
+
+
+def test_a_contract_s_faults_travel_with_it() -> None:
+    with pytest.raises(ContractInvalid) as caught:
+        parse_contract_file("{}", where="c.json")
+    came = pickle.loads(pickle.dumps(caught.value))
+    assert type(came) is ContractInvalid
+    assert str(came) == str(caught.value)
+    assert came.faults == caught.value.faults
+    assert (came.code, came.where) == ("E_MISSING", "c.json")
+
+
+def test_errors_come_back_from_a_process_pool() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        with pytest.raises(ContractInvalid, match="/inputs: is missing"):
+            processes.submit(parse_contract_file, "{}").result()
+        with pytest.raises(InvalidInput, match="not a ctx URI"):
+            processes.submit(parse_uri, "x").result()

@@ -1,0 +1,79 @@
+"""Exclude patterns: an independent judge where both follow gitignore(5), and promises about time.
+
+Compared with git itself in tests-integration/; its differences are in SPEC.md, section 6.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pathspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_identity.exclude import compile_excludes
+
+# What pathspec and gitignore(5) agree on: literals, ?, *, and ** as a whole segment; files, and no "!".
+segments = st.text("ab.*?", min_size=1, max_size=4).filter(lambda text: "**" not in text) | st.just("**")
+patterns = st.builds(
+    lambda lead, parts, tail: lead + "/".join(parts) + tail,
+    st.sampled_from(["", "/"]),
+    st.lists(segments, min_size=1, max_size=4),
+    st.sampled_from(["", "/"]),
+).filter(lambda pattern: "**/**" not in pattern)
+paths = st.lists(
+    st.text("ab.c", min_size=1, max_size=4).filter(lambda name: name not in (".", "..")), min_size=1, max_size=4
+).map("/".join)
+
+
+@given(st.lists(patterns, min_size=1, max_size=3), paths)
+def test_pathspec_leaves_out_the_same_files(patterns: list[str], path: str) -> None:
+    assert _left_out(patterns, path) == pathspec.GitIgnoreSpec.from_lines(patterns).match_file(path)
+
+
+def _left_out(patterns: list[str], path: str) -> bool:
+    """As scan asks: folders first, and nothing below one that is left out."""
+    leaves_out = compile_excludes(patterns)
+    above = path.split("/")[:-1]
+    return any(leaves_out("/".join(above[: n + 1]), True) for n in range(len(above))) or leaves_out(path, False)
+
+
+@given(st.lists(st.text(max_size=12), max_size=4), st.text(min_size=1, max_size=20), st.booleans())
+def test_any_text_is_a_pattern_and_any_path_can_be_asked(patterns: list[str], path: str, is_folder: bool) -> None:
+    assert compile_excludes(patterns)(path, is_folder) in (True, False)
+
+
+@given(st.text(min_size=1).filter(lambda name: "/" not in name))
+def test_a_name_with_every_character_escaped_matches_itself_alone(name: str) -> None:
+    leaves_out = compile_excludes(["".join(f"\\{character}" for character in name)])
+    assert leaves_out(name, False)
+    assert leaves_out(f"folder/{name}", True)
+    assert not leaves_out(f"{name}x", False)
+    assert not leaves_out(f"x{name}", False)
+
+
+@given(patterns, paths, st.booleans())
+def test_the_opposite_pattern_after_it_takes_a_pattern_back(pattern: str, path: str, is_folder: bool) -> None:
+    assert not compile_excludes([pattern, f"!{pattern}"])(path, is_folder)
+    assert compile_excludes([f"!{pattern}", pattern])(path, is_folder) == compile_excludes([pattern])(path, is_folder)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 30 + "*b", "a" * 250),
+        ("[!b]*" * 30 + "c", "a" * 250),
+        ("**/a/" * 15 + "b", "a/" * 200 + "c"),
+        ("**/*a*a*a/" * 8 + "b", ("a" * 20 + "/") * 40 + "c"),
+    ],
+)
+def test_no_pattern_takes_exponential_time(pattern: str, path: str) -> None:
+    started = time.perf_counter()
+    assert not compile_excludes([pattern])(path, False)
+    assert time.perf_counter() - started < 2  # seconds; trying every way would take years
+
+
+def test_names_that_are_not_utf8_can_be_left_out() -> None:
+    assert compile_excludes(["*.tmp"])("a\udcff.tmp", False)
+    assert compile_excludes(["a?"])("a\udcff", False)

@@ -1,0 +1,46 @@
+"""The stand-ins for typing behave like the real ones, in all that is used of them."""
+
+from __future__ import annotations
+
+import pickle
+import typing
+
+import pytest
+
+from ctxpack_identity import Digest, Entry, Tree, lighttyping
+from ctxpack_identity.scan import Found
+
+
+class Real(typing.NamedTuple):
+    """The same as Entry, by typing."""
+
+    path: str
+    size: int
+    sha256: str
+    executable: bool = False
+
+
+def test_a_named_tuple_has_the_fields_and_defaults_typing_would_give_it() -> None:
+    assert Entry._fields == Real._fields
+    assert Entry._field_defaults == Real._field_defaults
+    assert tuple(Entry("a", 1, "x")) == tuple(Real("a", 1, "x")) == ("a", 1, "x", False)
+    assert repr(Entry("a", 1, "x")) == repr(Real("a", 1, "x")).replace("Real", "Entry")
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'size' and 'sha256'"):
+        Entry("a")  # type: ignore[call-arg]
+
+
+def test_a_named_tuple_keeps_its_methods_doc_and_module() -> None:
+    assert Entry("a/", 0, "").is_empty_folder
+    assert Entry.__doc__ is not None
+    assert Entry.__doc__.startswith("One file, or one empty folder")
+    assert (Entry.__module__, Found.__module__) == ("ctxpack_identity.tree", "ctxpack_identity.scan")
+
+
+def test_a_named_tuple_travels_between_processes() -> None:
+    tree = Tree(Digest("sha256:" + "0" * 64), "folder", 0, 0, ())
+    assert pickle.loads(pickle.dumps(tree)) == tree
+    assert type(pickle.loads(pickle.dumps(tree))) is Tree
+
+
+def test_everything_typing_is_asked_for_exists() -> None:
+    assert all(hasattr(lighttyping, name) and hasattr(typing, name) for name in lighttyping.__all__)

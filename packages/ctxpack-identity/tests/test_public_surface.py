@@ -1,0 +1,110 @@
+"""What strangers may rely on: the exported names, the price of the import, and documents that tell the truth."""
+
+from __future__ import annotations
+
+import doctest
+import hashlib
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ctxpack_identity
+
+PACKAGE = Path(__file__).parents[1]
+SPEC = (PACKAGE / "SPEC.md").read_text(encoding="utf-8")
+MODULES = sorted(module.name for module in pkgutil.iter_modules(ctxpack_identity.__path__, "ctxpack_identity."))
+
+EXPORTED = (
+    "AccessDenied Conflict ContractFile ContractInvalid CtxPackError CtxUri Digest Entry FolderDigest IntegrityError "
+    "InvalidInput LocalFailure NotFound PolicyRefused Progress Resolution ResolvedInput Tree Unavailable "
+    "canonical_contract canonical_json digest_of hash_tree parse_canonical_contract parse_contract_file parse_digest "
+    "parse_json parse_uri resolve silent tree_digest uri_digest uri_for"
+)
+
+
+def test_the_package_exports_this_and_nothing_else() -> None:
+    assert " ".join(ctxpack_identity.__all__) == EXPORTED
+    assert all(hasattr(ctxpack_identity, name) for name in ctxpack_identity.__all__)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_what_is_public(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert module.__all__ == sorted(module.__all__, key=lambda item: (not item.isupper(), not item[0].isupper(), item))
+    public = {
+        item
+        for item, value in vars(module).items()
+        if getattr(value, "__module__", None) == name and not item.startswith("_")
+    }
+    assert public - set(module.__all__) <= {"Fault", "Code", "printable"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_importing_is_cheap_and_needs_only_the_standard_library() -> None:
+    code = "import sys; before = set(sys.modules); import ctxpack_identity; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    roots = {name.split(".")[0] for name in done.stdout.split()}
+    assert roots - set(sys.stdlib_module_names) == {"ctxpack_identity"}
+    slow = {
+        "asyncio",
+        "concurrent",
+        "dataclasses",
+        "decimal",
+        "inspect",
+        "logging",
+        "multiprocessing",
+        "pathlib",
+        "typing",
+    }
+    assert roots & slow == set()
+    assert roots & {"msgspec", "random", "shutil", "socket", "subprocess", "tempfile", "threading", "urllib"} == set()
+
+
+def test_the_readme_s_examples_are_true() -> None:
+    failed, tried = doctest.testfile(str(PACKAGE / "README.md"), module_relative=False, encoding="utf-8")
+    assert (failed, tried > 3) == (0, True)
+
+
+def test_the_spec_s_examples_have_the_digests_it_gives() -> None:
+    examples = re.findall(r"```text\n([^`]+)\n```\n\nSHA-256: `([0-9a-f]{64})`", SPEC)
+    assert len(examples) == SPEC.count("SHA-256: `") == 6
+    for document, digest in examples:
+        assert hashlib.sha256(document.encode()).hexdigest() == digest
+
+
+def test_the_spec_s_contract_is_the_vector_of_the_seed_format() -> None:
+    vectors = json.loads((PACKAGE / "vectors" / "contract.json").read_text())
+    (seed,) = [case for case in vectors["valid"] if case["name"] == "seed-format"]
+    (written,) = re.findall(r"```json\n([^`]+)```", SPEC)
+    assert json.loads(written) == json.loads(seed["contract"])
+    assert f"\n{seed['canonical']}\n" in SPEC
+    assert seed["uri"] in SPEC
+
+
+def test_the_spec_lists_every_code_of_a_refusal_and_no_other() -> None:
+    listed = set(re.findall(r"^\| `(E_[A-Z_]+)` \|", SPEC, re.MULTILINE))
+    sources = "".join(path.read_text() for path in (PACKAGE / "src").rglob("*.py") if path.name != "errors.py")
+    raised = set(re.findall(r'"(E_[A-Z_]+)"', sources))
+    assert listed == raised
+
+
+def test_the_spec_s_own_links_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower().lstrip("# ")).replace(" ", "-")
+        for line in SPEC.splitlines()
+        if line.startswith("#")
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", SPEC)) <= headings
+    for target in re.findall(r"\]\(([^#)][^)]*)\)", (PACKAGE / "README.md").read_text()):
+        assert target.startswith("https://") or (PACKAGE / target).exists()

@@ -1,0 +1,235 @@
+"""Walking: canonical order, and a named refusal of whatever has no portable identity."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_identity import InvalidInput, LocalFailure
+from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.scan import scan
+
+FIX_LINK = 'replace it by what it points at; inputs and code may say "symlinks": "follow" in the contract'
+
+
+def paths(root: Path, **options: Any) -> list[str]:
+    return [found.path for found in scan(str(root), **options)]
+
+
+def refusal(root: str | Path, **options: Any) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        list(scan(str(root), **options))
+    return caught.value
+
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@given(st.lists(st.lists(names, min_size=1, max_size=3), max_size=12))
+def test_order_is_that_of_the_segments_utf8_bytes(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[list[str]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    made: set[tuple[str, ...]] = set()
+    for segments in wanted:
+        path = root.joinpath(*segments)
+        if not path.exists() and all(parent.is_dir() or not parent.exists() for parent in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            made.add(tuple(segments))
+    by_bytes = sorted(made, key=lambda segments: [name.encode() for name in segments])
+    assert paths(root) == ["/".join(segments) for segments in by_bytes]
+
+
+def test_what_is_found_says_where_it_is_and_what_it_was(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("abc")
+    (tmp_path / "e").mkdir()
+    file, folder = scan(str(tmp_path))
+    assert (file.path, file.location, file.stat.st_size) == ("d/f", str(tmp_path / "d" / "f"), 3)
+    assert not file.is_empty_folder
+    assert (folder.path, folder.location) == ("e/", f"{tmp_path / 'e'}/")
+    assert folder.is_empty_folder
+
+
+def test_a_file_is_found_under_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("abc")
+    (found,) = scan(str(tmp_path / "f"))
+    assert (found.path, found.location) == ("f", str(tmp_path / "f"))
+
+
+def test_an_empty_root_holds_nothing(tmp_path: Path) -> None:
+    assert paths(tmp_path) == []
+
+
+def test_a_root_may_be_relative_and_end_in_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").touch()
+    monkeypatch.chdir(tmp_path)
+    for root in ("d", "./d", "d/", "d//", "../" + tmp_path.name + "/d", str(tmp_path / "d")):
+        assert [found.path for found in scan(root)] == ["f"]
+
+
+def test_folders_nest_deeper_than_python_may_recurse(tmp_path: Path) -> None:
+    (tmp_path / "d").joinpath(*["d"] * 499).mkdir(parents=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        assert paths(tmp_path) == ["d/" * 500]
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_a_path_longer_than_the_system_allows_is_an_error_that_names_it(tmp_path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(20):
+            os.mkdir("n" * 250)
+            os.chdir("n" * 250)
+    finally:
+        os.chdir(here)
+    with pytest.raises(LocalFailure, match="cannot be read: File name too long") as caught:
+        list(scan(str(tmp_path)))
+    assert caught.value.code == "E_INPUT_UNREADABLE"
+
+
+def test_refusals_name_the_place_and_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert str(refusal(tmp_path)) == (f"{tmp_path}/link: symbolic link: expected regular files and folders; {FIX_LINK}")
+    (tmp_path / "link").unlink()
+    os.mkfifo(tmp_path / "fifo")
+    assert str(refusal(tmp_path)) == (
+        f"{tmp_path}/fifo: device, FIFO or socket: expected regular files and folders; remove or exclude it"
+    )
+    (tmp_path / "fifo").unlink()
+    assert str(refusal(tmp_path / "nowhere")) == f"{tmp_path}/nowhere: no such file or folder; check the path"
+
+
+def test_a_name_that_is_not_utf8_is_shown_and_refused(tmp_path: Path) -> None:
+    os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9", os.O_CREAT | os.O_WRONLY))
+    error = refusal(tmp_path)
+    assert error.code == "E_NAME_ENCODING"
+    assert str(error) == f"b'{tmp_path}/caf\\xe9': file name is not UTF-8: expected UTF-8; rename it"
+
+
+def test_a_missing_root_with_such_a_name_is_shown_too(tmp_path: Path) -> None:
+    error = refusal(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert str(error) == f"{tmp_path}/caf\\xe9: no such file or folder; check the path"
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_a_device_is_refused_before_it_is_opened(device: str, tmp_path: Path) -> None:
+    assert refusal(device).code == "E_SPECIAL_FILE"
+    (tmp_path / "link").symlink_to(device)
+    assert refusal(tmp_path, follow=True).code == "E_SPECIAL_FILE"
+
+
+def test_a_root_that_is_a_link_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    assert refusal(tmp_path / "link").code == "E_SYMLINK"
+    assert refusal(f"{tmp_path}/link/").code == "E_SYMLINK"
+    assert list(scan(f"{tmp_path}/link/", follow=True)) == []
+
+
+def test_links_are_followed_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "f").write_text("abc")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to("../out")
+    (found,) = scan(str(tmp_path / "in"), follow=True)
+    assert (found.path, found.stat.st_size) == ("link/f", 3)
+
+
+@pytest.mark.parametrize(
+    ("links", "at"),
+    [
+        ({"up": "."}, "up"),
+        ({"d/up": ".."}, "d/up"),
+        ({"d/e/up": "../.."}, "d/e/up"),
+        ({"self": "self"}, "self"),
+        ({"one": "other", "other": "one"}, "one"),
+        ({"d/into": "../e", "e/into": "../d"}, "d/into/into"),
+    ],
+)
+def test_a_cycle_of_followed_links_is_refused(tmp_path: Path, links: dict[str, str], at: str) -> None:
+    for link, target in links.items():
+        (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / link).symlink_to(target)
+    error = refusal(tmp_path, follow=True)
+    assert str(error) == f"{tmp_path}/{at}: symbolic links form a cycle; remove or exclude one"
+    assert error.code == "E_SYMLINK"
+
+
+def test_what_is_left_out_is_neither_read_nor_judged(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff.tmp", os.O_CREAT | os.O_WRONLY))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(".")
+    (tmp_path / "kept").touch()
+    excludes = compile_excludes(["link", "/fifo", "*.tmp", "out/"])
+    assert paths(tmp_path, excludes=excludes) == paths(tmp_path, excludes=excludes, follow=True) == ["kept"]
+
+
+def test_a_folder_whose_content_is_left_out_is_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x.tmp").touch()
+    (tmp_path / "c.tmp").touch()
+    assert paths(tmp_path, excludes=compile_excludes(["*.tmp"])) == ["a/b/"]
+    assert paths(tmp_path, excludes=compile_excludes(["*.tmp", "b/"])) == ["a/"]
+    assert paths(tmp_path, excludes=compile_excludes(["*"])) == []
+
+
+def test_a_link_to_a_folder_is_a_folder_to_patterns_only_when_followed(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to("d")
+    folders_only = compile_excludes(["link/"])
+    assert paths(tmp_path, excludes=folders_only, follow=True) == ["d/"]
+    assert refusal(tmp_path, excludes=folders_only).code == "E_SYMLINK"
+
+
+def test_a_folder_that_vanishes_on_the_way_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").mkdir()
+    walk = scan(str(tmp_path))
+    assert next(walk).path == "a"
+    (tmp_path / "b").rmdir()
+    with pytest.raises(InvalidInput, match=r"/b: no such file or folder"):
+        next(walk)
+
+
+def test_a_folder_that_may_not_be_listed_says_so(
+    tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "locked").mkdir(mode=0)
+    error = as_nobody(tmp_path, lambda: list(scan("open")))
+    assert type(error) is LocalFailure
+    assert str(error) == "open/locked: cannot be read: Permission denied"
+    error = as_nobody(tmp_path, lambda: list(scan("open/locked/inside")))
+    assert (type(error), error.code) == (LocalFailure, "E_INPUT_UNREADABLE")
+
+
+def test_names_decoded_by_another_locale_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "ü").touch()
+    code = "import sys; from ctxpack_identity.scan import scan; print(list(scan(sys.argv[1])))"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert "Python does not read file names as UTF-8 here: got " in done.stderr
+    assert "; set PYTHONUTF8=1" in done.stderr
+    environment["PYTHONUTF8"] = "1"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
