@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders
 from ctxpack_bundle.listing import listing_line
-from ctxpack_bundle.manifest import FILES, Listing, Outputs, PackManifest, Root, encode_manifest
+from ctxpack_bundle.manifest import FILES, Listing, PackManifest, Root, encode_manifest
+from ctxpack_bundle.outputs import Totals
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     CtxUri,
@@ -19,6 +20,7 @@ from ctxpack_identity import (
     Entry,
     FolderDigest,
     InvalidInput,
+    LocalFailure,
     Progress,
     parse_canonical_contract,
     silent,
@@ -29,6 +31,7 @@ from ctxpack_identity.scan import Found, scan
 __all__ = ["InputListings", "assemble", "outputs_digest"]
 
 _COPY_SIZE = 1 << 20  # bytes
+_LISTING_BUFFER = 64 << 10  # bytes
 
 
 class InputListings:
@@ -44,7 +47,8 @@ class InputListings:
 
     def finish(self, names: Iterable[str]) -> tuple[Listing, ...]:
         """Return the descriptors of these inputs' listings, in archive order; an empty input has an empty one."""
-        return tuple(self._writer(name).finish(f"inputs/{name}.jsonl") for name in sorted(names))
+        listings = (self._writer(name).finish(f"inputs/{name}.jsonl") for name in names)
+        return tuple(sorted(listings, key=lambda listing: listing.path))
 
     def _writer(self, name: str) -> _ListingWriter:
         if name not in self._writers:
@@ -72,29 +76,20 @@ def assemble(
     cannot be written.
     """
     roots = _roots(outputs)
-    listing = _ListingWriter(os.path.join(folder, FILES))
-    tree = FolderDigest()
+    listing, totals = _ListingWriter(os.path.join(folder, FILES)), Totals()
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
-    files = empty = size = 0
+    parents = ParentFolders(artifacts)
     for found in _scan_roots(roots):
-        entry = _copy(found, artifacts, progress)
-        tree.add(entry)
+        entry = _copy(found, parents, progress)
+        totals.add(entry)
         listing.add(entry)
-        empty += entry.is_empty_folder
-        files += not entry.is_empty_folder
-        size += entry.size
     manifest = PackManifest(
         contract=parse_canonical_contract(contract),
         listings=(listing.finish(FILES), *inputs),
-        outputs=Outputs(
-            digest=tree.finish(),
-            empty_folders=empty,
-            files=files,
-            roots=tuple(Root(name=name, type=kind) for name, kind, _ in roots),
-            size=size,
-        ),
+        outputs=totals.finish(tuple(Root(name=name, type=kind) for name, kind, _ in roots)),
         provenance=provenance or {},
+        schema="ctxpack/pack/v1",
         uri=uri,
     )
     with open(os.path.join(folder, MANIFEST), "xb") as file:
@@ -102,13 +97,15 @@ def assemble(
     return manifest
 
 
-def outputs_digest(outputs: Sequence[str], *, progress: Progress = silent) -> Digest:
+def outputs_digest(outputs: Mapping[str, str], *, progress: Progress = silent) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
+    outputs: where each stands, by the base name it has in the pack.
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
-    for found, sha256 in hash_files(_scan_roots(_roots(outputs)), progress=progress):
+    roots = sorted(_root(name, location) for name, location in outputs.items())
+    for found, sha256 in hash_files(_scan_roots(roots), progress=progress):
         tree.add(Entry(found.path, found.stat.st_size if sha256 else 0, sha256))
     return tree.finish()
 
@@ -118,7 +115,7 @@ _Root = tuple[str, Literal["file", "folder"], str]
 
 
 def _roots(outputs: Sequence[str]) -> list[_Root]:
-    roots = sorted(_root(output) for output in outputs)
+    roots = sorted(_root(os.path.basename(os.path.abspath(output)), output) for output in outputs)
     for (name, *_), (other, *_) in pairwise(roots):
         if name == other:
             raise InvalidInput(
@@ -127,36 +124,35 @@ def _roots(outputs: Sequence[str]) -> list[_Root]:
     return roots
 
 
-def _root(output: str) -> _Root:
-    name = os.path.basename(os.path.abspath(output))
-    return name, "folder" if os.path.isdir(output) else "file", output
+def _root(name: str, location: str) -> _Root:
+    check_path(name)
+    return name, "folder" if os.path.isdir(location) else "file", location
 
 
 def _scan_roots(roots: list[_Root]) -> Iterator[Found]:
     """Yield what the pack will hold, each path as it will be below ``artifacts/``."""
     for name, kind, location in roots:
-        prefix = "" if kind == "file" or len(roots) == 1 else f"{name}/"
+        prefix = "" if len(roots) == 1 else f"{name}/"
         empty = True
         for found in scan(location):
             empty = False
-            yield found._replace(path=prefix + found.path)
-        if prefix and empty:
-            yield Found(prefix, location, os.lstat(location))
+            yield found._replace(path=name if kind == "file" else prefix + found.path)
+        if empty and prefix:
+            yield Found(prefix, os.path.join(location, ""), os.lstat(location))
 
 
-def _copy(found: Found, artifacts: str, progress: Progress) -> Entry:
+def _copy(found: Found, parents: ParentFolders, progress: Progress) -> Entry:
     check_path(found.path)
-    target = os.path.join(artifacts, found.path)
+    target = parents.make(found.path)
     if found.is_empty_folder:
-        os.makedirs(target)
+        os.mkdir(target)
         return Entry(found.path, 0, "")
-    os.makedirs(os.path.dirname(target), exist_ok=True)
     executable = bool(found.stat.st_mode & stat.S_IXUSR)
     source = open_regular(found.location)
     try:
         copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755 if executable else 0o644)
         try:
-            sha256, size = _copy_hashed(source, copy, progress)
+            sha256, size = _copy_hashed(source, copy, found, progress)
         finally:
             os.close(copy)
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)
@@ -165,9 +161,10 @@ def _copy(found: Found, artifacts: str, progress: Progress) -> Entry:
     return Entry(found.path, size, sha256, executable)
 
 
-def _copy_hashed(source: int, copy: int, progress: Progress) -> tuple[str, int]:
+def _copy_hashed(source: int, copy: int, found: Found, progress: Progress) -> tuple[str, int]:
+    """Return digest and size of what was copied: the whole file, or more than it had when it was found."""
     digest, size = hashlib.sha256(), 0
-    while data := os.read(source, _COPY_SIZE):
+    while size <= found.stat.st_size and (data := _read(source, found.location)):
         digest.update(data)
         size += len(data)
         view = memoryview(data)
@@ -177,20 +174,38 @@ def _copy_hashed(source: int, copy: int, progress: Progress) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+def _read(source: int, location: str) -> bytes:
+    try:
+        return os.read(source, _COPY_SIZE)
+    except OSError as error:
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=location, code="E_INPUT_UNREADABLE") from error
+
+
 class _ListingWriter:
-    """Writes one listing and knows its descriptor."""
+    """Writes one listing and knows its descriptor.
+
+    No file stays open between calls: work that stops halfway leaks nothing, and many listings can grow at once.
+    """
 
     def __init__(self, location: str) -> None:
-        self._file = open(location, "xb")  # noqa: SIM115 - closed by finish()
+        self._location = location
+        self._waiting = bytearray()
         self._hash = hashlib.sha256()
         self._size = 0
+        open(location, "xb").close()
 
     def add(self, entry: Entry) -> None:
-        line = listing_line(entry)
-        self._file.write(line)
-        self._hash.update(line)
-        self._size += len(line)
+        self._waiting += listing_line(entry)
+        if len(self._waiting) >= _LISTING_BUFFER:
+            self._flush()
 
     def finish(self, path: str) -> Listing:
-        self._file.close()
+        self._flush()
         return Listing(digest=f"sha256:{self._hash.hexdigest()}", path=path, size=self._size)
+
+    def _flush(self) -> None:
+        with open(self._location, "ab") as file:
+            file.write(self._waiting)
+        self._hash.update(self._waiting)
+        self._size += len(self._waiting)
+        self._waiting.clear()

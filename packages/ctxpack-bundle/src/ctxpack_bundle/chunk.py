@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -19,7 +19,16 @@ codec: Any = zlib
 with contextlib.suppress(ImportError):  # no wheel for this platform; zlib does the same, slower
     from isal import isal_zlib as codec
 
-__all__ = ["MAX_CHUNK_BYTES", "Chunk", "average_size", "cut", "inflate_chunk", "make_chunk"]
+__all__ = [
+    "MAX_CHUNK_BYTES",
+    "Chunk",
+    "average_size",
+    "cut",
+    "inflate_chunk",
+    "join_pieces",
+    "least_size",
+    "make_chunk",
+]
 
 MIB = 1 << 20
 MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
@@ -27,8 +36,11 @@ MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
 _SMALLEST, _LARGEST = 1 * MIB, 4 * MIB  # average chunk; pyfastcdc cuts no larger ones
 _MANY = 256  # chunks; with fewer, a small change would resend too much of a pack
 _MOST = 12_000  # chunks; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
+_LARGEST_JOINED = 32 * MIB  # enough for packs of 375 GiB
+_END = 64  # bytes of a piece that decide whether it ends a join
 
-_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: deflate, no name, no time, unknown system
+_PLAIN = b"\x1f\x8b\x08\x00"  # RFC 1952: deflate; neither name, comment, extra field nor header checksum
+_HEADER = _PLAIN + b"\x00\x00\x00\x00\x00\xff"  # no time, unknown system
 _STORED_BLOCK = 65_535  # bytes, RFC 1951 3.2.4
 _SAMPLE = 32 << 10  # bytes, from three places
 _WORTHWHILE = 0.9  # squeezing that saves less than a tenth costs every reader more time than it saves
@@ -56,6 +68,32 @@ def average_size(total: int) -> int:
     return size
 
 
+def least_size(total: int) -> int:
+    """Return what pieces of a pack of total bytes are joined to, at least: 0 (they are not) or a power of two."""
+    size = _LARGEST
+    while size < _LARGEST_JOINED and total // size > _MOST:
+        size *= 2
+    return size if size > _LARGEST else 0
+
+
+def join_pieces(pieces: Iterable[bytes], least: int, most: int) -> Iterator[bytes]:
+    """Yield pieces, neighbours joined to at least least bytes each; the last one may be shorter.
+
+    A join ends after a piece whose own end says so, and at the latest when it has most bytes. So two versions of a
+    pack fall into step again a few joins after a change.
+    """
+    joined: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        joined.append(piece)
+        size += len(piece)
+        if size >= most or (size >= least and zlib.crc32(piece[-_END:]) % 2 == 0):
+            yield b"".join(joined)
+            joined, size = [], 0
+    if joined:
+        yield b"".join(joined)
+
+
 def cut(stream: Reader, total: int) -> Iterator[bytes]:
     """Yield stream in pieces, cut where its content says so (FastCDC), each a copy of its own.
 
@@ -65,15 +103,9 @@ def cut(stream: Reader, total: int) -> Iterator[bytes]:
 
     average = average_size(total)
     chunker = FastCDC(average, min_size=min(average // 4, MIB), max_size=2 * average)
-    most = total // _MOST
-    joined: list[bytes] = []
-    for piece in chunker.cut_stream(stream):
-        joined.append(bytes(piece.data))
-        if sum(map(len, joined)) >= min(most, MAX_CHUNK_BYTES - 2 * average):
-            yield b"".join(joined)
-            joined.clear()
-    if joined:
-        yield b"".join(joined)
+    pieces = (bytes(piece.data) for piece in chunker.cut_stream(stream))
+    least = least_size(total)
+    return join_pieces(pieces, least, MAX_CHUNK_BYTES - 2 * _LARGEST) if least else pieces
 
 
 def make_chunk(content: bytes) -> Chunk:
@@ -88,22 +120,30 @@ def inflate_chunk(data: bytes, content_size: int, *, where: str) -> bytes:
 
     content_size: bytes expected. Raises: IntegrityError unless data is exactly one gzip member of that content.
     """
-    if content_size > MAX_CHUNK_BYTES:
+    if not 0 <= content_size <= MAX_CHUNK_BYTES:
         raise IntegrityError(
-            "chunk is too large", where=where, expected=f"at most {MAX_CHUNK_BYTES} bytes", got=str(content_size)
+            "no size of a chunk", where=where, expected=f"0 to {MAX_CHUNK_BYTES} bytes", got=str(content_size)
         )
+    if not data.startswith(_PLAIN):
+        raise IntegrityError("not a plain gzip member", where=where, expected=_PLAIN.hex(), got=data[:4].hex())
     inflater = codec.decompressobj(31)
     try:
         content: bytes = inflater.decompress(data, content_size + 1)
     except (zlib.error, codec.error) as error:
-        raise IntegrityError(f"not a gzip member: {error}", where=where) from error
-    if len(content) != content_size or not inflater.eof or inflater.unused_data:
+        raise IntegrityError(f"damaged gzip member: {error}", where=where) from error
+    if len(content) > content_size:
+        raise IntegrityError("chunk unpacks to more than announced", where=where, expected=f"{content_size} bytes")
+    if not inflater.eof:
+        raise IntegrityError("gzip member ends too early", where=where, got=f"{len(content)} bytes of content")
+    if len(content) < content_size:
         raise IntegrityError(
-            "not exactly one gzip member of the size announced",
+            "chunk unpacks to less than announced",
             where=where,
             expected=f"{content_size} bytes",
-            got=f"{len(content)} or more",
+            got=str(len(content)),
         )
+    if inflater.unused_data:
+        raise IntegrityError("bytes after the gzip member", where=where, got=f"{len(inflater.unused_data)} bytes")
     return content
 
 

@@ -15,7 +15,7 @@ from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
 from ctxpack_identity import Entry, IntegrityError
 
-__all__ = ["ARTIFACTS", "MANIFEST", "read_entries", "read_manifest"]
+__all__ = ["ARTIFACTS", "MANIFEST", "ParentFolders", "open_member", "read_entries", "read_manifest"]
 
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
@@ -26,7 +26,8 @@ def read_manifest(folder: str) -> PackManifest:
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, "rb") as file:
-            return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), where=path)
+            size = min(os.fstat(file.fileno()).st_size, MAX_MANIFEST_BYTES)  # read() sets aside all it is asked for
+            return parse_manifest(file.read(size + 1), where=path)
     except OSError as error:
         raise _damaged(path, error) from error
 
@@ -62,6 +63,33 @@ def open_member(folder: str, path: str, size: int) -> int:
             fix="remove the pack (ctxpack rm) and pull or seed it again",
         )
     return fd
+
+
+class ParentFolders:
+    """Makes the folders on the way to paths that come in canonical order, each once.
+
+    A folder that is already there is an error (FileExistsError), so that names that differ only to CtxPack never
+    share a folder on a file system that ignores case.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._last, self._names = "", list[str]()
+
+    def make(self, path: str) -> str:
+        """Make what leads to path, relative POSIX, and return where path lies."""
+        parent = path.removesuffix("/").rpartition("/")[0]
+        if parent != self._last:
+            names = parent.split("/") if parent else []
+            known = 0
+            for one, other in zip(names, self._names, strict=False):
+                if one != other:
+                    break
+                known += 1
+            for depth in range(known, len(names)):
+                os.mkdir(os.path.join(self._folder, *names[: depth + 1]))
+            self._last, self._names = parent, names
+        return os.path.join(self._folder, path)
 
 
 def _damaged(location: str, error: OSError) -> IntegrityError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from json.encoder import encode_basestring
+from typing import Annotated, BinaryIO
 
 import msgspec
 
 from ctxpack_identity import Entry, IntegrityError
+from ctxpack_identity.canonical import MAX_INTEGER
 
 __all__ = ["listing_line", "read_listing"]
 
@@ -22,7 +25,7 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
     mode: str = ""
     sha256: str = ""
-    size: int = 0
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)] = 0
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -43,13 +46,13 @@ def listing_line(entry: Entry) -> bytes:
     return f'{{"mode":"{mode}","path":{path},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
 
 
-def read_listing(lines: Iterable[bytes], *, where: str) -> Iterator[Entry]:
-    """Yield the entries of a listing.
+def read_listing(file: BinaryIO, *, where: str) -> Iterator[Entry]:
+    """Yield the entries of a listing, open for reading.
 
     Each line must be, to the byte, what listing_line writes. Order and paths are the caller's to check.
     Raises: IntegrityError, which names the line.
     """
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(iter(partial(file.readline, _MAX_LINE + 1), b""), 1):
         try:
             read = _decode(line) if len(line) <= _MAX_LINE else _Line(path="")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

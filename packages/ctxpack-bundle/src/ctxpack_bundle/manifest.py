@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     CtxUri,
     Digest,
@@ -32,13 +34,14 @@ __all__ = [
 
 FILES = "files.jsonl"
 MAX_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
+_SHOWN = 500  # characters of what a stranger wrote
 
 _DigestField = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One output as it was given to seed. name: its base name; type: what it was on disk."""
+    """One output as it was given to seed. name: its base name, a path of one segment; type: what it was on disk."""
 
     name: str
     type: Literal["file", "folder"]
@@ -47,7 +50,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is below ``artifacts/``. digest: tree digest; size: bytes of all files.
 
-    roots: a single folder's content lies directly in ``artifacts/``; otherwise each root lies there by its name.
+    roots: sorted by name; where each lies, `nested` says.
     """
 
     digest: _DigestField
@@ -55,6 +58,11 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     files: _Count
     roots: tuple[Root, ...]
     size: _Count
+
+    @property
+    def nested(self) -> bool:
+        """Whether each root lies in ``artifacts/`` by its name; a single folder's content lies there directly."""
+        return [root.type for root in self.roots] != ["folder"]
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +84,7 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     listings: tuple[Listing, ...]
     outputs: Outputs
     provenance: dict[str, Any]
-    schema: Literal["ctxpack/pack/v1"] = "ctxpack/pack/v1"
+    schema: Literal["ctxpack/pack/v1"]
     uri: CtxUri
 
     @property
@@ -98,7 +106,7 @@ def parse_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest
     """Return the manifest that data, canonical JSON, holds.
 
     Raises: IntegrityError unless data is canonical, follows the schema, holds a contract whose digest is its URI,
-    and lists FILES first and the inputs sorted by name.
+    lists FILES first and the inputs sorted by path, and names its roots in order.
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise IntegrityError(
@@ -110,12 +118,28 @@ def parse_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest
             raise IntegrityError("not canonical JSON (RFC 8785)", where=where)
         manifest = msgspec.convert(value, PackManifest)
         parse_canonical_contract(manifest.contract_bytes, where=f"{where}, /contract")
+        _check_roots(manifest.outputs.roots)
     except (InvalidInput, msgspec.ValidationError) as error:
-        raise IntegrityError(f"malformed: {error}", where=where, fix="it may need a newer ctxpack") from error
+        raise IntegrityError(
+            f"malformed: {str(error)[:_SHOWN]}", where=where, fix="it may need a newer ctxpack"
+        ) from error
     named = uri_for(digest_of(manifest.contract_bytes))
     if manifest.uri != named:
         raise IntegrityError("contract is not the URI's", where=where, expected=manifest.uri, got=named)
     paths = [listing.path for listing in manifest.listings]
     if paths[:1] != [FILES] or paths[1:] != sorted(set(paths[1:])) or FILES in paths[1:]:
-        raise IntegrityError("listings are not in order", where=where, expected=f"{FILES}, then inputs", got=str(paths))
+        raise IntegrityError(
+            "listings are not in order", where=where, expected=f"{FILES}, then inputs", got=str(paths)[:_SHOWN]
+        )
     return manifest
+
+
+def _check_roots(roots: tuple[Root, ...]) -> None:
+    """Raise InvalidInput for a name that is no single segment, or that is not after the one before it."""
+    for root in roots:
+        check_path(root.name)
+        if "/" in root.name:
+            raise InvalidInput("name of an output holds a slash", where=repr(root.name))
+    for one, other in pairwise(roots):
+        if one.name >= other.name:
+            raise InvalidInput("outputs are not in order", where=repr(other.name), got=f"after {one.name!r}")

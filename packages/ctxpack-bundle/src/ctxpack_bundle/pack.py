@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from ctxpack_bundle.chunk import cut
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, open_member, read_entries, read_manifest
-from ctxpack_bundle.manifest import PackManifest
+from ctxpack_bundle.manifest import FILES, PackManifest, encode_manifest
+from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import END, file_header, folder_header, padding
 from ctxpack_identity import IntegrityError
 
@@ -31,13 +33,16 @@ def pack(folder: str) -> Iterator[bytes]:
     """Yield the pack in folder as the pieces that become its chunks; together they are its tar stream.
 
     The first piece is ``manifest.json`` alone; the listings end a piece too. Every file is hashed on its way.
-    Raises: IntegrityError for a file that differs from its listing, or that is gone: the folder is damaged.
+    Raises: IntegrityError for a file that differs from its listing, or that is gone, and for listings that are not
+    the manifest's: the folder is damaged. OSError when the disk fails.
+    Close the iterator when you leave it early: it holds a file open.
     """
     manifest = read_manifest(folder)
     total = stream_size(manifest)
-    yield b"".join(part for part in _manifest(folder) if isinstance(part, bytes))
-    yield from cut(_Stream(folder, _listings(manifest)), total)
-    yield from cut(_Stream(folder, _artifacts(folder)), total)
+    yield _manifest(manifest)
+    for parts in (_listings(manifest), _artifacts(folder, manifest)):
+        with closing(_Stream(folder, parts)) as stream:
+            yield from cut(stream, total)
 
 
 def stream_size(manifest: PackManifest) -> int:
@@ -46,22 +51,24 @@ def stream_size(manifest: PackManifest) -> int:
     return outputs.size + 1024 * (outputs.files + outputs.empty_folders) + sum(item.size for item in manifest.listings)
 
 
-def _manifest(folder: str) -> Iterator[bytes]:
-    with open(os.path.join(folder, MANIFEST), "rb") as file:
-        data = file.read()
-    yield from (file_header(MANIFEST, len(data)), data, padding(len(data)))
+def _manifest(manifest: PackManifest) -> bytes:
+    data = encode_manifest(manifest)  # what the file holds: read_manifest accepts nothing but canonical JSON
+    return file_header(MANIFEST, len(data)) + data + padding(len(data))
 
 
-def _listings(manifest: PackManifest) -> Iterator[_Part]:
+_Parts = Generator[_Part, None, None]
+
+
+def _listings(manifest: PackManifest) -> _Parts:
     for listing in manifest.listings:
         yield file_header(listing.path, listing.size)
         yield _Content(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
         yield padding(listing.size)
 
 
-def _artifacts(folder: str) -> Iterator[_Part]:
+def _artifacts(folder: str, manifest: PackManifest) -> _Parts:
     yield folder_header(f"{ARTIFACTS}/")
-    for entry in read_entries(folder):
+    for entry in checked_entries(read_entries(folder), manifest.outputs, where=os.path.join(folder, FILES)):
         name = f"{ARTIFACTS}/{entry.path}"
         if entry.is_empty_folder:
             yield folder_header(name)
@@ -75,7 +82,7 @@ def _artifacts(folder: str) -> Iterator[_Part]:
 class _Stream:
     """The parts as one readable stream, files read straight into the caller's buffer and hashed there."""
 
-    def __init__(self, folder: str, parts: Iterator[_Part]) -> None:
+    def __init__(self, folder: str, parts: _Parts) -> None:
         self._folder, self._parts = folder, parts
         self._ready = memoryview(b"")
         self._file: _OpenContent | None = None
@@ -99,6 +106,12 @@ class _Stream:
             else:
                 self._file = _OpenContent(self._folder, part)
 
+    def close(self) -> None:
+        """Close what is open: the file being read, and the listing behind the parts."""
+        self._parts.close()
+        if self._file is not None:
+            self._file.close()
+
 
 class _OpenContent:
     """A file of the folder, read once; its last byte is handed out only if all of them were the right ones."""
@@ -118,10 +131,13 @@ class _OpenContent:
             self._finish()
         return count
 
-    def _finish(self) -> None:
+    def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _finish(self) -> None:
+        self.close()
         if self._left or self._hash.hexdigest() != self._content.sha256:
             raise IntegrityError(
                 "file differs from its listing",
@@ -130,7 +146,3 @@ class _OpenContent:
                 got=f"sha256:{self._hash.hexdigest()}",
                 fix="remove the pack (ctxpack rm) and pull or seed it again",
             )
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries
-from ctxpack_bundle.manifest import MAX_MANIFEST_BYTES, PackManifest, parse_manifest
-from ctxpack_bundle.paths import check_path
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, read_entries
+from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
+from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
-from ctxpack_identity import Digest, Entry, FolderDigest, IntegrityError, InvalidInput
+from ctxpack_identity import Entry, IntegrityError
 
 __all__ = ["manifest_of", "unpack"]
 
@@ -49,9 +49,8 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
         if number == 1:
             os.mkdir(os.path.join(folder, "inputs"))
         entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
-        _unpack_file(stream, folder, entry)
+        _unpack_file(stream, os.path.join(folder, listing.path), entry)
     stream.expect(folder_header(f"{ARTIFACTS}/"), f"{ARTIFACTS}/")
-    os.mkdir(os.path.join(folder, ARTIFACTS))
     _unpack_artifacts(stream, folder, manifest)
     stream.expect(END, "the end of the archive")
     stream.expect_end()
@@ -72,53 +71,23 @@ def _manifest_bytes(stream: _Stream) -> bytes:
 
 
 def _unpack_artifacts(stream: _Stream, folder: str, manifest: PackManifest) -> None:
-    tree, outputs = FolderDigest(), manifest.outputs
-    made = {""}
-    files = empty = size = 0
-    for entry in read_entries(folder):
-        _check(tree, entry, stream)
+    artifacts = os.path.join(folder, ARTIFACTS)
+    os.mkdir(artifacts)
+    parents = ParentFolders(artifacts)
+    for entry in checked_entries(read_entries(folder), manifest.outputs, where=f"{stream.where}, {FILES}"):
         name = f"{ARTIFACTS}/{entry.path}"
-        _make_parents(folder, name, made)
+        location = parents.make(entry.path)
         if entry.is_empty_folder:
             stream.expect(folder_header(name), name)
-            os.mkdir(os.path.join(folder, name))
-            empty += 1
+            os.mkdir(location)
         else:
-            _unpack_file(stream, folder, entry._replace(path=name))
-            files, size = files + 1, size + entry.size
-    written = (tree.finish(), files, empty, size)
-    announced = (outputs.digest, outputs.files, outputs.empty_folders, outputs.size)
-    if written != announced:
-        raise IntegrityError(
-            "outputs are not those of the manifest",
-            where=stream.where,
-            expected=_totals(*announced),
-            got=_totals(*written),
-        )
+            _unpack_file(stream, location, entry._replace(path=name))
 
 
-def _check(tree: FolderDigest, entry: Entry, stream: _Stream) -> None:
-    try:
-        check_path(entry.path)
-        tree.add(entry)
-    except InvalidInput as error:
-        raise IntegrityError(f"unsafe listing: {error.what}", where=f"{stream.where}, {error.where}") from error
-
-
-def _make_parents(folder: str, name: str, made: set[str]) -> None:
-    parent = name.removesuffix("/").rpartition("/")[0]
-    if parent in made:
-        return
-    os.makedirs(os.path.join(folder, parent), exist_ok=True)
-    while parent:  # canonical order: whatever is made here is left for good with its last member
-        made.add(parent)
-        parent = parent.rpartition("/")[0]
-
-
-def _unpack_file(stream: _Stream, folder: str, entry: Entry) -> None:
+def _unpack_file(stream: _Stream, location: str, entry: Entry) -> None:
     stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
     mode = 0o755 if entry.executable else 0o644
-    fd = os.open(os.path.join(folder, entry.path), _CREATE, mode)
+    fd = os.open(location, _CREATE, mode)
     try:
         digest = hashlib.sha256()
         for part in stream.parts(entry.size, entry.path):
@@ -151,10 +120,6 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _totals(digest: Digest | str, files: int, empty: int, size: int) -> str:
-    return f"{digest} ({files} files, {size} bytes, {empty} empty folders)"
 
 
 class _Stream:

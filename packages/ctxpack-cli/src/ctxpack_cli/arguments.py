@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=_Formatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
+    )
     # prog is given because argparse would otherwise format a usage line to find it: 2 ms of every command.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="ctxpack")
 

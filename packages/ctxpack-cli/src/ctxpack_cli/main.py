@@ -24,16 +24,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 failure of ours, 2 usage or contract, 3 not found, 4 access, 5 integrity,
     6 registry or network, 7 trust policy, 8 conflict, 130 Ctrl-C; `run` exits as its command did.
     """
-    _reopen_closed_streams()
     try:
-        status = _run(sys.argv[1:] if argv is None else argv)
-    except KeyboardInterrupt:
-        status = _interrupted()
-    except Terminated as signal:
-        status = signal.status
-    except SystemExit as exit:  # argparse has said what is wrong
-        status = exit.code if isinstance(exit.code, int) else 2
-    _leave(status)
+        _reopen_closed_streams()
+        _leave(_status(sys.argv[1:] if argv is None else argv))
+    except (KeyboardInterrupt, Terminated):  # one more, in the few instructions before nobody listens any longer
+        _leave(INTERRUPTED)
 
 
 class Terminated(BaseException):
@@ -41,6 +36,17 @@ class Terminated(BaseException):
 
     def __init__(self, number: int) -> None:
         self.status = 128 + number
+
+
+def _status(argv: Sequence[str]) -> int:
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Terminated as signal:
+        return signal.status
+    except SystemExit as exit:  # argparse has said what is wrong
+        return exit.code if isinstance(exit.code, int) else 2
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -129,9 +135,9 @@ def _reopen_closed_streams() -> None:
 
 
 def _interrupted() -> int:
+    _ignore_signals()
     import contextlib
 
-    _ignore_signals()
     with contextlib.suppress(OSError):  # whoever read it may have left as well
         print("\nctxpack: interrupted", file=sys.stderr)
     return INTERRUPTED
@@ -161,10 +167,12 @@ def _leave(status: int) -> NoReturn:
 
 
 def _join_threads() -> None:
+    import contextlib
     import threading
     import time
 
     until = time.monotonic() + _PATIENCE
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
-            thread.join(max(0.0, until - time.monotonic()))
+            with contextlib.suppress(RuntimeError):  # the interruption came before it had begun
+                thread.join(max(0.0, until - time.monotonic()))

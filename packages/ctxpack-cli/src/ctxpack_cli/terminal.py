@@ -10,6 +10,7 @@ from _thread import allocate_lock  # threading.Lock, without importing threading
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any, TextIO
 
     from ctxpack_pantry import CtxPackError
@@ -27,16 +28,25 @@ class Terminal:
     """Results, hints, errors and progress of one command.
 
     errors: stderr. live: whether a line there can be redrawn. quiet: errors only. as_json: one document each for the
-    result and for an error.
+    result and for an error. clock: seconds.
     """
 
-    def __init__(self, errors: TextIO, *, live: bool, quiet: bool, as_json: bool, color: bool = False) -> None:
+    def __init__(
+        self,
+        errors: TextIO,
+        *,
+        live: bool,
+        quiet: bool,
+        as_json: bool,
+        color: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.as_json = as_json
-        self._errors, self._live, self._quiet, self._color = errors, live, quiet, color
+        self._errors, self._live, self._quiet, self._color, self._clock = errors, live, quiet, color, clock
         self._lock = allocate_lock()
         self._stage = ""
         self._done, self._total = 0, 0
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = clock()
         self._drawn = False
 
     @classmethod
@@ -85,7 +95,7 @@ class Terminal:
     def progress(self, stage: str, advanced: int, total: int | None) -> None:
         """Count bytes and show them now and then; a ctxpack_pantry.Progress."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if stage != self._stage:
                 self._stage, self._done, self._started, self._shown = stage, 0, now, now
             self._done += advanced

@@ -213,12 +213,19 @@ class Registry:
             headers={"Content-Type": descriptor.media_type},
             body=data,
         )
-        reply = self._ask(request, action="pull,push")
+        reply = self._persist(lambda deadline: self._send_manifest(request, deadline), size=len(data))
         if reference != descriptor.digest and _says_immutable(reply):
             self._accept_immutable(descriptor, reference, reply)
             return
         self._expect(reply, _CREATED, where)
         _expect_digest(reply, descriptor.digest, where)
+
+    def _send_manifest(self, request: Request, deadline: Deadline) -> Reply:
+        """One PUT. registry:2 does not know a blob, pushed before, while another client pushes it once more."""
+        reply = self._auth.exchange(request, deadline, action="pull,push")
+        if "MANIFEST_BLOB_UNKNOWN" in codes_of(reply):
+            raise Transient(message_of(reply), where=request.where)
+        return reply
 
     def _accept_immutable(self, descriptor: Descriptor, tag: str, reply: Reply) -> None:
         """ECR with immutable tags refuses even the digest a tag has already: that is what was wanted."""

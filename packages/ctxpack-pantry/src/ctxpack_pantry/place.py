@@ -28,13 +28,11 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
 
     What stands there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the
     outputs of a pack that the cache holds (so nothing is lost), or when force is set.
-    Raises: InvalidInput when something else stands there; LocalFailure when it cannot be written.
+    Raises: InvalidInput when something else stands there; LocalFailure when it cannot be read or written.
     """
     standing = [item.destination for item in placings if _is_something(item.destination)]
     if standing and not force:
-        digest = None
-        if len(standing) == len(placings):
-            digest = _digest_of(placings, progress)
+        digest = _digest_of(placings, progress)
         if digest == read_manifest(folder).outputs_digest:
             return False
         if digest is None or not _is_in_cache(cache, digest):
@@ -80,11 +78,16 @@ def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing
 def _is_something(path: str) -> bool:
     if not os.path.lexists(path):
         return False
-    return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
+    try:
+        return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
+    except OSError as error:
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
 
 
 def _digest_of(placings: Sequence[Placing], progress: Progress) -> Digest | None:
-    """Return the digest of what stands there, None when no pack could hold it (links, devices, odd names)."""
+    """Return the digest of what stands there; None when some is missing, or no pack could hold it (links, devices)."""
+    if not all(os.path.lexists(item.destination) for item in placings):
+        return None
     try:
         return outputs_digest({item.name: item.destination for item in placings}, progress=progress)
     except InvalidInput:

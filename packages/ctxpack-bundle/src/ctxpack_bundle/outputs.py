@@ -1,0 +1,76 @@
+"""The outputs of a pack as entries: what they amount to, and whether they are those its manifest announces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ctxpack_bundle.manifest import Outputs, Root
+from ctxpack_bundle.paths import check_path
+from ctxpack_identity import Entry, FolderDigest, IntegrityError, InvalidInput
+
+__all__ = ["Totals", "checked_entries"]
+
+
+class Totals:
+    """Folds entries, given in canonical order, into what a manifest says of them."""
+
+    def __init__(self) -> None:
+        self._tree = FolderDigest()
+        self._files = self._empty_folders = self._size = 0
+
+    def add(self, entry: Entry) -> None:
+        """Take the next entry. Raises: InvalidInput as FolderDigest.add does."""
+        self._tree.add(entry)
+        if entry.is_empty_folder:
+            self._empty_folders += 1
+        else:
+            self._files += 1
+            self._size += entry.size
+
+    def finish(self, roots: tuple[Root, ...]) -> Outputs:
+        """Return the outputs that consist of these roots and entries."""
+        return Outputs(
+            digest=self._tree.finish(),
+            empty_folders=self._empty_folders,
+            files=self._files,
+            roots=roots,
+            size=self._size,
+        )
+
+
+def checked_entries(entries: Iterable[Entry], outputs: Outputs, *, where: str) -> Iterator[Entry]:
+    """Yield entries, each once it is known to be safe and in order; end only if together they are these outputs.
+
+    Raises: IntegrityError for a path that no pack may hold, an entry out of order or below none of the roots, and,
+    instead of ending, for a missing root or other totals than those announced.
+    """
+    totals = Totals()
+    roots = {(root.name, root.type) for root in outputs.roots} if outputs.nested else set()
+    missing = set(roots)
+    for entry in entries:
+        try:
+            check_path(entry.path)
+            totals.add(entry)
+        except InvalidInput as error:
+            raise IntegrityError(f"unsafe listing: {error.what}", where=f"{where}, {error.where}") from error
+        if outputs.nested:
+            root = _root_of(entry.path)
+            if root not in roots:
+                raise IntegrityError("entry belongs to no output", where=where, got=repr(entry.path))
+            missing.discard(root)
+        yield entry
+    found = totals.finish(outputs.roots)
+    if missing or found != outputs:
+        absent = "".join(f", without {name}" for name, _ in sorted(missing))
+        raise IntegrityError(
+            "outputs are not those of the manifest", where=where, expected=_shown(outputs), got=_shown(found) + absent
+        )
+
+
+def _root_of(path: str) -> tuple[str, str]:
+    name, slash, _ = path.partition("/")
+    return name, "folder" if slash else "file"
+
+
+def _shown(outputs: Outputs) -> str:
+    return f"{outputs.digest} ({outputs.files} files, {outputs.size} bytes, {outputs.empty_folders} empty folders)"

@@ -1,0 +1,136 @@
+"""Fixtures: folders of outputs, the packs of them, and a place where a hostile archive shows what it can do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ctxpack_bundle import Chunk, PackManifest, assemble, make_chunk, pack, unpack
+from ctxpack_identity import IntegrityError, canonical_contract, digest_of, uri_for
+
+TESTS = Path(__file__).parent
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
+    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+for _name in ("forged_pack", "folder_trees"):
+    _load(_name)
+
+
+CONTRACT = canonical_contract(
+    {},
+    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
+    "",
+)
+
+
+@pytest.fixture
+def make_pack(tmp_path: Path) -> Callable[..., Path]:
+    """Assembles outputs into a new folder and returns that."""
+    made: list[Path] = []
+
+    def make(*outputs: Path | str, **options: Any) -> Path:
+        folder = tmp_path / f"pack-{len(made)}"
+        folder.mkdir()
+        made.append(folder)
+        options.setdefault("contract", CONTRACT)
+        assemble(str(folder), [str(output) for output in outputs], uri=uri_for(digest_of(CONTRACT)), **options)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def small_pack(tmp_path: Path, make_pack: Callable[..., Path]) -> Path:
+    """The pack of a file and a folder with an executable, an empty file and an empty folder."""
+    outputs = tmp_path / "outputs"
+    (outputs / "empty").mkdir(parents=True)
+    (outputs / "tool").write_bytes(b"#!/bin/sh\n")
+    (outputs / "tool").chmod(0o755)
+    (outputs / "void").write_bytes(b"")
+    (tmp_path / "read.me").write_bytes(b"text\n")
+    return make_pack(outputs, tmp_path / "read.me")
+
+
+@pytest.fixture
+def chunks_of() -> Callable[[Path], list[Chunk]]:
+    return lambda folder: [make_chunk(piece) for piece in pack(str(folder))]
+
+
+class Arena:
+    """A staging folder beside a file that belongs to someone else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.staging = folder / "staging"
+        self._canary = folder / "canary"
+        folder.mkdir()
+        self._canary.write_bytes(b"mine")
+
+    def unpack(self, pieces: Iterable[bytes]) -> PackManifest:
+        """Unpack into a fresh staging folder, and check that nothing happened elsewhere, whatever comes of it."""
+        if self.staging.exists():
+            shutil.rmtree(self.staging)
+        self.staging.mkdir()
+        try:
+            return unpack(pieces, str(self.staging), where="a pack")
+        finally:
+            assert sorted(os.listdir(self.folder)) == ["canary", "staging"]
+            assert self._canary.read_bytes() == b"mine"
+            assert self._canary.stat().st_nlink == 1
+            self._require_harmless()
+
+    def refuses(self, pieces: Iterable[bytes]) -> IntegrityError:
+        """Unpack what must not be unpacked, and return the error."""
+        with pytest.raises(IntegrityError) as caught:
+            self.unpack(pieces)
+        return caught.value
+
+    def _require_harmless(self) -> None:
+        """No links, no devices, no modes but ours, whatever the archive said."""
+        for folder, folders, files in os.walk(self.staging):
+            for name in folders:
+                assert stat.S_ISDIR(os.lstat(os.path.join(folder, name)).st_mode)
+            for name in files:
+                status = os.lstat(os.path.join(folder, name))
+                assert stat.S_ISREG(status.st_mode)
+                assert status.st_nlink == 1
+                assert not status.st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX | stat.S_IWOTH)
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Arena:
+    return Arena(tmp_path / "arena")
+
+
+@pytest.fixture
+def quick_arena(tmp_path: Path) -> Iterator[Arena]:
+    """An arena for tens of thousands of small packs: in memory, where the system has a folder for that."""
+    shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tmp_path
+    with tempfile.TemporaryDirectory(prefix="ctxpack-", dir=shared_memory) as folder:
+        yield Arena(Path(folder, "arena"))
+
+
+@pytest.fixture
+def environment() -> Mapping[str, str]:
+    """For a Python process of its own that finds what this one finds."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

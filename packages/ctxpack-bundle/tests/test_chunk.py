@@ -1,0 +1,205 @@
+"""Chunks: where streams are cut, what a gzip member is made of, and which ones are refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_bundle.chunk import (
+    MAX_CHUNK_BYTES,
+    MIB,
+    average_size,
+    cut,
+    inflate_chunk,
+    join_pieces,
+    least_size,
+    make_chunk,
+)
+from ctxpack_identity import IntegrityError, digest_of
+
+GIB = 1 << 30
+NOISE = random.Random(1).randbytes(300_000)
+
+
+@pytest.mark.parametrize(
+    ("total", "average", "least"),
+    [
+        (0, 1, 0),
+        (256 * MIB, 1, 0),
+        (300 * MIB, 2, 0),
+        (GIB, 4, 0),
+        (46 * GIB, 4, 0),
+        (48 * GIB, 4, 8),
+        (100 * GIB, 4, 16),
+        (375 * GIB, 4, 32),
+        (10_000 * GIB, 4, 32),
+    ],
+)
+def test_pieces_grow_with_the_pack_so_that_they_stay_few(total: int, average: int, least: int) -> None:
+    assert average_size(total) == average * MIB
+    assert least_size(total) == least * MIB
+    if total <= 375 * GIB:
+        assert total // max(average_size(total), least_size(total)) <= 12_000
+
+
+def test_pieces_are_the_stream() -> None:
+    assert b"".join(cut(io.BytesIO(NOISE * 20), len(NOISE) * 20)) == NOISE * 20
+    assert list(cut(io.BytesIO(b""), 0)) == []
+
+
+def test_a_stream_that_fails_fails_the_cut() -> None:
+    class Failing(io.RawIOBase):
+        def readinto(self, buffer: object) -> int:
+            raise IntegrityError("file differs")
+
+    with pytest.raises(IntegrityError, match=r"^file differs$"):
+        list(cut(Failing(), 1))
+
+
+def test_a_few_kib_inserted_leave_most_pieces_alone() -> None:
+    data = random.Random(2).randbytes(64 * MIB)
+    changed = data[: 32 * MIB] + random.Random(3).randbytes(5000) + data[32 * MIB :]
+    before = {digest_of(piece) for piece in cut(io.BytesIO(data), len(data))}
+    after = {digest_of(piece) for piece in cut(io.BytesIO(changed), len(changed))}
+    assert len(before) > 30
+    assert len(before & after) >= 0.8 * len(before)
+
+
+def test_joined_pieces_fall_into_step_again_after_a_change() -> None:
+    """What keeps versions of a giant pack alike, shown with small pieces."""
+    noise = random.Random(4)
+    pieces = [noise.randbytes(noise.randrange(25, 200)) for _ in range(3000)]
+    before = set(join_pieces(pieces, 400, 900))
+    lost = []
+    for at in range(0, 3000, 30):
+        changed = [*pieces[:at], noise.randbytes(100), *pieces[at:]]
+        lost.append(len(before - set(join_pieces(changed, 400, 900))))
+    assert len(before) > 500
+    assert max(lost) <= 20
+    assert sum(lost) / len(lost) < 5
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20)), st.integers(1, 50))
+def test_joined_pieces_are_as_long_as_asked_and_lose_nothing(pieces: list[bytes], least: int) -> None:
+    joined = list(join_pieces(pieces, least, least + 30))
+    assert b"".join(joined) == b"".join(pieces)
+    assert all(len(piece) >= least for piece in joined[:-1])
+    assert all(len(piece) < least + 30 + 20 for piece in joined)
+
+
+@given(st.binary(max_size=5000))
+def test_a_chunk_unpacks_to_what_went_in(content: bytes) -> None:
+    chunk = make_chunk(content)
+    assert chunk.content_size == len(content)
+    assert chunk.digest == digest_of(chunk.data)
+    assert inflate_chunk(chunk.data, len(content), where="chunk") == content
+    assert gzip.decompress(chunk.data) == content
+    assert make_chunk(content) == chunk
+
+
+@pytest.mark.parametrize("size", [96 << 10, (96 << 10) + 1, 131_070, 131_071, 196_605, 300_000])
+def test_what_does_not_shrink_is_stored(size: int) -> None:
+    content = NOISE[:size]
+    chunk = make_chunk(content)
+    blocks = -(-size // 65_535)
+    if size > 96 << 10:
+        assert len(chunk.data) == 10 + size + 5 * blocks + 8
+        assert content[:65_535] in chunk.data
+    assert inflate_chunk(chunk.data, size, where="chunk") == gzip.decompress(chunk.data) == content
+
+
+def test_what_shrinks_is_squeezed() -> None:
+    assert len(make_chunk(bytes(4 * MIB)).data) < 100_000
+    assert len(make_chunk(b"0123456789abcdef" * 1000).data) < 1000
+
+
+def test_nothing_of_the_machine_shows() -> None:
+    for content in (b"text", NOISE):
+        assert make_chunk(content).data[:10].hex() == "1f8b08000000000000ff"
+
+
+def test_time_and_system_of_a_member_do_not_matter() -> None:
+    for level in range(10):
+        assert inflate_chunk(gzip.compress(b"content", level, mtime=12345), 7, where="chunk") == b"content"
+
+
+def _named() -> bytes:
+    data = io.BytesIO()
+    with gzip.GzipFile("name", "wb", fileobj=data) as file:
+        file.write(b"content")
+    return data.getvalue()
+
+
+NAMED = _named()
+GOOD = gzip.compress(b"content")
+BOMB = gzip.compress(bytes(80 * MIB))
+HUGE_NAME = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"n" * 10_000_000
+
+REFUSED = [
+    (b"", 0, "not a plain gzip member: expected 1f8b0800"),
+    (b"\x1f\x8b", 7, "not a plain gzip member: expected 1f8b0800, got 1f8b"),
+    (b"content", 7, "not a plain gzip member"),
+    (zlib.compress(b"content"), 7, "not a plain gzip member"),
+    (GOOD[10:], 7, "not a plain gzip member"),
+    (b"\x1f\x8b\x09" + GOOD[3:], 7, "not a plain gzip member: expected 1f8b0800, got 1f8b0900"),
+    (GOOD[:3] + b"\xe0" + GOOD[4:], 7, "not a plain gzip member"),
+    (NAMED, 7, "not a plain gzip member: expected 1f8b0800, got 1f8b0808"),
+    (HUGE_NAME, 7, "not a plain gzip member"),
+    (b"\0" + GOOD, 7, "not a plain gzip member"),
+    (GOOD[:10] + b"\xff" * 20, 7, "damaged gzip member"),
+    (GOOD[:-8] + b"\0\0\0\0" + GOOD[-4:], 7, "damaged gzip member"),
+    (GOOD[:-4] + struct.pack("<I", 8), 7, "damaged gzip member"),
+    (GOOD[:4], 7, "gzip member ends too early"),
+    (GOOD[:12], 7, "gzip member ends too early"),
+    (GOOD[:-1], 7, "gzip member ends too early"),
+    (GOOD[:-8], 7, "gzip member ends too early"),
+    (GOOD + b"\0", 7, "bytes after the gzip member: got 1 bytes"),
+    (GOOD + GOOD, 7, "bytes after the gzip member"),
+    (GOOD + bytes(512), 7, "bytes after the gzip member: got 512 bytes"),
+    (GOOD, 6, "chunk unpacks to more than announced: expected 6 bytes"),
+    (GOOD, 0, "chunk unpacks to more than announced: expected 0 bytes"),
+    (GOOD, 8, "chunk unpacks to less than announced: expected 8 bytes, got 7"),
+    (GOOD, -1, "no size of a chunk: expected 0 to 67108864 bytes, got -1"),
+    (BOMB, -(2**62), "no size of a chunk"),
+    (GOOD, 2**62, "no size of a chunk: expected 0 to 67108864 bytes, got 4611686018427387904"),
+    (BOMB, 80 * MIB, "no size of a chunk"),
+    (BOMB, 1000, "chunk unpacks to more than announced"),
+    (BOMB, 64 * MIB, "chunk unpacks to more than announced"),
+]
+
+
+@pytest.mark.parametrize(("data", "size", "fault"), REFUSED, ids=range(len(REFUSED)))
+def test_anything_else_is_refused(data: bytes, size: int, fault: str) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        inflate_chunk(data, size, where="layer 3")
+    assert str(caught.value).startswith(f"layer 3: {fault}")
+
+
+def test_one_bit_anywhere_is_noticed_or_changes_nothing() -> None:
+    """Time and system in the header are ignored, and so are the bits that fill the last byte before the checksum."""
+    content = b"some content, some content"
+    data = make_chunk(content).data
+    for position in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            try:
+                assert inflate_chunk(bytes(flipped), len(content), where="chunk") == content
+            except IntegrityError:
+                continue
+            assert position in (4, 5, 6, 7, 8, 9, len(data) - 9)
+
+
+def test_pieces_of_a_giant_pack_are_joined() -> None:
+    data = random.Random(5).randbytes(80 * MIB)
+    pieces = list(cut(io.BytesIO(data), 100 * GIB))
+    assert b"".join(pieces) == data
+    assert all(16 * MIB <= len(piece) <= MAX_CHUNK_BYTES for piece in pieces[:-1])
+    assert len(pieces) > 1

@@ -1,0 +1,121 @@
+"""Lines: one way to write each entry, and no other is read."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from forged_pack import File, listing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_bundle.listing import listing_line, read_listing
+from ctxpack_identity import Entry, IntegrityError, canonical_json, parse_json
+
+DIGEST = "0123456789abcdef" * 4
+GOOD = f'{{"mode":"0644","path":"a","sha256":"{DIGEST}","size":1}}\n'
+
+
+def read(data: bytes) -> list[Entry]:
+    return list(read_listing(io.BytesIO(data), where="files.jsonl"))
+
+
+PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300).filter(lambda p: p[-1] != "/")
+
+
+@given(PATHS, st.integers(0, 2**53 - 1), st.booleans())
+def test_a_line_reads_back_and_is_canonical_json(path: str, size: int, executable: bool) -> None:
+    for entry in (Entry(path, size, DIGEST, executable), Entry(path + "/", 0, "")):
+        line = listing_line(entry)
+        assert read(line) == [entry]
+        assert canonical_json(parse_json(line)) + b"\n" == line
+
+
+def test_lines_are_those_of_the_format() -> None:
+    files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True)]
+    assert [listing_line(entry) for entry in read(listing(files))] == listing(files).splitlines(keepends=True)
+
+
+def test_an_empty_listing_has_no_entries() -> None:
+    assert read(b"") == []
+
+
+MALFORMED = {
+    "empty line": "\n",
+    "not JSON": "{\n",
+    "two documents": GOOD[:-1] + GOOD,
+    "an array": "[]\n",
+    "no line feed at the end": GOOD[:-1],
+    "CR LF": GOOD[:-1] + "\r\n",
+    "blank after the colon": GOOD.replace(":", ": ", 1),
+    "blank at the end": GOOD[:-1] + " \n",
+    "byte order mark": "\ufeff" + GOOD,
+    "members out of order": f'{{"path":"a","mode":"0644","sha256":"{DIGEST}","size":1}}\n',
+    "duplicate member": GOOD.replace('"path":"a"', '"path":"b","path":"a"'),
+    "unknown member": GOOD.replace('"path"', '"link":"b","path"'),
+    "no path": f'{{"mode":"0644","sha256":"{DIGEST}","size":1}}\n',
+    "no mode": f'{{"path":"a","sha256":"{DIGEST}","size":1}}\n',
+    "no digest": '{"mode":"0644","path":"a","size":1}\n',
+    "no size": f'{{"mode":"0644","path":"a","sha256":"{DIGEST}"}}\n',
+    "null": GOOD.replace('"a"', "null"),
+    "needless escape in the path": GOOD.replace('"a"', '"\\u0061"'),
+    "lone surrogate in the path": GOOD.replace('"a"', '"\\ud800"'),
+    "mode of another kind": GOOD.replace("0644", "0777"),
+    "setuid": GOOD.replace("0644", "4755"),
+    "mode as a number": GOOD.replace('"0644"', "644"),
+    "digest in upper case": GOOD.replace(DIGEST, DIGEST.upper()),
+    "digest with its algorithm": GOOD.replace(DIGEST, "sha256:" + DIGEST),
+    "short digest": GOOD.replace(DIGEST, DIGEST[1:]),
+    "empty digest": GOOD.replace(DIGEST, ""),
+    "negative size": GOOD.replace(":1}", ":-1}"),
+    "negative zero": GOOD.replace(":1}", ":-0}"),
+    "size as a text": GOOD.replace(":1}", ':"1"}'),
+    "size as a float": GOOD.replace(":1}", ":1.0}"),
+    "size as a bool": GOOD.replace(":1}", ":true}"),
+    "size with a plus": GOOD.replace(":1}", ":+1}"),
+    "size with a leading zero": GOOD.replace(":1}", ":01}"),
+    "size beyond 2^53 - 1": GOOD.replace(":1}", f":{2**53}}}"),
+    "size beyond every integer": GOOD.replace(":1}", f":{10**400}}}"),
+    "empty folder with a size": '{"path":"a/","size":0}\n',
+    "empty folder with a mode": '{"mode":"0755","path":"a/"}\n',
+    "file whose path ends like a folder's": GOOD.replace('"a"', '"a/"'),
+    "line that is too long": GOOD.replace('"a"', f'"{"a" * (16 << 10)}"'),
+    "nested": "[" * 5000 + "\n",
+}
+
+
+@pytest.mark.parametrize("line", MALFORMED.values(), ids=MALFORMED)
+def test_no_other_line_is_read(line: str) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        read(GOOD.encode() + line.encode())
+    assert str(caught.value) == "files.jsonl, line 2: malformed line; pull or seed the pack again"
+
+
+def test_what_is_not_utf_8_is_not_read() -> None:
+    for bad in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80"):
+        with pytest.raises(IntegrityError, match="line 1: malformed line"):
+            read(GOOD.encode().replace(b'"a"', b'"' + bad + b'"'))
+
+
+class Endless(io.RawIOBase):
+    """A file of one line that never ends; it counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        view[:] = b"x" * len(view)
+        self.given += len(view)
+        assert self.given < 1_000_000
+        return len(view)
+
+
+def test_a_line_without_end_is_not_read_to_its_end() -> None:
+    endless = Endless()
+    with pytest.raises(IntegrityError, match="line 1: malformed line"):
+        list(read_listing(io.BufferedReader(endless), where="files.jsonl"))
+    assert endless.given < 100_000

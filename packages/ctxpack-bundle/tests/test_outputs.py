@@ -1,0 +1,120 @@
+"""Entries against the outputs a manifest announces: safe, in order, complete, and below the roots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+from forged_pack import File, tree_digest
+
+from ctxpack_bundle.manifest import Outputs, Root
+from ctxpack_bundle.outputs import Totals, checked_entries
+from ctxpack_identity import Entry, IntegrityError, digest_of
+
+FOLDER = (Root(name="out", type="folder"),)
+
+
+def entries(*files: File) -> list[Entry]:
+    return [
+        Entry(file.path, len(file.content), "" if file.path.endswith("/") else digest_of(file.content)[7:])
+        for file in files
+    ]
+
+
+def announced(files: Sequence[File], roots: tuple[Root, ...] = FOLDER, /, **said: Any) -> Outputs:
+    totals: dict[str, Any] = {
+        "digest": tree_digest(files),
+        "empty_folders": sum(file.path.endswith("/") for file in files),
+        "files": sum(not file.path.endswith("/") for file in files),
+        "size": sum(len(file.content) for file in files),
+    }
+    return Outputs(roots=roots, **totals | said)
+
+
+FILES = [File("a", b"one"), File("b/c", b"three"), File("b/d/")]
+
+
+def test_totals_are_what_the_entries_amount_to() -> None:
+    totals = Totals()
+    for entry in entries(*FILES):
+        totals.add(entry)
+    assert totals.finish(FOLDER) == announced(FILES)
+
+
+def test_the_right_entries_pass_through() -> None:
+    assert list(checked_entries(entries(*FILES), announced(FILES), where="here")) == entries(*FILES)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"files": 3}, "(3 files, 8 bytes, 1 empty folders)"),
+        ({"size": 9}, "(2 files, 9 bytes, 1 empty folders)"),
+        ({"empty_folders": 0}, "(2 files, 8 bytes, 0 empty folders)"),
+        ({"digest": digest_of(b"")}, f"{digest_of(b'')} (2 files"),
+    ],
+)
+def test_other_totals_are_an_error_instead_of_the_end(said: dict[str, Any], shown: str) -> None:
+    passed: list[Entry] = []
+    with pytest.raises(IntegrityError) as caught:
+        passed.extend(checked_entries(entries(*FILES), announced(FILES, **said), where="here"))
+    assert passed == entries(*FILES)
+    assert caught.value.what == "outputs are not those of the manifest"
+    assert shown in caught.value.expected
+    assert caught.value.got == f"{tree_digest(FILES)} (2 files, 8 bytes, 1 empty folders)"
+
+
+def roots(*named: tuple[str, Literal["file", "folder"]]) -> tuple[Root, ...]:
+    return tuple(Root(name=name, type=kind) for name, kind in named)
+
+
+@pytest.mark.parametrize("right", [roots(("a", "file"), ("b", "folder")), roots(("any", "folder"))])
+def test_each_entry_belongs_to_a_root(right: tuple[Root, ...]) -> None:
+    assert len(list(checked_entries(entries(*FILES), announced(FILES, right), where="here"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        (roots(), "a"),
+        (roots(("a", "file")), "b/c"),
+        (roots(("a", "folder"), ("b", "folder")), "a"),
+        (roots(("a", "file"), ("b", "file")), "b/c"),
+        (roots(("c", "file"), ("d", "file")), "a"),
+    ],
+)
+def test_an_entry_of_no_root_is_refused_before_it_is_used(wrong: tuple[Root, ...], path: str) -> None:
+    passed: list[Entry] = []
+    with pytest.raises(IntegrityError) as caught:
+        passed.extend(checked_entries(entries(*FILES), announced(FILES, wrong), where="here"))
+    assert path not in [entry.path for entry in passed]
+    assert str(caught.value) == f"here: entry belongs to no output: got {path!r}"
+
+
+def test_a_root_without_entries_is_refused() -> None:
+    promised = announced(FILES, roots(("a", "file"), ("b", "folder"), ("z", "file")))
+    with pytest.raises(IntegrityError, match=r"outputs are not those of the manifest: .*, without z$"):
+        list(checked_entries(entries(*FILES), promised, where="here"))
+
+
+@pytest.mark.parametrize(
+    ("hostile", "fault"),
+    [
+        ([File("../x")], "here, '../x': unsafe listing: path is not relative and normal"),
+        ([File("b"), File("a")], "here, 'a': unsafe listing: path is out of canonical order"),
+        ([File("a"), File("a")], "here, 'a': unsafe listing: path occurs twice"),
+        ([File("a"), File("a/b")], "here, 'a/b': unsafe listing: a file or empty folder cannot hold others"),
+        ([File("a/"), File("a/b")], "here, 'a/b': unsafe listing: a file or empty folder cannot hold others"),
+    ],
+)
+def test_an_unsafe_entry_is_refused_before_it_is_used(hostile: list[File], fault: str) -> None:
+    passed: list[Entry] = []
+    with pytest.raises(IntegrityError) as caught:
+        passed.extend(checked_entries(entries(*hostile), announced(hostile), where="here"))
+    assert len(passed) == len(hostile) - 1
+    assert str(caught.value).startswith(fault)
+
+
+def test_outputs_may_be_nothing_at_all() -> None:
+    assert list(checked_entries([], announced([]), where="here")) == []

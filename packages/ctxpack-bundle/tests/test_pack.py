@@ -1,0 +1,180 @@
+"""From a pack folder to pieces: what they are, and that a damaged folder is never sent as if it were whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from folder_trees import write_folder
+from forged_pack import File, Member, canonical, forge, manifest, stream
+
+from ctxpack_bundle import InputListings, pack, read_manifest, stream_size
+from ctxpack_identity import Entry, IntegrityError, digest_of
+
+MakePack = Callable[..., Path]
+REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
+TEXT = {"a.txt": b"one", "b": {"c.txt": b"three"}, "empty": {}, "void": b""}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_pack: MakePack) -> Path:
+    return make_pack(write_folder(TEXT, tmp_path / "out"))
+
+
+def test_the_stream_is_that_of_the_format(folder: Path) -> None:
+    files = [File("a.txt", b"one"), File("b/c.txt", b"three"), File("empty/"), File("void")]
+    assert b"".join(pack(str(folder))) == stream(forge(files, roots=[("out", "folder")]))
+
+
+def test_the_manifest_is_a_piece_of_its_own_and_the_listings_end_one(tmp_path: Path, make_pack: MakePack) -> None:
+    inputs = InputListings(str(tmp_path))
+    inputs.add("raw", Entry("x", 0, digest_of(b"")[7:]))
+    listed = inputs.finish(["raw"])
+    folder = make_pack(write_folder(TEXT, tmp_path / "out"), inputs=listed)
+    (tmp_path / "inputs").rename(folder / "inputs")
+    pieces = list(pack(str(folder)))
+    heads = [piece[: piece.index(0)].decode() for piece in pieces]
+    assert heads == ["manifest.json", "files.jsonl", "artifacts/"]
+    assert len(pieces[0]) == 512 + 512 * -(-len((folder / "manifest.json").read_bytes()) // 512)
+    assert b"inputs/raw.jsonl" in pieces[1]
+
+
+def test_the_announced_size_is_close_to_the_stream(folder: Path) -> None:
+    assert abs(stream_size(read_manifest(str(folder))) - len(b"".join(pack(str(folder))))) < 4096
+
+
+def test_times_modes_and_owners_of_the_folder_do_not_matter(folder: Path) -> None:
+    before = list(pack(str(folder)))
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o700)
+    assert list(pack(str(folder))) == before
+
+
+def grow(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"!")
+
+
+def flip(path: Path) -> None:
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+def become_a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def become_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("member", ["files.jsonl", "artifacts/a.txt", "artifacts/b/c.txt"])
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (Path.unlink, "pack is damaged: No such file or directory"),
+        (grow, "not the file its listing names: expected "),
+        (flip, "file differs from its listing: expected sha256:"),
+        (become_a_link, "pack is damaged: Too many levels of symbolic links"),
+        (become_a_fifo, "not the file its listing names: expected "),
+        (become_a_folder, "not the file its listing names: expected "),
+    ],
+)
+def test_a_damaged_member(folder: Path, member: str, damage: Callable[[Path], object], fault: str) -> None:
+    damage(folder / member)
+    with pytest.raises(IntegrityError) as caught:
+        list(pack(str(folder)))
+    assert str(caught.value).startswith(f"{folder}/{member}: {fault}")
+    assert str(caught.value).endswith(REMEDY)
+
+
+def test_a_missing_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    with pytest.raises(IntegrityError, match=r"manifest.json: pack is damaged: No such file"):
+        list(pack(str(folder)))
+
+
+def rewrite(folder: Path, listing: bytes, files: list[File], /, **said: object) -> None:
+    """Change the listing and the manifest together, as only malice would."""
+    (folder / "files.jsonl").write_bytes(listing)
+    value = manifest(files, lines=listing, roots=[("out", "folder")], outputs=said)
+    (folder / "manifest.json").write_bytes(canonical(value))
+
+
+def test_a_listing_that_is_not_what_the_manifest_says(folder: Path) -> None:
+    whole = (folder / "files.jsonl").read_bytes()
+    files = [File("a.txt", b"one"), File("b/c.txt", b"three"), File("empty/"), File("void")]
+    rewrite(folder, whole, files)
+    assert list(pack(str(folder)))
+    rewrite(folder, whole, files, files=4)
+    with pytest.raises(IntegrityError, match=rf"^{folder}/files.jsonl: outputs are not those of the manifest"):
+        list(pack(str(folder)))
+    rewrite(folder, b"".join(whole.splitlines(keepends=True)[1:]), files)
+    with pytest.raises(IntegrityError, match="outputs are not those of the manifest"):
+        list(pack(str(folder)))
+    rewrite(folder, whole.replace(b'"a.txt"', b'"../x"'), files)
+    with pytest.raises(IntegrityError, match=r"'../x': unsafe listing"):
+        list(pack(str(folder)))
+
+
+def test_nothing_after_the_damage_is_handed_out(folder: Path) -> None:
+    flip(folder / "artifacts/a.txt")
+    handed_out: list[bytes] = []
+    with pytest.raises(IntegrityError):
+        handed_out.extend(pack(str(folder)))
+    assert len(handed_out) == 2, "the manifest and the listings were sound"
+
+
+def lowest_free_descriptor() -> int:
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
+
+
+def test_no_file_stays_open(tmp_path: Path, make_pack: MakePack) -> None:
+    noise = os.urandom(12 << 20)
+    folder = make_pack(write_folder({"big": noise, "small": b"x"}, tmp_path / "out"))
+    before = lowest_free_descriptor()
+    pieces = pack(str(folder))
+    for _ in range(4):
+        next(pieces)
+    assert lowest_free_descriptor() > before, "a file is being read"
+    pieces.close()  # type: ignore[attr-defined]
+    assert lowest_free_descriptor() == before
+    flip(folder / "artifacts/big")
+    with pytest.raises(IntegrityError) as caught:
+        list(pack(str(folder)))
+    assert lowest_free_descriptor() == before, "even while the error is being looked at"
+    assert caught.value.what == "file differs from its listing"
+
+
+def test_members_are_read_once_and_in_order(folder: Path) -> None:
+    """A stream that names nothing twice: what GNU tar, too, would list."""
+    names = [member.header[:100].rstrip(b"\0").decode() for member in members(b"".join(pack(str(folder))))]
+    assert names == [
+        "manifest.json",
+        "files.jsonl",
+        "artifacts/",
+        "artifacts/a.txt",
+        "artifacts/b/c.txt",
+        "artifacts/empty/",
+        "artifacts/void",
+    ]
+
+
+def members(data: bytes) -> list[Member]:
+    found = []
+    while any(data[:512]):
+        size = int(data[124:135], 8)
+        found.append(Member(data[:512], data[512 : 512 + size]))
+        data = data[512 + size + -size % 512 :]
+    assert data == bytes(1024)
+    return found

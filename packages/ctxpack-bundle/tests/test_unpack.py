@@ -1,0 +1,182 @@
+"""From pieces to a pack folder: what is written, and that not one other byte will do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folder_trees import Executable, read_folder
+from forged_pack import File, canonical, forge, listing, manifest, stream
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctxpack_bundle import manifest_of, pack, parse_manifest, unpack
+from ctxpack_identity import IntegrityError
+
+FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500)]
+INPUTS = {"raw": listing([File("page-1", b"text")]), "void": b""}
+STREAM = stream(forge(FILES, inputs=INPUTS))
+
+
+def test_what_is_written(arena: Any) -> None:
+    """The stream is made by hand after FORMAT.md, so this is the reader alone."""
+    read = arena.unpack([STREAM])
+    assert read == parse_manifest(canonical(manifest(FILES, inputs=INPUTS)))
+    assert read_folder(arena.staging) == {
+        "manifest.json": canonical(manifest(FILES, inputs=INPUTS)),
+        "files.jsonl": listing(FILES),
+        "inputs": {"raw.jsonl": INPUTS["raw"], "void.jsonl": b""},
+        "artifacts": {"a": b"one", "b": {"c": {"d": Executable(b"!")}, "e": {}}, "f": b"x" * 1500},
+    }
+
+
+def test_a_pack_without_inputs_has_no_folder_for_them(arena: Any) -> None:
+    arena.unpack([stream(forge([]))])
+    assert sorted(read_folder(arena.staging)) == ["artifacts", "files.jsonl", "manifest.json"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=30))
+def test_how_the_stream_is_split_does_not_matter(arena: Any, cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    pieces = [STREAM[start:end] for start, end in pairwise(edges)]
+    arena.unpack(pieces)
+    assert read_folder(arena.staging)["artifacts"]["f"] == b"x" * 1500
+
+
+def test_byte_by_byte(arena: Any) -> None:
+    arena.unpack(STREAM[position : position + 1] for position in range(len(STREAM)))
+    assert (arena.staging / "artifacts/b/c/d").read_bytes() == b"!"
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    changed = bytearray(data)
+    changed[position] ^= 1 << (position % 8)
+    return bytes(changed)
+
+
+def test_every_flipped_bit_is_refused(quick_arena: Any, small_pack: Path) -> None:
+    data = b"".join(pack(str(small_pack)))
+    for position in range(len(data)):
+        error = quick_arena.refuses([flipped(data, position)])
+        assert error.where.startswith("a pack"), position
+
+
+def test_what_is_only_claimed_can_be_changed_but_nothing_else(quick_arena: Any) -> None:
+    """Provenance, and the name of a single folder: the chunk's digest in the OCI manifest covers them, no other."""
+    honest = forge(FILES, provenance={"who": "somebody"})
+    data = stream(honest)
+    claims = {data.index(b"somebody") + offset for offset in range(8)}
+    claims |= {data.index(b'"outputs","type"') + 1 + offset for offset in range(7)}
+    outputs = parse_manifest(honest[0].content).outputs_digest
+    accepted = set()
+    for position in range(512, 512 + len(honest[0].content)):
+        try:
+            read = quick_arena.unpack([flipped(data, position)])
+        except IntegrityError:
+            continue
+        accepted.add(position)
+        assert read.outputs_digest == outputs
+    assert accepted
+    names = {data.index(b'"who"') + 1 + offset for offset in range(3)}
+    assert accepted <= claims | names
+
+
+def test_every_truncation_is_refused(quick_arena: Any, small_pack: Path) -> None:
+    data = b"".join(pack(str(small_pack)))
+    for length in range(len(data)):
+        error = quick_arena.refuses([data[:length]])
+        assert error.what == "pack ends too early"
+    assert quick_arena.refuses([]).what == "pack ends too early"
+    assert quick_arena.refuses([data[:-1]]).got == "1 bytes less"
+
+
+@pytest.mark.parametrize("extra", [b"\0", bytes(512), bytes(9 * 1024), b"x", STREAM])
+def test_everything_appended_is_refused(arena: Any, extra: bytes) -> None:
+    assert str(arena.refuses([STREAM, b"", extra])) == "a pack: bytes after the end"
+    assert str(arena.refuses([STREAM + extra])) == "a pack: bytes after the end"
+
+
+def test_the_end_comes_only_after_the_last_member(arena: Any) -> None:
+    error = arena.refuses([stream(forge(FILES)[:-1])])
+    assert str(error) == (
+        "a pack, artifacts/f: archive differs from its listing: expected the one header format v1 allows"
+    )
+
+
+def test_content_that_is_not_what_the_listing_says(arena: Any) -> None:
+    members = forge(FILES)
+    members[3] = members[3]._replace(content=b"two")
+    error = arena.refuses([stream(members)])
+    assert (error.where, error.what) == ("a pack, artifacts/a", "content differs from its digest")
+    assert error.expected != error.got
+
+
+def test_a_folder_that_holds_something_is_no_place_to_unpack(tmp_path: Path) -> None:
+    """Nothing that is there is replaced, also when a file system takes two names for one."""
+    for name in ("manifest.json", "files.jsonl", "artifacts"):
+        folder = tmp_path / f"with-{name}"
+        folder.mkdir()
+        (folder / name).write_bytes(b"mine")
+        with pytest.raises(FileExistsError):
+            unpack([STREAM], str(folder), where="a pack")
+        assert (folder / name).read_bytes() == b"mine"
+
+
+def test_a_link_waiting_in_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/files.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        unpack([STREAM], str(tmp_path / "folder"), where="a pack")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        unpack([STREAM], str(tmp_path / "none"), where="a pack")
+
+
+def test_errors_of_the_source_pass_through(tmp_path: Path) -> None:
+    def failing() -> Any:
+        yield STREAM[:3000]
+        raise TimeoutError("the network")
+
+    with pytest.raises(TimeoutError, match="the network"):
+        unpack(failing(), str(tmp_path), where="a pack")
+
+
+def test_the_umask_changes_no_pack(arena: Any, small_pack: Path, chunks_of: Callable[[Path], Any]) -> None:
+    before = os.umask(0o077)
+    try:
+        arena.unpack(pack(str(small_pack)))
+    finally:
+        os.umask(before)
+    assert chunks_of(arena.staging) == chunks_of(small_pack)
+
+
+def test_the_manifest_in_the_first_piece(small_pack: Path) -> None:
+    pieces = list(pack(str(small_pack)))
+    assert manifest_of(pieces[0], where="layer 0") == parse_manifest((small_pack / "manifest.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("piece", "fault"),
+    [
+        (b"", "layer 0, manifest.json: pack ends too early: got 512 bytes less"),
+        (STREAM[:700], "layer 0, manifest.json: pack ends too early"),
+        (STREAM, "layer 0: bytes after the end"),
+        (forge(FILES)[0].encoded() + b"\0", "layer 0: bytes after the end"),
+        (forge(FILES)[1].encoded(), "layer 0, manifest.json: archive differs from its listing"),
+        (bytes(512), "layer 0, manifest.json: archive differs from its listing"),
+        (forge(FILES, manifest_bytes=b"{}")[0].encoded(), "layer 0, manifest.json: malformed: "),
+        (forge(FILES, manifest_bytes=b"")[0].encoded(), "layer 0, manifest.json: archive differs from its listing"),
+    ],
+)
+def test_any_other_first_piece_is_refused(piece: bytes, fault: str) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        manifest_of(piece, where="layer 0")
+    assert str(caught.value).startswith(fault)

@@ -1,0 +1,189 @@
+"""The golden vectors. A changed vector is a changed format, never a fixed test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from io import BytesIO
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxpack_bundle import (
+    InputListings,
+    assemble,
+    inflate_chunk,
+    make_chunk,
+    manifest_of,
+    pack,
+    parse_manifest,
+    read_entries,
+    unpack,
+)
+from ctxpack_bundle.listing import listing_line, read_listing
+from ctxpack_bundle.paths import check_path
+from ctxpack_bundle.tar import file_header, folder_header
+from ctxpack_identity import (
+    Entry,
+    IntegrityError,
+    InvalidInput,
+    canonical_json,
+    digest_of,
+    tree_digest,
+    uri_for,
+)
+
+VECTORS = Path(__file__).parent.with_name("vectors")
+
+
+def vectors(name: str) -> Any:
+    return json.loads((VECTORS / name).read_text(encoding="utf-8"))
+
+
+def cases(name: str, kind: str = "") -> list[Any]:
+    read = vectors(name)
+    return [pytest.param(case, id=case["what"]) for case in (read[kind] if kind else read)]
+
+
+@pytest.mark.parametrize("case", cases("headers.json"))
+def test_headers(case: Any) -> None:
+    if case["name"].endswith("/"):
+        header = folder_header(case["name"])
+    else:
+        header = file_header(case["name"], case["size"], executable=case["executable"])
+    assert header.hex() == case["header"]
+
+
+@pytest.mark.parametrize("path", vectors("paths.json")["valid"])
+def test_paths(path: str) -> None:
+    check_path(path)
+
+
+@pytest.mark.parametrize("path", vectors("paths.json")["invalid"])
+def test_paths_that_must_fail(path: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_path(path)
+
+
+def test_what_must_fail_is_not_what_is_valid() -> None:
+    """A typing error in a vector must not make it the honest one."""
+    for name, member in (("manifests.json", "manifest"), ("listings.json", "line"), ("chunks.json", "member")):
+        read = vectors(name)
+        documents = [(case[member], case.get("size")) for case in read["invalid"]]
+        assert len(set(documents)) == len(documents)
+        if member != "member":
+            assert {document for document, _ in documents}.isdisjoint(case[member] for case in read["valid"])
+
+
+def test_the_order_of_paths() -> None:
+    ordered = [Entry(path, 0, "0" * 64) for path in vectors("paths.json")["ordered"]]
+    assert all(one.path.split("/") < other.path.split("/") for one, other in pairwise(ordered))
+    assert tree_digest(ordered) == tree_digest(reversed(ordered))
+
+
+@pytest.mark.parametrize("case", cases("listings.json", "valid"))
+def test_lines(case: Any) -> None:
+    entry = Entry(case["path"], case.get("size", 0), case.get("sha256", ""), case.get("executable", False))
+    line = case["line"].encode()
+    assert listing_line(entry) == line
+    assert list(read_listing(BytesIO(line), where="files.jsonl")) == [entry]
+
+
+@pytest.mark.parametrize("case", cases("listings.json", "invalid"))
+def test_lines_that_must_fail(case: Any) -> None:
+    with pytest.raises(IntegrityError):
+        list(read_listing(BytesIO(case["line"].encode()), where="files.jsonl"))
+
+
+@pytest.mark.parametrize("case", cases("manifests.json", "valid"))
+def test_manifests(case: Any) -> None:
+    assert canonical_json(json.loads(case["manifest"])) == case["manifest"].encode()
+    parse_manifest(case["manifest"].encode())
+
+
+@pytest.mark.parametrize("case", cases("manifests.json", "invalid"))
+def test_manifests_that_must_fail(case: Any) -> None:
+    with pytest.raises(IntegrityError):
+        parse_manifest(case["manifest"].encode())
+
+
+def test_a_stored_chunk_to_the_byte() -> None:
+    case = vectors("chunks.json")["stored"]
+    piece = b""
+    for number in count():
+        if len(piece) >= case["size"]:
+            break
+        piece += hashlib.sha256(str(number).encode()).digest()
+    piece = piece[: case["size"]]
+    assert digest_of(piece) == case["piece"]
+    chunk = make_chunk(piece)
+    assert (chunk.digest, len(chunk.data)) == (case["member"], case["member_size"])
+
+
+@pytest.mark.parametrize("case", cases("chunks.json", "valid"))
+def test_chunks(case: Any) -> None:
+    content = bytes.fromhex(case["content"])
+    assert inflate_chunk(bytes.fromhex(case["member"]), len(content), where="chunk") == content
+
+
+@pytest.mark.parametrize("case", cases("chunks.json", "invalid"))
+def test_chunks_that_must_fail(case: Any) -> None:
+    with pytest.raises(IntegrityError):
+        inflate_chunk(bytes.fromhex(case["member"]), case["size"], where="chunk")
+
+
+PACK = vectors("pack.json")
+
+
+def write_outputs(folder: Path) -> None:
+    for output in PACK["outputs"]:
+        path = folder / output["path"]
+        if output["path"].endswith("/"):
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes.fromhex(output["content"]))
+            path.chmod(0o755 if output["executable"] else 0o644)
+
+
+def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
+    contract = canonical_json(PACK["contract"])
+    (tmp_path / "pack").mkdir()
+    write_outputs(tmp_path / "out")
+    inputs = InputListings(str(tmp_path / "pack"))
+    for name, files in PACK["inputs"].items():
+        for file in files:
+            content = file["content"].encode()
+            inputs.add(name, Entry(file["path"], len(content), digest_of(content)[7:]))
+    assemble(
+        str(tmp_path / "pack"),
+        [str(tmp_path / "out" / root["name"]) for root in PACK["roots"]],
+        uri=uri_for(digest_of(contract)),
+        contract=contract,
+        inputs=inputs.finish(PACK["inputs"]),
+        provenance=PACK["provenance"],
+    )
+    pieces = list(pack(str(tmp_path / "pack")))
+    assert (tmp_path / "pack/manifest.json").read_text(encoding="utf-8") == PACK["manifest"]
+    assert (tmp_path / "pack/files.jsonl").read_text(encoding="utf-8") == PACK["files.jsonl"]
+    assert b"".join(pieces) == (VECTORS / "pack.tar").read_bytes()
+    assert len(pieces[0]) == PACK["stream"]["first_piece"]
+
+
+def test_a_whole_pack_is_read(tmp_path: Path) -> None:
+    data = (VECTORS / "pack.tar").read_bytes()
+    assert (digest_of(data), len(data)) == (PACK["stream"]["digest"], PACK["stream"]["size"])
+    first = data[: PACK["stream"]["first_piece"]]
+    manifest = unpack([data], str(tmp_path), where="pack.tar")
+    assert manifest == manifest_of(first, where="first piece")
+    assert manifest.outputs.digest == PACK["tree_digest"]
+    assert tree_digest(read_entries(str(tmp_path))) == PACK["tree_digest"]
+    for output in PACK["outputs"]:
+        path = tmp_path / "artifacts" / output["path"]
+        if output["path"].endswith("/"):
+            assert list(path.iterdir()) == []
+        else:
+            assert path.read_bytes().hex() == output["content"]
+            assert bool(path.stat().st_mode & 0o100) == output["executable"]

@@ -1,0 +1,109 @@
+"""What can be asked, and what is bad usage."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctxpack_cli.arguments import parse_arguments
+from ctxpack_cli.commands import COMMANDS
+
+COMMON = {"json": False, "quiet": False, "cache": None}
+REMOTE = COMMON | {"registry": None}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("init", COMMON | {"contract": "contract.json"}),
+        ("init a/c.json", COMMON | {"contract": "a/c.json"}),
+        ("id", REMOTE | {"contract": "contract.json", "canonical": False}),
+        ("id --canonical c.json", REMOTE | {"contract": "c.json", "canonical": True}),
+        ("seed", REMOTE | {"contract": "contract.json", "outputs": []}),
+        ("seed a b --contract c.json", REMOTE | {"contract": "c.json", "outputs": ["a", "b"]}),
+        ("push U", REMOTE | {"uri": "U"}),
+        ("pull U", REMOTE | {"uri": "U", "output": None, "force": False}),
+        ("pull U -o there --force", REMOTE | {"uri": "U", "output": "there", "force": True}),
+        ("pull --output there U", REMOTE | {"uri": "U", "output": "there", "force": False}),
+        ("inspect U --remote", REMOTE | {"uri": "U", "remote": True}),
+        ("ls", COMMON),
+        ("rm U V", COMMON | {"uris": ["U", "V"]}),
+        (
+            "push U --json -q --cache C --registry R",
+            {"json": True, "quiet": True, "cache": "C", "registry": "R", "uri": "U"},
+        ),
+    ],
+)
+def test_each_command_has_its_arguments(line: str, expected: dict[str, object]) -> None:
+    command, *_ = line.split()
+    assert vars(parse_arguments(line.split())) == {"command": command, **expected}
+
+
+RUN = REMOTE | {"command": "run", "contract": "contract.json", "push": False, "offline": False, "force": False}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("run -- cmd -x --y", {"argv": ["cmd", "-x", "--y"]}),
+        ("run -- cmd --json --push", {"argv": ["cmd", "--json", "--push"]}),
+        ("run -- cmd -- -x", {"argv": ["cmd", "--", "-x"]}),
+        ("run cmd file", {"argv": ["cmd", "file"]}),
+        ("run --push --offline --force -- cmd", {"argv": ["cmd"], "push": True, "offline": True, "force": True}),
+        (
+            "run --contract c.json --json -- python x.py",
+            {"argv": ["python", "x.py"], "contract": "c.json", "json": True},
+        ),
+    ],
+)
+def test_what_follows_two_dashes_is_the_command_to_run(line: str, expected: dict[str, object]) -> None:
+    assert vars(parse_arguments(line.split())) == RUN | expected
+
+
+def test_every_command_that_can_be_asked_for_exists() -> None:
+    for command in COMMANDS:
+        line = [command, *{"push": ["U"], "pull": ["U"], "inspect": ["U"], "rm": ["U"], "run": ["x"]}.get(command, [])]
+        assert parse_arguments(line).command == command
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", "invalid choice: 'nonsense'"),
+        ("ls --nonsense", "unrecognized arguments: --nonsense"),
+        ("ls --jso", "unrecognized arguments: --jso"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("push", "the following arguments are required: URI"),
+        ("push U V", "unrecognized arguments: V"),
+        ("pull U --output", "expected one argument"),
+        ("rm", "the following arguments are required: URI"),
+        ("run", "the following arguments are required: COMMAND"),
+        ("run --", "the following arguments are required: COMMAND"),
+        ("ls --registry x", "unrecognized arguments: --registry x"),
+    ],
+)
+def test_bad_usage_ends_with_status_2_and_says_why(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(line.split())
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.startswith("usage: ctxpack")
+    assert out == ""
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments([])
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert all(f"\n    {command} " in shown.out + shown.err for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)], ids=lambda command: " ".join(command))
+def test_help_is_a_result(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments([*command, "--help"])
+    assert caught.value.code == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: ctxpack")
+    assert err == ""

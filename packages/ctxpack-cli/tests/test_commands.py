@@ -1,0 +1,368 @@
+"""Each command's result: exactly one line, or one JSON document with its schema, on stdout; the rest on stderr."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_process import write_contract
+
+if TYPE_CHECKING:
+    from cli_process import Cli
+
+NOWHERE = "ctx://sha256:" + "0" * 64
+
+
+@pytest.fixture
+def uri(cli: Cli, project: Path) -> str:
+    """Of the project's contract; its pack is in the cache."""
+    return cli("seed", "-q").out.removeprefix("Seeded: ").strip()
+
+
+@pytest.fixture
+def shared(cli: Cli, uri: str) -> str:
+    """The same, and the pack is in the registry, too."""
+    assert cli("push", uri).status == 0
+    return uri
+
+
+def test_init_writes_a_contract_and_never_over_one(cli: Cli) -> None:
+    done = cli("init")
+    assert done == (0, "contract.json\n", "ctxpack: fill it in, then: ctxpack id contract.json\n")
+    before = (cli.folder / "contract.json").read_text()
+    again = cli("init")
+    assert again == (2, "", "ctxpack: error: contract.json: exists already; edit it, or name another file\n")
+    assert (cli.folder / "contract.json").read_text() == before
+
+
+def test_init_for_programs(cli: Cli) -> None:
+    (cli.folder / "a").mkdir()
+    assert cli("init", "a/c.json", "--json").document == {"schema": "ctxpack/init/v1", "contract": "a/c.json"}
+    assert (
+        cli("init", "missing/c.json").err
+        == "ctxpack: error: missing/c.json: cannot be written: No such file or directory\n"
+    )
+
+
+def test_id_prints_the_uri_and_does_nothing_else(cli: Cli, project: Path) -> None:
+    before = sorted(cli.folder.parent.rglob("*"))
+    done = cli("id")
+    assert done.status == 0
+    assert done.err == ""
+    assert done.out == cli("id", "contract.json").out == f"ctx://sha256:{done.out[13:77]}\n"
+    assert sorted(cli.folder.parent.rglob("*")) == before
+
+
+def test_the_canonical_bytes_hash_to_the_uri(cli: Cli, project: Path) -> None:
+    canonical = cli("id", "--canonical")
+    assert cli("id").out == f"ctx://sha256:{hashlib.sha256(canonical.out.encode()).hexdigest()}\n"
+    assert json.loads(canonical.out)["schema"] == "ctxpack/contract/v1"
+
+
+def test_id_for_programs(cli: Cli, project: Path) -> None:
+    document = cli("id", "--json").document
+    assert set(document) == {"schema", "uri", "contract"}
+    assert document["schema"] == "ctxpack/id/v1"
+    assert document["uri"] == cli("id").out.strip()
+    assert document["contract"] == json.loads(cli("id", "--canonical").out)
+
+
+def test_seed_prints_the_uri_and_hints_what_to_do_next(cli: Cli, project: Path) -> None:
+    uri = cli("id").out.strip()
+    assert cli("seed", "./processed_data", "--contract", "contract.json") == (
+        0,
+        f"Seeded: {uri}\n",
+        f"ctxpack: share it: ctxpack push {uri}\n",
+    )
+    assert cli("seed") == (0, f"Seeded: {uri}\n", "ctxpack: the cache had it already\n")
+    assert cli("seed", "--quiet").err == ""
+
+
+def test_seed_for_programs(cli: Cli, project: Path) -> None:
+    document = cli("seed", "--json").document
+    assert document["schema"] == "ctxpack/seed/v1"
+    assert document["uri"] == cli("id").out.strip()
+    assert document["new"] is True
+    assert (document["outputs"]["files"], document["outputs"]["size"]) == (1, 5)
+    assert cli("seed", "--json").document == document | {"new": False}
+
+
+def test_push_says_where_the_pack_is_now(cli: Cli, uri: str, tmp_path: Path) -> None:
+    layout = f"oci:{tmp_path}/home/.local/share/ctxpack/registry"
+    assert cli("push", uri) == (0, f"Pushed: {uri}\n", f"ctxpack: {layout} has it now\n")
+    assert cli("push", uri) == (0, f"Pushed: {uri}\n", f"ctxpack: {layout} had it already; nothing was sent\n")
+
+
+def test_push_for_programs(cli: Cli, uri: str) -> None:
+    first = cli("push", uri, "--json").document
+    assert first["schema"] == "ctxpack/push/v1"
+    assert first["artifact"].startswith("sha256:")
+    assert first["new"] is True
+    assert first["sent"] > 0
+    assert cli("push", uri, "--json").document == first | {"new": False, "sent": 0}
+
+
+def test_pull_prints_the_folder_that_holds_the_outputs(cli: Cli, shared: str, tmp_path: Path) -> None:
+    done = cli("pull", shared, env={"CTXPACK_CACHE": "elsewhere"})
+    assert (done.status, done.err) == (0, "")
+    assert done.out == f"elsewhere/v1/packs/{shared.removeprefix('ctx://sha256:')}/artifacts\n"
+    assert (cli.folder / done.out.strip() / "a.txt").read_text() == "ALPHA"
+
+
+def test_pull_into_a_folder(cli: Cli, shared: str) -> None:
+    assert cli("pull", shared, "-o", "there") == (0, "there\n", "")
+    assert (cli.folder / "there" / "a.txt").read_text() == "ALPHA"
+    assert cli("pull", shared, "-o", "there").status == 0
+    (cli.folder / "there" / "a.txt").write_text("my own notes")
+    refused = cli("pull", shared, "-o", "there")
+    assert refused.status == 2
+    assert "there: something else is there already" in refused.err
+    assert cli("pull", shared, "-o", "there", "--force").status == 0
+    assert (cli.folder / "there" / "a.txt").read_text() == "ALPHA"
+
+
+def test_pull_for_programs(cli: Cli, shared: str) -> None:
+    assert cli("pull", shared, "-o", "there", "--json").document == {
+        "schema": "ctxpack/pull/v1",
+        "uri": shared,
+        "folder": "there",
+    }
+
+
+def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, shared: str) -> None:
+    done = cli("inspect", shared, env={"CTXPACK_CACHE": "elsewhere"})
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(f"{shared}\nfound in   oci:")
+    for said in ("\n  tr 9.1\n", "    code         sha256:", "  raw_docs     sha256:", "\nweak points\n", " chunks\n"):
+        assert said in done.out
+    assert not (cli.folder / "elsewhere").exists()
+
+
+def test_inspect_for_programs(cli: Cli, shared: str) -> None:
+    here, there = cli("inspect", shared, "--json").document, cli("inspect", shared, "--json", "--remote").document
+    assert here["schema"] == there["schema"] == "ctxpack/inspection/v1"
+    assert "artifact" not in here
+    assert there["found_in"].startswith("oci:")
+    same = ("uri", "contract", "outputs", "provenance", "weaknesses")
+    assert [here[name] for name in same] == [there[name] for name in same]
+
+
+RUN = ("run", "--", "sh", "ingest.sh")
+
+
+def test_run_makes_the_outputs_once(cli: Cli, project: Path) -> None:
+    shutil.rmtree(project / "processed_data")
+    uri = cli("id").out.strip()
+    assert cli(*RUN) == (0, f"Seeded: {uri}\n", "")
+    shutil.rmtree(project / "processed_data")
+    assert cli(*RUN) == (0, f"Hit: {uri}\n", "")
+    assert (project / "processed_data" / "a.txt").read_text() == "ALPHA"
+
+
+def test_run_for_programs(cli: Cli, project: Path) -> None:
+    uri = cli("id").out.strip()
+    command = ("run", "--json", "--push", "--", "sh", "-c", "echo loud; sh ingest.sh")
+    first = cli(*command)
+    assert first.document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": False}
+    assert first.err == "loud\n"
+    assert cli(*command).document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": True}
+    assert cli("inspect", uri, "--remote", "-q").status == 0
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 130", 130)])
+def test_run_ends_as_its_command_did_when_that_failed(cli: Cli, project: Path, script: str, status: int) -> None:
+    done = cli("run", "--", "sh", "-c", script)
+    assert done == (status, "", f"ctxpack: the command failed with status {status}; nothing was seeded\n")
+    assert cli("ls").out == ""
+
+
+def test_ls_shows_a_line_for_each_pack(cli: Cli, uri: str) -> None:
+    first = cli("ls").out
+    assert first.startswith(f"{uri}        5 B        1 file  20")
+    assert first.endswith("Z  tr\n")
+    write_contract(cli.folder, other=True)
+    cli("seed")
+    assert cli("ls").out.count("\n") == 2
+
+
+def test_ls_of_an_empty_cache_says_so_to_people_only(cli: Cli) -> None:
+    assert cli("ls") == (0, "", "ctxpack: the cache holds no packs yet\n")
+    assert cli("ls", "--json", "-q") == (0, '{\n  "packs": [],\n  "schema": "ctxpack/ls/v1"\n}\n', "")
+
+
+def test_ls_for_programs_and_a_damaged_pack(cli: Cli, uri: str, tmp_path: Path) -> None:
+    [pack] = cli("ls", "--json").document["packs"]
+    assert (pack["uri"], pack["files"], pack["size"], pack["tools"]) == (uri, 1, 5, ["tr"])
+    manifest = Path(pack["folder"], "manifest.json")
+    manifest.chmod(0o644)
+    manifest.write_text("{}")
+    assert cli("ls", "--json").document["packs"] == [{"uri": uri, "folder": pack["folder"], "damaged": True}]
+    assert cli("ls") == (0, f"{uri}  damaged; ctxpack rm removes it\n", "")
+    assert cli("rm", uri).status == 0
+
+
+def test_rm_removes_from_the_cache_only(cli: Cli, shared: str) -> None:
+    assert cli("rm", shared) == (0, f"Removed: {shared}\n", "")
+    assert cli("ls").out == ""
+    assert cli("pull", shared).status == 0
+
+
+def test_rm_of_what_is_not_there_removes_the_rest_and_is_a_miss(cli: Cli, uri: str) -> None:
+    assert cli("rm", NOWHERE, uri) == (
+        3,
+        f"Removed: {uri}\n",
+        f"ctxpack: error: {NOWHERE}: not in the cache; `ctxpack ls` lists what is\n",
+    )
+
+
+def test_rm_for_programs_and_of_one_pack_named_twice(cli: Cli, uri: str) -> None:
+    assert cli("rm", "--json", uri, uri) == (
+        0,
+        json.dumps({"missing": [], "removed": [uri], "schema": "ctxpack/rm/v1"}, indent=2) + "\n",
+        "",
+    )
+    missing = cli("rm", "--json", uri)
+    assert (missing.status, missing.document["missing"]) == (3, [uri])
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("id missing.json", 2, "missing.json: no such contract file; `ctxpack init` writes one to fill in"),
+        ("id ingest.sh", 2, "ingest.sh, line 1, column 1: not JSON: Expecting value"),
+        ("seed missing", 2, "missing: no such file or folder; check the path"),
+        ("seed --contract missing.json", 2, "missing.json: no such contract file"),
+        ("run -- no-such-program", 2, "no-such-program: command cannot be started: No such file or directory"),
+        (f"pull {NOWHERE}", 3, f"no such pack: got {NOWHERE}; check the URI and the registry"),
+        (f"push {NOWHERE}", 3, f"no such pack: got {NOWHERE}"),
+        (f"inspect {NOWHERE}", 3, f"no such pack: got {NOWHERE}"),
+        ("pull ctx://sha256:../../x", 2, "URI: not a ctx URI: expected ctx://sha256: and 64 lower-case hexadecimal"),
+        ("push CTX://sha256:0", 2, "URI: not a ctx URI"),
+        ("inspect sha256:0", 2, "URI: not a ctx URI"),
+        (f"rm {NOWHERE[:-1]}", 2, "URI: not a ctx URI"),
+        (f"pull {NOWHERE} --registry team/packs", 2, "registry location: 'team' is not a host"),
+        (f"pull {NOWHERE} --cache ingest.sh", 1, "cannot make the cache: Not a directory"),
+        ("seed --cache ingest.sh", 1, "cannot make the cache: Not a directory"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_on_stderr(cli: Cli, project: Path, line: str, status: int, message: str) -> None:
+    done = cli(*line.split())
+    assert (done.status, done.out, done.err.count("\n")) == (status, "", 1)
+    assert done.err.startswith("ctxpack: error: ")
+    assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "code"),
+    [
+        ("id --json missing.json", 2, "E_NO_CONTRACT"),
+        (f"pull --json {NOWHERE}", 3, "E_NOT_FOUND"),
+        ("run --json -- no-such-program", 2, "E_COMMAND"),
+    ],
+)
+def test_for_programs_what_goes_wrong_is_a_document_on_stderr(
+    cli: Cli, project: Path, line: str, status: int, code: str
+) -> None:
+    done = cli(*line.split())
+    assert (done.status, done.out) == (status, "")
+    document = json.loads(done.err)
+    assert (document["schema"], document["exit"], document["code"]) == ("ctxpack/error/v1", status, code)
+
+
+def test_a_changed_byte_in_the_registry_is_status_5_and_leaves_nothing(
+    cli: Cli, shared: str, tmp_path: Path, leftovers: Callable[[], list[str]]
+) -> None:
+    blobs = tmp_path / "home/.local/share/ctxpack/registry/blobs/sha256"
+    cli("rm", shared)
+    for blob in blobs.iterdir():
+        held = blob.read_bytes()
+        blob.chmod(0o644)
+        blob.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+        done = cli("pull", shared)
+        assert (done.status, done.out) == (5, ""), blob
+        assert "digest differs" in done.err
+        assert cli("ls").out == ""
+        assert leftovers() == []
+        blob.write_bytes(held)
+    assert cli("pull", shared).status == 0
+
+
+def test_other_outputs_under_a_uri_that_exists_are_status_8(cli: Cli, shared: str) -> None:
+    (cli.folder / "processed_data" / "a.txt").write_text("something else")
+    seeded = cli("seed")
+    assert (seeded.status, seeded.out) == (8, "")
+    assert "the cache holds other outputs of the same contract" in seeded.err
+    cli("rm", shared)
+    assert cli("seed").status == 0
+    pushed = cli("push", shared)
+    assert (pushed.status, pushed.out) == (8, "")
+    assert "the registry holds other outputs of the same contract" in pushed.err
+
+
+@pytest.fixture
+def closed_registry() -> Iterator[str]:
+    """The address of a registry that lets nobody in."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="closed"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}/team/packs"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("credentials", [{}, {"CTXPACK_USERNAME": "me", "CTXPACK_PASSWORD": "hunter2"}])
+def test_a_registry_that_lets_us_not_in_is_status_4_and_no_miss(
+    cli: Cli, project: Path, closed_registry: str, credentials: dict[str, str]
+) -> None:
+    for arguments in (["pull", NOWHERE], ["run", "--", "touch", "it ran"]):
+        done = cli(*arguments, env={"CTXPACK_REGISTRY": closed_registry, **credentials})
+        assert (done.status, done.out) == (4, "")
+        assert "hunter2" not in done.err
+    assert not (project / "it ran").exists()
+
+
+def test_settings_come_from_the_file_beside_the_contract(cli: Cli, project: Path) -> None:
+    (project / "ctxpack.toml").write_text('cache = "kept"\nregistry = "oci:packs"\n')
+    below = cli.folder / "below"
+    below.mkdir()
+    assert type(cli)(below, cli.environment)("seed", "--contract", "../contract.json", "../processed_data").status == 0
+    assert (project / "kept" / "v1" / "packs").is_dir()
+    uri = cli("id").out.strip()
+    assert f"oci:{project}/packs has it now" in cli("push", uri).err
+    assert cli("push", uri, "--registry", "oci:elsewhere").err == "ctxpack: oci:elsewhere has it now\n"
+
+
+def test_a_broken_settings_file_is_status_2_and_named(cli: Cli, project: Path) -> None:
+    (project / "ctxpack.toml").write_text("regsitry = 'x'\n")
+    done = cli("ls")
+    assert (done.status, done.out) == (2, "")
+    assert (
+        done.err
+        == f"ctxpack: error: {project}/ctxpack.toml: setting 'regsitry': expected registry or cache, a string\n"
+    )
+
+
+def test_junk_in_an_input_is_a_hint(cli: Cli, project: Path) -> None:
+    (project / "raw_docs" / ".DS_Store").write_text("")
+    assert "raw_docs/.DS_Store was left by a file manager" in cli("id").err
+    assert cli("id", "-q").err == ""

@@ -1,0 +1,172 @@
+"""Whatever happens becomes an exit status and one line, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ctxpack_pantry
+from ctxpack_cli.main import exit_code
+from ctxpack_pantry import CtxPackError
+
+if TYPE_CHECKING:
+    from cli_process import Cli, Finished
+
+STATUS = {
+    "CtxPackError": 1,
+    "LocalFailure": 1,
+    "InvalidInput": 2,
+    "NotFound": 3,
+    "AccessDenied": 4,
+    "IntegrityError": 5,
+    "Unavailable": 6,
+    "PolicyRefused": 7,
+    "Conflict": 8,
+}
+
+
+def errors() -> list[type[CtxPackError]]:
+    found = [getattr(ctxpack_pantry, name) for name in ctxpack_pantry.__all__]
+    return [one for one in found if isinstance(one, type) and issubclass(one, CtxPackError)]
+
+
+def test_every_class_of_error_has_its_status() -> None:
+    assert {error.__name__: exit_code(error("x")) for error in errors()} == STATUS
+
+
+def test_a_class_derived_from_one_has_its_status() -> None:
+    class Special(ctxpack_pantry.Conflict):
+        pass
+
+    assert exit_code(Special("x")) == 8
+
+
+def when(cli: Cli, statement: str, *arguments: str, env: dict[str, str] | None = None) -> Finished:
+    """Run the command with `ls` replaced by a statement."""
+    script = f"""
+import sys, os, time
+from ctxpack_cli import commands
+from ctxpack_pantry import *
+def stand_in(arguments, terminal):
+    {statement}
+    return 0
+commands.COMMANDS["ls"] = stand_in
+from ctxpack_cli.main import main
+main(["ls", *sys.argv[1:]])
+"""
+    return cli.python("-c", script, *arguments, env=env)
+
+
+@pytest.mark.parametrize("name", [name for name in STATUS if name != "CtxPackError"])
+def test_an_error_is_one_line_and_its_status(cli: Cli, name: str) -> None:
+    done = when(cli, f"raise {name}('it failed', where='here', fix='try again')")
+    assert done == (STATUS[name], "", "ctxpack: error: here: it failed; try again\n")
+
+
+BUG = "ctxpack: error: unexpected ZeroDivisionError: division by zero; this is a bug in ctxpack; CTXPACK_DEBUG=1 shows "
+
+
+def test_what_nobody_expected_is_one_line_and_status_1(cli: Cli) -> None:
+    assert when(cli, "1 / 0") == (1, "", f"{BUG}where it happened\n")
+
+
+def test_whoever_debugs_sees_where_it_happened(cli: Cli) -> None:
+    done = when(cli, "1 / 0", env={"CTXPACK_DEBUG": "1"})
+    assert done.status == 1
+    assert done.err.startswith("Traceback (most recent call last):")
+    assert done.err.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("open('missing')", "missing: No such file or directory"),
+        ("raise OSError(28, os.strerror(28))", "No space left on device"),
+        ("raise OSError('odd')", "OSError"),
+        ("raise MemoryError", "unexpected MemoryError: ; this is a bug in ctxpack"),
+        ("raise ValueError('\\x1b[2K')", "unexpected ValueError: \\u001b[2K; this is a bug in ctxpack"),
+    ],
+    ids=["missing file", "full disk", "no reason", "memory", "control characters"],
+)
+def test_failures_of_the_machine_are_told_in_its_words(cli: Cli, statement: str, said: str) -> None:
+    done = when(cli, statement)
+    assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"ctxpack: error: {said}")
+
+
+def test_threads_that_hang_do_not_hold_us_up(cli: Cli) -> None:
+    """As those of a transfer do that was interrupted while the registry is slow."""
+    done = when(cli, "import threading; threading.Thread(target=time.sleep, args=(60,)).start(); raise Conflict('x')")
+    assert done == (8, "", "ctxpack: error: x\n")
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version") == (0, f"ctxpack {version('ctxpack-cli')}\n", "")
+    assert cli("--help").status == 0
+    assert cli("run", "--help").out.startswith("usage: ctxpack run [options] [--contract FILE] -- COMMAND [ARG ...]\n")
+    assert cli().status == 2
+
+
+def test_bad_usage_is_status_2(cli: Cli) -> None:
+    done = cli("ls", "--nonsense")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.endswith("ctxpack: error: unrecognized arguments: --nonsense\n")
+
+
+def shell(cli: Cli, script: str) -> Finished:
+    """Run a bash script in which ctxpack is the command line."""
+    program = f'ctxpack() {{ "{sys.executable}" -m ctxpack_cli "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-c", program + script],
+        cwd=cli.folder,
+        env=cli.environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return type(cli("ls"))(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_a_reader_that_leaves_early_ends_us_silently(cli: Cli, project: Path) -> None:
+    done = shell(cli, 'ctxpack id --canonical | true; echo "${PIPESTATUS[0]}"')
+    assert done.err == ""
+    assert done.out in ("0\n", "1\n")  # it may have been written before the reader left
+    done = when(cli, "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r); terminal.say('x')")
+    assert done == (1, "", "")
+
+
+def test_a_full_disk_under_stdout_is_told(cli: Cli, project: Path) -> None:
+    done = shell(cli, "ctxpack id >/dev/full")
+    assert done == (1, "", "ctxpack: error: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("closing", "status"),
+    [("id 2>&-", 0), ("id >&-", 0), ("id <&-", 0), ("id missing.json 2>&-", 2), ("seed <&- >&- 2>&-", 0), ("2>&-", 2)],
+)
+def test_closed_streams_do_no_harm(cli: Cli, project: Path, closing: str, status: int) -> None:
+    assert shell(cli, f"ctxpack {closing}").status == status
+
+
+def test_what_is_written_to_a_closed_stream_gets_into_no_file(cli: Cli, project: Path) -> None:
+    """The next file opened would have its number."""
+    assert shell(cli, "ctxpack run -q -- sh -c 'echo into stdout; sh ingest.sh' >&- 2>&-").status == 0
+    held = [path.read_bytes() for path in cli.folder.parent.rglob("*") if path.is_file()]
+    assert not any(b"into stdout" in data for data in held if b"echo" not in data)
+
+
+def test_a_path_that_is_no_text_is_printed_as_it_is(cli: Cli, project: Path) -> None:
+    cli("seed")
+    uri = cli("id").out.strip()
+    command = [os.fsencode(word) for word in (sys.executable, "-m", "ctxpack_cli", "pull", uri, "-o", b"there\xff")]
+    environment = cli.environment | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=cli.folder, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"there\xff\n", b"")
+    assert os.path.isdir(os.fsencode(cli.folder) + b"/there\xff")

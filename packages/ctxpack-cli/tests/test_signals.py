@@ -1,0 +1,155 @@
+"""Ctrl-C and friends, at any moment: prompt, without a traceback, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_process import Cli, make_project
+
+if TYPE_CHECKING:
+    import subprocess
+
+SIZE = 24 << 20  # bytes; enough that every command is still at work when the signal comes
+MOMENTS = (0.0, 0.01, 0.03, 0.07, 0.15)  # seconds after it began to write
+
+Interrupt = Callable[["subprocess.Popen[bytes]", int], None]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A project with a large output, whose pack is in the registry oci:packs."""
+    folder = tmp_path_factory.mktemp("large")
+    make_project(folder)
+    (folder / "processed_data" / "a.txt").write_bytes(os.urandom(SIZE))
+    (folder / "home").mkdir()
+    environment = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"], "CTXPACK_REGISTRY": "oci:packs"}
+    cli = Cli(folder, environment | {"CTXPACK_CACHE": "seeded"})
+    cli("seed", "-q")
+    cli("push", "-q", cli("id").out.strip())
+    return cli
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.002)
+
+
+def strike(
+    cli: Cli, cache: Path, moment: float, number: int, *arguments: str, began: Callable[[], object] | None = None
+) -> tuple[int, str]:
+    """Start a command, send its process group a signal a moment after it began to write; return status and stderr.
+
+    Whatever the moment: no traceback, and nothing in the cache but whole packs.
+    """
+    child = cli.start(*arguments, env={"CTXPACK_CACHE": str(cache)})
+    eventually(lambda: (began or (lambda: [*cache.glob("v1/staging/*")]))() or child.poll() is not None)
+    time.sleep(moment)
+    struck = time.monotonic()
+    with contextlib.suppress(ProcessLookupError):  # it was faster
+        os.killpg(child.pid, number)
+    out, err = child.communicate(timeout=60)
+    assert time.monotonic() - struck < 20
+    said = err.decode()
+    assert "Traceback" not in said, said
+    if child.returncode != 0:
+        assert out == b""
+    assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
+    packs = [*cache.glob("v1/packs/*")]
+    assert all((pack / "artifacts/a.txt").stat().st_size == SIZE for pack in packs)
+    assert child.returncode != 0 or packs
+    return child.returncode, said
+
+
+COMMANDS = {
+    "seed": ["seed", "-q"],
+    "pull": ["pull", "-q", "URI"],
+    "pull into a folder": ["pull", "-q", "URI", "-o", "there"],
+    "run, a hit": ["run", "-q", "--force", "--", "false"],
+    "run, a miss": ["run", "-q", "--offline", "--", "sh", "-c", "test -e processed_data"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_at_any_moment(large: Cli, tmp_path: Path, name: str) -> None:
+    uri = large("id").out.strip()
+    arguments = [uri if word == "URI" else word for word in COMMANDS[name]]
+    outcomes = [
+        strike(large, tmp_path / f"cache{index}", moment, signal.SIGINT, *arguments)
+        for index, moment in enumerate(MOMENTS)
+    ]
+    assert {outcome for outcome in outcomes if outcome[0] != 0} == {(130, "\nctxpack: interrupted\n")}
+    assert (large.folder / "processed_data" / "a.txt").stat().st_size == SIZE
+    assert list(large.folder.glob(".*")) == []  # nothing unfinished beside an output
+
+
+def test_ctrl_c_while_the_command_runs(cli: Cli, project: Path, tmp_path: Path) -> None:
+    started = project / "started"
+    script = "touch started; while :; do sleep 0.05; done"
+    status, said = strike(
+        cli, tmp_path / "cache", 0.1, signal.SIGINT, "run", "--", "sh", "-c", script, began=started.exists
+    )
+    assert (status, said) == (130, "\nctxpack: interrupted\n")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_asks_for_the_end_is_obeyed_as_cleanly(
+    large: Cli, tmp_path: Path, number: int, status: int
+) -> None:
+    assert strike(large, tmp_path / "cache", 0.01, number, "seed", "-q") == (status, "")
+
+
+def test_a_signal_to_us_alone_ends_the_command_too(cli: Cli, project: Path) -> None:
+    child = cli.start("run", "--", "sh", "-c", "echo $$ >pid; touch started; exec sleep 60")
+    eventually((project / "started").exists)
+    time.sleep(0.1)
+    child.terminate()
+    assert child.communicate(timeout=30)[1] == b""
+    assert child.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((project / "pid").read_text()), 0)
+
+
+def test_nohup_is_respected(cli: Cli, project: Path) -> None:
+    script = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ctxpack_cli.main import main;"
+        "main(['run', '-q', '--', 'sh', '-c', 'kill -HUP $PPID; sh ingest.sh'])"
+    )
+    done = cli.python("-c", script)
+    assert (done.status, done.out.split(":")[0], done.err) == (0, "Seeded", "")
+
+
+def test_an_impatient_user_sees_no_traceback_either(large: Cli, tmp_path: Path) -> None:
+    """Many signals, the next before the last is dealt with; what then stays in staging, the next command sweeps."""
+    for index in range(3):
+        cache = tmp_path / f"cache{index}"
+        child = large.start("seed", "-q", env={"CTXPACK_CACHE": str(cache)})
+        eventually(lambda cache=cache: [*cache.glob("v1/staging/*")])  # type: ignore[misc]
+        while child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            time.sleep(0.005)
+        out, err = child.communicate(timeout=60)
+        assert (child.returncode, out, err) == (130, b"", b"\nctxpack: interrupted\n")
+        assert [*cache.glob("v1/packs/*")] == []
+    assert large("seed", "-q", env={"CTXPACK_CACHE": str(cache)}).status == 0
+    assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
+
+
+def test_an_interrupted_push_leaves_no_tag(large: Cli, tmp_path: Path) -> None:
+    uri = large("id").out.strip()
+    registry = tmp_path / "registry"
+    child = large.start("push", "-q", uri, "--registry", f"oci:{registry}")
+    eventually(lambda: [*registry.glob("blobs/sha256/*")])
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60) == (b"", b"\nctxpack: interrupted\n")
+    assert child.returncode == 130
+    assert not (registry / "index.json").exists()
+    assert large("push", "-q", uri, "--registry", f"oci:{registry}").status == 0

@@ -1,0 +1,283 @@
+"""Results on stdout; hints, errors and progress on stderr, as fits what stderr is."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_cli.terminal import Terminal, human_size, printable
+from ctxpack_pantry import IntegrityError
+
+ERROR = IntegrityError("digest differs", where="blob 9f2c", expected="4096 bytes", got="4021", fix="pull again")
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Screen:
+    """A terminal that writes into memory, and the clock it goes by."""
+
+    def __init__(self, *, live: bool = False, quiet: bool = False, as_json: bool = False, color: bool = False) -> None:
+        self.errors = io.StringIO()
+        self.clock = Clock()
+        self.terminal = Terminal(self.errors, live=live, quiet=quiet, as_json=as_json, color=color, clock=self.clock)
+
+    def advance(self, seconds: float, count: int, total: int | None = None, stage: str = "pull") -> None:
+        self.clock.now += seconds
+        self.terminal.progress(stage, count, total)
+
+    @property
+    def shown(self) -> str:
+        return self.errors.getvalue()
+
+
+def test_a_hint_is_one_line() -> None:
+    screen = Screen()
+    screen.terminal.hint("share it")
+    assert screen.shown == "ctxpack: share it\n"
+
+
+def test_quiet_people_get_no_hint_and_no_progress_but_errors() -> None:
+    screen = Screen(live=True, quiet=True)
+    screen.terminal.hint("share it")
+    screen.advance(0, 1)
+    screen.advance(60, 1)
+    assert screen.shown == ""
+    screen.terminal.fail(ERROR)
+    assert screen.shown == "ctxpack: error: blob 9f2c: digest differs: expected 4096 bytes, got 4021; pull again\n"
+
+
+def test_an_error_is_red_where_colors_are() -> None:
+    screen = Screen(color=True)
+    screen.terminal.fail(ERROR)
+    assert screen.shown.startswith("ctxpack: \033[1;31merror:\033[0m blob 9f2c: digest differs")
+
+
+def test_an_error_for_programs_is_one_line_of_json() -> None:
+    screen = Screen(as_json=True, color=True)
+    screen.terminal.fail(ERROR)
+    assert screen.shown.count("\n") == 1
+    assert json.loads(screen.shown) == {
+        "schema": "ctxpack/error/v1",
+        "exit": 5,
+        "message": str(ERROR),
+        "code": "E_INTEGRITY",
+        "what": "digest differs",
+        "where": "blob 9f2c",
+        "expected": "4096 bytes",
+        "got": "4021",
+        "fix": "pull again",
+    }
+
+
+def test_a_result_is_a_line_for_people_and_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().terminal.say("Pushed: x", {"schema": "ctxpack/push/v1", "name": "ä"})
+    assert capsys.readouterr().out == "Pushed: x\n"
+    Screen(as_json=True).terminal.say("Pushed: x", {"schema": "ctxpack/push/v1", "name": "ä"})
+    assert capsys.readouterr().out == '{\n  "name": "ä",\n  "schema": "ctxpack/push/v1"\n}\n'
+
+
+def test_a_path_that_is_no_text_is_printed_as_the_bytes_it_is(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Screen().terminal.say(os.fsdecode(b"a\xff\xc3\xa4"))
+    sys.stdout.flush()
+    assert capfdbinary.readouterr().out == b"a\xff\xc3\xa4\n"
+
+
+def test_short_work_shows_no_progress() -> None:
+    screen = Screen(live=True)
+    for _ in range(10):
+        screen.advance(0.09, 1)
+    assert screen.shown == ""
+
+
+MIB = 1 << 20
+
+
+def test_on_a_terminal_one_line_is_drawn_anew() -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0, 100 * MIB)
+    for _ in range(4):
+        screen.advance(0.5, 10 * MIB, 100 * MIB)
+    assert screen.shown.split("\r\033[K") == [
+        "",
+        "pulling 20.0 MiB of 100 MiB, 20.0 MiB/s, 0:05 left",
+        "pulling 30.0 MiB of 100 MiB, 20.0 MiB/s, 0:04 left",
+        "pulling 40.0 MiB of 100 MiB, 20.0 MiB/s, 0:04 left",
+    ]
+    screen.terminal.close()
+    assert screen.shown.endswith("\r\033[K")
+
+
+def test_it_is_drawn_no_more_often_than_anybody_can_read() -> None:
+    screen = Screen(live=True)
+    for _ in range(1000):
+        screen.advance(0.01, 1)
+    assert 80 <= screen.shown.count("\r") <= 100
+
+
+def test_in_a_log_a_line_is_written_now_and_then() -> None:
+    screen = Screen()
+    for _ in range(1, 251):
+        screen.advance(0.1, MIB)
+    assert screen.shown.count("\n") == 2
+    assert re.fullmatch(r"(ctxpack: pulling \d\d\d MiB, 10\.\d MiB/s\n)+", screen.shown)
+    assert "\r" not in screen.shown
+    assert "\033" not in screen.shown
+
+
+def test_an_unknown_total_gives_no_time_left() -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0)
+    screen.advance(2, 10 * MIB)
+    assert screen.shown == "\r\033[Kpulling 10.0 MiB, 5.00 MiB/s"
+
+
+def test_more_than_the_total_gives_no_time_left() -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0, MIB)
+    screen.advance(2, 2 * MIB, MIB)
+    assert "left" not in screen.shown
+
+
+def test_each_stage_counts_anew() -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0)
+    screen.advance(2, 10 * MIB)
+    screen.advance(5, MIB, stage="place")
+    screen.advance(2, MIB, stage="place")
+    assert screen.shown.endswith("\r\033[Kplacing 2.00 MiB, 1.00 MiB/s")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda terminal: terminal.hint("x"), lambda terminal: terminal.fail(ERROR), lambda terminal: terminal.say("x")],
+    ids=["hint", "error", "result"],
+)
+def test_whatever_is_said_next_begins_a_clean_line(
+    act: Callable[[Terminal], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0)
+    screen.advance(2, 1)
+    before = screen.shown
+    act(screen.terminal)
+    assert screen.shown.startswith(before + "\r\033[K")
+
+
+def test_a_closed_stderr_is_no_reason_to_stop_working() -> None:
+    screen = Screen(live=True)
+    screen.errors.close()
+    screen.terminal.hint("nobody")
+    screen.terminal.fail(ERROR)
+    screen.advance(60, 1)
+    screen.terminal.close()
+
+
+@given(st.text())
+def test_nothing_a_stranger_wrote_steers_the_terminal(text: str) -> None:
+    screen = Screen()
+    screen.terminal.hint(text)
+    screen.terminal.fail(IntegrityError(text))
+    assert screen.shown.count("\n") == 2
+    assert all(c.isprintable() for c in screen.shown.replace("\n", ""))
+
+
+@given(st.text())
+def test_what_is_printable_stays_as_it_is(text: str) -> None:
+    assert printable(text).isprintable()
+    assert not text.isprintable() or printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "0.98 KiB"),
+        (1536, "1.50 KiB"),
+        (15 * 1024, "15.0 KiB"),
+        (999 * 1024, "999 KiB"),
+        (5 * 1024**3, "5.00 GiB"),
+        (3 * 1024**6, "3072 PiB"),
+    ],
+)
+def test_sizes_have_three_digits(count: int, shown: str) -> None:
+    assert human_size(count) == shown
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(4, "0:05"), (64, "1:05"), (3719, "1:02:00")])
+def test_time_left_is_told_in_hours_minutes_and_seconds(seconds: int, left: str) -> None:
+    screen = Screen(live=True)
+    screen.advance(0, 0)
+    screen.advance(2, 2, 2 + seconds)  # at one byte each second
+    assert screen.shown.endswith(f", {left} left")
+
+
+class Tty(NamedTuple):
+    """A pseudo-terminal: what a program writes to, and what people then see."""
+
+    stream: TextIO
+    leader: int
+
+    def shown(self) -> str:
+        self.stream.flush()
+        return os.read(self.leader, 65536).decode()
+
+
+@pytest.fixture
+def tty() -> Iterator[Tty]:
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as stream:
+        yield Tty(stream, leader)
+    os.close(leader)
+
+
+@pytest.fixture
+def terminal_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[TextIO], Terminal]:
+    """Make the terminal of a command whose stderr is this stream."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def make(stream: TextIO) -> Terminal:
+        monkeypatch.setattr(sys, "stderr", stream)
+        return Terminal.of(argparse.Namespace(quiet=False, json=False))
+
+    return make
+
+
+def test_a_terminal_gets_color(tty: Tty, terminal_on: Callable[[TextIO], Terminal]) -> None:
+    terminal_on(tty.stream).fail(ERROR)
+    assert "\033[1;31merror:\033[0m" in tty.shown()
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_gets_no_color_when_it_is_not_wanted(
+    tty: Tty, terminal_on: Callable[[TextIO], Terminal], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    terminal_on(tty.stream).fail(ERROR)
+    assert tty.shown() == "ctxpack: error: blob 9f2c: digest differs: expected 4096 bytes, got 4021; pull again\r\n"
+
+
+def test_a_file_gets_neither_color_nor_drawing(tmp_path: Path, terminal_on: Callable[[TextIO], Terminal]) -> None:
+    with open(tmp_path / "log", "w") as log:
+        terminal_on(log).fail(ERROR)
+    assert "\033" not in (tmp_path / "log").read_text()

@@ -1,0 +1,107 @@
+"""Fixtures: a project with a contract, a cache, a registry in a folder that can be told to misbehave."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctxpack_cache import Cache
+from ctxpack_oci import Target
+from ctxpack_pantry import Pantry, Settings
+from ctxpack_pantry.settings import Setting
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+    from pantry_target import MeddledTarget
+
+TESTS = Path(__file__).parent
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
+    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_project = _load("pantry_project")
+_target = _load("pantry_target")
+
+
+@pytest.fixture(autouse=True)
+def _stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the developer's settings, credentials or git configuration reaches a test."""
+    for name in [*os.environ]:
+        if name.startswith(("CTXPACK_", "XDG_", "GIT_", "DOCKER_")) or name == "SOURCE_DATE_EPOCH":
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A folder with inputs, code, outputs and the contract that says which is which."""
+    return _project.Project(tmp_path / "project")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def leftovers(tmp_path: Path) -> Callable[[], list[str]]:
+    """What is in the cache at tmp_path/cache besides whole packs: staging folders and locks."""
+
+    def names() -> list[str]:
+        return sorted(path.name for part in ("staging", "locks") for path in (tmp_path / "cache/v1" / part).glob("*"))
+
+    return names
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[MeddledTarget]:
+    """An OCI layout in tmp_path/registry; at the end it may have had no reason to complain about its user."""
+    target = _target.MeddledTarget(tmp_path / "registry")
+    yield target
+    assert target.complaints == []
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    """What the pantry told people."""
+    return []
+
+
+@pytest.fixture
+def open_pantry(tmp_path: Path, registry: MeddledTarget, notices: list[str]) -> Callable[..., Pantry]:
+    """Make a pantry with a cache of that name below tmp_path, and with registry."""
+
+    class MeddledPantry(Pantry):
+        @property
+        def target(self) -> Target:
+            return registry
+
+    def make(cache: str = "cache") -> Pantry:
+        settings = Settings(Setting(f"oci:{tmp_path / 'registry'}", "test"), Setting(str(tmp_path / cache), "test"))
+        return MeddledPantry(settings, notice=notices.append)
+
+    return make
+
+
+@pytest.fixture
+def pantry(open_pantry: Callable[..., Pantry]) -> Pantry:
+    return open_pantry()

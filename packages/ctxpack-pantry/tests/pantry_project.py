@@ -1,0 +1,79 @@
+"""A small project on disk, as a user would have it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ctxpack_identity import CtxUri, resolve
+from ctxpack_pantry import Settings, load_settings
+from ctxpack_pantry.contracts import LoadedContract, load_contract
+
+
+class Project:
+    """raw_docs/ (two files, an empty folder), ingest.sh, out/ (what ingest.sh made of them), contract.json."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.inputs = root / "raw_docs"
+        self.code = root / "ingest.sh"
+        self.out = root / "out"
+        self.contract = root / "contract.json"
+        (self.inputs / "empty").mkdir(parents=True)
+        (self.inputs / "a.txt").write_text("alpha")
+        (self.inputs / "b.txt").write_text("beta")
+        self.code.write_text("cat raw_docs/*.txt > out/joined\n")
+        self.make_outputs()
+        self.write_contract()
+
+    def make_outputs(self, joined: str = "alphabeta") -> None:
+        (self.out / "deep" / "empty").mkdir(parents=True, exist_ok=True)
+        (self.out / "joined").write_text(joined)
+        (self.out / "manifest.json").write_text("the user's own")
+        (self.out / "tool").write_text("#!/bin/sh\n")
+        (self.out / "tool").chmod(0o755)
+
+    def write_contract(self, *, params: dict[str, Any] | None = None, **members: Any) -> None:
+        """Write contract.json. params: of the transform; members: in place of, or besides, the usual ones."""
+        transform = {
+            "tool": "cat",
+            "tool_version": "9.1",
+            "code": {"path": "./ingest.sh"},
+            "params": params or {},
+        }
+        document = {
+            "inputs": [{"name": "raw_docs", "path": "./raw_docs"}],
+            "transforms": [transform],
+            "outputs": [{"path": "./out"}],
+            **members,
+        }
+        self.contract.write_text(json.dumps(document))
+
+    def load(self) -> LoadedContract:
+        return load_contract(str(self.contract))
+
+    @property
+    def settings(self) -> Settings:
+        """With cache and registry beside the project."""
+        beside = self.root.parent
+        return load_settings(registry=f"oci:{beside / 'registry'}", cache=str(beside / "cache"))
+
+    @property
+    def uri(self) -> CtxUri:
+        loaded = self.load()
+        return resolve(loaded.file, loaded.base).uri
+
+
+def contents(folder: str | Path) -> dict[str, str]:
+    """What a folder holds, by relative path: text, with a ``*`` before it when executable, or "/" for a folder."""
+    return {
+        str(path.relative_to(folder)): "/"
+        if path.is_dir()
+        else f"{'*' * bool(path.stat().st_mode & 0o100)}{_text(path)}"
+        for path in sorted(Path(folder).rglob("*"))
+    }
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("latin-1")

@@ -1,0 +1,118 @@
+"""A registry in a folder that counts, complains about a careless user, and misbehaves when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ctxpack_oci import Descriptor, Layout, parse_manifest
+from ctxpack_oci.disk import Disk
+
+
+class HastyDisk(Disk):
+    """Waits for no disk: no test here cuts the power."""
+
+    def sync(self, file: int) -> None:
+        pass
+
+
+class Call(NamedTuple):
+    """One call as it arrived. subject: a tag or a digest."""
+
+    method: str
+    subject: str
+
+
+Rule = Callable[[Call], object]
+"""Called before a call is answered: may raise, wait, or change what the registry holds."""
+
+
+class MeddledTarget:
+    """A Target over an OCI layout.
+
+    It complains about content sent although it was there, and about a tag for a manifest that lacks a part.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.layout = Layout(folder, disk=HastyDisk())
+        self.calls: list[Call] = []
+        self.complaints: list[str] = []
+        self._rules: dict[str, Rule] = {}
+        self._lock = threading.Lock()
+
+    def on(self, method: str, rule: Rule) -> None:
+        """Let rule be called before each call of method, in place of an earlier rule."""
+        self._rules[method] = rule
+
+    def after(self, method: str, number: int, act: Callable[[], object]) -> None:
+        """Let act be called once, before the call of method that follows number others."""
+        before = self.count(method)
+        self.on(method, lambda _: act() if self.count(method) == before + number + 1 else None)
+
+    def count(self, method: str) -> int:
+        """Calls of method so far."""
+        return sum(call.method == method for call in self.calls)
+
+    @property
+    def name(self) -> str:
+        return "the registry"
+
+    def resolve(self, tag: str) -> Descriptor | None:
+        self._called("resolve", tag)
+        return self.layout.resolve(tag)
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        self._called("exists", descriptor.digest)
+        return self.layout.exists(descriptor)
+
+    def fetch(self, descriptor: Descriptor) -> bytes:
+        self._called("fetch", descriptor.digest)
+        return self.layout.fetch(descriptor)
+
+    def push(self, descriptor: Descriptor, data: bytes) -> None:
+        self._called("push", descriptor.digest)
+        if "chunk" in descriptor.media_type and self.layout.exists(descriptor):
+            self._complain(f"{descriptor.digest} was sent although it was there")
+        self.layout.push(descriptor, data)
+
+    def tag(self, descriptor: Descriptor, tag: str) -> None:
+        self._called("tag", tag)
+        manifest = parse_manifest(self.layout.fetch(descriptor), descriptor)
+        for part in (manifest.config, *manifest.layers):
+            if not self.layout.exists(part):
+                self._complain(f"{tag} was set before {part.digest} was there")
+        self.layout.tag(descriptor, tag)
+
+    def tags(self) -> Iterator[str]:
+        self._called("tags", "")
+        return self.layout.tags()
+
+    def close(self) -> None:
+        self._called("close", "")
+
+    def blob(self, digest: str) -> Path:
+        """Where the content of digest lies."""
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    def flip(self, digest: str, position: int, mask: int = 1) -> None:
+        """Change one byte of stored content, in place."""
+        path = self.blob(digest)
+        data = bytearray(path.read_bytes())
+        data[position] ^= mask
+        path.unlink()  # it may be a link to another registry's
+        path.write_bytes(data)
+
+    def _called(self, method: str, subject: str) -> None:
+        call = Call(method, subject)
+        with self._lock:
+            self.calls.append(call)
+        rule = self._rules.get(method)
+        if rule is not None:
+            rule(call)
+
+    def _complain(self, complaint: str) -> None:
+        with self._lock:
+            self.complaints.append(complaint)

@@ -1,0 +1,73 @@
+"""Contract files: read, or refused with the file's name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctxpack_identity import InvalidInput
+from ctxpack_pantry.contracts import load_contract
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+
+
+def test_declared_outputs_are_relative_to_the_contract(project: Project) -> None:
+    loaded = project.load()
+    assert loaded.base == str(project.root)
+    assert loaded.outputs == [f"{project.root}/./out"]
+
+
+def test_beside_the_current_folder_paths_stay_short(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    assert load_contract("contract.json").outputs == ["./out"]
+
+
+def test_a_missing_contract_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such contract file; `ctxpack init` writes one to fill in") as caught:
+        load_contract(str(tmp_path / "contract.json"))
+    assert caught.value.where == str(tmp_path / "contract.json")
+
+
+def test_a_file_is_no_folder_to_look_in(project: Project) -> None:
+    with pytest.raises(InvalidInput, match="no such contract file"):
+        load_contract(str(project.code / "contract.json"))
+
+
+def test_a_folder_is_no_contract(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="a folder, not a contract file"):
+        load_contract(str(tmp_path))
+
+
+def test_faults_in_it_name_the_file(project: Project) -> None:
+    project.contract.write_text('{"inputs": [], "transforms": []}')
+    with pytest.raises(InvalidInput, match=r"contract\.json: /transforms: at least one transform is needed"):
+        project.load()
+
+
+def test_a_huge_file_is_called_too_large_and_not_broken_json(project: Project) -> None:
+    project.contract.write_bytes(project.contract.read_bytes().ljust((8 << 20) + 1))
+    with pytest.raises(InvalidInput, match="too large for a contract file: expected at most 8388608 bytes"):
+        project.load()
+
+
+def test_an_unreadable_file_is_a_failure_of_this_machine(project: Project) -> None:
+    project.contract.chmod(0)
+    script = """
+import os, sys
+os.chdir(sys.argv[1])
+from ctxpack_pantry import CtxPackError
+from ctxpack_pantry.contracts import load_contract
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    print(load_contract("contract.json"))
+except CtxPackError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(project.root)], capture_output=True, text=True, check=True)
+    assert done.stdout == "LocalFailure contract.json: cannot be read: Permission denied\n"

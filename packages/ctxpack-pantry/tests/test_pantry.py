@@ -1,0 +1,163 @@
+"""The pantry as a whole: resolve, pull, list and remove, with the cache and the registry its settings name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pantry_project import contents
+
+from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, digest_of, uri_digest
+from ctxpack_pantry import Pantry, Settings
+from ctxpack_pantry.pantry import VERSION
+from ctxpack_pantry.settings import Setting
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+    from pantry_target import MeddledTarget
+
+
+def test_the_version_that_packs_are_marked_with_is_the_packages() -> None:
+    assert version("ctxpack-pantry") == VERSION
+
+
+def test_making_one_opens_and_creates_nothing(tmp_path: Path) -> None:
+    Pantry(Settings(Setting("no registry's name", ""), Setting(str(tmp_path / "cache"), ""))).close()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_resolving_has_no_side_effects(project: Project) -> None:
+    before = contents(project.root.parent)
+    resolution = Pantry(project.settings).resolve(str(project.contract))
+    assert resolution.uri == project.uri
+    assert digest_of(resolution.canonical) == uri_digest(resolution.uri)
+    assert contents(project.root.parent) == before
+
+
+def test_a_name_that_is_no_registrys_is_refused_when_it_is_needed(project: Project) -> None:
+    pantry = Pantry(project.settings._replace(registry=Setting("team/packs", "")))
+    uri = pantry.seed([], str(project.contract)).uri
+    with pytest.raises(InvalidInput, match="'team' is not a host"):
+        pantry.push(uri)
+
+
+def test_from_seed_to_pull_through_a_real_layout(project: Project, tmp_path: Path) -> None:
+    with Pantry(project.settings) as pantry:
+        uri = pantry.seed([], str(project.contract)).uri
+        pantry.push(uri)
+    elsewhere = project.settings._replace(cache=Setting(str(tmp_path / "elsewhere"), ""))
+    with Pantry(elsewhere) as pantry:
+        folder = pantry.pull(uri)
+        assert folder == str(tmp_path / "elsewhere/v1/packs" / uri.removeprefix("ctx://sha256:") / "artifacts")
+        assert contents(folder) == contents(project.out)
+        assert pantry.pull(uri) == folder
+
+
+def test_leaving_it_gives_the_registry_back(project: Project) -> None:
+    with Pantry(project.settings) as pantry:
+        target = pantry.target
+        assert pantry.target is target
+    assert pantry.target is not target  # used again, it opens another
+
+
+def test_credentials_and_proxies_are_looked_for_where_it_is_told(project: Project) -> None:
+    settings = project.settings._replace(registry=Setting("127.0.0.1:9/x/y", ""))
+    assert Pantry(settings, environ={}).target.name == "127.0.0.1:9/x/y"
+    with pytest.raises(InvalidInput, match="CTXPACK_PASSWORD"):
+        Pantry(settings, environ={"CTXPACK_USERNAME": "me"}).target  # noqa: B018
+
+
+def test_a_pull_into_a_folder_returns_that_folder(pantry: Pantry, project: Project, tmp_path: Path) -> None:
+    uri = pantry.seed([], str(project.contract)).uri
+    assert pantry.pull(uri, str(tmp_path / "there")) == str(tmp_path / "there")
+    assert contents(tmp_path / "there") == contents(project.out)
+
+
+def test_a_hit_asks_nobody(pantry: Pantry, project: Project, registry: MeddledTarget) -> None:
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.pull(uri)
+    assert registry.calls == []
+
+
+def test_what_is_pulled_cannot_be_changed_by_accident(pantry: Pantry, project: Project) -> None:
+    folder = pantry.pull(pantry.seed([], str(project.contract)).uri)
+    assert os.stat(os.path.join(folder, "joined")).st_mode & 0o222 == 0
+    assert os.stat(folder).st_mode & 0o222 == 0
+
+
+def test_packs_are_listed_by_uri_and_a_damaged_one_without_its_manifest(pantry: Pantry, project: Project) -> None:
+    uris = []
+    for number in range(3):
+        project.write_contract(params={"number": number})
+        uris.append(pantry.seed([], str(project.contract)).uri)
+    damaged = pantry.cache.find(uri_digest(uris[1]))
+    assert damaged is not None
+    Path(damaged, "manifest.json").chmod(0o644)
+    Path(damaged, "manifest.json").write_text("{}")
+    packs = list(pantry.packs())
+    assert [pack.uri for pack in packs] == sorted(uris)
+    assert {pack.uri for pack in packs if pack.manifest is None} == {uris[1]}
+
+
+def test_an_empty_cache_lists_nothing_and_is_not_made(pantry: Pantry, tmp_path: Path) -> None:
+    assert list(pantry.packs()) == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_removing_is_from_the_cache_only(pantry: Pantry, project: Project) -> None:
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.push(uri)
+    assert (pantry.remove(uri), pantry.remove(uri)) == (True, False)
+    assert list(pantry.packs()) == []
+    assert contents(pantry.pull(uri)) == contents(project.out)
+
+
+def test_the_digest_of_a_packs_outputs_is_known_without_fetching_them(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: MeddledTarget
+) -> None:
+    seeded = pantry.seed([], str(project.contract))
+    pantry.push(seeded.uri)
+    before = registry.count("fetch")
+    digest: Digest = open_pantry("elsewhere").outputs_of(seeded.uri)
+    assert digest == seeded.manifest.outputs_digest
+    assert registry.count("fetch") == before + 3
+
+
+def test_people_are_told_of_junk_when_a_contract_is_resolved(
+    pantry: Pantry, project: Project, notices: list[str]
+) -> None:
+    (project.inputs / "Thumbs.db").write_text("")
+    pantry.resolve(str(project.contract))
+    assert [notice.split("raw_docs/")[1].split()[0] for notice in notices] == ["Thumbs.db"]
+
+
+def test_people_are_told_that_another_process_fetches_the_same_pack(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, notices: list[str]
+) -> None:
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.push(uri)
+    elsewhere = open_pantry("elsewhere")
+    lock = elsewhere.cache.lock(uri_digest(uri))
+    lock.__enter__()
+
+    class Told(Exception):
+        pass
+
+    def told(notice: str) -> None:
+        lock.release()
+        raise Told(notice)
+
+    impatient = type(elsewhere)(elsewhere.settings, notice=told)
+    with pytest.raises(Told, match="another process fetches this pack; waiting"):
+        impatient.pull(uri)
+
+
+def test_a_miss_leaves_no_pack(pantry: Pantry, leftovers: Callable[[], list[str]]) -> None:
+    with pytest.raises(NotFound):
+        pantry.pull(CtxUri("ctx://sha256:" + "0" * 64))
+    assert list(pantry.packs()) == []
+    assert leftovers() == []

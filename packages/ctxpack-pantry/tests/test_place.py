@@ -1,0 +1,386 @@
+"""A pack's outputs become ordinary files; what stands there is kept unless it is worth nothing, or force is set."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pantry_project import contents
+
+from ctxpack_bundle import read_manifest
+from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, silent, uri_digest
+from ctxpack_pantry import Pantry
+from ctxpack_pantry.place import Placing, all_into, each_to, place
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+
+
+@pytest.fixture
+def uri(pantry: Pantry, project: Project) -> CtxUri:
+    """Of a pack in the cache that holds what project.out does."""
+    return pantry.seed([], str(project.contract)).uri
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """Where the outputs are to go."""
+    return tmp_path / "there"
+
+
+def rests(there: Path) -> list[str]:
+    """Hidden names beside a destination: what a careless replacement would leave."""
+    return [path.name for path in there.parent.glob(".*")]
+
+
+def nothing(there: Path, project: Project) -> None:
+    """Leave it as it is."""
+
+
+def empty_folder(there: Path, project: Project) -> None:
+    there.mkdir()
+
+
+def other_pack(there: Path, project: Project) -> None:
+    """What a pack in the cache holds is never lost."""
+    there.mkdir()
+    (there / "older").write_text("outputs")
+    project.write_contract(params={"older": True})
+    pantry = Pantry(project.settings)
+    pantry.seed([str(there)], str(project.contract))
+
+
+@pytest.mark.parametrize("standing", [nothing, empty_folder, other_pack])
+def test_what_is_worth_nothing_is_replaced(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+) -> None:
+    standing(there, project)
+    assert pantry.pull(uri, str(there)) == str(there)
+    assert contents(there) == contents(project.out)
+    assert rests(there) == []
+
+
+def test_what_is_the_same_already_is_not_touched(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
+    pantry.pull(uri, str(there))
+    before = os.stat(there / "joined")
+    pantry.pull(uri, str(there))
+    assert os.stat(there / "joined") == before
+
+
+def changed_file(there: Path, project: Project) -> None:
+    there.mkdir()
+    (there / "joined").write_text("my own notes")
+
+
+def one_more_file(there: Path, project: Project) -> None:
+    project.out.rename(there)
+    (there / "more").write_text("my own notes")
+
+
+def a_file(there: Path, project: Project) -> None:
+    there.write_text("my own notes")
+
+
+def a_link_to_the_same(there: Path, project: Project) -> None:
+    there.symlink_to(project.out)
+
+
+def a_dangling_link(there: Path, project: Project) -> None:
+    there.symlink_to("nowhere")
+
+
+def a_folder_with_a_link(there: Path, project: Project) -> None:
+    there.mkdir()
+    (there / "link").symlink_to(project.out)
+
+
+def a_folder_with_a_pipe(there: Path, project: Project) -> None:
+    there.mkdir()
+    os.mkfifo(there / "pipe")
+
+
+def a_folder_with_an_odd_name(there: Path, project: Project) -> None:
+    there.mkdir()
+    (there / "a\\b").write_text("my own notes")
+
+
+def outputs_of_a_damaged_pack(there: Path, project: Project) -> None:
+    other_pack(there, project)
+    for entry in Pantry(project.settings).cache.entries():
+        manifest = Path(entry.path, "manifest.json")
+        if '{"older":true}' in manifest.read_text():
+            manifest.chmod(0o644)
+            manifest.write_text("no manifest")
+
+
+WORTH_SOMETHING = [
+    changed_file,
+    one_more_file,
+    a_file,
+    a_link_to_the_same,
+    a_dangling_link,
+    a_folder_with_a_link,
+    a_folder_with_a_pipe,
+    a_folder_with_an_odd_name,
+    outputs_of_a_damaged_pack,
+]
+
+
+@pytest.mark.parametrize("standing", WORTH_SOMETHING)
+def test_what_may_be_worth_something_is_refused(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+) -> None:
+    standing(there, project)
+    before = os.lstat(there)
+    with pytest.raises(InvalidInput) as caught:
+        pantry.pull(uri, str(there))
+    assert str(caught.value) == (
+        f"{there}: something else is there already: expected nothing, an empty folder, or outputs that a pack in the "
+        "cache holds; move it away, choose another place, or replace it with --force"
+    )
+    assert caught.value.code == "E_OCCUPIED"
+    assert (os.lstat(there).st_ino, os.lstat(there).st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert rests(there) == []
+
+
+@pytest.mark.parametrize("standing", WORTH_SOMETHING)
+def test_force_replaces_it_and_only_it(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+) -> None:
+    held = contents(project.out)
+    standing(there, project)
+    pantry.pull(uri, str(there), force=True)
+    assert contents(there) == held
+    assert not there.is_symlink()
+    assert standing is one_more_file or contents(project.out) == held  # what a link points at stays
+    assert rests(there) == []
+
+
+def test_executable_bits_are_placed_and_the_rest_is_the_users(
+    pantry: Pantry, uri: CtxUri, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = os.umask(0o027)
+    try:
+        pantry.pull(uri, str(there))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(os.stat(there / "tool").st_mode) == 0o750
+    assert stat.S_IMODE(os.stat(there / "joined").st_mode) == 0o640
+    assert stat.S_IMODE(os.stat(there / "deep").st_mode) == 0o750
+
+
+def test_folders_above_the_place_are_made(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
+    pantry.pull(uri, str(there / "a" / "b"))
+    assert contents(there / "a" / "b") == contents(project.out)
+
+
+def test_a_file_where_a_folder_above_should_be_is_a_failure(pantry: Pantry, uri: CtxUri, there: Path) -> None:
+    there.write_text("my own notes")
+    with pytest.raises(LocalFailure, match=r"cannot be written: .*; nothing was changed there"):
+        pantry.pull(uri, str(there / "below"))
+    assert there.read_text() == "my own notes"
+
+
+def test_a_pack_of_one_file_is_placed_as_that_file(pantry: Pantry, project: Project, there: Path) -> None:
+    project.write_contract(outputs=[{"path": "./out/joined"}])
+    folder = pantry.seed([], str(project.contract)).path
+    assert each_to(read_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
+    place(pantry.cache, folder, each_to(read_manifest(folder), [str(there)]), force=False, progress=silent)
+    assert there.read_text() == "alphabeta"
+    assert not place(pantry.cache, folder, each_to(read_manifest(folder), [str(there)]), force=False, progress=silent)
+
+
+def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Project, there: Path) -> None:
+    project.write_contract(outputs=[{"path": "./out/joined"}])
+    uri = pantry.seed([], str(project.contract)).uri
+    for _ in range(2):
+        pantry.pull(uri, str(there))
+        assert contents(there) == {"joined": "alphabeta"}
+
+
+@pytest.fixture
+def several(pantry: Pantry, project: Project) -> str:
+    """The folder of a pack with three outputs: a folder, a file and an empty folder."""
+    (project.root / "none").mkdir()
+    project.write_contract(outputs=[{"path": "./out"}, {"path": "ingest.sh"}, {"path": "none"}])
+    return pantry.seed([], str(project.contract)).path
+
+
+def test_several_outputs_go_each_to_its_own_place(
+    pantry: Pantry, project: Project, several: str, tmp_path: Path
+) -> None:
+    places = [str(tmp_path / "x" / name) for name in ("none", "out", "ingest.sh")]
+    placings = each_to(read_manifest(several), places)
+    assert place(pantry.cache, several, placings, force=False, progress=silent)
+    assert contents(tmp_path / "x" / "out") == contents(project.out)
+    assert (tmp_path / "x" / "ingest.sh").read_text() == project.code.read_text()
+    assert contents(tmp_path / "x" / "none") == {}
+    assert not place(pantry.cache, several, placings, force=False, progress=silent)
+
+
+def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
+    pantry: Pantry, project: Project, several: str
+) -> None:
+    (project.root / "none").rmdir()
+    (project.root / "none").write_text("was an empty folder")
+    placings = each_to(read_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
+    with pytest.raises(InvalidInput, match="something else is there already"):
+        place(pantry.cache, several, placings, force=False, progress=silent)
+
+
+def test_several_outputs_of_which_only_some_stand_are_refused(
+    pantry: Pantry, project: Project, several: str, there: Path
+) -> None:
+    """They may be another run's: together with what is missing they are no pack's outputs."""
+    places = [str(there / name) for name in ("out", "ingest.sh", "none")]
+    there.mkdir()
+    (there / "ingest.sh").write_text("my own notes")
+    with pytest.raises(InvalidInput, match=r"ingest\.sh: something else is there already"):
+        place(pantry.cache, several, each_to(read_manifest(several), places), force=False, progress=silent)
+    assert [path.name for path in there.iterdir()] == ["ingest.sh"]
+
+
+@pytest.mark.parametrize(
+    ("destinations", "got"),
+    [
+        (["x/out"], "out"),
+        (["x/out", "x/ingest.sh", "x/other"], "ingest.sh, other, out"),
+        (["x/out", "y/out", "x/ingest.sh"], "ingest.sh, out"),
+        (["x/out", "x/ingest.sh", "x/none", "y/none"], "ingest.sh, none, out"),
+    ],
+)
+def test_destinations_that_are_not_the_packs_outputs_are_refused(
+    several: str, destinations: list[str], got: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        each_to(read_manifest(several), destinations)
+    assert str(caught.value) == (
+        f"outputs do not match the pack's: expected ingest.sh, none, out, got {got}; "
+        "name the same outputs in the contract, or pull everything into one folder with --output"
+    )
+
+
+def test_all_of_several_outputs_can_be_pulled_into_one_folder(
+    pantry: Pantry, project: Project, several: str, there: Path
+) -> None:
+    assert place(pantry.cache, several, all_into(str(there)), force=False, progress=silent)
+    assert sorted(os.listdir(there)) == ["ingest.sh", "none", "out"]
+    assert not place(pantry.cache, several, all_into(str(there)), force=False, progress=silent)
+
+
+def test_progress_counts_what_is_copied(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
+    folder = pantry.cache.find(uri_digest(uri))
+    assert folder is not None
+    seen: list[tuple[str, int, int | None]] = []
+    place(pantry.cache, folder, all_into(str(there)), force=False, progress=lambda *step: seen.append(step))
+    assert {(stage, total) for stage, _, total in seen} == {("place", None)}
+    assert sum(advanced for _, advanced, _ in seen) == read_manifest(folder).outputs.size
+
+
+EVERY_STEP = """
+import os, sys
+from pathlib import Path
+from ctxpack_cache import Cache
+from ctxpack_identity import CtxPackError, LocalFailure, silent
+from ctxpack_pantry.place import all_into, place
+import ctypes, ctxpack_cache.tree
+
+root, folder, blow = Path(sys.argv[1]), sys.argv[2], {"OSError": OSError(5, "Input/output error"),
+                                                     "KeyboardInterrupt": KeyboardInterrupt()}[sys.argv[3]]
+left = -1
+
+def hook(event, arguments):  # called before each system call that our code really makes
+    global left
+    if left > 0 and event.startswith(("open", "os.", "shutil.")):
+        left -= 1
+        if left == 0:
+            raise blow
+
+def read(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+sys.addaudithook(hook)
+new = read(Path(folder, "artifacts"))
+steps = kept = 0
+while True:
+    steps += 1
+    there = root / f"step{steps}" / "there"
+    (there / "deep").mkdir(parents=True)
+    (there / "deep" / "old").write_text("old")
+    left = steps
+    try:
+        place(Cache(root / "cache"), folder, all_into(str(there)), force=True, progress=silent)
+        unharmed, left = left > 0, -1
+        assert read(there) == new
+        if unharmed:
+            break
+        continue  # makedirs does not mind a folder that cannot be made because it is there
+    except BaseException as error:
+        left = -1
+        assert isinstance(error, LocalFailure if isinstance(blow, OSError) else type(blow)), repr(error)
+        said = str(error)
+    stands = read(there)
+    beside = [path for path in there.parent.iterdir() if path != there]
+    if stands == {"deep/old": "old"}:
+        kept += 1
+        assert not beside or "cannot" in said, (steps, said, beside)
+        assert "was replaced" not in said
+    else:
+        assert stands == new, (steps, stands)
+        assert "nothing was changed" not in said, (steps, said)
+assert os.listdir(there.parent) == ["there"]
+print(steps, kept)
+"""
+
+
+@pytest.mark.parametrize("blow", ["OSError", "KeyboardInterrupt"])
+def test_stopped_at_any_step_the_old_or_the_new_stands_there_whole(
+    pantry: Pantry, uri: CtxUri, tmp_path: Path, blow: str
+) -> None:
+    folder = pantry.cache.find(uri_digest(uri))
+    command = [sys.executable, "-c", EVERY_STEP, str(tmp_path), str(folder), blow]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    steps, kept = map(int, done.stdout.split())
+    assert steps > 15
+    assert kept > 10
+
+
+def test_a_read_only_folder_is_replaced_when_forced() -> None:
+    """As a copy of a pack in the cache is one, made by `cp -r`."""
+    script = """
+import os, sys
+from ctxpack_pantry import Pantry, load_settings
+
+def work(folder):
+    os.mkdir(folder)
+    os.chdir(folder)
+    with open("contract.json", "w") as file:
+        file.write('{"inputs": [], "transforms": [{"tool": "t", "tool_version": "1", "code_hash": "opaque"}]}')
+    os.makedirs("there/deep")
+    open("there/deep/file", "w").close()
+    pantry = Pantry(load_settings(cache="cache", registry="oci:registry"))
+    uri = pantry.seed(["contract.json"], "contract.json").uri
+    os.chmod("there/deep", 0o555)
+    return pantry.pull(uri, "there", force=True), sorted(os.listdir(".")), os.listdir("there")
+
+os.chdir(sys.argv[1])
+work("as we are")  # whoever gave up root may be unable to read what is imported late
+os.chdir("..")
+if os.geteuid() == 0:
+    os.setuid(65534)
+print(*work("as nobody"))
+"""
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: the folders above are closed to others
+        os.chmod(folder, 0o777)
+        done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
+        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+    assert done.stderr == ""
+    assert done.stdout == "there ['cache', 'contract.json', 'there'] ['contract.json']\n"

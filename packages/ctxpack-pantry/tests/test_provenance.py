@@ -1,0 +1,136 @@
+"""Who made a pack, when, where and with what."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxpack_identity import canonical_json
+from ctxpack_pantry.provenance import record_provenance
+
+
+def record(base: Path | str = "/", **more: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"version": "0.1.0", "base": str(base), "labels": {}, "upstream": {}}
+    return record_provenance(**(given | more))
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    (folder / "code.py").write_text("1")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "first")
+    return folder
+
+
+def test_without_labels_upstream_command_and_git_it_says_who_when_and_with_what(tmp_path: Path) -> None:
+    made = record(tmp_path)
+    assert set(made) == {"created", "creator", "versions"}
+    assert set(made["creator"]) == {"host", "user"}
+    assert made["versions"]["ctxpack"] == "0.1.0"
+    assert made["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created"])
+
+
+def test_labels_upstream_and_command_are_noted(tmp_path: Path) -> None:
+    made = record(
+        tmp_path, labels={"team": "search"}, upstream={"model": "ctx://…"}, command=["python", "x.py"], seconds=1.23456
+    )
+    assert made["labels"] == {"team": "search"}
+    assert made["inputs"] == {"model": {"uri": "ctx://…"}}
+    assert made["run"] == {"command": ["python", "x.py"], "seconds": 1.235}
+
+
+def test_arguments_that_are_no_text_can_be_noted_all_the_same(tmp_path: Path) -> None:
+    made = record(tmp_path, command=["cat", os.fsdecode(b"\xff\xc3\xa4")], seconds=0.0)
+    assert made["run"]["command"] == ["cat", "\\xffä"]
+    canonical_json(made)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "created"),
+    [("0", "1970-01-01T00:00:00Z"), ("1700000000", "2023-11-14T22:13:20Z")],
+)
+def test_the_time_is_that_of_source_date_epoch(tmp_path: Path, epoch: str, created: str) -> None:
+    assert record(tmp_path, environ={"SOURCE_DATE_EPOCH": epoch})["created"] == created
+
+
+@pytest.mark.parametrize("epoch", ["", "-1", "soon", "1.5", "٣", "9" * 12])
+def test_a_source_date_epoch_that_is_no_time_is_ignored(tmp_path: Path, epoch: str) -> None:
+    created = record(tmp_path, environ={"SOURCE_DATE_EPOCH": epoch})["created"]
+    assert "2024" < created < "2200"
+
+
+def test_the_commit_and_that_nothing_was_changed_since(repository: Path) -> None:
+    assert record(repository)["git"] == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+
+
+@pytest.mark.parametrize("change", ["code.py", "new.py"])
+def test_a_changed_or_a_new_file_makes_it_dirty(repository: Path, change: str) -> None:
+    (repository / change).write_text("2")
+    assert record(repository)["git"]["dirty"] is True
+
+
+def test_a_folder_inside_a_repository_counts(repository: Path) -> None:
+    (repository / "below").mkdir()
+    assert record(repository / "below")["git"]["dirty"] is False
+
+
+def test_the_current_folder_is_the_contracts_when_it_has_no_folder(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    assert record("")["git"]["commit"] == git(repository, "rev-parse", "HEAD")
+
+
+def test_a_repository_without_a_commit_has_nothing_to_say(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    assert "git" not in record(tmp_path)
+
+
+def test_without_git_on_the_path_nothing_is_said(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(repository))
+    assert "git" not in record(repository)
+
+
+def test_a_repository_whose_state_git_cannot_tell_is_not_called_clean(repository: Path) -> None:
+    (repository / ".git" / "index").write_bytes(b"no index")
+    assert record(repository)["git"] == {"commit": git(repository, "rev-parse", "HEAD")}
+
+
+def test_noting_the_commit_changes_nothing_in_the_repository(repository: Path) -> None:
+    os.utime(repository / "code.py", (1, 1))  # git would refresh its index
+    before = (repository / ".git" / "index").read_bytes()
+    record(repository)
+    assert (repository / ".git" / "index").read_bytes() == before
+
+
+def test_a_user_without_a_name_is_a_number(tmp_path: Path) -> None:
+    """As in a container that runs under a bare user id."""
+    script = """
+import os, sys
+from ctxpack_pantry.provenance import record_provenance
+if os.geteuid() == 0:
+    os.setuid(54321)
+for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+user = record_provenance(version="0", base="/", labels={}, upstream={})["creator"]["user"]
+print(user, os.getuid())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
+    user, number = done.stdout.split()
+    assert user == "54321" or number != "54321"  # without root's rights we stay who we are

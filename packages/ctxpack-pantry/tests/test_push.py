@@ -1,0 +1,254 @@
+"""A pack of the cache becomes an artifact of the registry; what a tag names is never silently overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctxpack_identity import (
+    AccessDenied,
+    Conflict,
+    CtxPackError,
+    CtxUri,
+    IntegrityError,
+    NotFound,
+    Unavailable,
+    silent,
+    uri_digest,
+)
+from ctxpack_oci import Layout
+from ctxpack_pantry import Pantry
+from ctxpack_pantry.artifact import find_artifact, tag_of
+from ctxpack_pantry.push import push
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+    from pantry_target import MeddledTarget
+
+
+@pytest.fixture
+def uri(pantry: Pantry, project: Project) -> CtxUri:
+    """Of a pack in the cache."""
+    return pantry.seed([], str(project.contract)).uri
+
+
+@pytest.fixture
+def rival(
+    open_pantry: Callable[..., Pantry], project: Project, uri: CtxUri, registry: MeddledTarget, tmp_path: Path
+) -> Callable[[], object]:
+    """Let the tag name other outputs of the same contract, whatever it named before."""
+    project.make_outputs("made elsewhere")
+    elsewhere = Layout(tmp_path / "elsewhere")
+    push(elsewhere, open_pantry("rival").seed([], str(project.contract)).path, uri, progress=silent)
+    artifact = find_artifact(elsewhere, uri)
+    assert artifact is not None
+
+    def come() -> None:
+        for part in (artifact.manifest.config, *artifact.chunks, artifact.descriptor):
+            registry.layout.push(part, elsewhere.fetch(part))
+        registry.layout.tag(artifact.descriptor, tag_of(uri))
+
+    return come
+
+
+def test_a_pushed_pack_is_found_under_its_tag(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+    pushed = pantry.push(uri)
+    artifact = find_artifact(registry, uri)
+    assert artifact is not None
+    assert (pushed.uri, pushed.target, pushed.artifact) == (uri, "the registry", artifact.descriptor.digest)
+    assert pushed.new
+    assert pushed.sent == artifact.transfer_size
+
+
+def test_the_tag_comes_last(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+    pantry.push(uri)
+    methods = [call.method for call in registry.calls]
+    assert methods.index("tag") > max(index for index, method in enumerate(methods) if method == "push")
+
+
+def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+    first = pantry.push(uri)
+    before = len(registry.calls)
+    again = pantry.push(uri)
+    assert again == first._replace(sent=0, new=False)
+    assert [call.method for call in registry.calls[before:]] == ["resolve", "fetch", "fetch", "fetch"]
+
+
+def test_the_same_outputs_seeded_elsewhere_are_there_already(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, project: Project
+) -> None:
+    first = pantry.push(uri)
+    elsewhere = open_pantry("elsewhere")
+    elsewhere.seed([], str(project.contract))
+    assert elsewhere.push(uri) == first._replace(sent=0, new=False)
+
+
+def test_only_the_chunks_that_the_registry_lacks_are_sent(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, project: Project
+) -> None:
+    first = pantry.push(uri)
+    project.write_contract(params={"other": True})
+    other = pantry.push(pantry.seed([], str(project.contract)).uri)
+    assert other.new
+    assert 0 < other.sent < first.sent
+
+
+def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    folder = pantry.cache.find(uri_digest(uri))
+    assert folder is not None
+    push(registry, folder, uri, progress=lambda *step: seen.append(step))
+    artifact = find_artifact(registry, uri)
+    assert artifact is not None
+    sizes = [int(chunk.annotations["dev.ctxpack.chunk.bytes"]) for chunk in artifact.chunks]
+    assert sorted(advanced for _, advanced, _ in seen) == sorted(sizes)
+    assert {(stage, total is not None) for stage, _, total in seen} == {("push", True)}
+
+
+def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
+    nowhere = CtxUri("ctx://sha256:" + "0" * 64)
+    with pytest.raises(NotFound, match="no such pack") as caught:
+        pantry.push(nowhere)
+    assert caught.value.where == f"cache {tmp_path}/cache"
+
+
+def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+) -> None:
+    rival()
+    before = registry.layout.resolve(tag_of(uri))
+    with pytest.raises(Conflict) as caught:
+        pantry.push(uri)
+    theirs, ours = pantry.inspect(uri, remote=True), pantry.inspect(uri)
+    assert str(caught.value) == (
+        f"the registry:{tag_of(uri)}: the registry holds other outputs of the same contract: "
+        f"expected outputs {theirs.manifest.outputs_digest}, got {ours.manifest.outputs_digest}; "
+        "this push overwrote nothing; the transform is not deterministic, or something it depends on is missing from "
+        "the contract"
+    )
+    assert registry.layout.resolve(tag_of(uri)) == before
+    assert registry.count("push") == registry.count("tag") == 0
+
+
+def test_a_rival_that_comes_while_we_send_is_a_conflict_and_stays(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+) -> None:
+    registry.after("resolve", 1, rival)  # between our first look and the second
+    with pytest.raises(Conflict):
+        pantry.push(uri)
+    assert registry.count("tag") == 0
+    assert pantry.inspect(uri, remote=True).manifest.outputs_digest != pantry.inspect(uri).manifest.outputs_digest
+
+
+def test_the_same_outputs_that_come_while_we_send_are_success(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, project: Project
+) -> None:
+    folder = open_pantry("friend").seed([], str(project.contract)).path
+    registry.after("resolve", 1, lambda: push(registry.layout, folder, uri, progress=silent))
+    pushed = pantry.push(uri)
+    theirs = registry.layout.resolve(tag_of(uri))
+    assert theirs is not None
+    assert pushed.artifact == theirs.digest
+    assert registry.count("tag") == 0
+
+
+def test_a_rival_that_tags_after_us_is_told_of(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+) -> None:
+    """Both saw no tag; the registry keeps the last writer, and the first learns of it."""
+    registry.after("resolve", 2, rival)  # between our tag and our last look
+    with pytest.raises(Conflict, match="the registry holds other outputs of the same contract"):
+        pantry.push(uri)
+    assert registry.count("tag") == 1
+
+
+def test_the_last_writer_wins_and_knows_nothing_of_it(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+) -> None:
+    """Registries have no "tag unless it exists": the smallest window there is stays open."""
+    registry.after("tag", 0, rival)
+    assert pantry.push(uri).new
+    assert pantry.inspect(uri, remote=True).manifest.outputs_digest == pantry.inspect(uri).manifest.outputs_digest
+
+
+def test_a_tag_that_names_another_contracts_pack_is_refused_and_stays(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, project: Project
+) -> None:
+    project.write_contract(params={"other": True})
+    other = pantry.seed([], str(project.contract)).uri
+    pantry.push(other)
+    stranger = registry.layout.resolve(tag_of(other))
+    assert stranger is not None
+    registry.layout.tag(stranger, tag_of(uri))
+    with pytest.raises(IntegrityError, match=r"not this contract's pack: config\.digest, the contract: expected"):
+        pantry.push(uri)
+    assert registry.layout.resolve(tag_of(uri)) == stranger
+
+
+def _flip(path: Path) -> None:
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("member", "damage", "message"),
+    [
+        ("artifacts/joined", _flip, "artifacts/joined: file differs from its listing"),
+        ("artifacts/joined", lambda path: path.unlink(), "artifacts/joined: pack is damaged: No such file"),
+        ("artifacts/joined", lambda path: os.truncate(path, 3), "artifacts/joined: not the file its listing names"),
+        ("files.jsonl", _flip, "files.jsonl"),
+        ("inputs/raw_docs.jsonl", _flip, "inputs/raw_docs.jsonl: file differs from its listing"),
+        ("manifest.json", lambda path: os.truncate(path, 10), "manifest.json: malformed"),
+        ("manifest.json", lambda path: path.unlink(), "manifest.json: pack is damaged: No such file"),
+    ],
+)
+def test_a_damaged_pack_never_gets_a_tag(
+    pantry: Pantry,
+    registry: MeddledTarget,
+    uri: CtxUri,
+    member: str,
+    damage: Callable[[Path], object],
+    message: str,
+) -> None:
+    folder = pantry.cache.find(uri_digest(uri))
+    assert folder is not None
+    path = Path(folder, member)
+    path.parent.chmod(0o755)
+    damage(path)
+    with pytest.raises(IntegrityError) as caught:
+        pantry.push(uri)
+    assert message in str(caught.value)
+    assert list(registry.layout.tags()) == []
+
+
+def test_a_pack_in_another_packs_place_is_not_pushed_under_its_uri(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri
+) -> None:
+    folder = pantry.cache.find(uri_digest(uri))
+    assert folder is not None
+    other = CtxUri("ctx://sha256:" + "0" * 64)
+    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {other}, got {uri}"):
+        push(registry, folder, other, progress=silent)
+    assert registry.calls == []
+
+
+@pytest.mark.parametrize("method", ["resolve", "exists", "push", "tag"])
+@pytest.mark.parametrize("error", [Unavailable, AccessDenied])
+def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_succeeds(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, method: str, error: type[CtxPackError]
+) -> None:
+    def fail(_: object) -> None:
+        raise error("said no", where="the registry")
+
+    registry.on(method, fail)
+    with pytest.raises(error, match="said no"):
+        pantry.push(uri)
+    assert list(registry.layout.tags()) == []
+    registry.on(method, lambda _: None)
+    assert pantry.push(uri).new

@@ -1,0 +1,345 @@
+"""Make the outputs of a contract, unless somebody did already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pantry_project import contents
+
+from ctxpack_identity import (
+    AccessDenied,
+    Conflict,
+    CtxPackError,
+    CtxUri,
+    IntegrityError,
+    InvalidInput,
+    Unavailable,
+    uri_digest,
+)
+from ctxpack_pantry import Pantry
+from ctxpack_pantry.artifact import tag_of
+from ctxpack_pantry.run import execute
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+    from pantry_target import MeddledTarget
+
+URI = CtxUri("ctx://sha256:" + "0" * 64)
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_contract(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are run in the current folder, as users do; outputs are still to be made."""
+    monkeypatch.chdir(project.root)
+    shutil.rmtree(project.out)
+
+
+def shell(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+MAKE = shell("echo ran >>../log && mkdir -p out && cat raw_docs/*.txt >out/joined")
+
+
+def runs(project: Project) -> int:
+    """How often MAKE ran."""
+    log = project.root.parent / "log"
+    return len(log.read_text().split()) if log.exists() else 0
+
+
+def test_on_a_miss_the_command_runs_and_its_outputs_are_seeded(pantry: Pantry, project: Project) -> None:
+    ran = pantry.run("contract.json", MAKE)
+    assert ran == (project.uri, False, 0)
+    [pack] = pantry.packs()
+    assert contents(Path(pack.path, "artifacts")) == {"joined": "alphabeta"}
+    assert pack.manifest is not None
+    assert pack.manifest.provenance["run"]["command"] == MAKE
+    assert 0 <= pack.manifest.provenance["run"]["seconds"] < 30
+
+
+def test_on_a_hit_in_the_cache_the_outputs_are_placed_and_nothing_runs(pantry: Pantry, project: Project) -> None:
+    pantry.run("contract.json", MAKE)
+    shutil.rmtree(project.out)
+    assert pantry.run("contract.json", MAKE) == (project.uri, True, 0)
+    assert contents(project.out) == {"joined": "alphabeta"}
+    assert runs(project) == 1
+
+
+def test_on_a_hit_in_the_registry_the_pack_is_fetched_and_nothing_runs(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project
+) -> None:
+    pantry.run("contract.json", MAKE, push=True)
+    shutil.rmtree(project.out)
+    assert open_pantry("elsewhere").run("contract.json", MAKE).hit
+    assert contents(project.out) == {"joined": "alphabeta"}
+    assert runs(project) == 1
+
+
+def test_offline_only_the_cache_is_asked(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: MeddledTarget
+) -> None:
+    pantry.run("contract.json", MAKE, push=True)
+    before = len(registry.calls)
+    assert not open_pantry("elsewhere").run("contract.json", MAKE, offline=True).hit
+    assert open_pantry("elsewhere").run("contract.json", MAKE, offline=True).hit
+    assert len(registry.calls) == before
+
+
+def test_what_stands_at_an_outputs_place_is_kept_on_a_hit_unless_forced(pantry: Pantry, project: Project) -> None:
+    pantry.run("contract.json", MAKE)
+    (project.out / "joined").write_text("my own notes")
+    with pytest.raises(InvalidInput, match=r"\./out: something else is there already"):
+        pantry.run("contract.json", MAKE)
+    assert pantry.run("contract.json", MAKE, force=True).hit
+    assert (project.out / "joined").read_text() == "alphabeta"
+
+
+def test_when_a_parameter_changes_back_the_first_outputs_come_back(pantry: Pantry, project: Project) -> None:
+    """What stands there is another pack's, so that nothing is lost by replacing it."""
+    pantry.run("contract.json", MAKE)
+    project.write_contract(params={"loud": True})
+    loud = shell("mkdir -p out && tr a-z A-Z <raw_docs/a.txt >out/joined")
+    assert not pantry.run("contract.json", loud).hit
+    project.write_contract()
+    assert pantry.run("contract.json", MAKE).hit
+    assert (project.out / "joined").read_text() == "alphabeta"
+
+
+def test_a_failing_commands_status_is_returned_and_nothing_is_seeded(
+    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
+) -> None:
+    assert pantry.run("contract.json", shell("mkdir -p out; exit 7"), push=True) == (project.uri, False, 7)
+    assert list(pantry.packs()) == []
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_command_that_a_signal_ends_has_the_status_a_shell_would_give_it(pantry: Pantry, number: int) -> None:
+    assert pantry.run("contract.json", shell(f"kill -{int(number)} $$")).status == 128 + number
+    assert list(pantry.packs()) == []
+
+
+def test_a_command_that_does_not_make_the_output_is_not_seeded(pantry: Pantry) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run("contract.json", ["true"])
+    assert str(caught.value) == (
+        "./out: the command did not make this output, so nothing was seeded; "
+        "make the command write it, or correct /outputs in the contract"
+    )
+    assert list(pantry.packs()) == []
+
+
+def test_a_contract_without_outputs_cannot_be_run(pantry: Pantry, project: Project) -> None:
+    project.write_contract(outputs=[])
+    with pytest.raises(InvalidInput, match=r"contract\.json, /outputs: contract declares no outputs"):
+        pantry.run("contract.json", MAKE)
+    assert runs(project) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("echo more >>raw_docs/a.txt", "input raw_docs"),
+        ("rm raw_docs/a.txt", "input raw_docs"),
+        ("mkdir raw_docs/new", "input raw_docs"),
+        ("echo more >>ingest.sh", "the contract, its code or its environment"),
+    ],
+)
+def test_what_changes_while_the_command_runs_is_not_seeded(pantry: Pantry, change: str, where: str) -> None:
+    before = pantry.resolve("contract.json").uri
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run("contract.json", shell(f"mkdir out; {change}"))
+    assert caught.value.where == where
+    assert (caught.value.expected, caught.value.code) == (before, "E_INPUT_CHANGED")
+    assert list(pantry.packs()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["no-such-program"], "no-such-program: command cannot be started: No such file or directory"),
+        (["./raw_docs/a.txt"], "./raw_docs/a.txt: command cannot be started: Permission denied"),
+        (["sh", "a\0b"], "sh: command cannot be started: embedded null byte"),
+        ([], "no command; say what makes the outputs"),
+    ],
+)
+def test_a_command_that_cannot_be_started_is_named(pantry: Pantry, command: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run("contract.json", command)
+    assert (str(caught.value), caught.value.code) == (message, "E_COMMAND")
+
+
+def test_the_command_finds_its_uri_in_the_environment(pantry: Pantry, project: Project) -> None:
+    uri = project.uri
+    pantry.run("contract.json", shell('mkdir -p out && printf %s "$CTXPACK_URI" >out/uri'))
+    assert (project.out / "uri").read_text() == uri
+
+
+def test_what_the_command_prints_is_no_result_of_ours(pantry: Pantry, capfd: pytest.CaptureFixture[str]) -> None:
+    """On a hit there would be none, so nothing may depend on it."""
+    pantry.run("contract.json", shell("echo loud; echo louder >&2; mkdir out"))
+    assert capfd.readouterr() == ("", "loud\nlouder\n")
+
+
+def test_push_sees_to_it_that_the_registry_has_the_pack_on_a_hit_too(
+    pantry: Pantry, project: Project, registry: MeddledTarget
+) -> None:
+    pantry.run("contract.json", MAKE)
+    assert list(registry.layout.tags()) == []
+    assert pantry.run("contract.json", MAKE, push=True).hit
+    assert list(registry.layout.tags()) == [tag_of(project.uri)]
+
+
+@pytest.mark.parametrize("error", [Unavailable, AccessDenied, IntegrityError])
+def test_when_the_registrys_answer_is_not_known_the_command_does_not_run(
+    pantry: Pantry, project: Project, registry: MeddledTarget, error: type[CtxPackError]
+) -> None:
+    def fail(_: object) -> None:
+        raise error("no answer")
+
+    registry.on("resolve", fail)
+    with pytest.raises(error, match="no answer"):
+        pantry.run("contract.json", MAKE)
+    assert runs(project) == 0
+    assert not project.out.exists()
+
+
+def test_a_pack_that_is_seeded_but_could_not_be_pushed_is_not_made_again(
+    pantry: Pantry, project: Project, registry: MeddledTarget
+) -> None:
+    def fail(_: object) -> None:
+        raise Unavailable("no answer")
+
+    registry.on("push", fail)
+    with pytest.raises(Unavailable):
+        pantry.run("contract.json", MAKE, push=True)
+    registry.on("push", lambda _: None)
+    assert pantry.run("contract.json", MAKE, push=True).hit
+    assert runs(project) == 1
+
+
+def test_other_outputs_that_appear_meanwhile_are_a_conflict(pantry: Pantry, project: Project) -> None:
+    """As when somebody seeds by hand while the command runs."""
+
+    def interfere() -> None:
+        while not project.out.exists():
+            time.sleep(0.001)
+        (project.root / "theirs").mkdir()
+        pantry.seed([str(project.root / "theirs")], "contract.json")
+        (project.root / "go").touch()
+
+    thread = threading.Thread(target=interfere)
+    thread.start()
+    with pytest.raises(Conflict):
+        pantry.run("contract.json", shell("mkdir out; echo x >out/x; while ! test -e go; do sleep 0.01; done"))
+    thread.join()
+
+
+def test_of_two_that_run_at_once_one_executes_and_the_other_hits(
+    open_pantry: Callable[..., Pantry], project: Project, notices: list[str], leftovers: Callable[[], list[str]]
+) -> None:
+    slow = shell("echo ran >>../log && sleep 0.3 && mkdir out && echo x >out/joined")
+    hits: list[bool] = []
+
+    def work() -> None:
+        hits.append(open_pantry().run("contract.json", slow).hit)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hits == [False, True]
+    assert runs(project) == 1
+    assert notices == ["another process runs this contract; waiting"]
+    assert leftovers() == []
+
+
+def test_a_damaged_pack_in_the_cache_is_no_hit_and_no_miss(pantry: Pantry, project: Project) -> None:
+    pantry.run("contract.json", MAKE)
+    folder = pantry.cache.find(uri_digest(project.uri))
+    assert folder is not None
+    Path(folder, "manifest.json").chmod(0o644)
+    Path(folder, "manifest.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"manifest\.json"):
+        pantry.run("contract.json", MAKE)
+    assert runs(project) == 1
+
+
+class Interrupted(BaseException):
+    """What a signal handler may raise."""
+
+
+def _waits(thread: int) -> bool:
+    """Whether a thread is inside Popen.wait."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is subprocess.Popen.wait.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@pytest.fixture
+def interrupt(request: pytest.FixtureRequest) -> Callable[[type[BaseException], Callable[[], bool]], None]:
+    """Let an exception come up in this thread, as a signal handler raises it, once it waits and a condition holds."""
+
+    def arrange(error: type[BaseException], when: Callable[[], bool]) -> None:
+        def handler(number: int, frame: object) -> None:
+            raise error
+
+        def strike() -> None:
+            while not (when() and _waits(waiting)):
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        waiting = threading.get_ident()
+        before = signal.signal(signal.SIGUSR1, handler)
+        thread = threading.Thread(target=strike)
+        thread.start()
+        request.addfinalizer(lambda: signal.signal(signal.SIGUSR1, before))
+        request.addfinalizer(thread.join)
+
+    return arrange
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize(
+    "trap", ["", "trap 'rm started; exit 9' TERM;", "trap '' TERM;"], ids=["obeys", "tidies", "deaf"]
+)
+def test_what_interrupts_us_ends_the_command(
+    tmp_path: Path,
+    interrupt: Callable[[type[BaseException], Callable[[], bool]], None],
+    error: type[BaseException],
+    trap: str,
+) -> None:
+    """Also when Ctrl-C reaches only us, and when the command does not want to end."""
+    started = Path("started")
+    interrupt(error, started.exists)
+    begun = time.monotonic()
+    with pytest.raises(error):
+        execute(shell(f"{trap} echo $$ >pid; touch started; while :; do sleep 0.05; done"), URI, grace=0.3)
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text()), 0)
+    assert started.exists() is ("rm" not in trap)
+
+
+def test_a_command_gets_time_to_tidy_up_after_ctrl_c(
+    interrupt: Callable[[type[BaseException], Callable[[], bool]], None],
+) -> None:
+    """From a terminal the signal reaches both; the command here ends by itself, a little later than we are told."""
+    interrupt(KeyboardInterrupt, Path("started").exists)
+    with pytest.raises(KeyboardInterrupt):
+        execute(shell("touch started; sleep 0.5; touch tidied"), URI, grace=30)
+    assert Path("tidied").exists()

@@ -1,0 +1,224 @@
+"""Outputs on disk become a pack in the cache, under the URI of their contract."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pantry_project import contents
+
+from ctxpack_bundle import read_entries
+from ctxpack_cache import Cache
+from ctxpack_identity import Conflict, CtxUri, InvalidInput, LocalFailure, NotFound, digest_of, hash_tree, uri_digest
+from ctxpack_pantry import Pantry
+from ctxpack_pantry.seed import Run
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+
+
+def seed(pantry: Pantry, project: Project) -> CtxUri:
+    return pantry.seed([], str(project.contract)).uri
+
+
+def test_the_pack_holds_the_outputs_under_the_contracts_uri(pantry: Pantry, project: Project) -> None:
+    seeded = pantry.seed([str(project.out)], str(project.contract))
+    assert seeded.uri == project.uri
+    assert seeded.new
+    assert contents(Path(seeded.path, "artifacts")) == contents(project.out)
+    assert seeded.manifest.outputs_digest == hash_tree(str(project.out)).digest
+
+
+def test_the_declared_outputs_are_seeded_when_none_are_named(pantry: Pantry, project: Project) -> None:
+    seeded = pantry.seed([], str(project.contract))
+    assert seeded.manifest.outputs_digest == hash_tree(str(project.out)).digest
+
+
+def test_a_contract_without_outputs_needs_them_named(pantry: Pantry, project: Project) -> None:
+    project.write_contract(outputs=[])
+    with pytest.raises(InvalidInput, match=r"contract\.json, /outputs: contract declares no outputs; say what"):
+        pantry.seed([], str(project.contract))
+    assert pantry.seed([str(project.out)], str(project.contract)).new
+
+
+def test_the_same_outputs_again_are_not_new(
+    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
+) -> None:
+    first = pantry.seed([], str(project.contract))
+    again = pantry.seed([], str(project.contract))
+    assert (again.new, again.path, again.manifest) == (False, first.path, first.manifest)
+    assert leftovers() == []
+
+
+def test_other_outputs_of_the_same_contract_are_a_conflict_with_both_digests(
+    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
+) -> None:
+    first = pantry.seed([], str(project.contract))
+    project.make_outputs("something else")
+    with pytest.raises(Conflict) as caught:
+        pantry.seed([], str(project.contract))
+    assert str(caught.value) == (
+        f"{first.uri}: the cache holds other outputs of the same contract: "
+        f"expected outputs {first.manifest.outputs_digest}, got {hash_tree(str(project.out)).digest}; "
+        "the transform is not deterministic, or something it depends on is missing from the contract; "
+        f"to replace the pack: ctxpack rm {first.uri}"
+    )
+    assert Path(first.path, "artifacts", "joined").read_text() == "alphabeta"
+    assert leftovers() == []
+
+
+def test_after_removing_the_pack_the_other_outputs_can_be_seeded(pantry: Pantry, project: Project) -> None:
+    uri = seed(pantry, project)
+    project.make_outputs("something else")
+    assert pantry.remove(uri)
+    assert pantry.seed([], str(project.contract)).new
+
+
+def test_every_input_is_listed_and_the_listing_is_anchored_in_the_manifest(pantry: Pantry, project: Project) -> None:
+    project.write_contract(
+        inputs=[{"name": "raw_docs", "path": "./raw_docs"}, {"name": "one", "path": "./raw_docs/a.txt"}]
+    )
+    seeded = pantry.seed([], str(project.contract))
+    listings = {listing.path: listing for listing in seeded.manifest.listings}
+    assert list(listings) == ["files.jsonl", "inputs/one.jsonl", "inputs/raw_docs.jsonl"]
+    for path, listing in listings.items():
+        data = Path(seeded.path, path).read_bytes()
+        assert (digest_of(data), len(data)) == (listing.digest, listing.size)
+    found = [(entry.path, entry.size) for entry in read_entries(seeded.path, "inputs/raw_docs.jsonl")]
+    assert found == [("a.txt", 5), ("b.txt", 4), ("empty/", 0)]
+    assert [entry.path for entry in read_entries(seeded.path, "inputs/one.jsonl")] == ["a.txt"]
+
+
+def test_an_empty_input_has_an_empty_listing_and_an_input_by_digest_has_none(pantry: Pantry, project: Project) -> None:
+    known = digest_of(b"known")
+    project.write_contract(inputs=[{"name": "nothing", "path": "./raw_docs/empty"}, {"name": "known", "digest": known}])
+    seeded = pantry.seed([], str(project.contract))
+    assert [(listing.path, listing.size) for listing in seeded.manifest.listings[1:]] == [("inputs/nothing.jsonl", 0)]
+    assert seeded.manifest.contract["inputs"]["known"] == {"digest": known}
+
+
+def downstream(project: Project, source: dict[str, str]) -> None:
+    """Let the contract describe a second step, whose input is what the first one made."""
+    project.write_contract(inputs=[{"name": "joined", **source}], outputs=[{"path": "./raw_docs"}])
+
+
+def test_a_pack_as_an_input_gives_the_same_identity_as_the_folder_it_was_made_of(
+    pantry: Pantry, project: Project
+) -> None:
+    upstream = seed(pantry, project)
+    downstream(project, {"path": "./out"})
+    by_path = pantry.resolve(str(project.contract))
+    downstream(project, {"uri": upstream})
+    by_uri = pantry.resolve(str(project.contract))
+    assert by_uri.canonical == by_path.canonical
+    assert upstream.encode() not in by_uri.canonical
+
+
+def test_a_pack_as_an_input_is_listed_and_noted_in_the_provenance(pantry: Pantry, project: Project) -> None:
+    upstream = seed(pantry, project)
+    downstream(project, {"uri": upstream})
+    seeded = pantry.seed([], str(project.contract))
+    assert seeded.manifest.provenance["inputs"] == {"joined": {"uri": upstream}}
+    assert list(read_entries(seeded.path, "inputs/joined.jsonl")) == list(
+        read_entries(str(pantry.cache.find(uri_digest(upstream))))
+    )
+
+
+def test_a_pack_that_is_only_in_the_registry_is_an_input_known_by_digest(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project
+) -> None:
+    upstream = seed(pantry, project)
+    pantry.push(upstream)
+    downstream(project, {"uri": upstream})
+    seeded = open_pantry("another cache").seed([], str(project.contract))
+    assert seeded.uri == pantry.resolve(str(project.contract)).uri
+    assert [listing.path for listing in seeded.manifest.listings] == ["files.jsonl"]
+    assert seeded.manifest.provenance["inputs"] == {"joined": {"uri": upstream}}
+
+
+def test_a_pack_that_is_nowhere_cannot_be_an_input(pantry: Pantry, project: Project) -> None:
+    nowhere = "ctx://sha256:" + "0" * 64
+    downstream(project, {"uri": nowhere})
+    with pytest.raises(NotFound, match=f"the registry: no such pack: got {nowhere}; check the URI and the registry"):
+        pantry.seed([], str(project.contract))
+
+
+def test_labels_and_the_command_are_in_the_provenance_and_not_in_the_identity(pantry: Pantry, project: Project) -> None:
+    before = project.uri
+    project.write_contract(labels={"team": "search"})
+    seeded = pantry.seed([], str(project.contract), run=Run(("sh", "ingest.sh"), 1.5))
+    assert seeded.uri == before
+    assert seeded.manifest.provenance["labels"] == {"team": "search"}
+    assert seeded.manifest.provenance["run"] == {"command": ["sh", "ingest.sh"], "seconds": 1.5}
+
+
+def test_the_same_work_gives_the_same_pack_to_the_byte(
+    open_pantry: Callable[..., Pantry], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    one, other = (open_pantry(name).seed([], str(project.contract)) for name in ("one", "other"))
+    assert contents(one.path) == contents(other.path)
+    assert json.loads(Path(one.path, "manifest.json").read_text())["provenance"]["created"] == "2023-11-14T22:13:20Z"
+
+
+def test_what_changed_since_the_contract_was_resolved_is_named(
+    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
+) -> None:
+    before = pantry.resolve(str(project.contract))
+    (project.inputs / "c.txt").write_text("gamma")
+    with pytest.raises(InvalidInput) as caught:
+        pantry.seed([], str(project.contract), expected=before)
+    assert str(caught.value) == (
+        "input raw_docs: changed while the command ran, so nothing was seeded: "
+        f"expected {before.uri}, got {project.uri}; "
+        "run it again when nothing writes to the inputs; outputs do not belong below an input"
+    )
+    assert list(pantry.packs()) == []
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["missing"], "missing: no such file or folder"),
+        (["out", "raw_docs/../out"], "two outputs have the same name"),
+        (["link"], "link: symbolic link"),
+        (["pipe"], "pipe: device, FIFO or socket"),
+    ],
+)
+def test_outputs_that_no_pack_can_hold_leave_nothing_behind(
+    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]], outputs: list[str], message: str
+) -> None:
+    (project.root / "link").symlink_to("out")
+    os.mkfifo(project.root / "pipe")
+    with pytest.raises(InvalidInput, match=message):
+        pantry.seed([str(project.root / output) for output in outputs], str(project.contract))
+    assert list(pantry.packs()) == []
+    assert leftovers() == []
+
+
+def test_junk_of_file_managers_is_told_of(pantry: Pantry, project: Project, notices: list[str]) -> None:
+    (project.inputs / ".DS_Store").write_text("junk")
+    seed(pantry, project)
+    [notice] = notices
+    assert notice.endswith("raw_docs/.DS_Store was left by a file manager, and changes the URI; remove or exclude it")
+
+
+def test_a_cache_that_cannot_be_made_is_a_failure_of_this_machine(
+    open_pantry: Callable[..., Pantry], project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory"):
+        open_pantry("file/cache").seed([], str(project.contract))
+
+
+def test_a_damaged_pack_in_the_way_is_named_with_the_remedy(pantry: Pantry, project: Project, cache: Cache) -> None:
+    seeded = pantry.seed([], str(project.contract))
+    os.chmod(seeded.path, 0o755)
+    os.unlink(os.path.join(seeded.path, "manifest.json"))
+    with pytest.raises(Exception, match=r"pack is damaged: No such file or directory; remove the pack \(ctxpack rm\)"):
+        pantry.seed([], str(project.contract))

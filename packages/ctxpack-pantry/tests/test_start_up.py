@@ -1,0 +1,69 @@
+"""What is frequent is cheap: an identity and a cache hit load neither the archive format nor the registry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ctxpack_pantry import Pantry
+
+if TYPE_CHECKING:
+    from pantry_project import Project
+
+HEAVY = (
+    "ctxpack_bundle",
+    "ctxpack_oci",
+    "ctxpack_pantry.place",
+    "ctxpack_pantry.seed",
+    "concurrent.futures",
+    "ctypes",
+    "isal",
+    "msgspec",
+    "pyfastcdc",
+    "requests",
+    "subprocess",
+    "tomllib",
+)
+
+LOAD = f"""
+import sys
+{{work}}
+print(*(name for name in {HEAVY} if name in sys.modules))
+"""
+
+OPEN = "from ctxpack_pantry import Pantry, load_settings, parse_uri\npantry = Pantry(load_settings())\n"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "import ctxpack_pantry",
+        OPEN + "pantry.resolve('contract.json')",
+        OPEN + "pantry.pull(parse_uri({uri!r}))",
+        OPEN + "pantry.remove(parse_uri({uri!r}))",
+    ],
+    ids=["import", "resolve", "hit", "remove"],
+)
+def test_what_is_frequent_loads_nothing_that_it_does_not_use(
+    project: Project, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    uri = Pantry(project.settings).seed([], str(project.contract)).uri
+    monkeypatch.setenv("CTXPACK_CACHE", project.settings.cache.value)
+    script = LOAD.format(work=work.format(uri=uri))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project.root, check=False)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_a_miss_in_a_folder_loads_no_http(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTXPACK_CACHE", project.settings.cache.value)
+    work = OPEN + (
+        "from ctxpack_pantry import NotFound\n"
+        "try: pantry.pull(parse_uri('ctx://sha256:' + '0' * 64))\n"
+        "except NotFound: print('missed', *(name for name in ('requests', 'ssl') if name in sys.modules))"
+    )
+    script = "import sys\n" + work
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project.root, check=False)
+    assert (done.stdout, done.stderr) == ("missed\n", "")

@@ -1,0 +1,40 @@
+"""What the package promises to importers: its names, and that the example in its README runs."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+import ctxpack_pantry
+
+
+def test_the_public_names_are_these() -> None:
+    assert ctxpack_pantry.__all__ == [
+        "AccessDenied",
+        "Conflict",
+        "CtxPackError",
+        "CtxUri",
+        "IntegrityError",
+        "InvalidInput",
+        "LocalFailure",
+        "NotFound",
+        "Pantry",
+        "PolicyRefused",
+        "Progress",
+        "Settings",
+        "Stored",
+        "Unavailable",
+        "load_settings",
+        "parse_uri",
+    ]
+    assert all(hasattr(ctxpack_pantry, name) for name in ctxpack_pantry.__all__)
+
+
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    monkeypatch.chdir(tmp_path)
+    failed, attempted = doctest.testfile(str(readme), module_relative=False)
+    assert attempted > 8
+    assert failed == 0
