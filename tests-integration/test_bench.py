@@ -1,0 +1,286 @@
+"""The benchmarks of tools/bench run, check what they measure, and count right. How fast anything is, is no test."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.compare import expect, flat_digest
+from bench.figures import figures, pairwise, ratio
+from bench.goals import judge
+from bench.measure import Command, Contender, NotDone, Run, Sample, alternate
+from bench.plot import growth_plot, ratio_plot
+from bench.results import Results, Table, WireRow, load, save
+from bench.table import markdown, render, text
+from bench.wire import Meter, requests_in
+from bench.workloads import NAMES, make
+from registry2 import RegistryServer
+
+ROOT = Path(__file__).resolve().parents[1]
+CTXPACK = Path(sysconfig.get_path("scripts")) / "ctxpack"
+
+SHELL = {"one pass: tar, igzip -1", "one pass: tar, pigz -1", "one pass: tar, uncompressed"}
+CARRIERS = SHELL | {"ctxpack", "skopeo, tar | igzip -1", "skopeo, tar | pigz -1", "oras-py", "oras"}
+CONTENDERS = {
+    "hash": {
+        *("ctxpack", "sha256, 1 thread", "sha256, 2 threads", "naive rglob + sha256"),
+        *("nix-hash", "model-signing", "xargs -P2 openssl", "git hash-object", "b3sum", "dvc add --no-commit"),
+    },
+    "push": CARRIERS | {"limit: curl PATCH"},
+    "pull": CARRIERS | {"limit: curl GET"},
+    "startup": {
+        *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
+        *("git --version", "skopeo --version", "oras version", "dvc --version"),
+        *("python -c 'import oras.client'", "python -c 'import model_signing'"),
+    },
+}
+# They need nothing beyond what any machine has that runs these tests.
+ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
+ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
+
+
+def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
+    tiny: list[str | Path] = [
+        "--scale",
+        "0.001",
+        "--runs",
+        "0",
+        "--only",
+        "W2",
+        "--no-fetch",
+        "--work",
+        tmp_path,
+        "--ctxpack",
+        CTXPACK,
+    ]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "bench" / "run.py", *tiny, *CONTENDERS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [path] = (tmp_path / "results").glob("*.json")
+    results = load(path)
+    assert [table.title for table in results.tables] == ["hash W2", "push W2", "pull W2", "startup tiny"]
+    for table in results.tables:
+        assert table.samples.keys() | table.absent.keys() == CONTENDERS[table.section], table.title
+        assert not table.samples.keys() & table.absent.keys()
+        assert not {name: why for name, why in table.absent.items() if name in ALWAYS or "failed" in why}, table.title
+        for name in CONTENDERS[table.section]:
+            assert f"\n  {name}  " in done.stdout
+    assert path.with_suffix(".txt").read_text("utf-8").strip() == done.stdout.strip()
+    ElementTree.parse(path.with_suffix(".ratios.svg"))
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_an_unknown_section_is_refused_with_the_list_of_those_there_are() -> None:
+    run: list[str | Path] = [sys.executable, ROOT / "tools" / "bench" / "run.py", "pusch"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no such section: pusch; there are: hash, rehash, seed, push" in done.stderr
+
+
+def samples(*seconds: float, peak: int = 0, together: int = 0) -> list[Sample]:
+    return [Sample(each, each / 2, peak, together) for each in seconds]
+
+
+def test_figures_are_medians_and_extremes() -> None:
+    each = figures([Sample(3, 1, 30), Sample(1, 5, 10, 70), Sample(2, 3, 20)])
+    assert each == (3, 2, 1, 3, 3, 30, 70)
+    assert figures(samples(1, 2, 4, 8)).seconds == 3
+
+
+def test_a_pairwise_ratio_does_not_see_a_drift_that_the_ratio_of_medians_sees() -> None:
+    ours, theirs = samples(1, 2, 30, 40, 50), samples(2, 4, 60, 80)
+    assert pairwise(ours, theirs) == 0.5
+    assert ratio(ours, theirs) == 30 / 32
+
+
+def contender(name: str, script: str, order: list[str], said: str = "") -> Contender:
+    def command(run: Run) -> Command:
+        order.append(f"{name}{run.number}")
+        return Command(["sh", "-c", script], run.folder, {"PATH": "/usr/bin:/bin"})
+
+    return Contender(name, command, check=lambda run: expect(run.stdout == said, repr(said), repr(run.stdout)))
+
+
+def test_contenders_alternate_and_the_warm_up_does_not_count(tmp_path: Path) -> None:
+    order: list[str] = []
+    both = [contender("a", "echo x", order, "x\n"), contender("b", "sleep 0.05", order)]
+    taken = alternate(both, tmp_path, runs=2, patience=60, failed=lambda name, reason: pytest.fail(str(reason)))
+    assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    assert [len(taken[name]) for name in "ab"] == [2, 2]
+    assert all(0.05 <= sample.seconds < 5 for sample in taken["b"])
+
+
+def test_who_fails_or_does_not_do_the_work_is_out_and_the_reason_is_told(tmp_path: Path) -> None:
+    told: dict[str, str] = {}
+
+    def failed(name: str, reason: NotDone) -> None:
+        told[name] = str(reason)
+
+    three = [
+        contender("idle", "true", [], "work\n"),
+        contender("broken", "echo no disk >&2; exit 3", []),
+        contender("fine", "true", []),
+    ]
+    taken = alternate(three, tmp_path, runs=1, patience=60, failed=failed)
+    assert list(taken) == ["fine"]
+    assert told == {"idle": "expected 'work\\n', got ''", "broken": "sh ended with 3: no disk"}
+
+
+def test_who_is_slow_sits_out_and_keeps_the_warm_up_if_that_is_all(tmp_path: Path) -> None:
+    order: list[str] = []
+    taken = alternate(
+        [contender("slow", "sleep 2", order), contender("quick", "true", order)],
+        tmp_path,
+        runs=3,
+        patience=1.5,
+        failed=lambda name, reason: pytest.fail(str(reason)),
+    )
+    assert order.count("slow0") == 1
+    assert [len(taken["slow"]), len(taken["quick"])] == [1, 3]
+
+
+def test_memory_is_that_of_the_process_tree_and_not_of_the_harness(tmp_path: Path) -> None:
+    ballast = bytearray(200 << 20)  # ours: must not count
+    hog = f"{sys.executable} -c 'import time; x = b\"x\" * (60 << 20); time.sleep(1)'"
+    two = [contender("small", "true", []), contender("pair", f"{hog} & {hog}; wait", [])]
+    taken = alternate(two, tmp_path, runs=1, patience=60, failed=lambda name, reason: pytest.fail(str(reason)))
+    assert figures(taken["small"]).peak < 40 << 20 < len(ballast)
+    assert 60 << 20 < figures(taken["pair"]).peak < 100 << 20
+    assert 120 << 20 < figures(taken["pair"]).together < 200 << 20
+
+
+def test_workloads_are_the_same_every_time_and_one_percent_changes(tmp_path: Path) -> None:
+    once = {name: make(name, tmp_path / "once", 0.01) for name in NAMES}
+    again = {name: make(name, tmp_path / "again", 0.01) for name in NAMES}
+    for name in NAMES:
+        assert once[name][2:] == again[name][2:]
+        assert flat_digest(once[name].folder) == flat_digest(again[name].folder)
+    assert [once[name].files for name in NAMES] == [1, 200, 10, 2, 2, 2]
+    rows = {name: rows_of(once[name].folder / "embeddings.f32") for name in ("W3out", "W4c", "W4s")}
+    for name in ("W4c", "W4s"):
+        changed = [number for number, row in enumerate(rows[name]) if row != rows["W3out"][number]]
+        assert 0.005 < len(changed) / len(rows[name]) < 0.02
+        gaps = sum(after - before > 1 for before, after in itertools.pairwise(changed))
+        assert gaps == 2 if name == "W4c" else gaps > 2
+
+
+def rows_of(path: Path) -> list[str]:
+    data, width = path.read_bytes(), 768 * 4
+    return [hashlib.sha256(data[start : start + width]).hexdigest() for start in range(0, len(data), width)]
+
+
+def test_the_meter_counts_both_ways_and_the_log_tells_the_requests(registry: RegistryServer) -> None:
+    log = registry.folder / "registry.log"
+    before = requests_in(log)
+    with Meter(registry.address) as meter:
+        request = urllib.request.Request(f"http://{meter.address}/v2/", headers={"X-Ballast": "b" * 5000})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            body = answer.read()
+        traffic = meter.take()
+        assert meter.take() == (0, 0)
+    assert 5000 < traffic.up < 6000
+    assert len(body) < traffic.down < 2000
+    deadline = time.monotonic() + 10  # the registry may write the line a moment after it has answered
+    while requests_in(log) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert requests_in(log) == before + 1
+
+
+def results(*tables: Table) -> Results:
+    return Results(scale=1, runs=2, machine={"memory": "1 GiB"}, programs={"oras": "absent: no go"}, tables=[*tables])
+
+
+HASH = Table(
+    section="hash",
+    workload="W2",
+    files=20,
+    size=8_000_000,
+    samples={"ctxpack": samples(2, 4, peak=30 << 20), "nix-hash": samples(3, 3), "naive rglob + sha256": samples(30)},
+    absent={"model-signing": "no index | no wheel"},
+)
+
+
+def test_goals_are_judged_by_the_ratio_of_medians_and_what_is_absent_is_not() -> None:
+    verdicts = {verdict.goal: verdict for verdict in judge(results(HASH))}
+    assert verdicts["time against nix-hash"][2:] == ("<= 1.00 x", "1.00 x", True)
+    assert verdicts["time against naive rglob + sha256"][2:] == (">= 5 x faster", "10.0 x faster", True)
+    assert verdicts["time against model-signing"][2:] == (">= 5 x faster", "not measured", None)
+    assert verdicts["peak memory"][2:] == ("<= 100 MiB", "30 MiB", True)
+
+
+def test_memory_of_all_processes_counts_when_it_is_more_than_the_largest() -> None:
+    workers = Table(
+        section="push",
+        workload="W1",
+        files=1,
+        size=1,
+        samples={"ctxpack": samples(1, peak=60 << 20, together=110 << 20)},
+    )
+    [verdict] = [verdict for verdict in judge(results(workers)) if verdict.goal == "peak memory"]
+    assert verdict[2:] == ("<= 100 MiB", "110 MiB", False)
+
+
+def test_a_second_version_may_cost_a_twentieth_and_an_identical_one_nothing() -> None:
+    def row(step: str, up: int, down: int, requests: int = 4) -> WireRow:
+        return WireRow(contender="ctxpack", step=step, up=up, down=down, requests=requests, seconds=1)
+
+    table = Table(
+        section="repush",
+        workload="W4c",
+        files=2,
+        size=1000,
+        wire=[
+            row("push, first version", 1_000_000, 0),
+            row("pull, first version", 0, 1_000_000),
+            row("push, 1 % changed", 50_000, 0),
+            row("pull, 1 % changed", 1_000, 50_000),
+            row("push, unchanged", 900, 100, requests=9),
+        ],
+    )
+    assert [(verdict.got, verdict.met) for verdict in judge(results(table))] == [
+        ("5.0%", True),
+        ("5.1%", False),
+        ("900 B up, 9 requests", False),
+    ]
+
+
+def test_growth_is_judged_by_the_cost_of_one_more() -> None:
+    def grown(size: int, seconds: float, peak: int) -> Table:
+        taken = {"id": samples(seconds, peak=peak)}
+        return Table(section="growth", workload=f"{size}", files=1, size=size, samples=taken)
+
+    verdicts = judge(results(grown(100, 1, 10 << 20), grown(1000, 14, 11 << 20)))
+    assert [(verdict.goal, verdict.got, verdict.met) for verdict in verdicts[2:]] == [
+        ("id: cost of a byte", "1.40 x", False),
+        ("id: peak memory", "1.10 x", True),
+    ]
+
+
+def test_results_survive_the_file_and_show_as_text_markdown_and_pictures(tmp_path: Path) -> None:
+    growth = [Table(section="growth", workload=f"{n}", files=n, size=n, samples={"id": samples(n)}) for n in (10, 100)]
+    found = results(HASH, *growth)
+    save(found, tmp_path / "r.json")
+    assert load(tmp_path / "r.json") == found
+    assert json.loads((tmp_path / "r.json").read_text())["tables"][0]["samples"]["ctxpack"][0][0] == 2
+    plain = render(found, judge(found), text)
+    assert "hash W2: 20 files, 8.0 MB\n" in plain
+    assert "model-signing         absent: no index | no wheel" in plain
+    page = render(found, judge(found), markdown)
+    assert "| nix-hash | 3.000 | 3.000 – 3.000 | 1.00 |" in page
+    assert "absent: no index \\| no wheel" in page
+    for picture in (ratio_plot(found), growth_plot(found)):
+        assert len(ElementTree.fromstring(picture)) > 4

@@ -1,0 +1,150 @@
+"""What CtxPack is to reach, as data, and how far a run of the benchmarks got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from bench.figures import figures
+from bench.measure import Sample
+from bench.results import Results, Table, WireRow
+
+__all__ = ["Verdict", "judge"]
+
+PEAK = 100 << 20  # bytes
+OURS = "ctxpack"
+
+SHELL = ("one pass: tar, igzip -1", "one pass: tar, pigz -1", "one pass: tar, uncompressed")
+PACKERS = (*SHELL, "skopeo, tar | igzip -1", "skopeo, tar | pigz -1")
+
+
+class Goal(NamedTuple):
+    """Time of each of ours at most so many times that of the best of others, on each of the tables."""
+
+    tables: tuple[str, ...]
+    at_most: float
+    others: tuple[str, ...]
+    ours: tuple[str, ...] = (OURS,)
+
+
+class Verdict(NamedTuple):
+    """A goal and what came of it. got: None when what it compares with did not take part."""
+
+    table: str
+    goal: str
+    expected: str
+    got: str
+    met: bool | None
+
+
+GOALS = (
+    Goal(("hash W1",), 1.1, ("sha256, 1 thread",)),
+    Goal(("hash W3in",), 1.1, ("sha256, 2 threads",)),
+    Goal(("hash W2",), 1.0, ("nix-hash",)),
+    Goal(("hash W2",), 1 / 5, ("naive rglob + sha256",)),
+    Goal(("hash W2",), 1 / 5, ("model-signing",)),
+    Goal(("rehash W1", "rehash W2", "rehash W3in"), 1.5, ("walk with lstat",)),
+    Goal(("rehash W1", "rehash W2", "rehash W3in"), 1 / 8, ("dvc status",)),
+    Goal(("seed W3out",), 1.2, ("cp -r, then sha256",)),
+    Goal(("push W2", "push W3out", "push W1"), 0.9, PACKERS),
+    Goal(("push W2", "push W3out", "push W1"), 1 / 6, ("oras-py",)),
+    Goal(("pull W2", "pull W3out", "pull W1"), 1.0, SHELL),
+    Goal(("pull W2", "pull W3out", "pull W1"), 1 / 2.5, ("oras-py",)),
+    Goal(("startup tiny",), 3.0, ("python -c pass",), ("ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached")),
+)
+
+CHANGED_SHARE = 0.05  # of the bytes of the first version
+UNCHANGED_REQUESTS = 8
+UNCHANGED_BYTES = 64 << 10  # up: lines of HTTP, no blob
+LINEAR = 1.3  # times the cost of a file, or a byte, at a tenth of the amount
+FLAT = 1.15  # times the peak memory at a tenth of the amount
+
+
+def judge(results: Results) -> list[Verdict]:
+    """Return a verdict for each goal whose table is among the results."""
+    tables = {table.title: table for table in results.tables}
+    verdicts = [
+        _judge_time(tables[title], goal, ours)
+        for goal in GOALS
+        for title in goal.tables
+        if title in tables
+        for ours in goal.ours
+    ]
+    for table in results.tables:
+        verdicts += _judge_wire(table)
+        verdicts += _judge_memory(table)
+    return verdicts + list(_judge_growth(results.tables))
+
+
+def _judge_time(table: Table, goal: Goal, ours: str) -> Verdict:
+    name = ours if ours != OURS else "time"
+    present = {other: figures(table.samples[other]).seconds for other in goal.others if other in table.samples}
+    best = min(present, key=lambda other: present[other], default="")
+    against = best if best else " or ".join(goal.others)
+    wanted = f"<= {goal.at_most:.2f} x" if goal.at_most > 0.5 else f">= {1 / goal.at_most:g} x faster"
+    if not best or ours not in table.samples:
+        return Verdict(table.title, f"{name} against {against}", wanted, "not measured", None)
+    ratio = figures(table.samples[ours]).seconds / present[best]
+    got = f"{ratio:.2f} x" if goal.at_most > 0.5 else f"{1 / ratio:.1f} x faster"
+    return Verdict(table.title, f"{name} against {against}", wanted, got, ratio <= goal.at_most)
+
+
+def _judge_wire(table: Table) -> Iterator[Verdict]:
+    rows = {row.step: row for row in table.wire if row.contender == OURS}
+    if not rows:
+        return
+    for action in ("push", "pull") if table.workload == "W4c" else ():
+        first, second = rows[f"{action}, first version"], rows[f"{action}, 1 % changed"]
+        share = (second.up + second.down) / (first.up + first.down)
+        yield Verdict(
+            table.title,
+            f"bytes of a {action} after a clustered change of 1 %",
+            f"<= {CHANGED_SHARE:.0%}",
+            f"{share:.1%}",
+            share <= CHANGED_SHARE,
+        )
+    yield _judge_unchanged(table, rows["push, unchanged"])
+
+
+def _judge_unchanged(table: Table, row: WireRow) -> Verdict:
+    return Verdict(
+        table.title,
+        "push of an identical pack",
+        f"no blob bytes, <= {UNCHANGED_REQUESTS} requests",
+        f"{row.up:,} B up, {row.requests} requests",
+        row.up <= UNCHANGED_BYTES and row.requests <= UNCHANGED_REQUESTS,
+    )
+
+
+def _judge_memory(table: Table) -> Iterator[Verdict]:
+    for name, samples in table.samples.items():
+        if table.section == "growth" or name.startswith(OURS):
+            what = "peak memory" if name == OURS else f"peak memory of {name}"
+            peak = _memory(samples)
+            yield Verdict(table.title, what, f"<= {PEAK >> 20} MiB", f"{peak / (1 << 20):.0f} MiB", peak <= PEAK)
+
+
+def _judge_growth(tables: Iterable[Table]) -> Iterator[Verdict]:
+    grown = [table for table in tables if table.section == "growth"]
+    for small, large in pairwise(table for table in grown if table.files > 1):
+        yield from _judge_step_up(small, large, "file", large.files / small.files)
+    for small, large in pairwise(table for table in grown if table.files == 1):
+        yield from _judge_step_up(small, large, "byte", large.size / small.size)
+
+
+def _judge_step_up(small: Table, large: Table, unit: str, amount: float) -> Iterator[Verdict]:
+    title = f"{small.title} -> {large.workload}"
+    for step in filter(large.samples.__contains__, small.samples):
+        before, after = small.samples[step], large.samples[step]
+        cost = figures(after).seconds / figures(before).seconds / amount
+        yield Verdict(title, f"{step}: cost of a {unit}", f"<= {LINEAR} x", f"{cost:.2f} x", cost <= LINEAR)
+        if unit == "byte":
+            memory = _memory(after) / _memory(before)
+            yield Verdict(title, f"{step}: peak memory", f"<= {FLAT} x", f"{memory:.2f} x", memory <= FLAT)
+
+
+def _memory(samples: Sequence[Sample]) -> int:
+    """Return the peak in bytes, of all processes where that was seen to be more than the largest one's."""
+    each = figures(samples)
+    return max(each.peak, each.together)

@@ -1,0 +1,73 @@
+"""What a benchmark run found out, as values; kept as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.measure import Sample
+
+__all__ = ["Results", "Table", "WireRow", "load", "save"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireRow:
+    """What one step of a contender sent and received. up, down: bytes, HTTP's own included."""
+
+    contender: str
+    step: str
+    up: int
+    down: int
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One section on one workload. samples: by contender; absent: why a contender has none; size: bytes."""
+
+    section: str
+    workload: str
+    files: int
+    size: int
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    wire: list[WireRow] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.section} {self.workload}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A whole run. machine: what it ran on, line by line; programs: version of each, or why it is absent."""
+
+    scale: float
+    runs: int
+    machine: dict[str, str]
+    programs: dict[str, str]
+    tables: list[Table]
+
+
+def save(results: Results, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Results:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    tables = [_table(table) for table in document.pop("tables")]
+    return Results(tables=tables, **document)
+
+
+def _table(document: dict[str, object]) -> Table:
+    samples, wire = document.pop("samples"), document.pop("wire")
+    assert isinstance(samples, dict)
+    assert isinstance(wire, list)
+    return Table(
+        samples={name: [Sample(*sample) for sample in taken] for name, taken in samples.items()},
+        wire=[WireRow(**row) for row in wire],
+        **document,  # type: ignore[arg-type]  # as save() wrote them
+    )

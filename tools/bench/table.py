@@ -1,0 +1,117 @@
+"""Results as text for a terminal, or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from bench.figures import figures, pairwise, ratio
+from bench.goals import OURS, Verdict
+from bench.results import Results, Table
+
+__all__ = ["describe", "markdown", "render", "text"]
+
+MB = 1_000_000
+MIB = 1 << 20
+
+LEGEND = (
+    "Medians of alternating runs, whole processes. x ours: ratio of the medians, above 1 is slower than CtxPack;",
+    "pairwise: median of the ratios within each round. peak MiB: largest process; all MiB: all processes together,",
+    "sampled in the warm-up run. Small scales mostly measure start-up.",
+)
+
+Row = Sequence[str]
+Layout = Callable[[str, Sequence[Row]], Iterator[str]]
+"""Turns a title and rows, the first of them the head, into lines."""
+
+TIMES = ("contender", "median s", "min – max", "x ours", "pairwise", "MB/s", "CPU s", "peak MiB", "all MiB", "n")
+WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "s")
+
+
+def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str:
+    """Return everything: what was measured on, a table each, and the goals."""
+    lines = [*LEGEND]
+    lines += list(layout("Machine", [("", ""), *results.machine.items()]))
+    lines += layout("Programs", [("", ""), *results.programs.items()])
+    for table in results.tables:
+        title = describe(table)
+        if table.samples or not table.wire:
+            lines += layout(title, [TIMES, *_times(table)])
+        if table.wire:
+            lines += layout(title, [WIRE, *_wire(table)])
+    if verdicts:
+        lines += layout("Goals", [("table", "goal", "expected", "got", ""), *map(_verdict, verdicts)])
+    return "\n".join(lines) + "\n"
+
+
+def describe(table: Table) -> str:
+    """Return what a table is of: "hash W1: 1 file, 1,073.7 MB"."""
+    return f"{table.title}: {table.files:,} file{'s' * (table.files != 1)}, {table.size / MB:,.1f} MB"
+
+
+def text(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Columns for a terminal: what comes first to the left, figures to the right."""
+    yield f"\n{title}"
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column == 0 or not _is_figure(row, column) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        if any(row):
+            yield "  " + "  ".join(cells).rstrip()
+
+
+def markdown(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    yield f"\n### {title}\n"
+    head, *others = rows
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join(' --- ' for _ in head)}|"
+    for row in others:
+        cells = (*row, *("" for _ in range(len(head) - len(row))))
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield ""
+
+
+def _times(table: Table) -> Iterator[Row]:
+    ours = table.samples.get(OURS) or next(iter(table.samples.values()), [])
+    for name, samples in table.samples.items():
+        each = figures(samples)
+        yield (
+            name,
+            f"{each.seconds:.3f}",
+            f"{each.least:.3f} – {each.most:.3f}",
+            f"{ratio(samples, ours):.2f}",
+            f"{pairwise(samples, ours):.2f}",
+            f"{table.size / MB / each.seconds:,.0f}",
+            f"{each.cpu:.2f}",
+            f"{each.peak / MIB:.0f}",
+            f"{each.together / MIB:.0f}",
+            str(each.runs),
+        )
+    yield from ((name, f"absent: {why}") for name, why in table.absent.items())
+
+
+def _wire(table: Table) -> Iterator[Row]:
+    first = {(row.contender, row.step[:4]): row for row in table.wire if row.step.endswith("first version")}
+    for row in table.wire:
+        whole = first[row.contender, row.step[:4]]
+        share = (row.up + row.down) / (whole.up + whole.down)
+        yield (
+            row.contender,
+            row.step,
+            f"{row.up / MB:.3f}",
+            f"{row.down / MB:.3f}",
+            f"{share:.1%}",
+            str(row.requests),
+            f"{row.seconds:.3f}",
+        )
+    yield from ((name, f"absent: {why}") for name, why in table.absent.items())
+
+
+def _verdict(verdict: Verdict) -> Row:
+    met = {True: "met", False: "MISSED", None: "?"}[verdict.met]
+    return verdict.table, verdict.goal, verdict.expected, verdict.got, met
+
+
+def _is_figure(row: Row, column: int) -> bool:
+    return len(row) in (len(TIMES), len(WIRE)) and not (len(row) == len(WIRE) and column == 1)

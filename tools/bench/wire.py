@@ -1,0 +1,102 @@
+"""What passes between a client and a registry: bytes both ways, and requests."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import socketserver
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+__all__ = ["Meter", "Traffic", "requests_in"]
+
+PIECE = 1 << 16  # bytes
+
+# A line of the registry's access log, which is in Apache's combined format.
+_REQUEST = re.compile(r'^\S+ - \S+ \[[^]]*\] "(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/', re.MULTILINE)
+
+
+class Traffic(NamedTuple):
+    """Bytes of TCP payload, HTTP's own lines included. up: to the registry."""
+
+    up: int
+    down: int
+
+
+class Meter:
+    """Passes TCP connections on to a registry inside ``with``, and counts what passes.
+
+    For counting, not for timing: it is a thread for each direction.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+        self._counting = threading.Lock()
+        self._passed = [0, 0]
+        meter = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                meter._pass_on(self.request)
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def take(self) -> Traffic:
+        """Return what has passed since the last time."""
+        with self._counting:
+            taken, self._passed = Traffic(*self._passed), [0, 0]
+        return taken
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with socket.create_connection(self._upstream) as server:
+            up = threading.Thread(target=self._copy, args=(client, server, 0))
+            up.start()
+            self._copy(server, client, 1)
+            up.join()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, direction: int) -> None:
+        try:
+            while piece := source.recv(PIECE):
+                with self._counting:
+                    self._passed[direction] += len(piece)
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:  # one side went away; the other is told by what it misses
+            for end in (source, sink):
+                _hang_up(end)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+
+def _hang_up(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def requests_in(log: Path) -> int:
+    """Return how many requests a registry:2 has logged so far."""
+    return len(_REQUEST.findall(log.read_text(encoding="utf-8", errors="replace")))
