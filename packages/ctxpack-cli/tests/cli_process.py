@@ -56,8 +56,11 @@ class Cli:
 
     def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own, as a shell does."""
+        return self.start_python("-c", START, *arguments, env=env)
+
+    def start_python(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", START, *arguments],
+            [sys.executable, *arguments],
             cwd=self.folder,
             env=self.environment | dict(env or {}),
             stdin=subprocess.DEVNULL,

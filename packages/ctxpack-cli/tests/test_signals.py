@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cli_process import Cli, make_project
 
+from ctxpack_pantry import Pantry, load_settings
+
 if TYPE_CHECKING:
     import subprocess
 
@@ -62,7 +64,9 @@ def strike(
     assert "Traceback" not in said, said
     if child.returncode != 0:
         assert out == b""
-    assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
+    assert [*cache.glob("v1/staging/*")] == []
+    Pantry(load_settings(cache=str(cache))).cache.sweep()  # a lock's empty file may wait for that
+    assert [*cache.glob("v1/locks/*")] == []
     packs = [*cache.glob("v1/packs/*")]
     assert all((pack / "artifacts/a.txt").stat().st_size == SIZE for pack in packs)
     assert child.returncode != 0 or packs
@@ -141,6 +145,26 @@ def test_an_impatient_user_sees_no_traceback_either(large: Cli, tmp_path: Path) 
         assert [*cache.glob("v1/packs/*")] == []
     assert large("seed", "-q", env={"CTXPACK_CACHE": str(cache)}).status == 0
     assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number: int, status: int) -> None:
+    """Some C extensions crash the process later when their set-up was torn in two."""
+    (cli.folder / "slow.py").write_text(
+        "import time; from pathlib import Path\n"
+        "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
+    )
+    script = (
+        "from ctxpack_cli import commands\n"
+        "commands.COMMANDS['ls'] = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
+        "from ctxpack_cli.main import main; main(['ls'])"
+    )
+    child = cli.start_python("-c", script)
+    eventually((cli.folder / "begun").exists)
+    child.send_signal(number)
+    child.communicate(timeout=30)
+    assert child.returncode == status
+    assert (cli.folder / "whole").exists()
 
 
 def test_an_interrupted_push_leaves_no_tag(large: Cli, tmp_path: Path) -> None:

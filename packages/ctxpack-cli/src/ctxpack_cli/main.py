@@ -10,6 +10,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
     from typing import NoReturn
 
     from ctxpack_pantry import CtxPackError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_LATER = 0.005  # seconds after which a signal that came at a bad moment is looked at again
+_BAD_MOMENTS = 400  # in a row: two seconds of imports
 _PATIENCE = 1.0  # seconds that threads of an interrupted command get to put their files away
 
 
@@ -52,9 +55,9 @@ def _status(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     import signal
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for that
-            signal.signal(number, _terminated)
+            signal.signal(number, _stop)
     from ctxpack_cli.arguments import parse_arguments
     from ctxpack_cli.terminal import Terminal
 
@@ -117,8 +120,25 @@ def _debugging() -> bool:
     return bool(os.environ.get("CTXPACK_DEBUG"))
 
 
-def _terminated(number: int, frame: object) -> NoReturn:
-    raise Terminated(number)
+def _stop(number: int, frame: FrameType | None, moments: int = _BAD_MOMENTS) -> None:
+    """Raise what ends the command, but not in the middle of an import: not every C extension survives that."""
+    import signal
+
+    if _importing(frame) and moments:
+        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame, moments - 1))
+        signal.setitimer(signal.ITIMER_REAL, _LATER)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise Terminated(number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _reopen_closed_streams() -> None:
@@ -147,7 +167,7 @@ def _ignore_signals() -> None:
     """What is left to do is short, and must not be torn in two by another Ctrl-C."""
     import signal
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -65,8 +65,8 @@ class Terminal:
 
             line = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
         # A path may be no text at all; it is printed as the bytes it is.
-        sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(line + "\n"))
+        sys.stdout.buffer.flush()  # before the hints, also where both streams end up in one file
 
     def hint(self, message: str) -> None:
         """Tell people something that no program needs."""

@@ -30,6 +30,8 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
     outputs of a pack that the cache holds (so nothing is lost), or when force is set.
     Raises: InvalidInput when something else stands there; LocalFailure when it cannot be read or written.
     """
+    # One name for each place: the system says that nothing is at "" or "file/", and yet there is something to lose.
+    placings = [item._replace(destination=os.path.normpath(item.destination)) for item in placings]
     standing = [item.destination for item in placings if _is_something(item.destination)]
     if standing and not force:
         digest = _digest_of(placings, progress)
@@ -49,7 +51,9 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
 
 
 def all_into(destination: str) -> list[Placing]:
-    """Return the placing of everything a pack holds into one folder."""
+    """Return the placing of everything a pack holds into one folder. Raises: InvalidInput when it has no name."""
+    if not destination:
+        raise InvalidInput("the name of the folder is empty", where="output", fix="name one, or leave it out")
     return [Placing("outputs", "", destination)]  # the name is part of no digest: a folder's content has none
 
 
@@ -118,19 +122,33 @@ def _replace(source: str, destination: str, progress: Progress) -> None:
                 os.rename(destination, old)
             os.rename(fresh, destination)
         finally:
-            _remove(fresh)
-            if not os.path.lexists(destination) and os.path.lexists(old):
-                os.rename(old, destination)
+            _tidy(destination, fresh, old)
     except OSError as error:
-        raise LocalFailure(
-            f"cannot be written: {error.strerror}", where=destination, fix="nothing was changed there"
-        ) from error
+        fix = (
+            f"what stood there, or the rest of it, is in {old}" if os.path.lexists(old) else "nothing was changed there"
+        )
+        raise LocalFailure(f"cannot be written: {error.strerror}", where=destination, fix=fix) from error
+
+
+def _tidy(destination: str, fresh: str, old: str) -> None:
+    """Leave one of the three. A Ctrl-C meanwhile does not stop that; a second one does, and loses nothing."""
+    replaced = not os.path.lexists(fresh)
     try:
-        _remove(old)
-    except OSError as error:
-        raise LocalFailure(
-            f"cannot be removed: {error.strerror}", where=old, fix=f"{destination} was replaced; remove this by hand"
-        ) from error
+        _leave_one(destination, fresh, old, replaced)
+    except OSError:
+        raise
+    except BaseException:
+        _leave_one(destination, fresh, old, replaced)
+        raise
+
+
+def _leave_one(destination: str, fresh: str, old: str, replaced: bool) -> None:
+    if os.path.lexists(old):
+        if not os.path.lexists(destination):
+            os.rename(old, destination)
+        elif replaced:  # else somebody else has put something there, and what was there stays in old
+            _remove(old)
+    _remove(fresh)
 
 
 def _copy(source: str, destination: str, progress: Progress) -> None:

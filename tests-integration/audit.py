@@ -1,0 +1,82 @@
+"""What must hold whatever was killed, cut or tampered with: nothing is visible that is not whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shelf import Shelf, tag_of
+
+from ctxpack_identity import hash_tree
+
+__all__ = ["Artifact", "audit_artifact", "audit_cache", "digest_of", "leftovers", "unfinished"]
+
+
+class Artifact(NamedTuple):
+    """A pack on a shelf. manifest: the OCI one, as JSON; layers: their bytes, in order."""
+
+    manifest: dict[str, Any]
+    layers: list[bytes]
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def audit_cache(cache: Path) -> list[str]:
+    """Return the URIs of the packs that a cache shows. Raises: AssertionError unless each of them is whole."""
+    folders = sorted((cache / "v1" / "packs").glob("*"))
+    for folder in folders:
+        _audit_pack(folder)
+    return [f"ctx://sha256:{folder.name}" for folder in folders]
+
+
+def unfinished(cache: Path) -> list[str]:
+    """Return the names of the unfinished packs in a cache."""
+    return sorted(path.name for path in cache.glob("v1/staging/*"))
+
+
+def leftovers(cache: Path) -> list[str]:
+    """Return the names of unfinished packs and of lock files, which are empty and harm nobody."""
+    return unfinished(cache) + sorted(path.name for path in cache.glob("v1/locks/*"))
+
+
+def audit_artifact(shelf: Shelf, uri: str) -> Artifact | None:
+    """Return the pack that a shelf shows under the tag of uri, or None. Raises: AssertionError unless it is whole."""
+    data = shelf.manifest(tag_of(uri))
+    if data is None:
+        return None
+    manifest = json.loads(data)
+    assert manifest["config"]["digest"] == uri.removeprefix("ctx://")
+    blobs = [(part, shelf.blob(part["digest"])) for part in (manifest["config"], *manifest["layers"])]
+    for part, blob in blobs:
+        assert (part["digest"], part["size"]) == (digest_of(blob), len(blob))
+    layers = [blob for _, blob in blobs[1:]]
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(b"".join(layers)))) as archive:
+        assert archive.next() is not None
+        assert sum(member.isfile() for member in archive if member.name.startswith("artifacts/")) > 0
+    return Artifact(manifest, layers)
+
+
+def _audit_pack(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert manifest["uri"] == f"ctx://sha256:{folder.name}"
+    for listing in manifest["listings"]:
+        data = (folder / listing["path"]).read_bytes()
+        assert (digest_of(data), len(data)) == (listing["digest"], listing["size"]), listing["path"]
+    lines = [json.loads(line) for line in (folder / "files.jsonl").read_bytes().splitlines()]
+    files = {line["path"]: line["sha256"] for line in lines if "sha256" in line}
+    artifacts = folder / "artifacts"
+    found = {path.relative_to(artifacts).as_posix(): path for path in artifacts.rglob("*") if path.is_file()}
+    assert files == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+    assert manifest["outputs"]["files"] == len(files)
+    # The tree digest has vectors of its own; recomputing it here by another code would test that code.
+    assert hash_tree(os.fspath(artifacts)).digest == manifest["outputs"]["digest"]
+    writable = [path for path in folder.rglob("*") if path.stat().st_mode & 0o222]
+    assert writable == []

@@ -1,0 +1,99 @@
+"""One user's account on one machine: a home, a cache, a folder to work in, and the installed ``ctxpack``.
+
+Two machines share nothing but the registry, as agent A and agent B do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox import private_environment
+
+__all__ = ["Finished", "Machine", "Started"]
+
+PROGRAM = Path(sysconfig.get_path("scripts")) / "ctxpack"
+LIMIT = 120  # seconds; nothing here takes a tenth of it on an idle machine
+
+
+class Finished(NamedTuple):
+    """How a command ended, what it wrote, and how many seconds passed."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Started:
+    """A command that runs, in a process group of its own as a shell would start it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._begun = time.monotonic()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def end_with(self, number: signal.Signals) -> Finished:
+        """Send a signal to the group, as the terminal does at Ctrl-C; seconds count from then."""
+        self._begun = time.monotonic()
+        os.killpg(self.pid, number)
+        return self.finish()
+
+    def finish(self) -> Finished:
+        """Wait for the end. Raises: AssertionError when a traceback shows."""
+        try:
+            stdout, stderr = self._process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            stdout, stderr = self._process.communicate()
+            raise AssertionError(f"did not end in {LIMIT} seconds: {stderr}") from None
+        assert "Traceback" not in stderr, stderr
+        return Finished(self._process.returncode, stdout, stderr, time.monotonic() - self._begun)
+
+
+class Machine:
+    """folder: made when missing, holds all of it. registry: where packs are pushed to, "" for the default one."""
+
+    def __init__(self, folder: Path, registry: str = "", environment: Mapping[str, str] = {}) -> None:
+        self.cache = folder / "cache"
+        self.home = folder / "home"
+        self.work = folder / "work"
+        self.work.mkdir(parents=True)
+        self.environment = private_environment(self.home) | {"CTXPACK_CACHE": str(self.cache)} | dict(environment)
+        if registry:
+            self.environment["CTXPACK_REGISTRY"] = registry
+
+    def succeed(self, *arguments: str | Path, registry: str = "") -> str:
+        """Run ``ctxpack``; return what it printed, without the final line feed. Raises: AssertionError if it fails."""
+        done = self.run(*arguments, registry=registry)
+        assert done.status == 0, done.stderr
+        return done.stdout.removesuffix("\n")
+
+    def run(self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = ()) -> Finished:
+        """Run ``ctxpack`` in the work folder to its end. registry, prefix: see start."""
+        return self.start(*arguments, registry=registry, prefix=prefix).finish()
+
+    def start(self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = ()) -> Started:
+        """Start ``ctxpack`` in the work folder. registry: for this time; prefix: a command that starts it."""
+        environment = self.environment | ({"CTXPACK_REGISTRY": registry} if registry else {})
+        process = subprocess.Popen(
+            [*prefix, PROGRAM, *arguments],
+            cwd=self.work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        return Started(process)

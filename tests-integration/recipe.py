@@ -1,0 +1,78 @@
+"""Contracts and outputs to test with: small, the same every time, and awkward on purpose."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from machine import Machine
+
+__all__ = ["content_of", "seed_pack", "write_contract", "write_outputs"]
+
+# Random, so that it stays as large on the wire; 5 MiB make several layers: none has more than 2.
+LARGE = random.Random(1).randbytes(5 << 20)
+
+OUTPUTS: dict[str, bytes] = {
+    "large.bin": LARGE,
+    "manifest.json": b'{"not": "ours"}\n',
+    "empty": b"",
+    "sub/chunk 01.txt": b"one\n",
+    "sub/größe/読む.txt": "日本語\n".encode(),
+    "sub/e\u0301.txt": b"decomposed, and to stay so\n",
+}
+
+
+def write_contract(folder: Path, *, dpi: int = 300, inputs: list[dict[str, Any]] | None = None) -> Path:
+    """Write the seed format's example with its input, a folder of documents; return the contract's path."""
+    documents = folder / "raw_pdfs"
+    documents.mkdir(exist_ok=True)
+    (documents / "1.pdf").write_bytes(b"%PDF one")
+    contract = {
+        "inputs": [{"name": "raw_docs", "path": "./raw_pdfs"}] if inputs is None else inputs,
+        "transforms": [
+            {
+                "tool": "vision-pro",
+                "tool_version": "1.2",
+                "code_hash": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "params": {"dpi": dpi},
+            }
+        ],
+        "outputs": [{"path": "./processed_data"}],
+    }
+    path = folder / "contract.json"
+    path.write_text(json.dumps(contract), encoding="utf-8")
+    return path
+
+
+def write_outputs(folder: Path, files: Mapping[str, bytes] = OUTPUTS) -> Path:
+    """Write the folder that the contract declares: files, an executable, and folders that hold nothing."""
+    root = folder / "processed_data"
+    (root / "nothing" / "here").mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    tool = root / "tool.sh"
+    tool.write_bytes(b"#!/bin/sh\n")
+    tool.chmod(0o755)
+    return root
+
+
+def seed_pack(machine: Machine, *, dpi: int = 300, files: Mapping[str, bytes] = OUTPUTS) -> str:
+    """Write a contract and its outputs on machine, seed them, and return the URI."""
+    write_contract(machine.work, dpi=dpi)
+    write_outputs(machine.work, files)
+    return machine.succeed("seed").removeprefix("Seeded: ")
+
+
+def content_of(folder: Path) -> dict[str, tuple[bytes, bool] | None]:
+    """Return what a folder holds: content and executable bit of each file, None for each folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), bool(path.stat().st_mode & 0o100))
+        if path.is_file()
+        else None
+        for path in folder.rglob("*")
+    }

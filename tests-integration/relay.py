@@ -1,0 +1,210 @@
+"""A server between CtxPack and a real registry: it counts what passes, and does the mischief a test asks for.
+
+``Relay(registry.address)`` passes everything on. Its ``trick`` sees each request first: it may forward it, change what
+comes back, answer itself, or wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["Answer", "Asked", "Forward", "Hold", "Relay", "Trick"]
+
+PATIENCE = 60.0  # seconds; longer than any test needs, so that nothing hangs for ever
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+
+
+class Asked(NamedTuple):
+    """A request as it came. headers: names in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def sends_blob(self) -> bool:
+        return self.method == "PUT" and "/blobs/uploads/" in self.path
+
+
+class Hold:
+    """A moment that lasts until it is released, or until the relay closes."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._released = threading.Event()
+
+    def wait(self) -> None:
+        """For the relay: say that the moment is there, and stay."""
+        self._reached.set()
+        self._released.wait(PATIENCE)
+
+    def until_reached(self) -> None:
+        """For the test: return when the moment is there. Raises: AssertionError when it does not come."""
+        assert self._reached.wait(PATIENCE), "the moment to wait for did not come"
+
+    @property
+    def reached(self) -> bool:
+        return self._reached.is_set()
+
+    def release(self) -> None:
+        self._released.set()
+
+
+class Answer(NamedTuple):
+    """What goes back. body: all of it; length: what Content-Length says when it is not true.
+
+    pause_at: bytes of the body after which the connection waits at hold, or is reset when there is none.
+    """
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    length: int | None = None
+    pause_at: int | None = None
+    hold: Hold | None = None
+
+
+Forward: TypeAlias = Callable[[Asked], Answer]
+"""Asks the registry, for the same or for something else, and returns its answer."""
+
+Trick: TypeAlias = Callable[[Asked, Forward], Answer]
+"""Answers a request in the relay's place."""
+
+
+class Relay:
+    """A reverse proxy that runs inside ``with``. upstream: host:port of the registry, "" for none behind it."""
+
+    def __init__(self, upstream: str = "", trick: Trick | None = None) -> None:
+        self.trick = trick
+        self._upstream = upstream
+        self._lock = threading.Lock()
+        self._log: list[Asked] = []
+        self._holds: list[Hold] = []
+        relay = self
+
+        class Handler(_Handler):
+            def answer(self, asked: Asked) -> Answer:
+                return relay._answer(asked)
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="relay")
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hold in self._holds:
+            hold.release()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def hold(self) -> Hold:
+        """Return a new moment, which ends at the latest with this relay."""
+        self._holds.append(Hold())
+        return self._holds[-1]
+
+    def seen(self, method: str = "", path: str = "") -> list[Asked]:
+        """Return the requests so far, in order of arrival: those of method whose path matches the pattern."""
+        with self._lock:
+            return [one for one in self._log if method in ("", one.method) and re.search(path, one.path)]
+
+    def forget(self) -> None:
+        with self._lock:
+            self._log.clear()
+
+    def _answer(self, asked: Asked) -> Answer:
+        with self._lock:
+            self._log.append(asked)
+        return self.trick(asked, self._forward) if self.trick else self._forward(asked)
+
+    def _forward(self, asked: Asked) -> Answer:
+        connection = http.client.HTTPConnection(self._upstream, timeout=PATIENCE)
+        try:
+            # Host as it came: the registry makes the URLs of its Location headers from it.
+            headers = {name: value for name, value in asked.headers.items() if name not in _HOP_BY_HOP}
+            if asked.body or asked.method not in ("GET", "HEAD"):
+                headers["Content-Length"] = str(len(asked.body))
+            connection.request(asked.method, asked.path, body=asked.body or None, headers=headers)
+            reply = connection.getresponse()
+            body = reply.read()
+            kept = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
+            length = reply.getheader("Content-Length") if asked.method == "HEAD" else None
+            return Answer(reply.status, kept, body, length=int(length) if length else None)
+        finally:
+            connection.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client that goes away in the middle is what many tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = PATIENCE
+    disable_nagle_algorithm = True  # headers and body go out in two writes; the second must not wait for an ACK
+
+    def answer(self, asked: Asked) -> Answer:
+        raise NotImplementedError
+
+    def handle_one(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.answer(Asked(self.command, self.path, headers, body))
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.wfile.write(answer.body[: answer.pause_at])
+        if answer.pause_at is not None:
+            self.wfile.flush()
+            if answer.hold is None:
+                self._reset()
+                return
+            answer.hold.wait()
+            self.wfile.write(answer.body[answer.pause_at :])
+        if answer.length is not None and answer.length != len(answer.body):
+            self.close_connection = True  # what comes next would be read as this body's end
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: stderr belongs to the tests."""
+
+    def _reset(self) -> None:
+        """End the connection with RST, as a crashed server or a firewall does."""
+        self.close_connection = True
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        with contextlib.suppress(OSError):
+            self.rfile.close()
+            self.wfile.close()
+            self.connection.close()

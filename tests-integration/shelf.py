@@ -1,0 +1,128 @@
+"""Where packs are kept, read without CtxPack: a registry by plain HTTP, or the files of an OCI layout."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from registry2 import RegistryServer
+
+__all__ = ["KINDS", "LayoutShelf", "RegistryShelf", "Shelf", "open_shelf", "tag_of"]
+
+KINDS = ("registry", "auth_registry", "layout")
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+
+class Shelf(Protocol):
+    """location: what CTXPACK_REGISTRY says. environment: the credentials it wants."""
+
+    location: str
+    environment: dict[str, str]
+
+    def manifest(self, tag: str) -> bytes | None:
+        """Return the bytes tag names, or None when there is no such tag."""
+        ...
+
+    def blob(self, digest: str) -> bytes:
+        """Return a blob, whatever its bytes are."""
+        ...
+
+
+class RegistryShelf:
+    """A repository of its own on a running registry."""
+
+    def __init__(self, server: RegistryServer, repository: str = "") -> None:
+        self.server = server
+        self.repository = repository or f"team/{uuid.uuid4().hex[:12]}"
+        self.location = f"{server.address}/{self.repository}"
+        self.environment = {}
+        if server.username:
+            self.environment = {"CTXPACK_USERNAME": server.username, "CTXPACK_PASSWORD": server.password}
+
+    def through(self, address: str) -> str:
+        """Return the location of this repository by way of a relay at address."""
+        return f"{address}/{self.repository}"
+
+    def manifest(self, tag: str) -> bytes | None:
+        return self._get(f"manifests/{tag}", Accept=MANIFEST_TYPE)
+
+    def blob(self, digest: str) -> bytes:
+        data = self._get(f"blobs/{digest}")
+        assert data is not None, f"{digest} is not there"
+        return data
+
+    def put_manifest(self, tag: str, data: bytes) -> None:
+        """Let tag name data, as anybody may who can push."""
+        self._send("PUT", f"manifests/{tag}", data, **{"Content-Type": MANIFEST_TYPE})
+
+    def put_blob(self, digest: str, data: bytes) -> None:
+        with self._open(self._request("POST", "blobs/uploads/", b"")) as answer:
+            upload = f"{answer.headers['Location']}&digest={digest}"
+        request = urllib.request.Request(upload, data, {"Content-Type": "application/octet-stream"}, method="PUT")
+        self._open(request).close()
+
+    def _get(self, path: str, **headers: str) -> bytes | None:
+        try:
+            with self._open(self._request("GET", path, None, **headers)) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 404:
+                return None
+            raise
+
+    def _send(self, method: str, path: str, data: bytes, **headers: str) -> None:
+        self._open(self._request(method, path, data, **headers)).close()
+
+    def _request(self, method: str, path: str, data: bytes | None, **headers: str) -> urllib.request.Request:
+        url = f"http://{self.server.address}/v2/{self.repository}/{path}"
+        request = urllib.request.Request(url, data, headers, method=method)
+        if self.server.username:
+            pair = f"{self.server.username}:{self.server.password}".encode()
+            request.add_header("Authorization", "Basic " + base64.b64encode(pair).decode())
+        return request
+
+    def _open(self, request: urllib.request.Request) -> Any:
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
+
+
+class LayoutShelf:
+    """An OCI image layout in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.location = f"oci:{folder}"
+        self.environment: dict[str, str] = {}
+
+    def manifest(self, tag: str) -> bytes | None:
+        index = self.folder / "index.json"
+        entries = json.loads(index.read_bytes())["manifests"] if index.exists() else []
+        named = [each for each in entries if each["annotations"]["org.opencontainers.image.ref.name"] == tag]
+        return self.blob(named[0]["digest"]) if named else None
+
+    def blob(self, digest: str) -> bytes:
+        return self.path(digest).read_bytes()
+
+    def path(self, digest: str) -> Path:
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def open_shelf(kind: str, request: pytest.FixtureRequest) -> Shelf:
+    """Return an empty shelf of one of KINDS, for the test of request alone."""
+    if kind == "layout":
+        folder: Path = request.getfixturevalue("tmp_path")
+        return LayoutShelf(folder / "layout")
+    server: RegistryServer = request.getfixturevalue(kind)
+    return RegistryShelf(server)
+
+
+def tag_of(uri: str) -> str:
+    return "ctx-" + uri.removeprefix("ctx://sha256:")

@@ -1,0 +1,381 @@
+"""Bad input gets its exit code and one line that says where, what, and what to do: no traceback, nothing on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from audit import audit_cache, leftovers
+from machine import Finished, Machine
+from recipe import seed_pack, write_contract, write_outputs
+from shelf import KINDS, open_shelf
+
+NOWHERE = "ctx://sha256:" + "0" * 64
+
+# Root reads everything, whatever the mode; without capabilities it is a user like others.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+TRANSFORM: dict[str, Any] = {"tool": "t", "tool_version": "1", "code_hash": "opaque", "params": {}}
+GOOD: dict[str, Any] = {"inputs": [], "transforms": [TRANSFORM]}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def must_fail(done: Finished, status: int, *said: str) -> None:
+    assert (done.status, done.stdout) == (status, ""), done.stderr
+    assert done.stderr.startswith("ctxpack: error: ")
+    assert done.stderr.count("\n") == 1
+    assert [text for text in said if text not in done.stderr] == [], done.stderr
+
+
+def contract(**members: Any) -> bytes:
+    return json.dumps(GOOD | members).encode()
+
+
+def parameter(literal: str) -> bytes:
+    """A contract with a parameter written as in literal, which need not be JSON."""
+    return contract(transforms=[TRANSFORM | {"params": {"x": "LITERAL"}}]).replace(b'"LITERAL"', literal.encode())
+
+
+def one_input(**members: Any) -> bytes:
+    return contract(inputs=[{"name": "docs"} | members])
+
+
+CONTRACTS: dict[str, tuple[bytes, str, str]] = {
+    # what is wrong: the file; where the message points; what it says
+    "empty": (b"", "line 1, column 1", "not JSON: Expecting value"),
+    "not JSON": (b'{"inputs": [}', "line 1, column 13", "not JSON: Expecting value"),
+    "not an object": (b"[1]", "(whole document)", "expected an object, got an array"),
+    "not UTF-8": (b'{"inputs": "\xff"}', "contract.json", "not UTF-8: got byte 0xff at offset 12"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", "contract.json", "save it as UTF-8 without BOM"),
+    "nested too deep": (b"[" * 100_000, "contract.json", "nested too deep: expected at most 64 levels"),
+    "a member twice": (b'{"inputs": [], "inputs": []}', "/inputs", "name appears twice in one object"),
+    "a parameter twice": (parameter('{"a": 1, "a": 2}'), "/transforms/0/params/x/a", "name appears twice"),
+    "an unknown member": (contract(input=[]), "/input", "unknown member; known here: inputs, transforms, outputs"),
+    "an unknown member of an input": (one_input(path="d", hash="x"), "/inputs/0/hash", "unknown member"),
+    "NaN": (parameter("NaN"), "/transforms/0/params/x", "expected a finite number, got NaN"),
+    "infinity": (parameter("-Infinity"), "/transforms/0/params/x", "expected a finite number, got -Infinity"),
+    "too large an integer": (parameter("9007199254740992"), "/transforms/0/params/x", "within ±(2^53-1), or a string"),
+    "a huge integer": (parameter("1" * 5000), "/transforms/0/params/x", "within ±(2^53-1), or a string"),
+    "too large a number": (parameter("1e999"), "/transforms/0/params/x", "expected a number that an IEEE 754 double"),
+    "minus zero": (parameter("-0"), "/transforms/0/params/x", "expected 0, got -0"),
+    "half a character": (parameter('"\\ud800"'), "/transforms/0/params/x", "expected Unicode text, got U+D800"),
+    "null for a member": (contract(inputs=None), "/inputs", "null is not a value here; leave the member out"),
+    "an object for a list": (contract(inputs={}), "/inputs", "expected an array, got an object"),
+    "a number for a name": (contract(inputs=[{"name": 1, "path": "d"}]), "/inputs/0/name", "expected a string, got 1"),
+    "no source": (one_input(), "/inputs/0", "exactly one of path, digest, uri is needed"),
+    "two sources": (one_input(path="d", digest="x"), "/inputs/0", "exactly one of path, digest, uri is needed"),
+    "a name that leaves its folder": (
+        contract(inputs=[{"name": "../x", "path": "d"}]),
+        "/inputs/0/name",
+        "is not a name; use letters, digits, . _ and -",
+    ),
+    "two inputs of one name": (
+        contract(inputs=[{"name": "docs", "path": "d"}] * 2),
+        "/inputs/1/name",
+        "inputs 0 and 1 are both called 'docs'; give each its own name",
+    ),
+    "a short digest": (one_input(digest="sha256:12"), "/inputs/0/digest", "64 lower-case hexadecimal digits"),
+    "a short URI": (one_input(uri="ctx://sha256:12"), "/inputs/0/uri", "64 lower-case hexadecimal digits"),
+    "no transforms": (contract(transforms=[]), "/transforms", "at least one transform is needed"),
+    "transforms left out": (b'{"inputs": []}', "/transforms", "is missing; every contract needs it"),
+    "no word of the code": (
+        contract(transforms=[{"tool": "t", "tool_version": "1"}]),
+        "/transforms/0",
+        '"code_hash": "opaque" for a hosted tool',
+    ),
+    "an unknown schema": (contract(schema="ctxpack/contract/v9"), "/schema", "a newer ctxpack may know it"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_contract_that_is_none(machine: Machine, name: str) -> None:
+    data, where, said = CONTRACTS[name]
+    (machine.work / "contract.json").write_bytes(data)
+    must_fail(machine.run("id"), 2, "contract.json", where, said)
+    assert audit_cache(machine.cache) == []
+
+
+@pytest.mark.parametrize("command", [["id"], ["seed", "--contract"], ["run", "--contract"]], ids=lambda each: each[0])
+def test_a_contract_that_is_not_there(machine: Machine, command: Sequence[str]) -> None:
+    rest = ["--", "true"] if command[0] == "run" else []
+    must_fail(machine.run(*command, "my.json", *rest), 2, "my.json: no such contract file", "`ctxpack init` writes one")
+    must_fail(machine.run(*command, ".", *rest), 2, ".: a folder, not a contract file")
+    (machine.work / "my.json").write_bytes(contract())
+    (machine.work / "my.json").chmod(0)
+    done = machine.run(*command, "my.json", *rest, prefix=UNPRIVILEGED)
+    must_fail(done, 1, "my.json: cannot be read: Permission denied")
+
+
+def test_all_faults_of_a_contract_are_told_at_once(machine: Machine) -> None:
+    (machine.work / "contract.json").write_bytes(contract(inputs=[{"name": "a b"}], salt=1, more=2))
+    must_fail(machine.run("id"), 2, "/more: ", "/salt: ", "/inputs/0/name: ", "/inputs/0: ")
+
+
+@pytest.mark.parametrize("kind", ["missing", "below a file", "fifo", "link", "dangling", "loop", "device", "not UTF-8"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_input_that_has_no_identity(machine: Machine, kind: str, inside: bool) -> None:
+    folder = machine.work / "docs"
+    folder.mkdir()
+    (folder / "file").write_text("text")
+    (folder / "sub").mkdir()
+    path = folder / ("sub/it" if inside else "it")
+    said = "symbolic link: expected regular files and folders"
+    match kind:
+        case "missing":
+            said = "no such file or folder; check the path"
+            inside = False
+        case "below a file":
+            path, said, inside = folder / "file" / "it", "no such file or folder; check the path", False
+        case "fifo":
+            os.mkfifo(path)
+            said = "device, FIFO or socket: expected regular files and folders; remove or exclude it"
+        case "device":
+            path, said, inside = Path("/dev/null"), "device, FIFO or socket", False
+        case "link":
+            path.symlink_to(folder / "file")
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "loop":
+            path.symlink_to(".")
+        case "not UTF-8":
+            Path(os.fsdecode(os.fsencode(path) + b"\xff")).touch()
+            path, said, inside = folder, "file name is not UTF-8: expected UTF-8; rename it", False
+    (machine.work / "contract.json").write_bytes(one_input(path=os.fspath(folder if inside else path)))
+    must_fail(machine.run("id"), 2, os.fspath(path), said)
+
+
+@pytest.mark.parametrize("name", ["docs/file", "docs/sub", "docs"])
+def test_an_input_that_may_not_be_read(machine: Machine, name: str) -> None:
+    (machine.work / "docs" / "sub").mkdir(parents=True)
+    (machine.work / "docs" / "file").write_text("text")
+    (machine.work / "contract.json").write_bytes(one_input(path="docs"))
+    machine.succeed("id")
+    (machine.work / name).chmod(0)
+    try:
+        done = machine.run("id", prefix=UNPRIVILEGED)
+    finally:
+        (machine.work / name).chmod(0o700)
+    must_fail(done, 1, f"{name}: cannot be read: Permission denied")
+
+
+def test_inputs_that_come_and_go_while_they_are_read(machine: Machine) -> None:
+    folder = machine.work / "raw_pdfs"
+    write_contract(machine.work)
+    stop = threading.Event()
+
+    def flap() -> None:
+        while not stop.is_set():
+            for number in range(50):
+                (folder / str(number)).write_bytes(b"x" * number)
+            for number in range(50):
+                (folder / str(number)).unlink()
+
+    flapping = threading.Thread(target=flap)
+    flapping.start()
+    try:
+        for done in [machine.run("id") for _ in range(8)]:
+            if done.status:
+                must_fail(done, done.status, "raw_pdfs/")
+            assert done.status in (0, 1, 2)
+    finally:
+        stop.set()
+        flapping.join()
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("rm -r raw_pdfs; mkdir processed_data", 2, "raw_pdfs: no such file or folder"),
+        ("echo more > raw_pdfs/2.pdf; mkdir processed_data", 2, "input raw_docs: changed while the command ran"),
+        ("true", 2, "processed_data: the command did not make this output, so nothing was seeded"),
+        ("mkdir processed_data; mkfifo processed_data/it", 2, "processed_data/it: device, FIFO or socket"),
+    ],
+)
+def test_a_run_that_cannot_be_believed_seeds_nothing(machine: Machine, script: str, status: int, said: str) -> None:
+    write_contract(machine.work)
+    must_fail(machine.run("run", "--", "sh", "-c", script), status, said)
+    assert audit_cache(machine.cache) == []
+    assert leftovers(machine.cache) == []
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 1", 1), ("exit 42", 42), ("kill -KILL $$", 137)])
+def test_a_command_that_fails_gives_its_own_status_and_seeds_nothing(
+    machine: Machine, script: str, status: int
+) -> None:
+    write_contract(machine.work)
+    write_outputs(machine.work, {})
+    done = machine.run("run", "--", "sh", "-c", script)
+    assert (done.status, done.stdout) == (status, "")
+    assert done.stderr == f"ctxpack: the command failed with status {status}; nothing was seeded\n"
+    assert audit_cache(machine.cache) == []
+
+
+def test_a_command_that_is_not_there(machine: Machine) -> None:
+    write_contract(machine.work)
+    must_fail(machine.run("run", "--", "no-such-program"), 2, "no-such-program: command cannot be started: ")
+
+
+URIS = [
+    "",
+    "ctx://",
+    "ctx://sha256:",
+    "ctx://sha256:../../x",
+    "ctx://sha256:" + "../" * 21 + "x",
+    NOWHERE[:-1],
+    NOWHERE + "0",
+    NOWHERE + "\n",
+    NOWHERE + "/",
+    NOWHERE.upper(),
+    "ctx://sha256:" + "A" * 64,
+    "ctx://sha512:" + "0" * 128,
+    "sha256:" + "0" * 64,
+    "0" * 12,
+    "ctx-" + "0" * 64,
+    "ctx://sha256:" + "\u0660" * 64,  # digits, but not of the right alphabet
+    "\x1b[2K" + NOWHERE,
+]
+
+
+@pytest.mark.parametrize("uri", URIS)
+def test_a_uri_that_is_none(machine: Machine, uri: str) -> None:
+    for command in ("pull", "rm"):
+        done = machine.run(command, uri)
+        must_fail(done, 2, "URI: not a ctx URI: expected ctx://sha256: and 64 lower-case hexadecimal digits, got ")
+        assert "`ctxpack id CONTRACT` prints it in full" in done.stderr
+        assert "\x1b" not in done.stderr
+    assert not machine.cache.exists()
+
+
+def test_no_command_takes_a_uri_that_is_none(machine: Machine) -> None:
+    for command in ("inspect", "pull", "push", "rm"):
+        must_fail(machine.run(command, "ctx://sha256:../../x"), 2, "got 'ctx://sha256:../../x'; `ctxpack id CONTRACT`")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pack_that_is_nowhere_is_a_miss(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    shelf = open_shelf(kind, request)
+    machine = Machine(tmp_path / "machine", shelf.location, shelf.environment)
+    for command in ("pull", "inspect"):
+        must_fail(machine.run(command, NOWHERE), 3, f"{shelf.location}: no such pack: got {NOWHERE}; check the URI and")
+    must_fail(machine.run("push", NOWHERE), 3, f"cache {machine.cache}: no such pack", "ctxpack seed")
+    must_fail(machine.run("rm", NOWHERE), 3, f"{NOWHERE}: not in the cache; `ctxpack ls` lists what is")
+    write_contract(machine.work, inputs=[{"name": "docs", "uri": NOWHERE}])
+    must_fail(machine.run("id"), 3, NOWHERE)
+    assert audit_cache(machine.cache) == []
+    assert leftovers(machine.cache) == []
+
+
+def test_a_registry_that_is_down_is_not_a_miss(machine: Machine) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens, and nobody else gets the port
+        registry = f"127.0.0.1:{closed.getsockname()[1]}/team/packs"
+        write_contract(machine.work)
+        started = [
+            machine.start("pull", NOWHERE, registry=registry),
+            machine.start("run", "--", "touch", "computed", registry=registry),
+        ]
+        for done in [each.finish() for each in started]:
+            must_fail(done, 6, registry, "Connection refused (5 attempts); try again later")
+            assert done.seconds < 20
+    assert not (machine.work / "computed").exists()
+
+
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ("team/packs", "'team' is not a host; put the host first"),
+        ("registry.example", "no repository; write it after the host"),
+        ("registry.example/Team", "use lower-case letters and digits"),
+        ("registry.example/team:latest", "a tag or digest after the repository; leave it out"),
+        ("registry.example/../team", "may not be part of a repository's name"),
+        ("cook:secret@registry.example/team", "user name or password in the location; use `docker login`"),
+        ("ftp://registry.example/team", "unknown scheme 'ftp'; write one of "),
+        ("127.0.0.1:99999/team", "'127.0.0.1:99999' is not a host"),
+        ("registry.example/" + "a" * 300, "the name is too long; use at most 255 characters"),
+        ("oci:", "no folder; write oci:/folder"),
+        ("oci://packs", "'oci://' is not a folder; write oci:/folder"),
+        ("exämple.org/packs", "is not a host"),
+    ],
+)
+def test_a_registry_whose_name_is_none(machine: Machine, registry: str, said: str) -> None:
+    done = machine.run("pull", NOWHERE, registry=registry)
+    must_fail(done, 2, "registry", said)
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("registry = 1", "setting 'registry': expected registry or cache, a string"),
+        ("registri = 'x'", "setting 'registri': expected registry or cache"),
+        ("registry", "not TOML: "),
+    ],
+)
+def test_a_settings_file_that_is_none(machine: Machine, text: str, said: str) -> None:
+    (machine.work / "ctxpack.toml").write_text(text)
+    del machine.environment["CTXPACK_CACHE"]
+    must_fail(machine.run("pull", NOWHERE), 2, f"{machine.work / 'ctxpack.toml'}: ", said)
+
+
+def test_a_stored_login_that_is_malformed_is_named(machine: Machine) -> None:
+    config = machine.home / ".docker" / "config.json"
+    config.parent.mkdir()
+    config.write_text('{"auths": {"127.0.0.1:1": {"auth": "bm8gY29sb24="}}}')
+    done = machine.run("pull", NOWHERE, registry="127.0.0.1:1/packs")
+    must_fail(done, 2, os.fspath(config), "malformed: auths[127.0.0.1:1].auth has no ':'", "log in again")
+
+
+def test_places_that_cannot_be_written(machine: Machine) -> None:
+    uri = seed_pack(machine, files={"text": b"text\n"})
+    (machine.work / "file").write_text("in the way")
+    (machine.work / "taken").mkdir()
+    (machine.work / "taken" / "thesis.txt").write_text("the only copy")
+    locked = machine.work / "locked"
+    locked.mkdir(mode=0o555)
+    run = machine.run
+    must_fail(
+        run("pull", uri, "-o", "taken"), 2, "taken: something else is there already", "or replace it with --force"
+    )
+    must_fail(run("pull", uri, "-o", "file/below"), 1, "file/below: cannot be written")
+    must_fail(run("seed", "--cache", "file"), 1, "file", "cannot make the cache")
+    must_fail(run("push", uri, "--registry", "oci:file"), 1, "oci:file: Not a directory", "permissions")
+    must_fail(run("push", uri, "--registry", "oci:taken"), 2, "oci:taken: folder holds other files", "empty folder")
+    for arguments in (
+        ("pull", uri, "-o", "locked/out"),
+        ("seed", "--cache", "locked/cache"),
+        ("push", uri, "--registry", "oci:locked/layout"),
+        ("init", "locked/contract.json"),
+    ):
+        done = run(*arguments, prefix=UNPRIVILEGED)
+        assert (done.status, done.stdout) == (1, "")
+        assert "locked/" in done.stderr
+        assert "permission denied" in done.stderr.lower()
+    assert (machine.work / "taken" / "thesis.txt").read_text() == "the only copy"
+    assert list(locked.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bogus"], ["pull"], ["pull", NOWHERE, NOWHERE], ["run"], ["id", "--fast"]], ids=" ".join
+)
+def test_bad_usage_is_explained(machine: Machine, arguments: Sequence[str]) -> None:
+    done = machine.run(*arguments)
+    assert done.status == 2
+    assert "usage: ctxpack" in (done.stderr if arguments else done.stdout)
+
+
+def test_with_json_an_error_is_a_document_too(machine: Machine) -> None:
+    done = machine.run("pull", "--json", "ctx://sha256:12")
+    document = json.loads(done.stderr)
+    assert (done.status, done.stdout) == (2, "")
+    assert (document["schema"], document["exit"], document["code"]) == ("ctxpack/error/v1", 2, "E_BAD_URI")
+    assert document["where"] == "URI"

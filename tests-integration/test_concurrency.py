@@ -1,0 +1,159 @@
+"""Several processes at the same thing share the work or wait; none fails for it, and none sees half of anything."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from audit import audit_artifact, audit_cache, leftovers
+from machine import Finished, Machine
+from mischief import where
+from recipe import OUTPUTS, content_of, seed_pack, write_contract
+from relay import Answer, Asked, Forward, Relay
+from shelf import KINDS, LayoutShelf, RegistryShelf, Shelf, open_shelf, tag_of
+
+from registry2 import RegistryServer
+
+OTHERS = OUTPUTS | {"sub/chunk 01.txt": b"something else\n"}
+
+
+@pytest.fixture(params=KINDS)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return open_shelf(request.param, request)
+
+
+def outputs_digest(machine: Machine, uri: str) -> str:
+    digest: str = json.loads(machine.succeed("inspect", uri, "--json"))["outputs"]["digest"]
+    return digest
+
+
+def test_four_pulls_of_one_pack_fetch_it_once(tmp_path: Path, registry: RegistryServer) -> None:
+    shelf = RegistryShelf(registry)
+    maker = Machine(tmp_path / "maker", shelf.location)
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    artifact = audit_artifact(shelf, uri)
+    assert artifact is not None
+    with Relay(registry.address) as relay:
+        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        started = [user.start("pull", uri) for _ in range(4)]
+        folders = {(done.status, done.stdout) for done in [each.finish() for each in started]}
+        fetched = Counter(asked.path.rpartition("/")[2] for asked in relay.seen("GET", "/blobs/"))
+    assert folders == {(0, f"{user.cache}/v1/packs/{uri[-64:]}/artifacts\n")}
+    assert audit_cache(user.cache) == [uri]
+    assert leftovers(user.cache) == []
+    layers = [layer["digest"] for layer in artifact.manifest["layers"]]
+    assert {digest: fetched[digest] for digest in layers[1:]} == dict.fromkeys(layers[1:], 1)
+    assert fetched[layers[0]] <= 2  # it says what the pack is, and then it is a part of it
+
+
+def test_two_who_push_the_same_pack_at_once_both_succeed(tmp_path: Path, shelf: Shelf) -> None:
+    machines = [Machine(tmp_path / name, shelf.location, shelf.environment) for name in ("one", "two")]
+    uri, _ = (seed_pack(machine) for machine in machines)
+    finished = [each.finish() for each in [machine.start("push", uri) for machine in machines]]
+    assert [done.stderr for done in finished if done.status] == []
+    assert audit_artifact(shelf, uri) is not None
+    user = Machine(tmp_path / "user", shelf.location, shelf.environment)
+    assert content_of(Path(user.succeed("pull", uri))) == content_of(machines[0].work / "processed_data")
+
+
+def test_of_two_who_tag_other_outputs_at_once_one_wins_and_the_other_is_told(
+    tmp_path: Path, registry: RegistryServer
+) -> None:
+    shelf = RegistryShelf(registry)
+    both_tag, both_have = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
+
+    def together(asked: Asked, forward: Forward) -> Answer:
+        both_tag.wait()
+        answer = forward(asked)
+        both_have.wait()
+        return answer
+
+    with Relay(registry.address, where(together, method="PUT", path="/manifests/ctx-")) as relay:
+        machines = [Machine(tmp_path / name, shelf.through(relay.address)) for name in ("one", "two")]
+        uri = seed_pack(machines[0])
+        assert seed_pack(machines[1], files=OTHERS) == uri
+        started = [machine.start("push", uri) for machine in machines]
+        finished = [each.finish() for each in started]
+    assert sorted(done.status for done in finished) == [0, 8]
+    must_agree(tmp_path, shelf, uri, machines, finished)
+
+
+def test_other_outputs_pushed_at_once_never_make_a_third(tmp_path: Path, shelf: Shelf) -> None:
+    machines = [Machine(tmp_path / name, shelf.location, shelf.environment) for name in ("one", "two")]
+    uri = seed_pack(machines[0])
+    assert seed_pack(machines[1], files=OTHERS) == uri
+    started = [machine.start("push", uri) for machine in machines]
+    finished = [each.finish() for each in started]
+    assert {done.status for done in finished} <= {0, 8}, finished
+    must_agree(tmp_path, shelf, uri, machines, finished)
+
+
+def must_agree(tmp_path: Path, shelf: Shelf, uri: str, machines: list[Machine], finished: list[Finished]) -> None:
+    """Some push has won, the registry holds what it pushed, and who did not win knows both digests."""
+    assert audit_artifact(shelf, uri) is not None
+    user = Machine(tmp_path / "user", shelf.location, shelf.environment)
+    user.succeed("pull", uri)
+    held = outputs_digest(user, uri)
+    own = [outputs_digest(machine, uri) for machine in machines]
+    assert 0 in {done.status for done, digest in zip(finished, own, strict=True) if digest == held}
+    for done, digest in zip(finished, own, strict=True):
+        assert done.status == 0 or f"expected outputs {held}, got {digest}" in done.stderr
+    for machine, digest in zip(machines, own, strict=True):
+        assert machine.run("push", uri, registry=shelf.location).status == (0 if digest == held else 8)
+
+
+def test_two_runs_of_one_contract_run_its_command_once(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    write_contract(machine.work)
+    command = ["sh", "-c", "echo once >> ran; sleep 0.5; mkdir processed_data; echo index > processed_data/index"]
+    started = [machine.start("run", "--", *command) for _ in range(2)]
+    finished = [each.finish() for each in started]
+    assert sorted(done.stdout.partition(" ")[0] for done in finished) == ["Hit:", "Seeded:"]
+    assert [done.status for done in finished] == [0, 0]
+    assert (machine.work / "ran").read_text() == "once\n"
+    assert (machine.work / "processed_data" / "index").read_text() == "index\n"
+    assert leftovers(machine.cache) == []
+
+
+def test_many_contracts_pushed_into_one_layout_at_once_are_all_there(tmp_path: Path) -> None:
+    shelf = LayoutShelf(tmp_path / "layout")
+    machine = Machine(tmp_path / "machine", shelf.location)
+    uris = [seed_pack(machine, dpi=dpi, files={"text": b"%d" % dpi}) for dpi in range(6)]
+    started = [machine.start("push", uri) for uri in uris]
+    assert [done.status for done in [each.finish() for each in started]] == [0] * 6
+    assert all(shelf.manifest(tag_of(uri)) for uri in uris)
+
+
+def test_seeding_pulling_removing_and_listing_at_once_never_shows_half_a_pack(tmp_path: Path, shelf: Shelf) -> None:
+    machine = Machine(tmp_path / "machine", shelf.location, shelf.environment)
+    uri = seed_pack(machine)
+    machine.succeed("push", uri)
+    whole = content_of(machine.work / "processed_data")
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        for step in range(6):
+            place = f"copy-{number}-{step}"
+            commands = (["seed"], ["pull", uri], ["rm", uri], ["ls"], ["pull", uri, "-o", place])
+            command = commands[(number + step) % 5]
+            done = machine.run(*command)
+            copied = machine.work / place
+            if copied.exists() and content_of(copied) != whole:
+                failures.append(f"{place} is not the pack")
+            # What is removed between look-up and copy is an error of the copy, and it is said.
+            removed = "-o" in command and done.status == 1 and "No such file" in done.stderr
+            if done.status != 0 and not removed and (command[0], done.status) != ("rm", 3):
+                failures.append(f"{command}: {done}")
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+    assert audit_cache(machine.cache) in ([], [uri])
+    assert leftovers(machine.cache) == []

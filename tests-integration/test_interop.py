@@ -1,0 +1,90 @@
+"""Others can do without CtxPack: to them a pack is an OCI artifact whose layers, put together, are a ``.tar.gz``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from audit import audit_artifact, digest_of
+from machine import Machine
+from recipe import content_of, seed_pack
+from shelf import KINDS, Shelf, open_shelf, tag_of
+
+
+@pytest.fixture(params=KINDS)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return open_shelf(request.param, request)
+
+
+@pytest.fixture
+def maker(tmp_path: Path, shelf: Shelf) -> Machine:
+    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, shelf: Shelf, maker: Machine) -> Path:
+    """The layers of a pushed pack, one after the other, as a file."""
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    artifact = audit_artifact(shelf, uri)
+    assert artifact is not None
+    path = tmp_path / "pack.tar.gz"
+    path.write_bytes(b"".join(artifact.layers))
+    return path
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+
+
+def test_gnu_tar_lists_and_unpacks_it(tmp_path: Path, maker: Machine, archive: Path) -> None:
+    names = run("tar", "--list", "--quoting-style=literal", "--file", archive).splitlines()
+    made = content_of(maker.work / "processed_data")
+    files = [f"artifacts/{name}" for name, content in made.items() if content is not None]
+    assert names[:4] == ["manifest.json", "files.jsonl", "inputs/raw_docs.jsonl", "artifacts/"]
+    assert sorted(names[4:]) == sorted([*files, "artifacts/nothing/here/"])
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    assert run("tar", "--extract", "--file", archive, "--directory", folder) == ""
+    assert content_of(folder / "artifacts") == made
+
+
+def test_python_reads_it_and_every_header_is_the_plainest(archive: Path, maker: Machine) -> None:
+    made = content_of(maker.work / "processed_data")
+    with tarfile.open(archive) as opened:
+        members = opened.getmembers()
+        read = {
+            member.name.removeprefix("artifacts/"): (file.read(), bool(member.mode & 0o100))
+            for member in members
+            if member.name.startswith("artifacts/") and (file := opened.extractfile(member))
+        }
+    assert read == {name: content for name, content in made.items() if content is not None}
+    assert {(one.mtime, one.uid, one.gid, one.uname, one.gname) for one in members} == {(0, 0, 0, "", "")}
+    assert {one.mode for one in members} == {0o644, 0o755}
+    assert all(one.isfile() or one.isdir() for one in members)
+
+
+def test_the_command_line_of_any_machine_checks_a_pack(archive: Path) -> None:
+    """No CtxPack here: gzip's own checksums, then the digests of files.jsonl."""
+    assert run("gzip", "--test", archive) == ""
+    listing = run("tar", "--extract", "--to-stdout", "--file", archive, "files.jsonl")
+    for line in map(json.loads, listing.splitlines()):
+        if "sha256" in line:
+            name = f"artifacts/{line['path']}"
+            data = subprocess.run(
+                ["tar", "--extract", "--to-stdout", "--file", archive, name], capture_output=True, check=True
+            ).stdout
+            assert digest_of(data) == f"sha256:{line['sha256']}"
+
+
+def test_the_registrys_own_digest_of_the_contract_is_the_uri(shelf: Shelf, maker: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    manifest = json.loads(shelf.manifest(tag_of(uri)) or b"{}")
+    contract = shelf.blob(manifest["config"]["digest"])
+    assert f"ctx://{digest_of(contract)}" == uri
+    assert json.loads(contract)["schema"] == "ctxpack/contract/v1"
+    assert (manifest["schemaVersion"], manifest["mediaType"]) == (2, "application/vnd.oci.image.manifest.v1+json")

@@ -1,0 +1,200 @@
+"""The whole story, from contract to pull, on every place that packs can be kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from audit import audit_artifact, audit_cache, digest_of, leftovers
+from machine import Machine
+from recipe import LARGE, content_of, seed_pack, write_contract
+from relay import Relay
+from shelf import KINDS, LayoutShelf, RegistryShelf, Shelf, open_shelf, tag_of
+
+from registry2 import RegistryServer
+
+
+@pytest.fixture(params=KINDS)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    return open_shelf(request.param, request)
+
+
+@pytest.fixture
+def maker(tmp_path: Path, shelf: Shelf) -> Machine:
+    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
+
+
+@pytest.fixture
+def user(tmp_path: Path, shelf: Shelf) -> Machine:
+    """Someone else, who shares nothing with the maker but the shelf."""
+    return Machine(tmp_path / "user", shelf.location, shelf.environment)
+
+
+def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(shelf: Shelf, maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    assert maker.succeed("id") == uri
+    assert maker.succeed("push", uri) == f"Pushed: {uri}"
+    folder = Path(user.succeed("pull", uri))
+    made = content_of(maker.work / "processed_data")
+    assert content_of(folder) == made
+    assert made["tool.sh"] == (b"#!/bin/sh\n", True)
+    assert made["nothing/here"] is None
+    assert audit_cache(user.cache) == [uri]
+    assert leftovers(user.cache) == []
+    copy = user.succeed("pull", uri, "--output", "got")
+    assert content_of(user.work / copy) == made
+
+
+def test_a_pack_is_the_artifact_that_the_design_says(shelf: Shelf, maker: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    found = audit_artifact(shelf, uri)
+    assert found is not None
+    manifest = found.manifest
+    assert manifest["artifactType"] == "application/vnd.ctxpack.pack.v1"
+    assert manifest["config"]["mediaType"] == "application/vnd.ctxpack.contract.v1+json"
+    assert manifest["config"]["digest"] == uri.removeprefix("ctx://")
+    assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.ctxpack.chunk.v1.tar+gzip"}
+    assert all(layer["annotations"]["dev.ctxpack.chunk.bytes"].isdigit() for layer in manifest["layers"])
+    assert len(found.layers) > 4  # manifest, listings, and the large file in several
+    canonical = maker.succeed("id", "--canonical").encode()
+    assert shelf.blob(manifest["config"]["digest"]) == canonical
+    assert digest_of(canonical) == uri.removeprefix("ctx://")
+
+
+def test_inspect_says_what_made_a_pack_that_is_not_here(shelf: Shelf, maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    shown = json.loads(user.succeed("inspect", uri, "--json"))
+    assert (shown["uri"], shown["found_in"]) == (uri, shelf.location)
+    assert shown["contract"]["transforms"][0]["params"] == {"dpi": 300}
+    assert shown["contract"]["inputs"]["raw_docs"]["digest"].startswith("sha256:")
+    assert shown["outputs"]["files"] == 7
+    assert {"created", "creator", "versions"} <= set(shown["provenance"])
+    text = user.succeed("inspect", uri)
+    assert shown["contract"]["transforms"][0]["code_hash"] in text
+    assert shown["outputs"]["digest"] in text
+    assert audit_cache(user.cache) == []
+
+
+def test_a_second_push_sends_nothing(maker: Machine) -> None:
+    uri = seed_pack(maker)
+    one = json.loads(maker.succeed("push", uri, "--json"))
+    two = json.loads(maker.succeed("push", uri, "--json"))
+    assert one["sent"] > len(LARGE)
+    assert (two["sent"], two["new"]) == (0, False)
+    assert one["artifact"] == two["artifact"]
+
+
+def test_run_uses_what_another_has_pushed(maker: Machine, user: Machine) -> None:
+    write_contract(maker.work)
+    command = ("sh", "-c", "echo once >> ran; mkdir processed_data; echo index > processed_data/index")
+    uri = maker.succeed("run", "--push", "--", *command).removeprefix("Seeded: ")
+    assert maker.succeed("run", "--", *command) == f"Hit: {uri}"
+    assert (maker.work / "ran").read_text() == "once\n"
+    write_contract(user.work)
+    assert user.succeed("run", "--", "false") == f"Hit: {uri}"
+    assert (user.work / "processed_data" / "index").read_text() == "index\n"
+
+
+def test_a_changed_parameter_is_another_pack_and_a_miss(maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    write_contract(user.work, dpi=301)
+    done = user.run("run", "--", "sh", "-c", "echo computing; exit 7")
+    assert (done.status, done.stdout) == (7, "")
+    assert "computing\n" in done.stderr
+
+
+def test_a_pack_and_the_folder_made_of_it_are_the_same_input(maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    write_contract(user.work, inputs=[{"name": "docs", "uri": uri}])
+    by_uri = user.succeed("id")
+    assert audit_cache(user.cache) == []  # the digest is enough; nothing was fetched
+    folder = user.succeed("pull", uri)
+    write_contract(user.work, inputs=[{"name": "docs", "path": folder}])
+    assert user.succeed("id") == by_uri
+    write_contract(user.work, inputs=[{"name": "docs", "uri": uri}])
+    (user.work / "processed_data").mkdir()
+    made = user.succeed("seed").removeprefix("Seeded: ")
+    assert made == by_uri
+    shown = json.loads(user.succeed("inspect", made, "--json"))
+    assert shown["provenance"]["inputs"] == {"docs": {"uri": uri}}
+
+
+def test_every_command_answers_with_one_json_document(shelf: Shelf, maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    name = shelf.location
+    digest = json.loads(maker.succeed("inspect", uri, "--json"))["outputs"]["digest"]
+    expected: list[tuple[tuple[str, ...], dict[str, object]]] = [
+        (("seed",), {"uri": uri, "new": False}),
+        (("push", uri), {"uri": uri, "registry": name, "new": True}),
+        (("inspect", uri, "--remote"), {"uri": uri, "found_in": name}),
+        (("id",), {"uri": uri}),
+        (("run", "--push", "--", "false"), {"uri": uri, "hit": True}),
+        (("pull", uri, "-o", "got"), {"uri": uri, "folder": "got"}),
+        (("rm", uri), {"removed": [uri], "missing": []}),
+        (("ls",), {"packs": []}),
+    ]
+    for (command, *rest), members in expected:
+        flags = ["--json", *rest]
+        document = json.loads(maker.succeed(command, *flags))
+        schema = "inspection" if command == "inspect" else command
+        assert document.pop("schema") == f"ctxpack/{schema}/v1"
+        assert members.items() <= document.items()
+    user.succeed("pull", uri)
+    (listed,) = json.loads(user.succeed("ls", "--json"))["packs"]
+    assert (listed["uri"], listed["files"]) == (uri, 7)
+    assert json.loads(user.succeed("inspect", uri, "--json"))["outputs"]["digest"] == digest
+
+
+def test_with_nothing_set_packs_go_to_a_layout_in_the_data_folder(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "alone")
+    uri = seed_pack(machine)
+    machine.succeed("push", uri)
+    machine.succeed("rm", uri)
+    machine.succeed("inspect", uri)
+    shelf = LayoutShelf(machine.home / ".local" / "share" / "ctxpack" / "registry")
+    assert audit_artifact(shelf, uri) is not None
+
+
+def test_inspect_fetches_manifest_contract_and_first_layer_and_nothing_else(
+    tmp_path: Path, registry: RegistryServer
+) -> None:
+    shelf = RegistryShelf(registry)
+    uri = seed_pack(machine := Machine(tmp_path / "maker", shelf.location))
+    machine.succeed("push", uri)
+    artifact = audit_artifact(shelf, uri)
+    assert artifact is not None
+    with Relay(registry.address) as relay:
+        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        user.succeed("inspect", uri)
+        fetched = [asked.path.rpartition("/")[2] for asked in relay.seen("GET")]
+        written = [asked for asked in relay.seen() if asked.method not in ("GET", "HEAD")]
+    assert fetched[1:] == [uri.removeprefix("ctx://"), artifact.manifest["layers"][0]["digest"]]
+    assert fetched[0] == digest_of(shelf.manifest(tag_of(uri)) or b"")
+    assert written == []
+
+
+def test_a_second_push_is_a_handful_of_requests_without_a_body(tmp_path: Path, registry: RegistryServer) -> None:
+    shelf = RegistryShelf(registry)
+    with Relay(registry.address) as relay:
+        machine = Machine(tmp_path / "maker", shelf.through(relay.address))
+        uri = seed_pack(machine)
+        machine.succeed("push", uri)
+        assert sum(len(asked.body) for asked in relay.seen("PUT")) > len(LARGE)
+        relay.forget()
+        machine.succeed("push", uri)
+        assert [asked.method for asked in relay.seen()] == ["HEAD", "GET", "GET", "GET"]
+
+
+def test_a_pack_in_the_cache_is_pulled_without_a_request(tmp_path: Path, registry: RegistryServer) -> None:
+    shelf = RegistryShelf(registry)
+    with Relay(registry.address) as relay:
+        machine = Machine(tmp_path / "maker", shelf.through(relay.address))
+        uri = seed_pack(machine)
+        machine.succeed("pull", uri)
+        machine.succeed("run", "--", "false")
+        assert relay.seen() == []
