@@ -18,6 +18,10 @@ from ctxpack_identity import IntegrityError
 __all__ = ["pack", "stream_size"]
 
 
+_SMALL = 128 << 10  # bytes of a file that is read in one go
+_GATHERED = 512 << 10  # bytes of small parts handed on together
+
+
 class _Content(NamedTuple):
     """A file's bytes, to be read when their turn comes. sha256: 64 hexadecimal digits."""
 
@@ -41,7 +45,7 @@ def pack(folder: str) -> Iterator[bytes]:
     total = stream_size(manifest)
     yield _manifest(manifest)
     for parts in (_listings(manifest), _artifacts(folder, manifest)):
-        with closing(_Stream(folder, parts)) as stream:
+        with closing(_Stream(folder, _gathered(folder, parts))) as stream:
             yield from cut(stream, total)
 
 
@@ -77,6 +81,37 @@ def _artifacts(folder: str, manifest: PackManifest) -> _Parts:
             yield _Content(name, entry.size, entry.sha256)
             yield padding(entry.size)
     yield END
+
+
+def _gathered(folder: str, parts: _Parts) -> _Parts:
+    """Yield the same bytes in fewer parts: small files are read here, many into one part."""
+    gathered: list[bytes] = []
+    size = 0
+    with closing(parts):
+        for part in parts:
+            if isinstance(part, _Content) and part.size > _SMALL:
+                yield b"".join(gathered)
+                yield part
+                gathered, size = [], 0
+                continue
+            gathered.append(part if isinstance(part, bytes) else _read_small(folder, part))
+            size += len(gathered[-1])
+            if size >= _GATHERED:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+def _read_small(folder: str, content: _Content) -> bytes:
+    fd = open_member(folder, content.path, content.size)
+    try:
+        data = os.read(fd, content.size + 1)
+    finally:
+        os.close(fd)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != content.sha256:
+        raise _differs(folder, content, sha256)
+    return data
 
 
 class _Stream:
@@ -118,8 +153,7 @@ class _OpenContent:
 
     def __init__(self, folder: str, content: _Content) -> None:
         self._fd = open_member(folder, content.path, content.size)
-        self._location = os.path.join(folder, content.path)
-        self._content, self._left = content, content.size
+        self._folder, self._content, self._left = folder, content, content.size
         self._hash = hashlib.sha256()
 
     def readinto(self, buffer: memoryview) -> int:
@@ -139,10 +173,14 @@ class _OpenContent:
     def _finish(self) -> None:
         self.close()
         if self._left or self._hash.hexdigest() != self._content.sha256:
-            raise IntegrityError(
-                "file differs from its listing",
-                where=self._location,
-                expected=f"sha256:{self._content.sha256}",
-                got=f"sha256:{self._hash.hexdigest()}",
-                fix="remove the pack (ctxpack rm) and pull or seed it again",
-            )
+            raise _differs(self._folder, self._content, self._hash.hexdigest())
+
+
+def _differs(folder: str, content: _Content, sha256: str) -> IntegrityError:
+    return IntegrityError(
+        "file differs from its listing",
+        where=os.path.join(folder, content.path),
+        expected=f"sha256:{content.sha256}",
+        got=f"sha256:{sha256}",
+        fix="remove the pack (ctxpack rm) and pull or seed it again",
+    )

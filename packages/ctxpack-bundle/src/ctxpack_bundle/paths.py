@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from ctxpack_identity import InvalidInput
 
 __all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path"]
 
 MAX_NAME_BYTES = 255  # one segment; the limit of every common file system
 MAX_PATH_BYTES = 1024  # the whole path; PATH_MAX is 4096 on Linux and 1024 on macOS, and a folder comes before it
+
+# Nearly every path there is: printable ASCII without a backslash, no segment "." or "..". The others are looked at.
+_is_plain = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[ -.0-\[\]-~]{1,255}(?:/(?=.)|/?\Z))+").fullmatch
 
 _CONTROLS = {*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))}
 
@@ -18,6 +23,8 @@ def check_path(path: str) -> None:
     path: one ending in ``/`` is an empty folder's. Control characters and backslashes are refused: the former
     steer terminals, the latter separates folders on Windows.
     """
+    if len(path) <= MAX_PATH_BYTES and _is_plain(path):
+        return
     fault = _fault(path.removesuffix("/"))
     if fault:
         raise InvalidInput(fault, where=repr(path), fix="rename it; FORMAT.md says what a pack may hold", code="E_PATH")

@@ -6,6 +6,7 @@ in a stranger's header is ever interpreted.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 __all__ = ["BLOCK", "END", "file_header", "folder_header", "padding"]
@@ -13,6 +14,7 @@ __all__ = ["BLOCK", "END", "file_header", "folder_header", "padding"]
 BLOCK: Final = 512  # bytes
 END: Final = bytes(2 * BLOCK)  # POSIX: two blocks of zeros close an archive
 
+_ZEROS = bytes(BLOCK)
 _MAX_NAME = 100  # bytes, of the ustar name field
 _MAX_SIZE = 8**11 - 1  # bytes, of the ustar size field: eleven octal digits
 
@@ -29,7 +31,7 @@ def folder_header(name: str) -> bytes:
 
 def padding(size: int) -> bytes:
     """Return the zeros that fill content of this size up to whole blocks."""
-    return bytes(-size % BLOCK)
+    return _ZEROS[: -size % BLOCK]
 
 
 def _with_pax(name: str, size: int, mode: int, kind: bytes) -> bytes:
@@ -57,7 +59,18 @@ def _record(key: str, value: bytes) -> bytes:
 
 
 def _ustar(name: bytes, size: int, mode: int, kind: bytes) -> bytes:
-    before = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, size, 0)
-    after = b"%b%bustar\x0000%b%07o\0%07o\0%b" % (kind, bytes(100), bytes(64), 0, 0, bytes(167))
-    checksum = sum(before) + sum(after) + 8 * 0x20
-    return before + b"%06o\0 " % checksum + after
+    digits = b"%011o" % size
+    fixed, checksum = _fixed(mode, kind)
+    checksum += sum(name) + sum(digits)
+    return b"%b%b%b%b%06o\0 %b" % (name.ljust(100, b"\0"), fixed[0], digits, fixed[1], checksum, fixed[2])
+
+
+@cache
+def _fixed(mode: int, kind: bytes) -> tuple[tuple[bytes, bytes, bytes], int]:
+    """Return what lies around name, size and checksum, and what it adds to the checksum."""
+    parts = (
+        b"%07o\0%07o\0%07o\0" % (mode, 0, 0),
+        b"\0%011o\0" % 0,
+        b"%b%bustar\x0000%b%07o\0%07o\0%b" % (kind, bytes(100), bytes(64), 0, 0, bytes(167)),
+    )
+    return parts, sum(map(sum, parts)) + 8 * 0x20  # the checksum itself counts as spaces

@@ -86,23 +86,32 @@ def _unpack_artifacts(stream: _Stream, folder: str, manifest: PackManifest) -> N
 
 def _unpack_file(stream: _Stream, location: str, entry: Entry) -> None:
     stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
-    mode = 0o755 if entry.executable else 0o644
-    fd = os.open(location, _CREATE, mode)
+    fd = os.open(location, _CREATE, 0o755 if entry.executable else 0o644)
     try:
-        digest = hashlib.sha256()
-        for part in stream.parts(entry.size, entry.path):
-            digest.update(part)
-            _write_all(fd, part)
+        sha256 = _copy(stream, fd, entry)
     finally:
         os.close(fd)
-    if digest.hexdigest() != entry.sha256:
+    if sha256 != entry.sha256:
         raise IntegrityError(
             "content differs from its digest",
             where=f"{stream.where}, {entry.path}",
             expected=f"sha256:{entry.sha256}",
-            got=f"sha256:{digest.hexdigest()}",
+            got=f"sha256:{sha256}",
         )
     stream.expect(padding(entry.size), entry.path)
+
+
+def _copy(stream: _Stream, fd: int, entry: Entry) -> str:
+    """Write the entry's content to fd; return its SHA-256."""
+    at_once = stream.ready(entry.size)
+    if at_once is not None:
+        _write_all(fd, at_once)
+        return hashlib.sha256(at_once).hexdigest()
+    digest = hashlib.sha256()
+    for part in stream.parts(entry.size, entry.path):
+        digest.update(part)
+        _write_all(fd, part)
+    return digest.hexdigest()
 
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -142,12 +151,20 @@ class _Stream:
             size -= len(part)
             yield part
 
+    def ready(self, size: int) -> memoryview | None:
+        """Return the next size bytes if they lie in one part that is here already."""
+        if len(self._rest) < size:
+            return None
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
     def take(self, size: int, name: str) -> bytes:
-        return b"".join(self.parts(size, name))
+        part = self.ready(size)
+        return b"".join(self.parts(size, name)) if part is None else bytes(part)
 
     def expect(self, data: bytes, name: str) -> None:
         """Read past data. Raises: IntegrityError when something else comes."""
-        if self.take(len(data), name) != data:
+        if data and self.take(len(data), name) != data:
             raise self.differs(name)
 
     def expect_end(self) -> None:
