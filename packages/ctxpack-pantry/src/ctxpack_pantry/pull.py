@@ -68,8 +68,11 @@ def _unpack(target: Target, artifact: Artifact, staging: str, uri: CtxUri, progr
         progress("pull", chunk.size, total)
         return content
 
+    def weigh(chunk: Descriptor) -> int:
+        return chunk.size + content_size(chunk, where=where)
+
     try:
-        with closing(in_order(receive, artifact.chunks)) as pieces:
+        with closing(in_order(receive, artifact.chunks, weigh=weigh)) as pieces:
             manifest = unpack(pieces, staging, where=where)
     except NotFound as error:
         raise IntegrityError(
