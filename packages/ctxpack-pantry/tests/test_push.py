@@ -17,13 +17,14 @@ from ctxpack_identity import (
     IntegrityError,
     NotFound,
     Unavailable,
+    digest_of,
     silent,
     uri_digest,
 )
-from ctxpack_oci import Layout
+from ctxpack_oci import Descriptor, Layout
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import find_artifact, tag_of
-from ctxpack_pantry.push import push
+from ctxpack_pantry.push import ABSENT_RUN, PROBE, Presence, push
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -252,3 +253,33 @@ def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_suc
     assert list(registry.layout.tags()) == []
     registry.on(method, lambda _: None)
     assert pantry.push(uri).new
+
+
+class Shelf:
+    """Counts what it is asked, and has the chunks it was told to have."""
+
+    def __init__(self, held: set[int]) -> None:
+        self.held, self.asked = held, list[int]()
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        self.asked.append(descriptor.size)
+        return descriptor.size in self.held
+
+
+def test_a_new_pack_costs_few_questions() -> None:
+    shelf = Shelf(set())
+    presence = Presence(shelf)  # type: ignore[arg-type]  # asked for exists() alone
+    assert not any(presence.of(chunk(number)) for number in range(400))
+    assert len(shelf.asked) == ABSENT_RUN + (400 - ABSENT_RUN) // PROBE
+
+
+def test_after_a_stretch_of_new_chunks_the_old_ones_are_noticed_again() -> None:
+    held = {number for number in range(400) if not 100 <= number < 150}
+    presence = Presence(Shelf(held))  # type: ignore[arg-type]
+    sent = [number for number in range(400) if not presence.of(chunk(number))]
+    assert set(range(100, 150)) <= set(sent)
+    assert len(sent) < 50 + PROBE
+
+
+def chunk(number: int) -> Descriptor:
+    return Descriptor(media_type="application/x", digest=digest_of(str(number).encode()), size=number)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_pantry.transfer import WORKERS, in_order
+from ctxpack_pantry.transfer import BUDGET, WORKERS, in_order
 
 
 def transfer_threads() -> list[str]:
@@ -123,3 +123,27 @@ def test_a_failure_does_not_wait_for_what_is_under_way() -> None:
     assert time.monotonic() - started < 5
     release.set()
     wait_until_idle()
+
+
+def test_heavy_items_are_under_way_one_at_a_time() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item
+
+    for taken, _ in enumerate(in_order(work, range(10), weigh=lambda item: BUDGET)):
+        assert len(begun) <= taken + 1
+    assert begun == list(range(10))
+
+
+def test_no_more_bytes_than_the_budget_are_under_way() -> None:
+    begun: list[int] = []
+    with closing(
+        in_order(lambda item: begun.append(item), iter(range(1000)), weigh=lambda item: BUDGET // 3)
+    ) as results:
+        next(results)
+        wait_for = time.monotonic() + 10
+        while len(begun) < 3:
+            assert time.monotonic() < wait_for
+        assert max(begun) <= 2

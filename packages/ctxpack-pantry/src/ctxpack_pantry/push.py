@@ -17,7 +17,7 @@ from ctxpack_pantry.artifact import (
 )
 from ctxpack_pantry.transfer import in_order
 
-__all__ = ["Pushed", "push"]
+__all__ = ["ABSENT_RUN", "PROBE", "Presence", "Pushed", "push"]
 
 
 ABSENT_RUN = 8  # chunks: more than the manifest and listings, which are new in every pack
@@ -83,7 +83,7 @@ def _push_chunks(
     total = stream_size(manifest)
     sent = 0
     counting = threading.Lock()
-    presence = _Presence(target)
+    presence = Presence(target)
 
     def send(piece: bytes) -> Descriptor:
         nonlocal sent
@@ -99,7 +99,7 @@ def _push_chunks(
     return list(in_order(send, pack(folder), weigh=lambda piece: 2 * len(piece))), sent
 
 
-class _Presence:
+class Presence:
     """Whether target has a chunk already: asked less often where the answer was no for a while.
 
     Asking takes a third of all requests. After ABSENT_RUN noes in a row only every PROBE-th chunk is asked for, until
