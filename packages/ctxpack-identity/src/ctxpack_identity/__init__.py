@@ -8,6 +8,7 @@ from ctxpack_identity.contract import (
     parse_canonical_contract,
     parse_contract_file,
 )
+from ctxpack_identity.deephash import hash_tree
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import (
     AccessDenied,
@@ -22,7 +23,7 @@ from ctxpack_identity.errors import (
 )
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.resolve import Resolution, ResolvedInput, resolve
-from ctxpack_identity.tree import Entry, FolderDigest, Tree, hash_tree, tree_digest
+from ctxpack_identity.tree import Entry, FolderDigest, Tree, tree_digest
 from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
 
 __all__ = [

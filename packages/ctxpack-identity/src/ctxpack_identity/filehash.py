@@ -1,4 +1,4 @@
-"""The SHA-256 of files: each read once, many at a time where that pays."""
+"""The SHA-256 of files, each opened and read once."""
 
 from __future__ import annotations
 
@@ -6,84 +6,62 @@ import errno
 import hashlib
 import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
-from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
-from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.scan import Found
+from ctxpack_identity.lighttyping import NamedTuple
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-
-__all__ = ["hash_file", "hash_files", "open_regular", "require_unchanged"]
+__all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchanged"]
 
 READ_SIZE = 1 << 20  # bytes; hashing gains nothing from larger reads
-BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
-BATCH_FILES = 256
-THREAD_BYTES = 1 << 20  # below this a batch is hashed where it stands: threads cost more than they save
-PENDING_BATCHES = 16
 
 # What open says when the file found is gone, or is a symbolic link, a socket or below something no folder any more.
 _REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
-class _Task(NamedTuple):
-    """What an executor is sent: names and sizes, never contents."""
+class Batch(NamedTuple):
+    """Files of one folder, to be hashed in one go: names and numbers, never contents, so that it travels well.
+
+    location: of the folder, with a ``/`` behind it. files: name, size in bytes and mtime in ns, as they were found.
+    """
 
     location: str
-    size: int
-    mtime_ns: int
-    follow: bool
+    files: list[tuple[str, int, int]]
+    follow: bool = False
 
 
-def hash_files(
-    found: Iterable[Found], *, follow: bool = False, executor: Executor | None = None, progress: Progress = silent
-) -> Iterator[tuple[Found, str]]:
-    """Yield every file of found with its SHA-256 (64 hexadecimal digits), in the order given.
+def hash_batch(batch: Batch) -> list[str]:
+    """Return the SHA-256 (64 hexadecimal digits) of each file.
 
-    An empty folder comes back with an empty string. executor: any concurrent.futures.Executor; by default threads
-    of this process, started only when there is enough to hash. At most PENDING_BATCHES are under way.
     Raises: InvalidInput for a file that changes while it is read or is replaced by something else; LocalFailure for
     one that cannot be read.
     """
-    own: Executor | None = None
-    pending: deque[tuple[list[Found], list[str] | Future[list[str]]]] = deque()
-    try:
-        for batch, size in _batches(found):
-            tasks = [_Task(f.location, f.stat.st_size, f.stat.st_mtime_ns, follow) for f in batch]
-            if executor is None and size < THREAD_BYTES:
-                pending.append((batch, _hash_batch(tasks)))
-            else:
-                if executor is None:
-                    executor = own = _threads()
-                pending.append((batch, executor.submit(_hash_batch, tasks)))
-            if len(pending) >= PENDING_BATCHES:
-                yield from _finished(*pending.popleft(), progress)
-        while pending:
-            yield from _finished(*pending.popleft(), progress)
-    finally:
-        for _, result in pending:
-            if not isinstance(result, list):
-                result.cancel()
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
+    location, files, follow = batch
+    return [hash_file(location + name, size, mtime_ns, follow=follow) for name, size, mtime_ns in files]
 
 
-def hash_file(location: str, *, expected: os.stat_result | None = None, follow: bool = False) -> str:
-    """Return the SHA-256 (64 hexadecimal digits) of one regular file, read once.
+def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False) -> str:
+    """Return the SHA-256 (64 hexadecimal digits) of one regular file of this size (bytes) and mtime.
 
-    expected: what the file was when it was found; a difference is an error.
-    Raises: InvalidInput, LocalFailure as hash_files does.
+    Raises: InvalidInput, LocalFailure as hash_batch does.
     """
-    if expected is None:
-        fd = open_regular(location, follow=follow)
-        try:
-            expected = os.fstat(fd)
-        finally:
-            os.close(fd)
-    return _hash_task(_Task(location, expected.st_size, expected.st_mtime_ns, follow))
+    fd = open_regular(location, follow=follow)
+    try:
+        if size <= READ_SIZE:
+            data = os.read(fd, size + 1)
+            digest, length = hashlib.sha256(data).hexdigest(), len(data)
+        else:
+            digest, length = _hash_large(fd)
+        if length < size:  # some network file systems answer with less than was asked for
+            os.lseek(fd, 0, os.SEEK_SET)
+            digest, length = _hash_large(fd)
+        require_unchanged(fd, location, size, mtime_ns)
+    except OSError as error:
+        raise _unreadable(location, error) from error
+    finally:
+        os.close(fd)
+    if length != size:
+        raise _changed(location)
+    return digest
 
 
 def open_regular(location: str, *, follow: bool = False) -> int:
@@ -93,76 +71,18 @@ def open_regular(location: str, *, follow: bool = False) -> int:
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
-        fd = os.open(location, flags)
+        return os.open(location, flags)
     except OSError as error:
         if error.errno in _REPLACED:
             raise _changed(location) from error
         raise _unreadable(location, error) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _changed(location)
-    return fd
 
 
 def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
-    """Raise InvalidInput when the open file is not as long or as old as it was when it was found."""
+    """Raise InvalidInput when the open file is not regular, or not as long or as old as it was when it was found."""
     now = os.fstat(fd)
-    if (now.st_size, now.st_mtime_ns) != (size, mtime_ns):
+    if now.st_size != size or now.st_mtime_ns != mtime_ns or not stat.S_ISREG(now.st_mode):
         raise _changed(location)
-
-
-def _batches(found: Iterable[Found]) -> Iterator[tuple[list[Found], int]]:
-    batch: list[Found] = []
-    size = 0
-    for item in found:
-        batch.append(item)
-        size += 0 if item.is_empty_folder else item.stat.st_size
-        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
-            yield batch, size
-            batch, size = [], 0
-    if batch:
-        yield batch, size
-
-
-def _finished(
-    batch: list[Found], result: list[str] | Future[list[str]], progress: Progress
-) -> Iterator[tuple[Found, str]]:
-    digests = result if isinstance(result, list) else result.result()
-    for item, digest in zip(batch, digests, strict=True):
-        if digest:
-            progress("hash", item.stat.st_size, None)
-        yield item, digest
-
-
-def _threads() -> Executor:
-    from concurrent.futures import ThreadPoolExecutor  # slow to import, and most contracts are small
-
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
-
-
-def _hash_batch(tasks: list[_Task]) -> list[str]:
-    return ["" if task.location.endswith("/") else _hash_task(task) for task in tasks]
-
-
-def _hash_task(task: _Task) -> str:
-    fd = open_regular(task.location, follow=task.follow)
-    try:
-        if task.size <= READ_SIZE:
-            data = os.read(fd, task.size + 1)
-            digest, length = hashlib.sha256(data).hexdigest(), len(data)
-        else:
-            digest, length = _hash_large(fd)
-        if length < task.size:  # some network file systems answer with less than was asked for
-            os.lseek(fd, 0, os.SEEK_SET)
-            digest, length = _hash_large(fd)
-        require_unchanged(fd, task.location, task.size, task.mtime_ns)
-    except OSError as error:
-        raise _unreadable(task.location, error) from error
-    finally:
-        os.close(fd)
-    if length != task.size:
-        raise _changed(task.location)
-    return digest
 
 
 def _hash_large(fd: int) -> tuple[str, int]:

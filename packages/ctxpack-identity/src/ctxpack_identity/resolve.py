@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 
 from ctxpack_identity.contract import Code, ContractFile, InputSource, Location, canonical_contract
+from ctxpack_identity.deephash import KnownDigests, hash_tree
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.tree import Entry, Tree, hash_tree
+from ctxpack_identity.tree import Entry, Tree
 from ctxpack_identity.uri import CtxUri, uri_for
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ def resolve(
     where: str = "contract",
     pack_outputs: Callable[[CtxUri], Digest] | None = None,
     executor: Executor | None = None,
+    known: KnownDigests | None = None,
     progress: Progress = silent,
     on_entry: Callable[[str, Entry], object] | None = None,
 ) -> Resolution:
     """Return the canonical contract: inputs, code and environment hashed, defaults written out.
 
     base: the folder relative paths start from. pack_outputs: answers a URI with the tree digest of that pack's
-    outputs; needed when an input is given by URI. executor: see hash_files. on_entry: called with the input's name
-    and each of its entries, for inputs given by path.
+    outputs; needed when an input is given by URI. executor, known: see hash_tree. on_entry: called with the input's
+    name and each of its entries, for inputs given by path.
     Raises: InvalidInput, LocalFailure for what cannot be hashed; whatever pack_outputs raises.
     """
     junk: list[str] = []
@@ -64,6 +66,7 @@ def resolve(
             excludes=compile_excludes(location.excludes) if location.excludes else None,
             follow=location.follow,
             executor=executor,
+            known=known,
             progress=progress,
             on_entry=on_found,
         )

@@ -7,12 +7,18 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from operator import itemgetter
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Found", "scan"]
+__all__ = ["Folder", "Found", "checked_name", "root_status", "scan", "walk"]
+
+_name = itemgetter(0)
+
+_FORMAT = 0o170000  # stat.S_IFMT
+_REGULAR, _DIRECTORY = 0o100000, 0o040000  # stat.S_IFREG, stat.S_IFDIR
 
 
 class Found(NamedTuple):
@@ -31,68 +37,119 @@ class Found(NamedTuple):
         return self.path.endswith("/")
 
 
+class Folder(NamedTuple):
+    """One folder. path: relative to the root, with a ``/`` behind it unless it is the root; location likewise.
+
+    files, folders: names with what stat(2) says of them, each in canonical order.
+    """
+
+    path: str
+    location: str
+    files: list[tuple[str, os.stat_result]]
+    folders: list[tuple[str, os.stat_result]]
+
+
 def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Found]:
     """Yield every file and every empty folder below root, in canonical order: depth first, names by UTF-8 bytes.
 
     A root that is a file yields itself, under its own name; an empty root yields nothing. A folder whose whole
-    content is left out by excludes is an empty folder. Memory: the names of the folders on the current path.
+    content is left out by excludes is an empty folder.
+    Raises: as walk and root_status do.
+    """
+    status = root_status(root, follow=follow)
+    if stat.S_ISREG(status.st_mode):
+        yield Found(checked_name(os.path.basename(os.path.abspath(root)), root), root, status)
+        return
+    unfinished: list[tuple[Folder, Iterator[tuple[str, os.stat_result]]]] = []
+    for folder in walk(root, excludes=excludes, follow=follow):
+        if folder is not None:
+            unfinished.append((folder, iter(sorted(folder.files + folder.folders, key=_name))))
+            if folder.path and not (folder.files or folder.folders):
+                yield Found(folder.path, folder.location, root_status(folder.location, follow=follow))
+        else:
+            unfinished.pop()
+        if unfinished:
+            yield from _files_before_folder(*unfinished[-1])
 
-    follow: read what symbolic links point at, instead of refusing them.
+
+def _files_before_folder(folder: Folder, children: Iterator[tuple[str, os.stat_result]]) -> Iterator[Found]:
+    for name, status in children:
+        if status.st_mode & _FORMAT == _DIRECTORY:
+            return
+        yield Found(folder.path + name, folder.location + name, status)
+
+
+def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Folder | None]:
+    """Yield every folder from root downwards, in canonical order, and None where one is left again.
+
+    Memory: the names of the folders on the current path. follow: read what symbolic links point at, instead of
+    refusing them.
     Raises: InvalidInput for a missing root, a symbolic link (unless follow) or a cycle of them, a device, FIFO or
     socket, and a name that is not UTF-8; LocalFailure for what may not be read. Each names the path.
     """
-    _require_utf8_names()
-    status = _status(root, follow)
-    if stat.S_ISREG(status.st_mode):
-        yield Found(_checked_name(os.path.basename(os.path.abspath(root)), root), root, status)
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        raise _special(root)
+    top = _folder("", os.path.join(root, ""), excludes, follow)
+    status = root_status(root, follow=follow)
     ancestors = [(status.st_dev, status.st_ino)]
-    pending = [iter(_children(root, "", excludes, follow))]
+    pending = [(top, iter(top.folders))]
+    yield top
     while pending:
-        child = next(pending[-1], None)
+        parent, rest = pending[-1]
+        child = next(rest, None)
         if child is None:
             pending.pop()
             ancestors.pop()
-        elif not stat.S_ISDIR(child.stat.st_mode):
-            yield child
-        else:
-            identity = (child.stat.st_dev, child.stat.st_ino)
-            if identity in ancestors:
-                raise _cycle(child.location)
-            children = _children(child.location, child.path + "/", excludes, follow)
-            if children:
-                ancestors.append(identity)
-                pending.append(iter(children))
-            else:
-                yield Found(child.path + "/", child.location + "/", child.stat)
+            yield None
+            continue
+        name, status = child
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            raise _cycle(parent.location + name)
+        folder = _folder(f"{parent.path}{name}/", f"{parent.location}{name}/", excludes, follow)
+        ancestors.append(identity)
+        pending.append((folder, iter(folder.folders)))
+        yield folder
 
 
-def _children(folder: str, prefix: str, excludes: Excludes | None, follow: bool) -> list[Found]:
+def root_status(root: str, *, follow: bool = False) -> os.stat_result:
+    """Return what stat(2) says of root, a regular file or a folder. Raises: InvalidInput, LocalFailure as walk does."""
+    _require_utf8_names()
     try:
-        with os.scandir(folder) as entries:
-            found = [child for entry in entries if (child := _child(entry, prefix, excludes, follow))]
+        status = os.stat(root) if follow else os.lstat(root)
     except OSError as error:
-        raise _unreadable(folder, error) from error
-    found.sort()
-    return found
-
-
-def _child(entry: os.DirEntry[str], prefix: str, excludes: Excludes | None, follow: bool) -> Found | None:
-    path = prefix + entry.name
-    if excludes is not None and excludes(path, _is_folder(entry, follow)):
-        return None
-    _checked_name(entry.name, entry.path)
-    if entry.is_symlink() and not follow:
-        raise _symlink(entry.path)
-    try:
-        status = entry.stat(follow_symlinks=follow)
-    except OSError as error:
-        raise _unreadable(entry.path, error) from error
+        raise _unreadable(root, error) from error
+    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
+        raise _symlink(root)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise _special(entry.path)
-    return Found(path, entry.path, status)
+        raise _special(root)
+    return status
+
+
+def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -> Folder:
+    try:
+        with os.scandir(location) as entries:
+            if excludes is None:
+                found = [(entry.name, entry.stat(follow_symlinks=follow)) for entry in entries]
+            else:
+                found = [
+                    (entry.name, entry.stat(follow_symlinks=follow))
+                    for entry in entries
+                    if not excludes(path + entry.name, _is_folder(entry, follow))
+                ]
+    except OSError as error:
+        raise _unreadable(error.filename or location, error) from error
+    found.sort(key=_name)
+    files, folders = [], []
+    for child in found:
+        name, kind = child[0], child[1].st_mode & _FORMAT
+        if not name.isascii():
+            checked_name(name, location + name)
+        if kind == _REGULAR:
+            files.append(child)
+        elif kind == _DIRECTORY:
+            folders.append(child)
+        else:
+            raise _symlink(location + name) if stat.S_ISLNK(kind) else _special(location + name)
+    return Folder(path, location, files, folders)
 
 
 def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
@@ -114,17 +171,7 @@ def _require_utf8_names() -> None:
         )
 
 
-def _status(root: str, follow: bool) -> os.stat_result:
-    try:
-        status = os.stat(root) if follow else os.lstat(root)
-    except OSError as error:
-        raise _unreadable(root, error) from error
-    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
-        raise _symlink(root)
-    return status
-
-
-def _checked_name(name: str, location: str) -> str:
+def checked_name(name: str, location: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:

@@ -1,0 +1,225 @@
+"""From a file or folder on disk to its tree digest: every file hashed once, many at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+
+from ctxpack_identity.digest import Digest
+from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.filehash import Batch
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple, Protocol
+from ctxpack_identity.progress import Progress, silent
+from ctxpack_identity.scan import Folder, checked_name, root_status, walk
+from ctxpack_identity.tree import JUNK, Document, Entry, Tree, file_digest
+from ctxpack_identity.workers import ExecutorWorkers, LocalWorkers, Pending, Workers
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["KnownDigests", "hash_tree"]
+
+BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
+BATCH_FILES = 128
+PENDING_FILES = 4096  # found and not yet folded; bounds memory, and keeps every worker busy
+
+_name = itemgetter(0)
+
+
+class KnownDigests(Protocol):
+    """Digests of files that did not change since they were hashed."""
+
+    def look_up(self, folder: Folder) -> list[str | None]:
+        """Return a digest (64 hexadecimal digits), or None, for each of the folder's files."""
+        ...
+
+    def remember(self, folder: Folder, digests: list[str]) -> None:
+        """Take note of the digests of the folder's files, which were hashed since it was looked up."""
+        ...
+
+
+def hash_tree(
+    root: str,
+    *,
+    excludes: Excludes | None = None,
+    follow: bool = False,
+    executor: Executor | None = None,
+    known: KnownDigests | None = None,
+    progress: Progress = silent,
+    on_entry: Callable[[Entry], object] | None = None,
+) -> Tree:
+    """Return the tree digest of the file or folder at root, with what was counted on the way.
+
+    follow: read what symbolic links point at instead of refusing them. executor: any concurrent.futures.Executor; by
+    default this machine's cores. known: digests from an earlier time, for files that did not change since. None of
+    them ever changes the digest. on_entry: called with every entry, in canonical order.
+    Raises: InvalidInput, LocalFailure as walk and hash_batch do.
+    """
+    workers: Workers = LocalWorkers() if executor is None else ExecutorWorkers(executor)
+    try:
+        status = root_status(root, follow=follow)
+        if stat.S_ISREG(status.st_mode):
+            return _hash_single(root, status, follow, workers, known, progress, on_entry)
+        fold = _Fold(on_entry)
+        for hashed in _hash_folders(walk(root, excludes=excludes, follow=follow), follow, workers, known, progress):
+            if hashed is None:
+                fold.leave()
+            else:
+                fold.enter(*hashed)
+        return fold.finish()
+    finally:
+        workers.close()
+
+
+def _hash_single(
+    root: str,
+    status: os.stat_result,
+    follow: bool,
+    workers: Workers,
+    known: KnownDigests | None,
+    progress: Progress,
+    on_entry: Callable[[Entry], object] | None,
+) -> Tree:
+    location, name = os.path.split(os.path.abspath(root))
+    checked_name(name, root)
+    alone = Folder("", os.path.join(location, ""), [(name, status)], [])
+    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], follow, workers, known, progress) if hashed)
+    if on_entry is not None:
+        on_entry(_entry(name, status, sha256))
+    return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size, ())
+
+
+def _entry(path: str, status: os.stat_result, sha256: str) -> Entry:
+    return Entry(path, status.st_size, sha256, bool(status.st_mode & stat.S_IXUSR))
+
+
+class _Fold:
+    """Folders, entered and left in canonical order with their files' digests, become one tree digest."""
+
+    def __init__(self, on_entry: Callable[[Entry], object] | None) -> None:
+        self._on_entry = on_entry
+        self._open: list[_OpenFolder] = []
+        self._files = self._size = 0
+        self._junk: list[str] = []
+        self._root = ""
+
+    def enter(self, folder: Folder, digests: list[str]) -> None:
+        opened = _OpenFolder(folder, digests)
+        self._open.append(opened)
+        self._files += len(digests)
+        self._size += sum([status.st_size for _, status in folder.files])
+        if not JUNK.isdisjoint([name for name, _ in folder.files]):
+            self._junk += [folder.path + name for name, _ in folder.files if name in JUNK]
+        self._add_files(opened)
+
+    def leave(self) -> None:
+        left = self._open.pop()
+        digest, size = left.document.close()
+        folder = left.folder
+        if self._on_entry is not None and folder.path and not (folder.files or folder.folders):
+            self._on_entry(Entry(folder.path, 0, ""))
+        if self._open:
+            parent = self._open[-1]
+            parent.document.add(folder.path[len(parent.folder.path) : -1], digest, size, "folder")
+            parent.folders_done += 1
+            self._add_files(parent)
+        else:
+            self._root = digest
+
+    def finish(self) -> Tree:
+        return Tree(Digest(self._root), "folder", self._files, self._size, tuple(self._junk))
+
+    def _add_files(self, opened: _OpenFolder) -> None:
+        """Add the files that come before the next folder."""
+        folder, digests, start = opened.folder, opened.digests, opened.files_done
+        stop = len(digests)
+        if opened.folders_done < len(folder.folders):
+            stop = bisect_left(folder.files, folder.folders[opened.folders_done][0], start, key=_name)
+        if start == stop:
+            return
+        files, digests = folder.files[start:stop], digests[start:stop]
+        opened.document.add_files(files, digests)
+        opened.files_done = stop
+        if self._on_entry is not None:
+            for (name, status), sha256 in zip(files, digests, strict=True):
+                self._on_entry(_entry(folder.path + name, status, sha256))
+
+
+class _OpenFolder:
+    """A folder that was entered and not left yet, and how much of it is in its document."""
+
+    def __init__(self, folder: Folder, digests: list[str]) -> None:
+        self.folder, self.digests = folder, digests
+        self.document = Document()
+        self.files_done = self.folders_done = 0
+
+
+class _Underway(NamedTuple):
+    """A folder whose files are being hashed. digests: what is known already; jobs: the rest, with its places."""
+
+    folder: Folder
+    digests: list[str | None]
+    jobs: list[tuple[list[int], Pending]]
+
+
+def _hash_folders(
+    folders: Iterable[Folder | None], follow: bool, workers: Workers, known: KnownDigests | None, progress: Progress
+) -> Iterator[tuple[Folder, list[str]] | None]:
+    """Yield each folder with its files' digests, and None where one is left, in the order given."""
+    underway: deque[_Underway | None] = deque()
+    files = 0
+    for folder in folders:
+        underway.append(_begin(folder, follow, workers, known) if folder is not None else None)
+        files += len(folder.files) if folder is not None else 0
+        while files > PENDING_FILES:
+            done = underway.popleft()
+            files -= len(done.folder.files) if done is not None else 0
+            yield _finish(done, known, progress)
+    while underway:
+        yield _finish(underway.popleft(), known, progress)
+
+
+def _begin(folder: Folder, follow: bool, workers: Workers, known: KnownDigests | None) -> _Underway:
+    digests: list[str | None] = known.look_up(folder) if known is not None else [None] * len(folder.files)
+    places = [place for place, digest in enumerate(digests) if digest is None] if None in digests else []
+    jobs = []
+    for batch in _batches(folder.files, places):
+        files = [folder.files[place] for place in batch]
+        tasks = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+        jobs.append((batch, workers.submit(Batch(folder.location, tasks, follow))))
+    return _Underway(folder, digests, jobs)
+
+
+def _batches(files: list[tuple[str, os.stat_result]], places: list[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    size = 0
+    for place in places:
+        batch.append(place)
+        size += files[place][1].st_size
+        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _finish(
+    underway: _Underway | None, known: KnownDigests | None, progress: Progress
+) -> tuple[Folder, list[str]] | None:
+    if underway is None:
+        return None
+    folder, found, jobs = underway
+    for places, job in jobs:
+        size = 0
+        for place, digest in zip(places, job.result(), strict=True):
+            found[place] = digest
+            size += folder.files[place][1].st_size
+        progress("hash", size, None)
+    digests = [digest for digest in found if digest is not None]
+    if known is not None and jobs:
+        known.remember(folder, digests)
+    return folder, digests
