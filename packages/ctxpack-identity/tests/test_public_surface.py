@@ -69,6 +69,7 @@ def test_importing_is_cheap_and_needs_only_the_standard_library() -> None:
     }
     assert roots & slow == set()
     assert roots & {"msgspec", "random", "shutil", "socket", "subprocess", "tempfile", "threading", "urllib"} == set()
+    assert roots & {"contextlib", "fcntl", "pickle", "queue", "select", "signal", "sqlite3"} == set()
 
 
 def test_the_readme_s_examples_are_true() -> None:

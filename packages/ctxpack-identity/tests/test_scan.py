@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ctxpack_identity import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.scan import scan
+from ctxpack_identity.scan import scan, walk
 
 FIX_LINK = 'replace it by what it points at; inputs and code may say "symlinks": "follow" in the contract'
 
@@ -126,6 +126,30 @@ def test_a_name_that_is_not_utf8_is_shown_and_refused(tmp_path: Path) -> None:
 def test_a_missing_root_with_such_a_name_is_shown_too(tmp_path: Path) -> None:
     error = refusal(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     assert str(error) == f"{tmp_path}/caf\\xe9: no such file or folder; check the path"
+
+
+def test_walking_goes_into_folders_and_out_again(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "b/z", "d"):
+        (tmp_path / name).touch()
+    steps = [
+        (folder.path, [name for name, _ in folder.files], [name for name, _ in folder.folders]) if folder else None
+        for folder in walk(str(tmp_path))
+    ]
+    root = ("", ["a.txt", "b.txt", "d"], ["b"])
+    assert steps == [root, ("b/", ["z"], ["c"]), ("b/c/", [], []), None, None, None]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "missing"])
+def test_walking_refuses_a_root_as_scanning_does(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / kind
+    if kind == "fifo":
+        os.mkfifo(root)
+    elif kind == "link":
+        root.symlink_to(".")
+    with pytest.raises(InvalidInput) as caught:
+        list(walk(str(root)))
+    assert str(caught.value) == str(refusal(root))
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])

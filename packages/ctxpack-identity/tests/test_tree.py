@@ -132,15 +132,25 @@ def test_junk_is_hashed_and_told(tmp_path: Path) -> None:
     assert messy.digest != clean.digest
 
 
+TWICE = "path occurs twice, or both as a file and as a folder: got 'a' after 'a'"
+
+
 @pytest.mark.parametrize(
     ("before", "path", "message"),
     [
         ("", "../x", "'../x': not a relative, normal POSIX path"),
-        ("a", "a", "'a': path occurs twice: got after 'a'"),
-        ("b", "a", "'a': path is out of canonical order: got after 'b'"),
-        ("a.b", "a/b", "'a/b': path is out of canonical order: got after 'a.b'"),
-        ("a", "a/b", "'a/b': a file or empty folder cannot hold others"),
-        ("a/", "a/b", "'a/b': a file or empty folder cannot hold others"),
+        ("", "/x", "'/x': not a relative, normal POSIX path"),
+        ("", "x//y", "'x//y': not a relative, normal POSIX path"),
+        ("", "x/./y", "'x/./y': not a relative, normal POSIX path"),
+        ("", "", "'': not a relative, normal POSIX path"),
+        ("", "x\0", "'x\\x00': not a relative, normal POSIX path"),
+        ("b", "a", "'a': path is out of canonical order: got 'a' after 'b'"),
+        ("a.b", "a/b", "'a/b': path is out of canonical order: got 'a' after 'a.b'"),
+        ("b/c", "a/b", "'a/b': path is out of canonical order: got 'a' after 'b'"),
+        ("a", "a", f"'a': {TWICE}"),
+        ("a", "a/b", f"'a/b': {TWICE}"),
+        ("a/", "a/b", f"'a/b': {TWICE}"),
+        ("a/b", "a", f"'a': {TWICE}"),
         ("", "\udcff", "'\\udcff': path is not Unicode text"),
     ],
 )

@@ -25,7 +25,7 @@ __all__ = ["KnownDigests", "hash_tree"]
 
 BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
 BATCH_FILES = 128
-PENDING_FILES = 4096  # found and not yet folded; bounds memory, and keeps every worker busy
+PENDING_FILES = 4096  # and folders, found and not yet folded; bounds memory, and keeps every worker busy
 
 _name = itemgetter(0)
 
@@ -175,7 +175,7 @@ def _hash_folders(
     for folder in folders:
         underway.append(_begin(folder, follow, workers, known) if folder is not None else None)
         files += len(folder.files) if folder is not None else 0
-        while files > PENDING_FILES:
+        while files + len(underway) > PENDING_FILES:
             done = underway.popleft()
             files -= len(done.folder.files) if done is not None else 0
             yield _finish(done, known, progress)

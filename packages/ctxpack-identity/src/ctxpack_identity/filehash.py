@@ -44,18 +44,19 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False) 
 
     Raises: InvalidInput, LocalFailure as hash_batch does.
     """
-    fd = open_regular(location, follow=follow)
+    fd = _open(location, follow)
     try:
         if size <= READ_SIZE:
             data = os.read(fd, size + 1)
             digest, length = hashlib.sha256(data).hexdigest(), len(data)
         else:
-            digest, length = _hash_large(fd)
+            digest, length = _hash_large(fd, size)
         if length < size:  # some network file systems answer with less than was asked for
             os.lseek(fd, 0, os.SEEK_SET)
-            digest, length = _hash_large(fd)
+            digest, length = _hash_large(fd, size)
         require_unchanged(fd, location, size, mtime_ns)
     except OSError as error:
+        require_unchanged(fd, location, size, mtime_ns)  # a folder by now, say: that is the better answer
         raise _unreadable(location, error) from error
     finally:
         os.close(fd)
@@ -69,6 +70,32 @@ def open_regular(location: str, *, follow: bool = False) -> int:
 
     Raises: InvalidInput when there is no regular file any more; LocalFailure when it may not be read.
     """
+    fd = _open(location, follow)
+    try:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError as error:
+        os.close(fd)
+        raise _unreadable(location, error) from error
+    if not regular:
+        os.close(fd)
+        raise _changed(location)
+    return fd
+
+
+def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
+    """Raise InvalidInput when the open file is not regular, or not as long or as old as it was when it was found.
+
+    LocalFailure when the system does not say.
+    """
+    try:
+        now = os.fstat(fd)
+    except OSError as error:  # a stale handle of a network file system
+        raise _unreadable(location, error) from error
+    if now.st_size != size or now.st_mtime_ns != mtime_ns or not stat.S_ISREG(now.st_mode):
+        raise _changed(location)
+
+
+def _open(location: str, follow: bool) -> int:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         return os.open(location, flags)
@@ -78,18 +105,12 @@ def open_regular(location: str, *, follow: bool = False) -> int:
         raise _unreadable(location, error) from error
 
 
-def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
-    """Raise InvalidInput when the open file is not regular, or not as long or as old as it was when it was found."""
-    now = os.fstat(fd)
-    if now.st_size != size or now.st_mtime_ns != mtime_ns or not stat.S_ISREG(now.st_mode):
-        raise _changed(location)
-
-
-def _hash_large(fd: int) -> tuple[str, int]:
+def _hash_large(fd: int, size: int) -> tuple[str, int]:
+    """Return the SHA-256 and the length of what is left to read, of which more than size is of no interest."""
     hasher, length = hashlib.sha256(), 0
     buffer = bytearray(READ_SIZE)
     view = memoryview(buffer)
-    while count := os.readv(fd, [buffer]):
+    while length <= size and (count := os.readv(fd, [buffer])):
         hasher.update(view[:count])
         length += count
     return hasher.hexdigest(), length

@@ -87,8 +87,8 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
     Raises: InvalidInput for a missing root, a symbolic link (unless follow) or a cycle of them, a device, FIFO or
     socket, and a name that is not UTF-8; LocalFailure for what may not be read. Each names the path.
     """
-    top = _folder("", os.path.join(root, ""), excludes, follow)
     status = root_status(root, follow=follow)
+    top = _folder("", os.path.join(root, ""), excludes, follow)
     ancestors = [(status.st_dev, status.st_ino)]
     pending = [(top, iter(top.folders))]
     yield top
@@ -207,7 +207,7 @@ def _cycle(location: str) -> InvalidInput:
 
 
 def _unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
-    shown = os.fsencode(location).decode(errors="backslashreplace")
+    shown = os.fsencode(location.rstrip("/") or "/").decode(errors="backslashreplace")
     if error.errno == errno.ELOOP:
         return _cycle(shown)
     if isinstance(error, FileNotFoundError | NotADirectoryError):

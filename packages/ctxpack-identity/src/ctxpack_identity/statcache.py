@@ -1,8 +1,13 @@
 """The digests of files that did not change: an index on disk, so that the second hash of a tree costs a walk.
 
-A file is taken for unchanged when its inode, size, mtime and ctime are those it had when it was hashed, and both times
-lay at least RACY_NS before that. (A file written twice within one tick of the file system's clock looks the same after
-both; git's racy-git.adoc.) Folders on network file systems are not kept: their numbers and clocks are not ours.
+A file is taken for unchanged when its device, inode, size, mtime and ctime are those it had when it was hashed, and
+both times lay at least RACY_NS before its folder was looked up, which came before it was read. (A file written twice
+within one tick of the file system's clock looks the same after both; git's racy-git.adoc.) No program can set a ctime,
+so a change behind a restored mtime shows. What does not show is what no clock records: a program that goes on writing
+through an old memory map, and a change beneath a mounted file system.
+
+Only file systems whose numbers and times this machine's kernel keeps are believed: no network's, none that makes its
+inode numbers up (FAT), none that comes as an image with the builder's times (squashfs).
 
 The index is advice. It is sealed record by record; a record or file that is damaged is forgotten, never believed.
 """
@@ -14,8 +19,9 @@ import marshal
 import os
 import re
 import time
+from collections.abc import Callable
 
-from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.scan import Folder
 
 if TYPE_CHECKING:
@@ -23,28 +29,41 @@ if TYPE_CHECKING:
 
 __all__ = ["StatCache"]
 
-RACY_NS = 2_000_000_000  # the coarsest clock of a local file system: FAT, two seconds
+RACY_NS = 2_000_000_000  # twice the coarsest clock of the file systems below: ext3, one second
 WORTHWHILE = 64  # files; with fewer, hashing small ones costs less than opening the index
 WORTHWHILE_BYTES = 1 << 20
 PATIENCE = 0.5  # seconds to wait for another process that writes; then this one does without
+UNWRITTEN_BYTES = 4 << 20  # held back, so that writing, which keeps others from it, takes milliseconds
 
 _DIGEST = 64  # hexadecimal digits
 _SEAL = 16  # bytes
 
-# File systems whose inode numbers and times are kept by this machine's kernel alone.
 _LOCAL = frozenset(
-    {"apfs", "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "nilfs2", "ntfs3"}
-    | {"overlay", "ramfs", "reiserfs", "rootfs", "squashfs", "tmpfs", "udf", "vfat", "xfs", "zfs"}
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs"}
+    | {"rootfs", "tmpfs", "xfs", "zfs"}
 )
 
-_Row = tuple[str, int, int, int, int]
-"""What a file must still be: name, inode, size in bytes, mtime and ctime in ns."""
+# SQLite's primary result codes that say nothing about the file's content: no permission, busy, locked, no memory, read
+# only, interrupted, I/O error, disk full, cannot open, locking protocol, misuse, not authorised.
+_NO_DAMAGE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 21, 23})
+_READONLY = 8
+
+_Row = tuple[str, int, int, int, int, int]
+"""What a file must still be: name, device, inode, size in bytes, mtime and ctime in ns."""
+
+
+class _Record(NamedTuple):
+    """What was hashed in one folder. rows: marshalled list of _Row; digests: theirs, one behind the other."""
+
+    rows: bytes
+    digests: str
 
 
 class StatCache:
-    """A KnownDigests kept in a file. Opened when there is enough to look up; closed with close().
+    """A KnownDigests kept in a file. Opened when there is enough to look up; closed, and complete, with close().
 
-    Any number of processes may use one file. Nothing here raises: where the index cannot be used, files are hashed.
+    Any number of processes may use one file, but one thread at a time this object. Nothing here raises: where the
+    index cannot be used, files are hashed.
     """
 
     def __init__(self, path: str) -> None:
@@ -53,120 +72,168 @@ class StatCache:
         self._index: sqlite3.Connection | None = None
         self._usable = True
         self._local: dict[int, bool] = {}
-        self._looked_up_ns: dict[str, int] = {}
+        self._looked_up_ns: dict[bytes, int] = {}
+        self._unwritten: dict[bytes, _Record] = {}
+        self._unwritten_bytes = 0
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
-        unknown: list[str | None] = [None] * len(folder.files)
         self._seen_files += len(folder.files)
         self._seen_bytes += sum([status.st_size for _, status in folder.files])
-        if not folder.files or (self._seen_files < WORTHWHILE and self._seen_bytes < WORTHWHILE_BYTES):
-            return unknown
-        if not self._is_local(folder):
-            return unknown
+        worthwhile = self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES
+        if not (worthwhile and self._usable and self._is_local(folder)):
+            return [None] * len(folder.files)
         key = _key(folder)
-        self._looked_up_ns[key] = time.time_ns()
-        record = self._read(key)
-        if record is None:
-            return unknown
-        rows, digests = record
-        now = _rows(folder)
-        if rows == marshal.dumps(now, 2):
-            return [digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)]
-        known = {row: digests[_DIGEST * place :][:_DIGEST] for place, row in enumerate(marshal.loads(rows))}
-        return [known.get(row) for row in now]
+        now = time.time_ns()
+        digests = _matches(self._unwritten.get(key) or self._read(key), folder)
+        if None in digests:
+            self._looked_up_ns[key] = now
+        return digests
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
         """Keep the digests of those files that were old enough when the folder was looked up."""
-        looked_up = self._looked_up_ns.pop(_key(folder), None)
+        key = _key(folder)
+        looked_up = self._looked_up_ns.pop(key, None)
         if looked_up is None:
             return
         certain = [
             (row, digest)
             for row, digest in zip(_rows(folder), digests, strict=True)
-            if max(row[3], row[4]) + RACY_NS <= looked_up
+            if max(row[-2:]) + RACY_NS <= looked_up
         ]
         if certain:
-            rows, kept = marshal.dumps([row for row, _ in certain], 2), "".join([digest for _, digest in certain])
-            self._write(_key(folder), rows, kept)
+            record = _Record(marshal.dumps([row for row, _ in certain], 2), "".join([digest for _, digest in certain]))
+            self._unwritten[key] = record
+            self._unwritten_bytes += len(key) + len(record.rows) + len(record.digests)
+            if self._unwritten_bytes >= UNWRITTEN_BYTES:
+                self._write()
 
     def close(self) -> None:
         """Make what was remembered last."""
-        if self._index is not None:
-            self._attempt(self._index.commit)
-            self._attempt(self._index.close)
-            self._index = None
+        self._write()
+        self._close_index()
 
-    def _read(self, key: str) -> tuple[bytes, str] | None:
-        index = self._open()
-        if index is None:
-            return None
-        found = self._attempt(
-            lambda: index.execute("SELECT rows, digests, seal FROM folders WHERE folder = ?", (key,)).fetchone()
+    def _read(self, key: bytes) -> _Record | None:
+        found = self._with_index(
+            lambda index: index.execute("SELECT rows, digests, seal FROM folders WHERE folder = ?", (key,)).fetchone()
         )
         if found is None:
             return None
         rows, digests, seal = found
         if not isinstance(rows, bytes) or not isinstance(digests, str) or seal != _seal(key, rows, digests):
             return None
-        return rows, digests
+        return _Record(rows, digests)
 
-    def _write(self, key: str, rows: bytes, digests: str) -> None:
-        index = self._open()
-        if index is not None:
-            record = (key, rows, digests, _seal(key, rows, digests))
-            self._attempt(lambda: index.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", record))
+    def _write(self) -> None:
+        records = [(key, *record, _seal(key, *record)) for key, record in self._unwritten.items()]
+        if records:
+            self._with_index(lambda index: _insert(index, records))
+        self._unwritten.clear()
+        self._unwritten_bytes = 0
 
-    def _open(self) -> sqlite3.Connection | None:
-        if self._index is None and self._usable:
-            self._index = self._attempt(lambda: _connect(self._path))
-        return self._index
-
-    def _attempt(self, work: Any) -> Any:
-        """Return work(), or None when the index is damaged (then it is removed), busy, or cannot be written."""
-        import sqlite3
-
+    def _with_index(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Return work(index), or None where that fails. It is not tried again then, and a damaged index is removed."""
+        if not self._usable:
+            return None
         try:
-            return work()
-        except (sqlite3.OperationalError, OSError):  # locked, read-only, disk full
+            import sqlite3  # 5 ms, which only work worth remembering pays
+        except ImportError:  # some systems leave it out
             self._usable = False
-        except sqlite3.DatabaseError:
+            return None
+        try:
+            if self._index is None:
+                self._index = _connect(self._path)
+            return work(self._index)
+        except (sqlite3.Error, OSError) as error:
             self._usable = False
-            for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
-                if os.path.exists(name):
-                    os.unlink(name)
+            self._close_index()
+            if isinstance(error, sqlite3.DatabaseError) and _is_damage(error, self._path):
+                _remove(self._path)
         return None
 
+    def _close_index(self) -> None:
+        if self._index is not None:
+            index, self._index = self._index, None
+            index.close()
+
     def _is_local(self, folder: Folder) -> bool:
-        device = folder.files[0][1].st_dev
-        if device not in self._local:
-            self._local[device] = _file_system(os.path.realpath(folder.location)) in _LOCAL
-        return self._local[device]
+        """Whether all files, of which followed links may spread over several, are on local file systems."""
+        for name, status in folder.files:
+            if status.st_dev not in self._local:
+                self._local[status.st_dev] = _file_system(os.path.realpath(folder.location + name)) in _LOCAL
+            if not self._local[status.st_dev]:
+                return False
+        return True
+
+
+def _matches(record: _Record | None, folder: Folder) -> list[str | None]:
+    if record is None:
+        return [None] * len(folder.files)
+    now, digests = _rows(folder), record.digests
+    if record.rows == marshal.dumps(now, 2):
+        return [digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)]
+    known = {row: digests[_DIGEST * place :][:_DIGEST] for place, row in enumerate(marshal.loads(record.rows))}
+    return [known.get(row) for row in now]
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    import sqlite3  # 5 ms, which only work worth remembering pays
+    import sqlite3
 
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    index = sqlite3.connect(path, timeout=PATIENCE)
-    index.execute("PRAGMA journal_mode = WAL")
-    index.execute("PRAGMA synchronous = OFF")  # lost after a power cut at worst, and damage shows in the seals
-    index.execute(
-        "CREATE TABLE IF NOT EXISTS folders (folder TEXT PRIMARY KEY, rows BLOB, digests TEXT, seal BLOB) WITHOUT ROWID"
-    )
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    _create(path)
+    index = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)  # one at a time, whichever it is
+    try:
+        index.execute("PRAGMA journal_mode = WAL")
+        index.execute("PRAGMA synchronous = OFF")  # lost after a power cut at worst, and damage shows in the seals
+        index.execute(
+            "CREATE TABLE IF NOT EXISTS folders "
+            "(folder BLOB PRIMARY KEY, rows BLOB, digests TEXT, seal BLOB) WITHOUT ROWID"
+        )
+    except BaseException:
+        index.close()
+        raise
     return index
 
 
-def _key(folder: Folder) -> str:
-    return f"{folder.files[0][1].st_dev}:{os.path.abspath(folder.location)}"
+def _create(path: str) -> None:
+    """Make an empty file that nobody else may read: SQLite's own would tell everybody names and digests."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    os.close(fd)
+
+
+def _insert(index: sqlite3.Connection, records: list[tuple[bytes, bytes, str, bytes]]) -> None:
+    with index:  # one transaction
+        index.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", records)
+
+
+def _is_damage(error: sqlite3.DatabaseError, path: str) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)  # none where Python itself could not decode a text
+    if code == _READONLY:  # also said of a damaged header
+        return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
+    return code is None or code & 0xFF not in _NO_DAMAGE
+
+
+def _remove(path: str) -> None:
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        try:
+            os.unlink(name)
+        except OSError:  # gone, or not ours to remove
+            continue
+
+
+def _key(folder: Folder) -> bytes:
+    return os.fsencode(os.path.abspath(folder.location))
 
 
 def _rows(folder: Folder) -> list[_Row]:
-    return [(name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
+    return [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
 
 
-def _seal(key: str, rows: bytes, digests: str) -> bytes:
-    return hashlib.blake2b(b"\0".join([key.encode(), rows, digests.encode()]), digest_size=_SEAL).digest()
+def _seal(key: bytes, rows: bytes, digests: str) -> bytes:
+    return hashlib.blake2b(b"\0".join([key, rows, digests.encode()]), digest_size=_SEAL).digest()
 
 
 def _file_system(path: str) -> str:

@@ -6,6 +6,7 @@ files they make it slower than one thread, while a second process nearly doubles
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import sys
@@ -16,20 +17,23 @@ from ctxpack_identity.filehash import Batch, hash_batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Workers"]
 
 LARGE = 256 << 10  # bytes a file on average, from which a thread beats a process
 ALONE = 512  # small files hashed before a second process is worth its start
+MOST = 8  # threads, or processes; one walk does not feed more, and a container may own fewer cores than it sees
 CHILD_BATCHES = 3  # sent ahead to a child, so that it never waits
+PIPE_SIZE = 64 << 10  # bytes, Linux' default; the answers to CHILD_BATCHES (9 KB each) must fit, see _Child
+LINGER = 0.1  # seconds to wait for a thread that is not done with a file nobody wants any more
 
 
 class Pending(Protocol):
     """Digests on their way."""
 
     def result(self) -> list[str]:
-        """Return the digests of a batch; wait for them. Raises: as hash_batch does."""
+        """Return the digests of a batch; wait for them. Raises: as hash_batch does; LocalFailure when workers fail."""
         ...
 
 
@@ -46,49 +50,74 @@ class ExecutorWorkers:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._futures: list[Any] = []
+        self._futures: deque[Future[list[str]]] = deque()
 
     def submit(self, batch: Batch) -> Pending:
-        self._futures = [future for future in self._futures if not future.done()]
-        future = self._executor.submit(hash_batch, batch)
+        while self._futures and self._futures[0].done():
+            self._futures.popleft()
+        try:
+            future = self._executor.submit(hash_batch, batch)
+        except Exception as error:
+            raise _executor_failed(error) from error
         self._futures.append(future)
-        return future
+        return _Remote(future)
 
     def close(self) -> None:
         for future in self._futures:
             future.cancel()
+        self._futures.clear()
+
+
+class _Remote:
+    def __init__(self, future: Future[list[str]]) -> None:
+        self._future = future
+
+    def result(self) -> list[str]:
+        try:
+            return self._future.result()
+        except CtxPackError:
+            raise
+        except Exception as error:
+            raise _executor_failed(error) from error
+
+
+def _executor_failed(error: Exception) -> LocalFailure:
+    return LocalFailure("the executor given for hashing failed", got=f"{type(error).__name__}: {error}")
 
 
 class LocalWorkers:
-    """Hashing on this machine's cores. Nothing is started before there is enough to hash."""
+    """Hashing on this machine's cores. Nothing is started before there is enough to hash.
+
+    Where the system refuses a thread or a process, the others, at last this thread alone, do its share.
+    """
 
     def __init__(self) -> None:
         self._small = 0
         self._threads: _Threads | None = None
-        self._children: list[_Child] = []
-        self._can_fork = _may_fork()
+        self._children: list[_Child] | None = None
 
     def submit(self, batch: Batch) -> Pending:
-        size = sum(file[1] for file in batch.files)
-        if size >= LARGE * len(batch.files) and size >= LARGE:
+        if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
                 self._threads = _Threads(_cores())
-                self._can_fork = False  # a fork of a process with threads may deadlock
             return self._threads.submit(batch)
         self._small += len(batch.files)
-        if self._small > ALONE and self._can_fork and not self._children:
-            self._children = [_Child() for _ in range(_cores() - 1)]
-            self._can_fork = False
-        for child in self._children:
-            if len(child.pending) < CHILD_BATCHES:
+        if self._children is None and self._small > ALONE:
+            self._children = []
+            _start(self._children)
+        for child in self._children or ():
+            if child.has_room():
                 return child.submit(batch)
         return _Done(hash_batch(batch))
 
     def close(self) -> None:
         if self._threads is not None:
             self._threads.close()
-        for child in self._children:
-            child.close()
+        children, self._children = self._children or [], []
+        for child in children:
+            child.hang_up()
+        for child in children:
+            child.wait()
 
 
 class _Done:
@@ -107,26 +136,35 @@ class _Threads:
         from queue import SimpleQueue
 
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._count = count
+        self._closed = False
+        self._threads: list[threading.Thread] = []
         for _ in range(count):
-            threading.Thread(target=self._work, daemon=True, name="hash").start()
+            thread = threading.Thread(target=self._work, daemon=True, name="hash")
+            try:
+                thread.start()
+            except RuntimeError:  # "can't start new thread"
+                break
+            self._threads.append(thread)
 
     def submit(self, batch: Batch) -> Pending:
+        if not self._threads:
+            return _Done(hash_batch(batch))
         job = _Job(batch)
         self._queue.put(job)
         return job
 
     def close(self) -> None:
-        try:
-            while True:
-                self._queue.get_nowait()
-        except Exception:  # queue.Empty
-            for _ in range(self._count):
-                self._queue.put(None)
+        """Drop what has not begun. A thread in the middle of a file ends with it, and nobody waits that long."""
+        self._closed = True
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(LINGER)
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            job.run()
+            if not self._closed:
+                job.run()
 
 
 class _Job:
@@ -154,25 +192,77 @@ class _Job:
         return self._digests
 
 
+def _start(children: list[_Child]) -> None:
+    """Add a child for every further core; fewer, or none, where that is not safe or the system refuses.
+
+    Signals wait meanwhile: one that raises would leave a process nobody knows of, or unwind our stack in the child.
+    """
+    if not _may_fork():
+        return
+    import signal
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        while len(children) < _cores() - 1:
+            children.append(_Child())
+    except OSError:  # no more processes, descriptors or memory for pipes
+        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _may_fork() -> bool:
+    """Whether a fork is safe: on Linux (macOS frameworks do not survive one), and with this thread alone."""
+    try:
+        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _cores() -> int:
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(seen, MOST)
+
+
 class _Child:
-    """A forked process that hashes what it is sent, in order, until its pipe closes, however this process ends."""
+    """A forked process that hashes what it is sent, in order, until its pipe closes, however this process ends.
+
+    We may wait for it to take a task, so it must never wait for us to take an answer: its pipe holds all answers that
+    can be under way. Raises: OSError where the system refuses the process, or pipes of that size.
+    """
 
     def __init__(self) -> None:
-        self.pending: deque[_ChildJob] = deque()
-        to_child, self._tasks = os.pipe()
-        self._results, from_child = os.pipe()
-        self._id = os.fork()
+        from select import POLLIN, poll
+
+        self._pending: deque[_ChildJob] = deque()
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            to_child, self._tasks, self._results, from_child = ends
+            _require_room(from_child)
+            self._id = os.fork()
+        except OSError:
+            for end in ends:
+                os.close(end)
+            raise
         if self._id == 0:
             status = 1
             try:
-                os.close(self._tasks)
-                os.close(self._results)
                 _serve(to_child, from_child)
                 status = 0
             finally:
                 os._exit(status)
         os.close(to_child)
         os.close(from_child)
+        self._answers = poll()
+        self._answers.register(self._results, POLLIN)
+
+    def has_room(self) -> bool:
+        """Whether it would take one more batch without us waiting. Takes the answers that have come."""
+        while len(self._pending) >= CHILD_BATCHES and self._answers.poll(0):
+            self.receive()
+        return len(self._pending) < CHILD_BATCHES
 
     def submit(self, batch: Batch) -> Pending:
         try:
@@ -180,26 +270,32 @@ class _Child:
         except BrokenPipeError as error:
             raise _died() from error
         job = _ChildJob(self)
-        self.pending.append(job)
+        self._pending.append(job)
         return job
 
     def receive(self) -> None:
-        """Take the next answer, which belongs to the oldest job."""
+        """Take the next answer, which belongs to the oldest job. Raises: LocalFailure when there is none to come."""
         answer = _receive(self._results)
         if answer is None:
             raise _died()
-        self.pending.popleft().answer = answer
+        self._pending.popleft().answer = answer
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         os.close(self._tasks)
         os.close(self._results)
-        os.waitpid(self._id, 0)
+
+    def wait(self) -> None:
+        """Wait for its end, which comes once it has hung up and finished at most one batch."""
+        try:
+            os.waitpid(self._id, 0)
+        except ChildProcessError:  # who embeds us waits for every process, or has the system forget them
+            return
 
 
 class _ChildJob:
     def __init__(self, child: _Child) -> None:
         self._child = child
-        self.answer: Any = None
+        self.answer: list[str] | bytes | None = None
 
     def result(self) -> list[str]:
         while self.answer is None:
@@ -216,12 +312,17 @@ def _died() -> LocalFailure:
     return LocalFailure("a hashing process ended unexpectedly", fix="was it killed, or is memory short?")
 
 
-def _serve(tasks: int, results: int) -> None:
-    import signal
+def _require_room(pipe: int) -> None:
+    """Raise OSError when a pipe is small, as pipes are once a user has many (pipe(7), pipe-user-pages-soft)."""
+    from fcntl import F_GETPIPE_SZ, fcntl
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and closes the pipe
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    if fcntl(pipe, F_GETPIPE_SZ) < PIPE_SIZE:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+
+def _serve(tasks: int, results: int) -> None:
+    """Answer tasks until there are no more: what a child does. Begins with all signals blocked."""
+    _forget_parent(keep=(tasks, results))
     while (task := _receive(tasks)) is not None:
         answer: list[str] | bytes
         try:
@@ -231,6 +332,22 @@ def _serve(tasks: int, results: int) -> None:
 
             answer = pickle.dumps(error)
         _send(results, answer)
+
+
+def _forget_parent(keep: tuple[int, int]) -> None:
+    """Drop what is the parent's: signals that it handles, and descriptors, which hold locks and others' pipes open."""
+    import signal
+
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):  # among them Ctrl-C: the parent ends, so our pipe closes
+            signal.signal(number, signal.SIG_IGN)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:  # the one that listed them
+                continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _send(fd: int, value: Any) -> None:
@@ -253,15 +370,3 @@ def _read(fd: int, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"" if size else b"".join(parts)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _may_fork() -> bool:
-    """Whether a fork is safe: on Linux (macOS frameworks do not survive one), and with this thread alone."""
-    try:
-        return sys.platform == "linux" and _cores() > 1 and len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False

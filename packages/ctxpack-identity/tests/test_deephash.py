@@ -1,0 +1,255 @@
+"""Hashing trees: one digest whoever hashes, entries in canonical order, and bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_identity import Entry, FolderDigest, InvalidInput, Tree, deephash, hash_tree, tree_digest, workers
+from ctxpack_identity.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
+from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.filehash import READ_SIZE
+from ctxpack_identity.scan import Folder, scan
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=4).filter(
+    lambda name: name not in (".", "..")
+)
+folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
+    st.dictionaries(names | st.sampled_from(["a", "a.b", "a0", "b"]), st.binary(max_size=9), max_size=6),
+    lambda inner: st.dictionaries(
+        names | st.sampled_from(["a", "a.b", "a0", "b"]), inner | st.binary(max_size=9), max_size=6
+    ),
+    max_leaves=20,
+)
+
+
+def plant(folder: Path, content: dict[str, Any]) -> None:
+    folder.mkdir()
+    for name, item in content.items():
+        if isinstance(item, dict):
+            plant(folder / name, item)
+        else:
+            (folder / name).write_bytes(item)
+
+
+def expected_entries(root: Path, **options: Any) -> list[Entry]:
+    """Found by scan and hashed one by one."""
+    return [
+        Entry(found.path, 0, "")
+        if found.is_empty_folder
+        else Entry(
+            found.path,
+            found.stat.st_size,
+            hashlib.sha256(Path(found.location).read_bytes()).hexdigest(),
+            bool(found.stat.st_mode & 0o100),
+        )
+        for found in scan(str(root), **options)
+    ]
+
+
+def assert_hashed(root: Path, **options: Any) -> Tree:
+    """Hash root and compare all that comes of it with what naive means find."""
+    seen: list[Entry] = []
+    tree = hash_tree(str(root), on_entry=seen.append, **options)
+    assert seen == expected_entries(root)
+    in_order = FolderDigest()
+    for entry in seen:
+        in_order.add(entry)
+    assert tree.digest == in_order.finish() == tree_digest(reversed(seen))
+    assert tree.files == sum(not entry.is_empty_folder for entry in seen)
+    assert tree.size == sum(entry.size for entry in seen)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sizes at which hashing takes another way, folders of more than one batch, files and folders interleaved."""
+    root = tmp_path_factory.mktemp("large")
+    for size in (0, 1, READ_SIZE, READ_SIZE + 1, BATCH_BYTES, BATCH_BYTES + 1):
+        (root / f"{size:09}").write_bytes(os.urandom(size))
+    for folder in ("m", "m/inner", "small0100.d", "small9"):
+        (root / folder).mkdir()
+        for number in range(2 * BATCH_FILES + 10):
+            (root / folder / f"{number:04}").write_bytes(b"%d" % number)
+    for number in range(BATCH_FILES + 10):
+        (root / f"small{number:04}").write_bytes(b"%d" % number)
+        (root / f"small{number:04}e").mkdir()
+    (root / "also" / "empty").mkdir(parents=True)
+    return root
+
+
+@given(folders, st.integers(1, 4), st.integers(1, 8))
+def test_every_tree_has_one_digest_however_it_is_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+    shuffling: Callable[[int], Executor],
+    content: dict[str, Any],
+    batch: int,
+    pending: int,
+) -> None:
+    root = tmp_path_factory.mktemp("tree") / "root"
+    plant(root, content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deephash, "BATCH_FILES", batch)
+        patch.setattr(deephash, "PENDING_FILES", pending)
+        assert assert_hashed(root) == assert_hashed(root, executor=shuffling(batch))
+
+
+def test_every_executor_gives_the_same_tree(large: Path, executor: Executor | None) -> None:
+    assert_hashed(large, executor=executor)
+
+
+def test_children_and_threads_give_the_same_tree(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    mixed = assert_hashed(large)
+    monkeypatch.setattr(workers, "ALONE", 0)
+    assert assert_hashed(large / "m").files == 2 * (2 * BATCH_FILES + 10)
+    monkeypatch.setattr(workers, "LARGE", 0)
+    assert assert_hashed(large) == mixed
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_nothing_is_left_behind(large: Path, kind: str) -> None:
+    root = large if kind == "folder" else large / f"{BATCH_BYTES:09}"
+
+    def counted() -> tuple[int, int, str]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), children
+
+    def settled() -> bool:
+        """A thread may still be in the middle of a file."""
+        deadline = time.monotonic() + 20
+        while counted() != before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return counted() == before
+
+    before = counted()
+    hash_tree(str(root))
+    assert settled()
+
+    def stop(entry: Entry) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hash_tree(str(root), on_entry=stop)
+    assert settled()
+
+
+def test_a_change_on_the_way_ends_it(tmp_path: Path, meddling: Callable[[Callable[[], object]], Executor]) -> None:
+    plant(tmp_path / "root", {"a": b"x"})
+    with pytest.raises(InvalidInput, match="/root/a: changed while it was read"):
+        hash_tree(str(tmp_path / "root"), executor=meddling(lambda: (tmp_path / "root" / "a").write_bytes(b"yy")))
+
+
+def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callable[[int], Executor]) -> None:
+    plant(tmp_path / "out", {"f": b"1", "d": {"g": b"2"}})
+    plant(tmp_path / "in", {"copy": b"3"})
+    (tmp_path / "in" / "file").symlink_to("../out/f")
+    (tmp_path / "in" / "folder").symlink_to("../out/d")
+    plant(tmp_path / "same", {"copy": b"3", "file": b"1", "folder": {"g": b"2"}})
+    for executor in (None, shuffling(1)):
+        followed = hash_tree(str(tmp_path / "in"), follow=True, executor=executor)
+        assert followed == hash_tree(str(tmp_path / "same"))
+
+
+def test_what_is_left_out_is_neither_opened_nor_counted(tmp_path: Path) -> None:
+    plant(tmp_path / "root", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
+    plant(tmp_path / "same", {"a": b"1", "c": {}})
+    excluded = hash_tree(str(tmp_path / "root"), excludes=compile_excludes(["*.tmp"]))
+    assert excluded == hash_tree(str(tmp_path / "same"))
+
+
+def test_progress_counts_every_byte_once(large: Path, executor: Executor | None) -> None:
+    seen: list[int] = []
+
+    def progress(stage: str, advanced: int, total: int | None) -> None:
+        assert (stage, total) == ("hash", None)
+        seen.append(advanced)
+
+    tree = hash_tree(str(large), executor=executor, progress=progress)
+    assert sum(seen) == tree.size
+
+
+def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[int], Any]) -> None:
+    for number in range(2 * PENDING_FILES // 100):
+        plant(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})
+    lazy = shuffling(0)
+
+    def first(entry: Entry) -> None:
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        hash_tree(str(tmp_path), executor=lazy, on_entry=first)
+    assert 1 < lazy.submitted <= PENDING_FILES // 100 + 1
+
+
+def test_empty_folders_do_not_pile_up_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deephash, "PENDING_FILES", 10)
+    plant(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
+    last = tmp_path / "root" / "19"
+    with pytest.raises(InvalidInput, match="/root/19: no such file or folder"):
+        hash_tree(str(tmp_path / "root"), on_entry=lambda entry: last.rmdir() if entry.path == "00/" else None)
+
+
+class Known:
+    """Digests known from before, given as a dict; notes what it is told."""
+
+    def __init__(self, digests: dict[str, str]) -> None:
+        self.digests = digests
+        self.told: list[tuple[str, list[str]]] = []
+
+    def look_up(self, folder: Folder) -> list[str | None]:
+        return [self.digests.get(folder.path + name) for name, _ in folder.files]
+
+    def remember(self, folder: Folder, digests: list[str]) -> None:
+        self.told.append((folder.path, digests))
+
+
+def test_only_what_is_not_known_is_hashed(tmp_path: Path) -> None:
+    plant(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
+    one, two, three, four, five = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1, 6))
+    known, seen = Known({"a": one, "c": three, "d/e": four}), []
+    tree = hash_tree(str(tmp_path / "root"), known=known, progress=lambda stage, advanced, total: seen.append(advanced))
+    assert tree == hash_tree(str(tmp_path / "root"))
+    assert known.told == [("", [one, two, three]), ("f/", [five])]
+    assert sum(seen) == len("25")
+
+
+MEASURE = """
+import re, resource, sys
+from ctxpack_identity import hash_tree
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+tree = hash_tree(sys.argv[1])
+print(tree.files, re.search(r"VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.parametrize("shape", ["files", "empty folders"])
+def test_memory_and_descriptors_are_bounded(tmp_path: Path, shape: str) -> None:
+    files = 100_000 if shape == "files" else 0
+    for number in range(200):
+        folder = tmp_path / f"{number:03}"
+        folder.mkdir()
+        for inner in range(500 if files else 50):
+            if files:
+                os.close(os.open(folder / f"{inner:03}", os.O_CREAT))
+            else:
+                (folder / f"{inner:03}").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), "32"], capture_output=True, text=True, check=True
+    )
+    found, peak = map(int, done.stdout.split())
+    assert found == files
+    assert peak < 40 << 10  # KiB

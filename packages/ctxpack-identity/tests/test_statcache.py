@@ -1,0 +1,537 @@
+"""The index of unchanged files: it saves work, notices every change, and never costs a right answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ctxpack_identity import Tree, hash_tree, parse_contract_file, resolve, statcache
+from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.scan import Folder
+from ctxpack_identity.statcache import PATIENCE, RACY_NS, WORTHWHILE, WORTHWHILE_BYTES, StatCache
+
+_opened: list[str] | None = None
+
+
+def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _opened is not None and isinstance(arguments[0], str):
+        _opened.append(arguments[0])
+
+
+sys.addaudithook(_note_open)  # for good; it listens while _opened is a list
+
+
+class Clock:
+    """Stands for the module ``time``: some seconds ahead, as when the files below had been written long ago."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead_ns = int(ahead * 1e9)
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self._ahead_ns
+
+
+@pytest.fixture(autouse=True)
+def usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local file system and old files, each of which is worth being looked up."""
+    monkeypatch.setattr(statcache, "_file_system", lambda path: "ext4")
+    monkeypatch.setattr(statcache, "time", Clock(10))
+    monkeypatch.setattr(statcache, "WORTHWHILE", 1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for folder in ("", "d", "d/e"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(5):
+            (root / folder / f"f{number}").write_bytes(b"%d %s" % (number, folder.encode()))
+    return root
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "index.db"
+
+
+def hashed(root: Path, index: Path, **options: Any) -> Tree:
+    """Hash root with the index; whatever that is like, the tree is the one hashed without."""
+    known = StatCache(str(index))
+    try:
+        tree = hash_tree(str(root), known=known, **options)
+    finally:
+        known.close()
+    options.pop("executor", None)
+    assert tree == hash_tree(str(root), **options)
+    return tree
+
+
+def opened(root: Path, index: Path, **options: Any) -> list[str]:
+    """The files, relative to root, that were read to hash it with the index."""
+    global _opened
+    known = StatCache(str(index))
+    _opened = []
+    try:
+        hash_tree(str(root), known=known, **options)
+    finally:
+        read, _opened = _opened, None
+        known.close()
+    hashed(root, index, **options)
+    return sorted(os.path.relpath(path, root) for path in read if path.startswith(f"{root}/"))
+
+
+EVERY = sorted(f"{folder}f{number}" for folder in ("", "d/", "d/e/") for number in range(5))
+
+
+def test_what_did_not_change_is_not_opened(root: Path, index: Path) -> None:
+    assert opened(root, index) == EVERY
+    assert opened(root, index) == []
+    assert opened(root / "d", index) == []
+    assert opened(root / "d" / "f1", index) == []
+
+
+def test_resolving_again_opens_nothing_and_gives_the_same(root: Path, index: Path) -> None:
+    global _opened
+    contract = parse_contract_file(
+        json.dumps(
+            {
+                "inputs": [{"name": "i", "path": "d"}, {"name": "again", "path": "d"}],
+                "transforms": [
+                    {"tool": "t", "tool_version": "1", "code": {"path": "."}, "environment": {"path": "f0"}}
+                ],
+            }
+        )
+    )
+    expected = resolve(contract, str(root))
+    for expect in (EVERY, []):
+        known = StatCache(str(index))
+        _opened = []
+        try:
+            assert resolve(contract, str(root), known=known) == expected
+        finally:
+            read, _opened = _opened, None
+            known.close()
+        paths = [os.path.relpath(path, root) for path in read if path.startswith(f"{root}/")]
+        assert sorted(paths) == expect, "each file once, though the contract names some three times"
+
+
+def test_few_small_files_cost_less_than_an_index(
+    root: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statcache, "WORTHWHILE", WORTHWHILE)
+    hashed(root, index)
+    assert not index.exists()
+    (root / "z").write_bytes(bytes(WORTHWHILE_BYTES))
+    assert opened(root, index) == [*EVERY, "z"]
+    assert "z" not in opened(root, index)
+
+
+def restore(path: Path, before: os.stat_result) -> None:
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def rewrite(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    restore(path, before)
+
+
+def replace(path: Path) -> None:
+    before, other = path.stat(), path.with_name("other")
+    other.write_bytes(b"x" * before.st_size)
+    restore(other, before)
+    other.replace(path)
+
+
+def exchange(path: Path) -> None:
+    spare, other = path.with_name("spare"), path.with_name("f2")
+    restore(other, path.stat())
+    path.rename(spare)
+    other.rename(path)
+    spare.rename(other)
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("renamed"))
+
+
+def append(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(path.read_bytes() + b"x")
+    restore(path, before)
+
+
+def truncate(path: Path) -> None:
+    before = path.stat()
+    os.truncate(path, 1)
+    restore(path, before)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, exchange, rename, append, truncate, remove, become_a_folder])
+def test_every_change_is_noticed(root: Path, index: Path, change: Callable[[Path], None]) -> None:
+    before = hashed(root, index)
+    change(root / "d" / "f1")
+    assert hashed(root, index).digest != before.digest
+    assert opened(root, index) == []
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [Path.touch, lambda path: path.chmod(0o755), lambda path: os.link(path, f"{path}0")],
+    ids=["touch", "chmod", "link"],
+)
+def test_what_may_have_changed_is_read_again_and_nothing_else(
+    root: Path, index: Path, touch: Callable[[Path], object]
+) -> None:
+    hashed(root, index)
+    touch(root / "d" / "f1")
+    assert set(opened(root, index)) - {"d/f10"} == {"d/f1"}
+    assert opened(root, index) == []
+
+
+def test_hard_links_are_files_of_their_own(root: Path, index: Path) -> None:
+    os.link(root / "f1", root / "link")
+    assert len(opened(root, index)) == len(EVERY) + 1
+    assert opened(root, index) == []
+    rewrite(root / "link")
+    assert opened(root, index) == ["f1", "link"]
+
+
+def test_a_file_written_a_moment_ago_is_not_remembered(
+    root: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statcache, "time", Clock(0))
+    assert opened(root, index) == EVERY
+    assert opened(root, index) == EVERY
+
+
+@pytest.mark.parametrize("newest", ["mtime", "ctime"])
+@pytest.mark.parametrize(("age", "kept"), [(RACY_NS, True), (RACY_NS - 1, False), (-1, False)])
+def test_both_times_must_have_passed(
+    index: Path, monkeypatch: pytest.MonkeyPatch, newest: str, age: int, kept: bool
+) -> None:
+    now = 10**18
+    monkeypatch.setattr(statcache, "time", SimpleNamespace(time_ns=lambda: now))
+    folder = folder_of("/anywhere/", **{"mtime_ns": 1, "ctime_ns": 1, f"{newest}_ns": now - age})
+    assert remembered(index, folder) == kept
+
+
+def folder_of(location: str, *devices: int, mtime_ns: int = 1, ctime_ns: int = 1) -> Folder:
+    """A folder as a walk finds it, with one file on each device."""
+    files: list[Any] = [
+        (
+            f"f{number}",
+            SimpleNamespace(st_dev=device, st_ino=7, st_size=1, st_mtime_ns=mtime_ns, st_ctime_ns=ctime_ns),
+        )
+        for number, device in enumerate(devices or (1,))
+    ]
+    return Folder("", location, files, [])
+
+
+def remembered(index: Path, folder: Folder, then: Folder | None = None) -> bool:
+    """Whether all digests of a folder are known (then: as it is found the second time) once they were told."""
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name, _ in folder.files]
+    for _ in range(2):
+        known = StatCache(str(index))
+        known.look_up(folder)
+        known.remember(folder, digests)
+        known.close()
+    known = StatCache(str(index))
+    found = known.look_up(then or folder)
+    known.close()
+    assert found in (digests, [None] * len(digests))
+    return found == digests
+
+
+def test_the_same_numbers_on_another_device_are_another_file(index: Path) -> None:
+    assert remembered(index, folder_of("/data/", 1, 1), folder_of("/data/", 1, 1))
+    assert remembered(index, folder_of("/data/", 1, 2), folder_of("/data/", 1, 2)), "with followed links"
+    assert not remembered(index, folder_of("/data/", 1, 1), folder_of("/data/", 3, 3))
+    assert not remembered(index, folder_of("/data/", 1, 1), folder_of("/elsewhere/", 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "vfat", "squashfs", ""])
+def test_file_systems_that_only_report_what_others_say_are_not_believed(
+    root: Path, index: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(statcache, "_file_system", lambda path: kind)
+    assert opened(root, index) == opened(root, index) == EVERY
+    assert not index.exists()
+
+
+def test_one_file_of_a_network_is_enough_to_read_the_folder(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statcache, "_file_system", lambda path: "nfs4" if path.endswith("f1") else "ext4")
+    assert remembered(index, folder_of("/data/", 1, 1))
+    assert not remembered(index, folder_of("/data/", 1, 2))
+    assert not remembered(index, folder_of("/data/", 1, 2, 1))
+
+
+def test_the_system_tells_what_holds_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert statcache._file_system("/proc/self/status") == "proc"
+    assert statcache._file_system("/process") == statcache._file_system("/") != ""
+
+
+def test_what_a_followed_link_points_at_is_what_must_not_change(root: Path, index: Path, tmp_path: Path) -> None:
+    (root / "link").symlink_to(tmp_path / "one")
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, ns=(1, 1))
+    one = hashed(root, index, follow=True)
+    assert opened(root, index, follow=True) == []
+    (root / "link").unlink()
+    (root / "link").symlink_to(tmp_path / "two")
+    assert hashed(root, index, follow=True).digest != one.digest
+    rewrite(tmp_path / "two")
+    assert opened(root, index, follow=True) == ["link"]
+
+
+def test_other_excludes_see_other_files(root: Path, index: Path) -> None:
+    fewer = compile_excludes(["f1", "f2"])
+    assert opened(root, index, excludes=fewer) == [name for name in EVERY if name[-1] not in "12"]
+    assert opened(root, index) == [name for name in EVERY if name[-1] in "12"]
+    assert opened(root, index, excludes=fewer) == opened(root, index) == []
+
+
+def test_a_moved_folder_is_read_again_and_so_is_what_took_its_place(root: Path, index: Path, tmp_path: Path) -> None:
+    hashed(root, index)
+    root.rename(tmp_path / "moved")
+    assert opened(tmp_path / "moved", index) == EVERY
+    shutil.copytree(tmp_path / "moved", root)
+    rewrite(root / "f1")
+    assert opened(root, index) == EVERY
+
+
+def test_a_change_between_finding_and_reading_is_not_taken_for_the_old_content(
+    root: Path, index: Path, meddling: Callable[[Callable[[], object]], Executor]
+) -> None:
+    hashed(root, index, executor=meddling(lambda: rewrite(root / "f1")))
+    assert "f1" in opened(root, index)
+
+
+def test_a_path_that_is_not_utf8_is_as_good_as_any(index: Path, root: Path, tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    root.rename(strange)
+    assert opened(strange, index) == EVERY
+    assert opened(strange, index) == []
+
+
+def test_the_index_is_private_and_may_have_a_relative_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hashed(root, Path("index.db"))
+    assert opened(root, Path("index.db")) == []
+    assert (tmp_path / "index.db").stat().st_mode & 0o777 == 0o600
+
+
+# What may be wrong with the index.
+
+
+def damage_at(offset: int, bits: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:offset] + bytes([data[offset] ^ bits]) + data[offset + 1 :]
+
+
+def assert_survived(root: Path, index: Path) -> None:
+    """A digest is right and nothing is raised (hashed asserts that); and soon the index is of use again."""
+    for _ in range(2):
+        hashed(root, index)
+    assert opened(root, index) == []
+
+
+def test_a_flipped_bit_anywhere_costs_time_and_nothing_else(root: Path, index: Path) -> None:
+    hashed(root, index)
+    sound = index.read_bytes()
+    chance = random.Random(1)
+    offsets = [*range(100), *(chance.randrange(100, len(sound)) for _ in range(300))]
+    for offset in offsets:
+        index.write_bytes(damage_at(offset, 1 << chance.randrange(8))(sound))
+        for _ in range(3):
+            hashed(root, index)
+        assert opened(root, index) == [], f"of no use any more: bit flipped at {offset}"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"not an index at all" * 100,
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:100],
+        lambda data: data[:4096] + bytes(len(data) - 4096),
+        lambda data: data.replace(b"digests", b"dlgests"),
+        lambda data: data.replace(b"folders", b"fodlers"),
+    ],
+    ids=["empty", "other", "half", "header", "zeros", "column", "table"],
+)
+def test_a_damaged_index_is_built_anew(root: Path, index: Path, damage: Callable[[bytes], bytes]) -> None:
+    hashed(root, index)
+    index.write_bytes(damage(index.read_bytes()))
+    assert_survived(root, index)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "UPDATE folders SET digests = replace(digests, substr(digests, 1, 64), substr(digests, 65, 64))",
+        "UPDATE folders SET digests = substr(digests, 65)",
+        "UPDATE folders SET digests = NULL",
+        "UPDATE folders SET digests = CAST(x'ff' AS TEXT)",
+        "UPDATE folders SET rows = (SELECT max(rows) FROM folders)",
+        "UPDATE folders SET rows = 'text'",
+        "UPDATE folders SET seal = x'00'",
+        "UPDATE folders SET seal = NULL",
+        "UPDATE folders SET (rows, digests, seal) = (SELECT rows, digests, seal FROM folders LIMIT 1)",
+    ],
+)
+def test_a_record_whose_seal_is_not_its_own_is_not_believed(root: Path, index: Path, lie: str) -> None:
+    hashed(root, index)
+    connection = sqlite3.connect(index)
+    with connection:
+        connection.execute(lie)
+    connection.close()
+    assert_survived(root, index)
+
+
+def test_where_no_index_can_be_kept_files_are_hashed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in ("file/index.db", "folder", "", "n" * 300):
+        hashed(root, tmp_path / path)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_read_only_index_is_left_alone(
+    root: Path, index: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any], exists: bool
+) -> None:
+    root.parent.chmod(0o755)
+    index.parent.mkdir(mode=0o755)
+    if exists:
+        hashed(root, index)
+        index.chmod(0o444)
+    index.parent.chmod(0o555)
+    before = index.read_bytes() if exists else None
+    tree = as_nobody(root.parent, lambda: hashed(Path("root"), Path("cache/index.db")))
+    assert tree == hash_tree(str(root))
+    assert (index.read_bytes() if exists else None) == before
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_locked_index_is_waited_for_only_once(root: Path, index: Path, lock: str, mode: str) -> None:
+    hashed(root, index)
+    (root / "new").touch()
+    other = sqlite3.connect(index, isolation_level=None)
+    try:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute(f"BEGIN {lock}")
+        begin = time.monotonic()
+        hashed(root, index)
+        assert time.monotonic() - begin < 3 * PATIENCE
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+    hashed(root, index)
+    assert opened(root, index) == []
+
+
+def test_who_hashes_for_long_keeps_nobody_from_writing(root: Path, index: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "other")
+    slow = StatCache(str(index))
+    hash_tree(str(root), known=slow)
+    begin = time.monotonic()
+    hashed(tmp_path / "other", index)
+    assert time.monotonic() - begin < PATIENCE
+    slow.close()
+    assert opened(root, index) == opened(tmp_path / "other", index) == []
+
+
+def test_what_is_remembered_is_written_in_portions(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statcache, "UNWRITTEN_BYTES", 1)
+    known = StatCache(str(index))
+    hash_tree(str(root), known=known)
+    assert opened(root, index) == []  # before close
+    known.close()
+
+
+RUN = """
+import sys, time
+from types import SimpleNamespace
+from ctxpack_identity import hash_tree, statcache
+statcache._file_system = lambda path: "ext4"
+statcache.time = SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
+statcache.WORTHWHILE = 1
+statcache.UNWRITTEN_BYTES = 1
+for _ in range(10):
+    known = statcache.StatCache(sys.argv[1])
+    for root in sys.argv[2:]:
+        print(hash_tree(root, known=known).digest)
+    known.close()
+"""
+
+
+def test_any_number_of_processes_may_use_it_at_once(root: Path, index: Path, tmp_path: Path) -> None:
+    roots = [root]
+    for number in range(6):
+        roots.append(tmp_path / f"copy{number}")
+        shutil.copytree(root, roots[-1])
+        (roots[-1] / "f1").write_bytes(b"%d" % number)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, str(index), *map(str, roots[number::2])], stdout=subprocess.PIPE, text=True
+        )
+        for number in (0, 1, 0)
+    ]
+    for number, process in zip((0, 1, 0), processes, strict=True):
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert said.split() == [hash_tree(str(root)).digest for root in roots[number::2]] * 10
+    for each in roots:
+        assert opened(each, index) == []
+
+
+def test_threads_may_take_turns(root: Path, index: Path) -> None:
+    known, trees = StatCache(str(index)), []
+    hash_tree(str(root / "d"), known=known)
+    thread = threading.Thread(target=lambda: trees.append(hash_tree(str(root), known=known)))
+    thread.start()
+    thread.join()
+    known.close()
+    assert trees == [hash_tree(str(root))]
+    assert opened(root, index) == []
+
+
+def test_a_python_without_sqlite_hashes(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    assert opened(root, index) == opened(root, index) == EVERY
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_left() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
