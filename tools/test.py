@@ -27,7 +27,7 @@ EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # instead of the developer's own
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 
 # "registry" is ours, the others are scripts of hatch.toml.
-STEPS = ("registry", "lint", "types", "unit", "isolated", "integration")
+STEPS = ("registry", "lint", "types", "isolated", "integration")
 
 # Variables that would pull another environment or another hatch configuration into ours.
 FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")

@@ -295,16 +295,30 @@ def test_a_consistent_pack_with_a_lone_surrogate(arena: Any) -> None:
     assert arena.refuses([stream(forge([], lines=raw))]).what == "malformed line"
 
 
+TWICE = "path occurs twice, or both as a file and as a folder"
+
 CLASHES = {
-    "a file twice": ([File("a", b"1"), File("a", b"2")], "path occurs twice"),
-    "a file twice, the same": ([File("a", b"1"), File("a", b"1")], "path occurs twice"),
-    "an empty folder twice": ([File("a/"), File("a/")], "path occurs twice"),
-    "a file, then a folder": ([File("a", b"1"), File("a/")], "path occurs twice"),
-    "a folder, then a file": ([File("a/"), File("a", b"1")], "path occurs twice"),
-    "file as a parent": ([File("a", b"1"), File("a/b", EVIL)], "a file or empty folder cannot hold others"),
-    "file as a grandparent": ([File("a", b"1"), File("a/b/c", EVIL)], "a file or empty folder cannot hold others"),
-    "empty folder as a parent": ([File("a/"), File("a/b", EVIL)], "a file or empty folder cannot hold others"),
-    "file as an empty folder's parent": ([File("a", b"1"), File("a/b/")], "a file or empty folder cannot hold others"),
+    "a file twice": ([File("a", b"1"), File("a", b"2")], TWICE),
+    "a file twice, the same": (
+        [File("a", b"1"), File("a", b"1")],
+        TWICE,
+    ),
+    "an empty folder twice": ([File("a/"), File("a/")], TWICE),
+    "a file, then a folder": ([File("a", b"1"), File("a/")], TWICE),
+    "a folder, then a file": ([File("a/"), File("a", b"1")], TWICE),
+    "file as a parent": ([File("a", b"1"), File("a/b", EVIL)], TWICE),
+    "file as a grandparent": (
+        [File("a", b"1"), File("a/b/c", EVIL)],
+        TWICE,
+    ),
+    "empty folder as a parent": (
+        [File("a/"), File("a/b", EVIL)],
+        TWICE,
+    ),
+    "file as an empty folder's parent": (
+        [File("a", b"1"), File("a/b/")],
+        TWICE,
+    ),
     "not in order": ([File("b", b"1"), File("a", b"2")], "path is out of canonical order"),
     "ordered as whole texts": ([File("a-b", b"1"), File("a/c", b"2")], "path is out of canonical order"),
     "ordered by UTF-16": ([File("\U0001f600", b"1"), File("\uff61", b"2")], "path is out of canonical order"),
@@ -312,7 +326,10 @@ CLASHES = {
         [File("a/x", b"1"), File("b", b"2"), File("a/y", b"3")],
         "path is out of canonical order",
     ),
-    "a parent made a file later": ([File("a/b", b"1"), File("a", b"2")], "path is out of canonical order"),
+    "a parent made a file later": (
+        [File("a/b", b"1"), File("a", b"2")],
+        TWICE,
+    ),
 }
 
 

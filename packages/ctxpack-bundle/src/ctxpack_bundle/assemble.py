@@ -22,10 +22,11 @@ from ctxpack_identity import (
     InvalidInput,
     LocalFailure,
     Progress,
+    hash_tree,
     parse_canonical_contract,
     silent,
 )
-from ctxpack_identity.filehash import hash_files, open_regular, require_unchanged
+from ctxpack_identity.filehash import open_regular, require_unchanged
 from ctxpack_identity.scan import Found, scan
 
 __all__ = ["InputListings", "assemble", "outputs_digest"]
@@ -104,10 +105,25 @@ def outputs_digest(outputs: Mapping[str, str], *, progress: Progress = silent) -
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
-    roots = sorted(_root(name, location) for name, location in outputs.items())
-    for found, sha256 in hash_files(_scan_roots(roots), progress=progress):
-        tree.add(Entry(found.path, found.stat.st_size if sha256 else 0, sha256))
+    for root in sorted(_root(name, location) for name, location in outputs.items()):
+        _hash_root(root, tree, nested=len(outputs) > 1, progress=progress)
     return tree.finish()
+
+
+def _hash_root(root: _Root, tree: FolderDigest, *, nested: bool, progress: Progress) -> None:
+    """Add what stands at a root to tree, each path as it would be below ``artifacts/``."""
+    name, kind, location = root
+    prefix = f"{name}/" if nested else ""
+    empty = True
+
+    def add(entry: Entry) -> None:
+        nonlocal empty
+        empty = False
+        tree.add(entry._replace(path=name if kind == "file" else prefix + entry.path))
+
+    hash_tree(location, progress=progress, on_entry=add)
+    if empty and nested:
+        tree.add(Entry(prefix, 0, ""))
 
 
 _Root = tuple[str, Literal["file", "folder"], str]

@@ -66,7 +66,7 @@ class Pantry:
     """The operations on packs, with the cache and the registry that settings name.
 
     progress: see ctxpack_identity.Progress. notice: hints for people. environ: where credentials are looked for.
-    Nothing is opened before it is needed.
+    rehash: read every input again, also those that did not change since they were hashed last. Nothing is opened before it is needed.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Pantry:
         progress: Progress = silent,
         notice: Notice = unheard,
         environ: Mapping[str, str] = os.environ,
+        rehash: bool = False,
     ) -> None:
         self.settings = settings
         self.cache = Cache(settings.cache.value)
         self._progress = progress
         self._notice = notice
         self._environ = environ
+        self._rehash = rehash
         self._target: Target | None = None
 
     def close(self) -> None:
