@@ -104,6 +104,26 @@ def test_only_a_folder_is_a_hit(cache: Cache, tmp_path: Path, fill: Fill) -> Non
     assert cache.find(KEY) is None
 
 
+def test_notes_lie_beside_the_packs_and_are_left_alone(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    notes = cache.side("notes")
+    assert notes == str(tmp_path / "cache/v1/notes")
+    assert not Path(notes).exists()
+    os.makedirs(notes)
+    publish(cache, KEY, fill)
+    with cache.staging() as staging:
+        Path(staging, "note").write_text("mine")
+        os.rename(os.path.join(staging, "note"), os.path.join(notes, "note"))
+    assert [entry.key for entry in cache.entries()] == [KEY]
+    assert cache.remove(KEY)
+    assert Path(notes, "note").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks"])
+def test_a_name_for_notes_cannot_leave_the_cache_or_meet_what_is_there(cache: Cache, name: str) -> None:
+    with pytest.raises(InvalidInput, match="not a name for notes: expected ASCII letters and digits, not ours"):
+        cache.side(name)
+
+
 def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
     publish(cache, KEY, fill)
     (entry,) = cache.entries()

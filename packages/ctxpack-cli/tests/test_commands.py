@@ -129,11 +129,11 @@ def test_pull_into_a_folder(cli: Cli, shared: str) -> None:
 
 
 def test_pull_for_programs(cli: Cli, shared: str) -> None:
-    assert cli("pull", shared, "-o", "there", "--json").document == {
-        "schema": "ctxpack/pull/v1",
-        "uri": shared,
-        "folder": "there",
-    }
+    hit = {"schema": "ctxpack/pull/v1", "uri": shared, "folder": "there", "received": 0}
+    assert cli("pull", shared, "-o", "there", "--json").document == hit
+    miss = cli("pull", shared, "-o", "there", "--json", env={"CTXPACK_CACHE": "elsewhere"}).document
+    assert miss["received"] > 0
+    assert miss == hit | {"received": miss["received"]}
 
 
 def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, shared: str) -> None:

@@ -5,6 +5,7 @@ from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chu
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_manifest
 from ctxpack_bundle.manifest import Listing, Outputs, PackManifest, Root, encode_manifest, parse_manifest
 from ctxpack_bundle.pack import pack, stream_size
+from ctxpack_bundle.stream import PackStream
 from ctxpack_bundle.unpack import manifest_of, unpack
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Listing",
     "Outputs",
     "PackManifest",
+    "PackStream",
     "Root",
     "assemble",
     "encode_manifest",

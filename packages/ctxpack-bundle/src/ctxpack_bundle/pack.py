@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import NamedTuple
 
 from ctxpack_bundle.chunk import cut
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, open_member, read_entries, read_manifest
-from ctxpack_bundle.manifest import FILES, PackManifest, encode_manifest
+from ctxpack_bundle.folder import open_member, read_entries, read_manifest
+from ctxpack_bundle.manifest import FILES, PackManifest
+from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Parts, last_parts, listing_parts, manifest_part
 from ctxpack_bundle.outputs import checked_entries
-from ctxpack_bundle.tar import END, file_header, folder_header, padding
 from ctxpack_identity import IntegrityError
 
 __all__ = ["pack", "stream_size"]
@@ -20,17 +19,6 @@ __all__ = ["pack", "stream_size"]
 
 _SMALL = 128 << 10  # bytes of a file that is read in one go
 _GATHERED = 512 << 10  # bytes of small parts handed on together
-
-
-class _Content(NamedTuple):
-    """A file's bytes, to be read when their turn comes. sha256: 64 hexadecimal digits."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-_Part = bytes | _Content
 
 
 def pack(folder: str) -> Iterator[bytes]:
@@ -43,8 +31,8 @@ def pack(folder: str) -> Iterator[bytes]:
     """
     manifest = read_manifest(folder)
     total = stream_size(manifest)
-    yield _manifest(manifest)
-    for parts in (_listings(manifest), _artifacts(folder, manifest)):
+    yield manifest_part(manifest)
+    for parts in (listing_parts(manifest), _artifacts(folder, manifest)):
         with closing(_Stream(folder, _gathered(folder, parts))) as stream:
             yield from cut(stream, total)
 
@@ -55,41 +43,19 @@ def stream_size(manifest: PackManifest) -> int:
     return outputs.size + 1024 * (outputs.files + outputs.empty_folders) + sum(item.size for item in manifest.listings)
 
 
-def _manifest(manifest: PackManifest) -> bytes:
-    data = encode_manifest(manifest)  # what the file holds: read_manifest accepts nothing but canonical JSON
-    return file_header(MANIFEST, len(data)) + data + padding(len(data))
+def _artifacts(folder: str, manifest: PackManifest) -> Parts:
+    yield ARTIFACTS_HEADER
+    where = os.path.join(folder, FILES)
+    yield from last_parts(checked_entries(read_entries(folder), manifest.outputs, where=where))
 
 
-_Parts = Generator[_Part, None, None]
-
-
-def _listings(manifest: PackManifest) -> _Parts:
-    for listing in manifest.listings:
-        yield file_header(listing.path, listing.size)
-        yield _Content(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
-        yield padding(listing.size)
-
-
-def _artifacts(folder: str, manifest: PackManifest) -> _Parts:
-    yield folder_header(f"{ARTIFACTS}/")
-    for entry in checked_entries(read_entries(folder), manifest.outputs, where=os.path.join(folder, FILES)):
-        name = f"{ARTIFACTS}/{entry.path}"
-        if entry.is_empty_folder:
-            yield folder_header(name)
-        else:
-            yield file_header(name, entry.size, executable=entry.executable)
-            yield _Content(name, entry.size, entry.sha256)
-            yield padding(entry.size)
-    yield END
-
-
-def _gathered(folder: str, parts: _Parts) -> _Parts:
+def _gathered(folder: str, parts: Parts) -> Parts:
     """Yield the same bytes in fewer parts: small files are read here, many into one part."""
     gathered: list[bytes] = []
     size = 0
     with closing(parts):
         for part in parts:
-            if isinstance(part, _Content) and part.size > _SMALL:
+            if isinstance(part, Content) and part.size > _SMALL:
                 yield b"".join(gathered)
                 yield part
                 gathered, size = [], 0
@@ -102,7 +68,7 @@ def _gathered(folder: str, parts: _Parts) -> _Parts:
     yield b"".join(gathered)
 
 
-def _read_small(folder: str, content: _Content) -> bytes:
+def _read_small(folder: str, content: Content) -> bytes:
     fd = open_member(folder, content.path, content.size)
     try:
         data = os.read(fd, content.size + 1)
@@ -117,7 +83,7 @@ def _read_small(folder: str, content: _Content) -> bytes:
 class _Stream:
     """The parts as one readable stream, files read straight into the caller's buffer and hashed there."""
 
-    def __init__(self, folder: str, parts: _Parts) -> None:
+    def __init__(self, folder: str, parts: Parts) -> None:
         self._folder, self._parts = folder, parts
         self._ready = memoryview(b"")
         self._file: _OpenContent | None = None
@@ -151,7 +117,7 @@ class _Stream:
 class _OpenContent:
     """A file of the folder, read once; its last byte is handed out only if all of them were the right ones."""
 
-    def __init__(self, folder: str, content: _Content) -> None:
+    def __init__(self, folder: str, content: Content) -> None:
         self._fd = open_member(folder, content.path, content.size)
         self._folder, self._content, self._left = folder, content, content.size
         self._hash = hashlib.sha256()
@@ -176,7 +142,7 @@ class _OpenContent:
             raise _differs(self._folder, self._content, self._hash.hexdigest())
 
 
-def _differs(folder: str, content: _Content, sha256: str) -> IntegrityError:
+def _differs(folder: str, content: Content, sha256: str) -> IntegrityError:
     return IntegrityError(
         "file differs from its listing",
         where=os.path.join(folder, content.path),

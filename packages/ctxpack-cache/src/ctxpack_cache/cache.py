@@ -6,6 +6,7 @@
     <root>/v1/packs/<64 hex>/        one published pack, read-only; its content is the caller's business
     <root>/v1/staging/<16 hex>/      unfinished
     <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
+    <root>/v1/<side>/                what a caller notes about the packs (side): may be lost, stale or wrong
 
 A pack appears under its name by one rename, after its content was flushed, and disappears by one rename. So a name
 always stands for a whole pack, whatever was killed and whether locks work.
@@ -173,6 +174,17 @@ class Cache:
         self._make_folders()
         with translated("cannot sweep the cache", self._staging):
             return self._area().sweep()
+
+    def side(self, name: str) -> str:
+        """Return the folder, beside the packs, of what a caller notes about them under name: ASCII letters and digits.
+
+        Nothing is read or made: the folder is the caller's, who must do without it at any time. Files that are made
+        in a staging folder can be renamed into it.
+        """
+        path = os.path.join(self._root, "v1", name)
+        if not (name.isascii() and name.isalnum()) or path in (self._packs, self._staging, self._locks):
+            raise InvalidInput("not a name for notes", expected="ASCII letters and digits, not ours", got=repr(name))
+        return path
 
     def _pack(self, key: Digest) -> str:
         return os.path.join(self._packs, _hex_of(key))

@@ -89,8 +89,9 @@ def push(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def pull(arguments: argparse.Namespace, terminal: Terminal) -> int:
     uri = parse_uri(arguments.uri)
     with _pantry(arguments, terminal) as pantry:
+        received = pantry.fetch(uri)
         folder = pantry.pull(uri, arguments.output, force=arguments.force)
-    terminal.say(folder, {"schema": "ctxpack/pull/v1", "uri": uri, "folder": folder})
+    terminal.say(folder, {"schema": "ctxpack/pull/v1", "uri": uri, "folder": folder, "received": received})
     return 0
 
 

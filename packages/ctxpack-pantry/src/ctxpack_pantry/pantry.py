@@ -160,13 +160,21 @@ class Pantry:
         Raises: NotFound when the cache has no such pack; Conflict when the registry has other outputs for this URI;
         IntegrityError, AccessDenied, Unavailable.
         """
+        from ctxpack_pantry.holdings import Holdings
         from ctxpack_pantry.pull import not_found
         from ctxpack_pantry.push import push
 
         folder = self.cache.find(uri_digest(uri))
         if folder is None:
             raise not_found(uri, f"cache {self.settings.cache.value}")
-        return push(self.target, folder, uri, progress=self._progress)
+        return push(self.target, folder, uri, progress=self._progress, holdings=Holdings(self.cache))
+
+    def fetch(self, uri: CtxUri) -> int:
+        """See to it that the cache has the pack; return the bytes of chunks fetched for it, 0 when it was there.
+
+        Chunks that other packs in the cache hold are not fetched. Raises: as pull does.
+        """
+        return 0 if self.cache.find(uri_digest(uri)) else self._fetch(uri).received
 
     def pull(self, uri: CtxUri, output: str | None = None, *, force: bool = False) -> str:
         """Return the folder that holds the pack's outputs, fetched if the cache has not got it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, NotFound, Progress, uri_digest
 from ctxpack_oci import Descriptor, Target
 from ctxpack_pantry.artifact import Artifact, content_size, find_artifact, tag_of
+from ctxpack_pantry.holdings import Held, Holdings
 from ctxpack_pantry.transfer import in_order
 
 __all__ = ["Pulled", "not_found", "pull"]
@@ -28,7 +30,7 @@ class Pulled(NamedTuple):
 def pull(
     cache: Cache, target: Target, uri: CtxUri, *, progress: Progress, on_wait: Callable[[], None] | None = None
 ) -> Pulled:
-    """Return the pack of uri, fetched unless the cache has it.
+    """Return the pack of uri, fetched unless the cache has it; chunks that another pack there holds are not fetched.
 
     on_wait: called when another process is at the same pack; its work is then used.
     Raises: NotFound when target has no such pack; IntegrityError when anything it serves differs from its digest,
@@ -42,10 +44,17 @@ def pull(
         artifact = find_artifact(target, uri)
         if artifact is None:
             raise not_found(uri, target.name)
-        with cache.staging() as staging:
-            manifest = _unpack(target, artifact, staging, uri, progress)
-            path = cache.publish(key, staging)
-    return Pulled(uri, path, manifest, artifact.transfer_size)
+        transfer, holdings = _Transfer(target, artifact, uri, progress), Holdings(cache)
+        with closing(holdings.hold({chunk.digest for chunk in artifact.chunks})) as held:
+            try:
+                path = _publish(cache, transfer, held)
+            except IntegrityError:
+                if not held.used:
+                    raise
+                path = None  # perhaps only what the cache held was damaged
+        path = path or _publish(cache, transfer, Held({}))
+        holdings.record(artifact.pack, artifact.chunks)
+    return Pulled(uri, path, artifact.pack, transfer.received)
 
 
 def not_found(uri: CtxUri, where: str) -> NotFound:
@@ -58,26 +67,59 @@ def not_found(uri: CtxUri, where: str) -> NotFound:
     )
 
 
-def _unpack(target: Target, artifact: Artifact, staging: str, uri: CtxUri, progress: Progress) -> PackManifest:
-    where = f"{target.name}:{tag_of(uri)}"
-    total = artifact.transfer_size
+def _publish(cache: Cache, transfer: _Transfer, held: Held) -> str:
+    with cache.staging() as staging:
+        transfer.unpack(staging, held)
+        return cache.publish(uri_digest(transfer.uri), staging)
 
-    def receive(chunk: Descriptor) -> bytes:
-        data = target.fetch(chunk)
-        content = inflate_chunk(data, content_size(chunk, where=where), where=f"{where}, {chunk.digest}")
-        progress("pull", chunk.size, total)
+
+class _Transfer:
+    """The way of one pack from target to a folder. received: bytes of chunks fetched so far, in every attempt."""
+
+    def __init__(self, target: Target, artifact: Artifact, uri: CtxUri, progress: Progress) -> None:
+        self.uri = uri
+        self.received = 0
+        self._target, self._artifact, self._progress = target, artifact, progress
+        self._where = f"{target.name}:{tag_of(uri)}"
+        self._told = 0
+        self._counting = threading.Lock()
+
+    def unpack(self, folder: str, held: Held) -> None:
+        """Write the pack into folder, from chunks that are held or else fetched. Raises: as pull does."""
+        done = 0
+
+        def receive(chunk: Descriptor) -> bytes:
+            nonlocal done
+            content = self._content(chunk, held)
+            with self._counting:
+                done += chunk.size
+                news, self._told = done - self._told, max(done, self._told)
+            if news > 0:  # in a second attempt, nothing is told twice
+                self._progress("pull", news, self._artifact.transfer_size)
+            return content
+
+        def weigh(chunk: Descriptor) -> int:
+            return chunk.size + content_size(chunk, where=self._where)
+
+        try:
+            with closing(in_order(receive, self._artifact.chunks, weigh=weigh)) as pieces:
+                manifest = unpack(pieces, folder, where=self._where)
+        except NotFound as error:
+            raise IntegrityError(
+                "a chunk is missing",
+                where=f"{self._where}, {error.where}",
+                fix="push the pack again",
+                code="E_INCOMPLETE",
+            ) from error
+        if manifest != self._artifact.pack:
+            raise IntegrityError("first chunk changed between two fetches", where=self._where)
+
+    def _content(self, chunk: Descriptor, held: Held) -> bytes:
+        size = content_size(chunk, where=self._where)
+        content = held.content(chunk.digest, size)
+        if content is None:
+            data = self._target.fetch(chunk)
+            with self._counting:
+                self.received += chunk.size
+            content = inflate_chunk(data, size, where=f"{self._where}, {chunk.digest}")
         return content
-
-    def weigh(chunk: Descriptor) -> int:
-        return chunk.size + content_size(chunk, where=where)
-
-    try:
-        with closing(in_order(receive, artifact.chunks, weigh=weigh)) as pieces:
-            manifest = unpack(pieces, staging, where=where)
-    except NotFound as error:
-        raise IntegrityError(
-            "a chunk is missing", where=f"{where}, {error.where}", fix="push the pack again", code="E_INCOMPLETE"
-        ) from error
-    if manifest != artifact.pack:
-        raise IntegrityError("first chunk changed between two fetches", where=where)
-    return manifest

@@ -15,6 +15,7 @@ from ctxpack_pantry.artifact import (
     find_artifact,
     tag_of,
 )
+from ctxpack_pantry.holdings import Holdings
 from ctxpack_pantry.transfer import in_order
 
 __all__ = ["ABSENT_RUN", "PROBE", "Presence", "Pushed", "push"]
@@ -34,9 +35,10 @@ class Pushed(NamedTuple):
     new: bool
 
 
-def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress) -> Pushed:
+def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdings: Holdings | None = None) -> Pushed:
     """Publish the pack in folder under the tag of uri.
 
+    holdings: of the cache that folder lies in, if it does; they learn the pack's chunks.
     Raises: Conflict when the tag names other outputs, which is never overwritten; IntegrityError when the folder is
     damaged or the tag names something else than this contract's pack; AccessDenied, Unavailable.
     """
@@ -47,6 +49,8 @@ def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress) -> Pus
     if present is not None:
         return Pushed(uri, target.name, present.digest, 0, False)
     chunks, sent = _push_chunks(target, folder, manifest, progress)
+    if holdings is not None:
+        holdings.record(manifest, chunks)
     contract = manifest.contract_bytes
     target.push(describe_contract(contract), contract)
     data = build_artifact(contract, chunks)

@@ -1,0 +1,72 @@
+"""The members of a pack's tar stream, in order: headers and padding made here, contents named. FORMAT.md, "Members"."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import NamedTuple
+
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST
+from ctxpack_bundle.manifest import PackManifest, encode_manifest
+from ctxpack_bundle.tar import END, file_header, folder_header, padding
+from ctxpack_identity import Entry
+
+__all__ = [
+    "ARTIFACTS_HEADER",
+    "Content",
+    "Part",
+    "Parts",
+    "entry_parts",
+    "last_parts",
+    "length_of",
+    "listing_parts",
+    "manifest_part",
+]
+
+ARTIFACTS_HEADER = folder_header(f"{ARTIFACTS}/")
+
+
+class Content(NamedTuple):
+    """A file's bytes, to be read when their turn comes. sha256: 64 hexadecimal digits."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+Part = bytes | Content
+Parts = Generator[Part, None, None]
+
+
+def length_of(part: Part) -> int:
+    """Return how many bytes of the stream a part is."""
+    return part.size if isinstance(part, Content) else len(part)
+
+
+def manifest_part(manifest: PackManifest) -> bytes:
+    """Return the first member, whole."""
+    data = encode_manifest(manifest)  # what the file holds: read_manifest accepts nothing but canonical JSON
+    return file_header(MANIFEST, len(data)) + data + padding(len(data))
+
+
+def listing_parts(manifest: PackManifest) -> Parts:
+    """Yield what follows the manifest: the listings."""
+    for listing in manifest.listings:
+        yield file_header(listing.path, listing.size)
+        yield Content(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+        yield padding(listing.size)
+
+
+def entry_parts(entry: Entry) -> tuple[Part, ...]:
+    """Return the member of one entry of the outputs."""
+    name = f"{ARTIFACTS}/{entry.path}"
+    if entry.is_empty_folder:
+        return (folder_header(name),)
+    header = file_header(name, entry.size, executable=entry.executable)
+    return header, Content(name, entry.size, entry.sha256), padding(entry.size)
+
+
+def last_parts(entries: Iterable[Entry]) -> Parts:
+    """Yield the members of the last entries of the outputs, and the end of the stream."""
+    for entry in entries:
+        yield from entry_parts(entry)
+    yield END
