@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,17 @@ from registry2 import RegistryServer
 from sandbox import private_environment
 
 LIMIT_SECONDS = 300
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _removable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let pytest remove the caches of earlier runs, whose packs are read-only, also as an ordinary user."""
+    yield
+    for folder, folders, _ in os.walk(tmp_path_factory.getbasetemp()):
+        for name in folders:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
 
 
 @pytest.fixture(scope="session")

@@ -397,8 +397,8 @@ def test_an_immutable_tag_that_names_another_manifest_is_a_conflict(registry: Re
 
 
 def test_an_invalid_manifest_is_told_in_the_registrys_words(registry: Registry, double: RegistryDouble) -> None:
-    double.plan("PUT", ".*/manifests/.*", fault(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown"))
-    with pytest.raises(CtxPackError, match=r"manifest sha256:.* answered 400 \(MANIFEST_BLOB_UNKNOWN: blob unknown\)"):
+    double.plan("PUT", ".*/manifests/.*", fault(400, "MANIFEST_INVALID", "no such layer"))
+    with pytest.raises(CtxPackError, match=r"manifest sha256:.* answered 400 \(MANIFEST_INVALID: no such layer\)"):
         registry.push(ROOT, DATA)
 
 

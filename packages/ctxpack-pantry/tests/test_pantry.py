@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,3 +163,46 @@ def test_a_miss_leaves_no_pack(pantry: Pantry, leftovers: Callable[[], list[str]
         pantry.pull(CtxUri("ctx://sha256:" + "0" * 64))
     assert list(pantry.packs()) == []
     assert leftovers() == []
+
+
+@pytest.fixture
+def many_inputs(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Enough inputs for the index of unchanged files, and old enough: a minute passes before anything is looked up."""
+    for number in range(100):
+        (project.inputs / f"{number}.txt").write_text(f"{number}\n")
+    minute_later = time.time_ns() + 60_000_000_000
+    monkeypatch.setattr("ctxpack_identity.statcache.time.time_ns", lambda: minute_later)
+    monkeypatch.setattr("ctxpack_identity.statcache._file_system", lambda path: "ext4")
+    return project
+
+
+def test_unchanged_inputs_are_not_read_again_unless_asked(many_inputs: Project) -> None:
+    first = Pantry(many_inputs.settings).resolve(str(many_inputs.contract))
+    with reading() as read:
+        assert Pantry(many_inputs.settings).resolve(str(many_inputs.contract)) == first
+    assert not [path for path in read if path.endswith("7.txt")]
+    with reading() as read:
+        assert Pantry(many_inputs.settings, rehash=True).resolve(str(many_inputs.contract)) == first
+    assert len([path for path in read if path.endswith("7.txt")]) == 10
+
+
+def test_a_changed_input_is_noticed_although_the_others_are_known(many_inputs: Project) -> None:
+    pantry = Pantry(many_inputs.settings)
+    first = pantry.resolve(str(many_inputs.contract)).uri
+    (many_inputs.inputs / "42.txt").write_text("4?\n")
+    assert pantry.resolve(str(many_inputs.contract)).uri != first
+
+
+@contextmanager
+def reading() -> Iterator[list[str]]:
+    """Collect the paths that are opened meanwhile."""
+    read: list[str] = []
+    real = os.open
+
+    def noting(path: str, *rest: int, **more: int) -> int:
+        read.append(str(path))
+        return real(path, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctxpack_identity.filehash.os.open", noting)
+        yield read

@@ -53,14 +53,18 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--registry", metavar="WHERE", help="host[:port]/repo/path, http://…, or oci:/folder")
         return made
 
+    def with_inputs(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("--rehash", action="store_true", help="read every input again, also unchanged ones")
+        return made
+
     init = command("init", "write a contract to fill in")
     init.add_argument("contract", nargs="?", default=_CONTRACT, help=f"default: {_CONTRACT}")
 
-    identify = with_registry(command("id", "print the URI of a contract; no side effects"))
+    identify = with_inputs(with_registry(command("id", "print the URI of a contract; no side effects")))
     identify.add_argument("contract", nargs="?", default=_CONTRACT, help=f"default: {_CONTRACT}")
     identify.add_argument("--canonical", action="store_true", help="print the canonical bytes, exactly")
 
-    seed = with_registry(command("seed", "make a pack of outputs, in the cache"))
+    seed = with_inputs(with_registry(command("seed", "make a pack of outputs, in the cache")))
     seed.add_argument("outputs", nargs="*", metavar="OUTPUT", help="file or folder; default: the contract's outputs")
     seed.add_argument("--contract", default=_CONTRACT, metavar="FILE", help=f"default: {_CONTRACT}")
 
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("uri", metavar="URI")
     inspect.add_argument("--remote", action="store_true", help="ask the registry even if the cache has it")
 
-    run = with_registry(command("run", "place the contract's outputs; run COMMAND only if nobody has made them yet"))
+    run = with_inputs(with_registry(command("run", "place the outputs; run COMMAND only if nobody made them yet")))
     run.usage = "ctxpack run [options] [--contract FILE] -- COMMAND [ARG ...]"
     run.add_argument("--contract", default=_CONTRACT, metavar="FILE", help=f"default: {_CONTRACT}")
     run.add_argument("--push", action="store_true", help="see to it that the registry has the pack")

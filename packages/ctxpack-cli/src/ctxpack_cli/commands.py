@@ -154,7 +154,8 @@ def remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _pantry(arguments: argparse.Namespace, terminal: Terminal, *, beside: str = "") -> Pantry:
     settings = load_settings(registry=getattr(arguments, "registry", None), cache=arguments.cache, beside=beside or ".")
-    return Pantry(settings, progress=terminal.progress, notice=terminal.hint)
+    rehash = getattr(arguments, "rehash", False)
+    return Pantry(settings, progress=terminal.progress, notice=terminal.hint, rehash=rehash)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Terminal], int]] = {

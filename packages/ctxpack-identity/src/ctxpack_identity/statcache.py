@@ -62,12 +62,14 @@ class _Record(NamedTuple):
 class StatCache:
     """A KnownDigests kept in a file. Opened when there is enough to look up; closed, and complete, with close().
 
+    rehash: look nothing up, so that everything is read again, and remembered anew.
     Any number of processes may use one file, but one thread at a time this object. Nothing here raises: where the
     index cannot be used, files are hashed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, rehash: bool = False) -> None:
         self._path = path
+        self._rehash = rehash
         self._seen_files = self._seen_bytes = 0
         self._index: sqlite3.Connection | None = None
         self._usable = True
@@ -85,7 +87,8 @@ class StatCache:
             return [None] * len(folder.files)
         key = _key(folder)
         now = time.time_ns()
-        digests = _matches(self._unwritten.get(key) or self._read(key), folder)
+        record = None if self._rehash else self._unwritten.get(key) or self._read(key)
+        digests = _matches(record, folder)
         if None in digests:
             self._looked_up_ns[key] = now
         return digests

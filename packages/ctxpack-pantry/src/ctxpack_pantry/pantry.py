@@ -32,6 +32,7 @@ from ctxpack_pantry.settings import Settings
 
 if TYPE_CHECKING:
     from ctxpack_bundle import PackManifest
+    from ctxpack_identity.statcache import StatCache
     from ctxpack_oci import Target
     from ctxpack_pantry.inspection import Inspection
     from ctxpack_pantry.pull import Pulled
@@ -66,7 +67,8 @@ class Pantry:
     """The operations on packs, with the cache and the registry that settings name.
 
     progress: see ctxpack_identity.Progress. notice: hints for people. environ: where credentials are looked for.
-    rehash: read every input again, also those that did not change since they were hashed last. Nothing is opened before it is needed.
+    rehash: read every input again, also those that did not change since they were hashed last.
+    Nothing is opened before it is needed.
     """
 
     def __init__(
@@ -113,9 +115,18 @@ class Pantry:
         Raises: InvalidInput, LocalFailure; NotFound when an input's URI is nowhere.
         """
         loaded = self._load(contract)
-        resolution = resolve(
-            loaded.file, loaded.base, where=loaded.path, pack_outputs=self.outputs_of, progress=self._progress
-        )
+        known = self._known()
+        try:
+            resolution = resolve(
+                loaded.file,
+                loaded.base,
+                where=loaded.path,
+                pack_outputs=self.outputs_of,
+                known=known,
+                progress=self._progress,
+            )
+        finally:
+            known.close()
         self._warn_of_junk(resolution.junk)
         return resolution
 
@@ -141,16 +152,21 @@ class Pantry:
         from ctxpack_pantry.seed import seed
 
         loaded = self._load(contract)
-        seeded = seed(
-            self.cache,
-            loaded,
-            outputs or require_outputs(loaded),
-            version=VERSION,
-            pack_outputs=self.outputs_of,
-            progress=self._progress,
-            run=run,
-            expected=expected,
-        )
+        known = self._known()
+        try:
+            seeded = seed(
+                self.cache,
+                loaded,
+                outputs or require_outputs(loaded),
+                version=VERSION,
+                pack_outputs=self.outputs_of,
+                known=known,
+                progress=self._progress,
+                run=run,
+                expected=expected,
+            )
+        finally:
+            known.close()
         self._warn_of_junk(seeded.junk)
         return seeded
 
@@ -270,6 +286,11 @@ class Pantry:
     def remove(self, uri: CtxUri) -> bool:
         """Remove a pack from the cache, never from the registry; return whether it was there."""
         return self.cache.remove(uri_digest(uri))
+
+    def _known(self) -> StatCache:
+        from ctxpack_identity.statcache import StatCache
+
+        return StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
 
     def _load(self, contract: str | LoadedContract) -> LoadedContract:
         return load_contract(contract) if isinstance(contract, str) else contract

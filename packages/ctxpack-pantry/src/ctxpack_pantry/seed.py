@@ -17,6 +17,7 @@ from ctxpack_identity import (
     resolve,
     uri_digest,
 )
+from ctxpack_identity.deephash import KnownDigests
 from ctxpack_pantry.contracts import LoadedContract
 from ctxpack_pantry.provenance import record_provenance
 
@@ -51,12 +52,14 @@ def seed(
     *,
     version: str,
     pack_outputs: PackOutputs,
+    known: KnownDigests | None,
     progress: Progress,
     run: Run | None = None,
     expected: Resolution | None = None,
 ) -> Seeded:
     """Hash the contract's inputs, copy outputs into the cache, and publish them under the contract's URI.
 
+    known: see hash_tree.
     expected: what the contract resolved to before its command ran; inputs that changed since are an error, because
     nobody can say which version made the outputs.
     Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure.
@@ -68,6 +71,7 @@ def seed(
             contract.base,
             where=contract.path,
             pack_outputs=pack_outputs,
+            known=known,
             progress=progress,
             on_entry=inputs.add,
         )
