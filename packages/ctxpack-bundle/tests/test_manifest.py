@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable
 from copy import deepcopy
@@ -238,3 +239,11 @@ def test_an_announced_size_allocates_nothing() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_manifest_that_would_fill_memory_is_refused_before_it_is_parsed() -> None:
+    data = b'{"provenance":{"a":[' + b"[]," * (5 << 20) + b"[]]}}"
+    before = time.process_time()
+    with pytest.raises(IntegrityError, match="manifest holds too many values"):
+        parse_manifest(data)
+    assert time.process_time() - before < 1

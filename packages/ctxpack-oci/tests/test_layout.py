@@ -426,3 +426,9 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path) -> N
     assert steps > 15
     assert True in new
     assert False in new
+
+
+def test_a_file_in_the_place_of_the_folder_is_no_empty_layout(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InvalidInput, match="not a folder; name the folder of an OCI image layout"):
+        Layout(tmp_path / "file").resolve("v1")

@@ -70,4 +70,4 @@ except CtxPackError as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", script, str(project.root)], capture_output=True, text=True, check=True)
-    assert done.stdout == "LocalFailure contract.json: cannot be read: Permission denied\n"
+    assert done.stdout == "LocalFailure contract.json: cannot be read: Permission denied; check its permissions\n"

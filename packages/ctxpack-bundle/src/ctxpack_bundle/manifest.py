@@ -19,6 +19,7 @@ from ctxpack_identity import (
     parse_json,
     uri_for,
 )
+from ctxpack_identity.contract import MAX_CONTRACT_BYTES
 from ctxpack_identity.digest import DIGEST_PATTERN
 
 __all__ = [
@@ -112,6 +113,8 @@ def parse_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest
         raise IntegrityError(
             "manifest is too large", where=where, expected=f"at most {MAX_MANIFEST_BYTES} bytes", got=str(len(data))
         )
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_CONTRACT_BYTES:
+        raise IntegrityError("manifest holds too many values", where=where)  # a small chunk may unpack to a GiB of them
     try:
         value = parse_json(data, where=where)
         if canonical_json(value, where=where) != data:

@@ -150,8 +150,12 @@ class Layout:
                 # O_NONBLOCK, so that a FIFO in the place of a file does not wait for a writer.
                 with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                     return file.read(limit + 1)
-            except (FileNotFoundError, NotADirectoryError):
+            except FileNotFoundError:
                 return None
+            except NotADirectoryError as error:
+                raise InvalidInput(
+                    "not a folder", where=where, fix="name the folder of an OCI image layout", code="E_LOCATION"
+                ) from error
 
     def _entries(self, index: dict[str, Any] | None) -> list[dict[str, Any]]:
         entries = [] if index is None else index.get("manifests")

@@ -41,7 +41,7 @@ def load_contract(path: str) -> LoadedContract:
     except IsADirectoryError as error:
         raise InvalidInput("a folder, not a contract file", where=path, code="E_NO_CONTRACT") from error
     except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidInput(
             "too large for a contract file", where=path, expected=f"at most {_MAX_FILE_BYTES} bytes", code="E_TOO_LARGE"
