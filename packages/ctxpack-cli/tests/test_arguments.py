@@ -9,6 +9,7 @@ from ctxpack_cli.commands import COMMANDS
 
 COMMON = {"json": False, "quiet": False, "cache": None}
 REMOTE = COMMON | {"registry": None}
+HASHING = REMOTE | {"rehash": False}
 
 
 @pytest.mark.parametrize(
@@ -16,10 +17,10 @@ REMOTE = COMMON | {"registry": None}
     [
         ("init", COMMON | {"contract": "contract.json"}),
         ("init a/c.json", COMMON | {"contract": "a/c.json"}),
-        ("id", REMOTE | {"contract": "contract.json", "canonical": False}),
-        ("id --canonical c.json", REMOTE | {"contract": "c.json", "canonical": True}),
-        ("seed", REMOTE | {"contract": "contract.json", "outputs": []}),
-        ("seed a b --contract c.json", REMOTE | {"contract": "c.json", "outputs": ["a", "b"]}),
+        ("id", HASHING | {"contract": "contract.json", "canonical": False}),
+        ("id --canonical c.json", HASHING | {"contract": "c.json", "canonical": True}),
+        ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
+        ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
         ("push U", REMOTE | {"uri": "U"}),
         ("pull U", REMOTE | {"uri": "U", "output": None, "force": False}),
         ("pull U -o there --force", REMOTE | {"uri": "U", "output": "there", "force": True}),
@@ -38,7 +39,7 @@ def test_each_command_has_its_arguments(line: str, expected: dict[str, object]) 
     assert vars(parse_arguments(line.split())) == {"command": command, **expected}
 
 
-RUN = REMOTE | {"command": "run", "contract": "contract.json", "push": False, "offline": False, "force": False}
+RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "offline": False, "force": False}
 
 
 @pytest.mark.parametrize(
