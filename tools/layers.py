@@ -18,21 +18,13 @@ __all__ = ["LAYERS", "broken_rules", "declared", "imported", "read_package", "so
 
 # ARCHITECTURE.md shows the same table. Change both, or neither.
 LAYERS: dict[str, frozenset[str]] = {
-    "ctxpack_identity": frozenset({"msgspec"}),
+    "ctxpack_identity": frozenset(),
     "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
     "ctxpack_oci": frozenset({"ctxpack_identity", "msgspec", "requests", "urllib3"}),
-    "ctxpack_cache": frozenset({"ctxpack_identity", "filelock", "msgspec"}),
+    "ctxpack_cache": frozenset({"ctxpack_identity"}),
     "ctxpack_trust": frozenset({"cryptography", "ctxpack_identity", "msgspec"}),  # the package is still to come
     "ctxpack_pantry": frozenset(
-        {
-            "ctxpack_bundle",
-            "ctxpack_cache",
-            "ctxpack_identity",
-            "ctxpack_oci",
-            "ctxpack_trust",
-            "msgspec",
-            "platformdirs",
-        }
+        {"ctxpack_bundle", "ctxpack_cache", "ctxpack_identity", "ctxpack_oci", "ctxpack_trust", "msgspec"}
     ),
     "ctxpack_cli": frozenset({"ctxpack_pantry"}),
 }
