@@ -348,7 +348,7 @@ def test_places_that_cannot_be_written(machine: Machine) -> None:
     )
     must_fail(run("pull", uri, "-o", "file/below"), 1, "file/below: cannot be written")
     must_fail(run("seed", "--cache", "file"), 1, "file", "cannot make the cache")
-    must_fail(run("push", uri, "--registry", "oci:file"), 1, "oci:file: Not a directory", "permissions")
+    must_fail(run("push", uri, "--registry", "oci:file"), 2, "file/oci-layout: not a folder", "name the folder")
     must_fail(run("push", uri, "--registry", "oci:taken"), 2, "oci:taken: folder holds other files", "empty folder")
     for arguments in (
         ("pull", uri, "-o", "locked/out"),
