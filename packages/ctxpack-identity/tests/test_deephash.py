@@ -148,7 +148,7 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
 
 def test_a_change_on_the_way_ends_it(tmp_path: Path, meddling: Callable[[Callable[[], object]], Executor]) -> None:
     plant(tmp_path / "root", {"a": b"x"})
-    with pytest.raises(InvalidInput, match="/root/a: changed while it was read"):
+    with pytest.raises(InvalidInput, match="a: changed while it was read"):
         hash_tree(str(tmp_path / "root"), executor=meddling(lambda: (tmp_path / "root" / "a").write_bytes(b"yy")))
 
 
@@ -198,7 +198,7 @@ def test_empty_folders_do_not_pile_up_either(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(deephash, "PENDING_FILES", 10)
     plant(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
     last = tmp_path / "root" / "19"
-    with pytest.raises(InvalidInput, match="/root/19: no such file or folder"):
+    with pytest.raises(InvalidInput, match="19: no such file or folder"):
         hash_tree(str(tmp_path / "root"), on_entry=lambda entry: last.rmdir() if entry.path == "00/" else None)
 
 
