@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit import audit_artifact, audit_cache, leftovers
 from machine import Machine
-from mischief import first, holding, holding_body, refusing, resetting, sizing, where
+from mischief import first, flipped, holding, holding_body, refusing, resetting, sizing, where
 from recipe import LARGE, seed_pack
 from relay import Answer, Asked, Forward, Relay, Trick
 from shelf import RegistryShelf
@@ -130,6 +130,19 @@ def test_a_connection_cut_in_an_upload_is_survived(machine: Machine, relay: Rela
     uri = seed_pack(machine)
     machine.succeed("push", uri)
     assert audit_artifact(shelf, uri) is not None
+
+
+def test_a_bit_that_changes_on_the_way_to_the_registry_is_found(
+    machine: Machine, relay: Relay, shelf: RegistryShelf
+) -> None:
+    uri = seed_pack(machine, files=SMALL)
+    relay.trick = lambda asked, forward: forward(
+        asked._replace(body=flipped(asked.body, -1)) if asked.sends_blob else asked
+    )
+    done = machine.run("push", uri)
+    assert (done.status, done.stdout) == (5, "")
+    assert "digest differs from what the registry received: expected sha256:" in done.stderr
+    assert audit_artifact(shelf, uri) is None
 
 
 def test_a_manifest_whose_blobs_another_push_is_writing_is_put_again(

@@ -221,8 +221,20 @@ def test_data_that_are_not_what_the_caller_says_are_not_sent(registry: Registry,
     with pytest.raises(IntegrityError, match="size differs"):
         registry.push(LAYER, b"other")
     with pytest.raises(IntegrityError, match="digest differs"):
-        registry.push(LAYER, b"X" + CHUNK[1:])
+        registry.push(ROOT, b"X" + DATA[1:])
     assert double.seen == []
+
+
+def test_a_blob_that_arrives_as_other_bytes_is_refused_by_the_registry(
+    registry: Registry, double: RegistryDouble
+) -> None:
+    refused = Answer(status=400, body=b'{"errors":[{"code":"DIGEST_INVALID","message":"did not match"}]}')
+    double.plan("PUT", UPLOAD_PATH, refused)
+    with pytest.raises(
+        IntegrityError, match=f"digest differs from what the registry received: expected {LAYER.digest}"
+    ):
+        registry.push(LAYER, CHUNK)
+    assert LAYER.digest not in double.blobs
 
 
 @pytest.mark.parametrize("hostile", ["sha256:../../x", "sha512:" + "0" * 128, "sha256:" + "A" * 64])

@@ -9,7 +9,7 @@ import msgspec
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
 from ctxpack_identity.errors import IntegrityError
 
-__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "describe"]
+__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_length", "describe"]
 
 MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob travels whole in memory, and the largest chunk has about 17 MiB
 
@@ -43,10 +43,15 @@ def check_bytes(data: bytes, descriptor: Descriptor, *, where: str) -> None:
 
     Raises: IntegrityError, when the size or the SHA-256 differs.
     """
+    check_length(data, descriptor, where=where)
+    digest = digest_of(data)
+    if digest != descriptor.digest:
+        raise IntegrityError("digest differs", where=where, expected=descriptor.digest, got=digest, code="E_DIGEST")
+
+
+def check_length(data: bytes, descriptor: Descriptor, *, where: str) -> None:
+    """Return if data have the size that descriptor gives. Raises: IntegrityError otherwise."""
     if len(data) != descriptor.size:
         raise IntegrityError(
             "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), code="E_SIZE"
         )
-    digest = digest_of(data)
-    if digest != descriptor.digest:
-        raise IntegrityError("digest differs", where=where, expected=descriptor.digest, got=digest, code="E_DIGEST")

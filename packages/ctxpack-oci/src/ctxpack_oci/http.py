@@ -27,7 +27,7 @@ __all__ = ["MAX_ERROR_BYTES", "Transport"]
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 64 * 1024  # bytes of an error's or a token's body
 CONNECTIONS = 32  # kept open per host; a caller with more threads than this opens and closes some
-PIECE_BYTES = 1024 * 1024  # most bytes taken from a socket at once
+PIECE_BYTES = 128 * 1024  # most bytes taken from a socket at once: what malloc still takes from its own stock
 BLOCK_BYTES = 128 * 1024  # bytes sent at once; each has Patience.connect seconds, as urllib3 sets the socket
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -196,12 +196,14 @@ def _expect_plain(headers: Mapping[str, str], request: Request) -> None:
 
 def _read(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline) -> bytes:
     """At most limit + 1 bytes of the body. `read1`, since `read` could wait for its whole amount past the deadline."""
-    taken = io.BytesIO()
-    while piece := raw.read1(min(PIECE_BYTES, limit + 1 - taken.tell()), decode_content=False):
-        taken.write(piece)
+    pieces: list[bytes] = []
+    left = limit + 1
+    while piece := raw.read1(min(PIECE_BYTES, left), decode_content=False):
+        pieces.append(piece)
+        left -= len(piece)
         if deadline.left() <= 0:
             raise TimeoutError("the time for this request is over")
-    return taken.getvalue()
+    return b"".join(pieces)
 
 
 def _misdirected(what: str, request: Request) -> IntegrityError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urljoin
 
@@ -41,6 +42,7 @@ class Reach(enum.Enum):
     LINK_LOCAL = "link-local"
 
 
+@lru_cache(maxsize=64)  # each request asks several times, about the URLs of the chunks under way
 def origin_of(url: str) -> Origin | None:
     """Return the origin of an absolute http or https URL, or None when url is anything else or malformed.
 
