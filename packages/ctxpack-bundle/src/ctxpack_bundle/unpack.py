@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, read_entries
-from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
+from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
 from ctxpack_identity import Entry, IntegrityError
 
-__all__ = ["manifest_of", "unpack"]
+__all__ = ["manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
 _SIZE_FIELD: Final = slice(124, 136)
+_MODES: Final = 0o755  # what a file in a pack's folder may have at most
 
 
 def manifest_of(first: bytes, *, where: str) -> PackManifest:
@@ -48,13 +49,35 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
     for number, listing in enumerate(manifest.listings):
         if number == 1:
             os.mkdir(os.path.join(folder, "inputs"))
-        entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
-        _unpack_file(stream, os.path.join(folder, listing.path), entry)
+        _unpack_listing(stream, folder, listing)
     stream.expect(folder_header(f"{ARTIFACTS}/"), f"{ARTIFACTS}/")
-    _unpack_artifacts(stream, folder, manifest)
+    artifacts = os.path.join(folder, ARTIFACTS)
+    os.mkdir(artifacts)
+    entries = checked_entries(read_entries(folder), manifest.outputs, where=f"{where}, {FILES}")
+    _unpack_entries(stream, artifacts, entries, _MODES)
     stream.expect(END, "the end of the archive")
     stream.expect_end()
     return manifest
+
+
+def unpack_listing(pieces: Iterable[bytes | memoryview], folder: str, listing: Listing, *, where: str) -> None:
+    """Write a listing into folder, from pieces that are its member and nothing else. Raises: as unpack does."""
+    stream = _Stream(pieces, where)
+    _unpack_listing(stream, folder, listing)
+    stream.expect_end()
+
+
+def unpack_entries(
+    pieces: Iterable[bytes | memoryview], folder: str, entries: Iterable[Entry], *, modes: int, where: str
+) -> None:
+    """Write entries of the outputs into folder, from pieces that are their members and nothing else.
+
+    entries: known to be safe, in canonical order. modes: bits that those of the files may have.
+    Raises: as unpack does.
+    """
+    stream = _Stream(pieces, where)
+    _unpack_entries(stream, folder, entries, modes)
+    stream.expect_end()
 
 
 def _manifest_bytes(stream: _Stream) -> bytes:
@@ -70,23 +93,26 @@ def _manifest_bytes(stream: _Stream) -> bytes:
     return data
 
 
-def _unpack_artifacts(stream: _Stream, folder: str, manifest: PackManifest) -> None:
-    artifacts = os.path.join(folder, ARTIFACTS)
-    os.mkdir(artifacts)
-    parents = ParentFolders(artifacts)
-    for entry in checked_entries(read_entries(folder), manifest.outputs, where=f"{stream.where}, {FILES}"):
+def _unpack_listing(stream: _Stream, folder: str, listing: Listing) -> None:
+    entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+    _unpack_file(stream, os.path.join(folder, listing.path), entry, _MODES)
+
+
+def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], modes: int) -> None:
+    parents = ParentFolders(folder)
+    for entry in entries:
         name = f"{ARTIFACTS}/{entry.path}"
         location = parents.make(entry.path)
         if entry.is_empty_folder:
             stream.expect(folder_header(name), name)
             os.mkdir(location)
         else:
-            _unpack_file(stream, location, entry._replace(path=name))
+            _unpack_file(stream, location, entry._replace(path=name), modes)
 
 
-def _unpack_file(stream: _Stream, location: str, entry: Entry) -> None:
+def _unpack_file(stream: _Stream, location: str, entry: Entry, modes: int) -> None:
     stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
-    fd = os.open(location, _CREATE, 0o755 if entry.executable else 0o644)
+    fd = os.open(location, _CREATE, (0o777 if entry.executable else 0o666) & modes)
     try:
         sha256 = _copy(stream, fd, entry)
     finally:
@@ -134,7 +160,7 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 class _Stream:
     """The pieces as one stream that is read exactly as far as something is expected."""
 
-    def __init__(self, pieces: Iterable[bytes], where: str) -> None:
+    def __init__(self, pieces: Iterable[bytes | memoryview], where: str) -> None:
         self.where = where
         self._pieces = iter(pieces)
         self._rest = memoryview(b"")
