@@ -12,9 +12,9 @@ import hashlib
 import os
 import struct
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from typing import NamedTuple, TypeVar
 
 from ctxpack_bundle import PackManifest, PackStream, encode_manifest
 from ctxpack_cache import Cache
@@ -30,6 +30,8 @@ _RECORD = struct.Struct(">32sI")
 _SHA256 = 32  # bytes
 _MAX_FILE = 4 << 20  # bytes; an OCI manifest of the largest size lists fewer chunks than that has room for
 _RECENT = 16  # packs that are asked: each costs a read of its file, and of its listing if it has something
+
+_Result = TypeVar("_Result")
 
 
 class _Index(NamedTuple):
@@ -89,6 +91,19 @@ class Holdings:
                     places[chunk] = _Place(pack, offset, size)
                 offset += size
         return Held(places)
+
+    def lend(self, chunks: Iterable[Descriptor], attempt: Callable[[Held], _Result]) -> _Result:
+        """Return what attempt makes of those chunks that are held; what it does not find there it must fetch.
+
+        When it raises IntegrityError, perhaps only a pack in the cache was damaged: it is called again, with nothing.
+        """
+        with closing(self.hold({chunk.digest for chunk in chunks})) as held:
+            try:
+                return attempt(held)
+            except IntegrityError:
+                if not held.used:
+                    raise
+        return attempt(Held({}))
 
     def _recent(self) -> Iterator[tuple[str, str]]:
         """Yield the newest files, newest first, each with the folder of its pack."""

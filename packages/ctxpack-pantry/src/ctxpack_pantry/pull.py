@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from ctxpack_pantry.artifact import Artifact, content_size, find_artifact, tag_o
 from ctxpack_pantry.holdings import Held, Holdings
 from ctxpack_pantry.transfer import in_order
 
-__all__ = ["Pulled", "not_found", "pull"]
+__all__ = ["Pulled", "Transfer", "not_found", "pull"]
 
 
 class Pulled(NamedTuple):
@@ -44,15 +44,8 @@ def pull(
         artifact = find_artifact(target, uri)
         if artifact is None:
             raise not_found(uri, target.name)
-        transfer, holdings = _Transfer(target, artifact, uri, progress), Holdings(cache)
-        with closing(holdings.hold({chunk.digest for chunk in artifact.chunks})) as held:
-            try:
-                path = _publish(cache, transfer, held)
-            except IntegrityError:
-                if not held.used:
-                    raise
-                path = None  # perhaps only what the cache held was damaged
-        path = path or _publish(cache, transfer, Held({}))
+        transfer, holdings = Transfer(target, uri, progress), Holdings(cache)
+        path = holdings.lend(artifact.chunks, lambda held: _publish(cache, transfer, artifact, held))
         holdings.record(artifact.pack, artifact.chunks)
     return Pulled(uri, path, artifact.pack, transfer.received)
 
@@ -67,26 +60,36 @@ def not_found(uri: CtxUri, where: str) -> NotFound:
     )
 
 
-def _publish(cache: Cache, transfer: _Transfer, held: Held) -> str:
+def _publish(cache: Cache, transfer: Transfer, artifact: Artifact, held: Held) -> str:
     with cache.staging() as staging:
-        transfer.unpack(staging, held)
-        return cache.publish(uri_digest(transfer.uri), staging)
+        with closing(transfer.pieces(artifact.chunks, held, total=artifact.transfer_size)) as pieces:
+            manifest = unpack(pieces, staging, where=transfer.where)
+        if manifest != artifact.pack:
+            raise IntegrityError("first chunk changed between two fetches", where=transfer.where)
+        return cache.publish(uri_digest(artifact.pack.uri), staging)
 
 
-class _Transfer:
-    """The way of one pack from target to a folder. received: bytes of chunks fetched so far, in every attempt."""
+class Transfer:
+    """The way of a pack's chunks from target to whoever unpacks them.
 
-    def __init__(self, target: Target, artifact: Artifact, uri: CtxUri, progress: Progress) -> None:
-        self.uri = uri
+    received: bytes of chunks fetched so far, in every attempt. where: for errors.
+    """
+
+    def __init__(self, target: Target, uri: CtxUri, progress: Progress) -> None:
         self.received = 0
-        self._target, self._artifact, self._progress = target, artifact, progress
-        self._where = f"{target.name}:{tag_of(uri)}"
+        self.where = f"{target.name}:{tag_of(uri)}"
+        self._target, self._progress = target, progress
         self._told = 0
         self._counting = threading.Lock()
 
-    def unpack(self, folder: str, held: Held) -> None:
-        """Write the pack into folder, from chunks that are held or else fetched. Raises: as pull does."""
-        done = 0
+    def pieces(
+        self, chunks: Iterable[Descriptor], held: Held, *, total: int | None, done: int = 0
+    ) -> Generator[bytes, None, None]:
+        """Yield what chunks unpack to, in order: held, or else fetched, and then checked. Close it.
+
+        total: bytes of chunks in this attempt, for progress; done: how many of them came before.
+        Raises: IntegrityError, also when a chunk is missing; AccessDenied, Unavailable, LocalFailure.
+        """
 
         def receive(chunk: Descriptor) -> bytes:
             nonlocal done
@@ -95,31 +98,29 @@ class _Transfer:
                 done += chunk.size
                 news, self._told = done - self._told, max(done, self._told)
             if news > 0:  # in a second attempt, nothing is told twice
-                self._progress("pull", news, self._artifact.transfer_size)
+                self._progress("pull", news, total)
             return content
 
         def weigh(chunk: Descriptor) -> int:
-            return chunk.size + content_size(chunk, where=self._where)
+            return chunk.size + content_size(chunk, where=self.where)
 
         try:
-            with closing(in_order(receive, self._artifact.chunks, weigh=weigh)) as pieces:
-                manifest = unpack(pieces, folder, where=self._where)
+            with closing(in_order(receive, chunks, weigh=weigh)) as pieces:
+                yield from pieces
         except NotFound as error:
             raise IntegrityError(
                 "a chunk is missing",
-                where=f"{self._where}, {error.where}",
+                where=f"{self.where}, {error.where}",
                 fix="push the pack again",
                 code="E_INCOMPLETE",
             ) from error
-        if manifest != self._artifact.pack:
-            raise IntegrityError("first chunk changed between two fetches", where=self._where)
 
     def _content(self, chunk: Descriptor, held: Held) -> bytes:
-        size = content_size(chunk, where=self._where)
+        size = content_size(chunk, where=self.where)
         content = held.content(chunk.digest, size)
         if content is None:
             data = self._target.fetch(chunk)
             with self._counting:
                 self.received += chunk.size
-            content = inflate_chunk(data, size, where=f"{self._where}, {chunk.digest}")
+            content = inflate_chunk(data, size, where=f"{self.where}, {chunk.digest}")
         return content
