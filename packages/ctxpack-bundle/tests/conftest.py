@@ -8,14 +8,28 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from ctxpack_bundle import Chunk, PackManifest, assemble, make_chunk, pack, unpack
+from ctxpack_bundle import (
+    Chunk,
+    Excerpt,
+    PackManifest,
+    Selection,
+    assemble,
+    listing_excerpt,
+    make_chunk,
+    manifest_of,
+    pack,
+    unpack,
+    unpack_entries,
+    unpack_listing,
+)
 from ctxpack_identity import IntegrityError, canonical_contract, digest_of, uri_for
 
 TESTS = Path(__file__).parent
@@ -88,22 +102,52 @@ class Arena:
 
     def unpack(self, pieces: Iterable[bytes]) -> PackManifest:
         """Unpack into a fresh staging folder, and check that nothing happened elsewhere, whatever comes of it."""
-        if self.staging.exists():
-            shutil.rmtree(self.staging)
-        self.staging.mkdir()
-        try:
+        with self._watched():
             return unpack(pieces, str(self.staging), where="a pack")
-        finally:
-            assert sorted(os.listdir(self.folder)) == ["canary", "staging"]
-            assert self._canary.read_bytes() == b"mine"
-            assert self._canary.stat().st_nlink == 1
-            self._require_harmless()
+
+    def pick(
+        self, pieces: Sequence[bytes], wanted: Callable[[str], bool], sizes: Sequence[int] = ()
+    ) -> tuple[Selection, set[int]]:
+        """Write the outputs that are wanted into staging/picked, from no more than the pieces that are needed.
+
+        sizes: what the pieces are said to have. Return also the numbers of the pieces that were looked at.
+        """
+        sizes = sizes or [len(piece) for piece in pieces]
+        manifest = manifest_of(pieces[0], where="a pack")
+        looked_at = {0}
+
+        def read(excerpt: Excerpt) -> Iterator[memoryview]:
+            looked_at.update(excerpt.needed)
+            return excerpt.cut(pieces[number] for number in excerpt.needed)
+
+        with self._watched():
+            listing = read(listing_excerpt(manifest, sizes))
+            unpack_listing(listing, str(self.staging), manifest.listings[0], where="a pack")
+            selection = Selection(str(self.staging), manifest, wanted, where="a pack")
+            members = read(selection.excerpt(sizes))
+            (self.staging / "picked").mkdir()
+            picked, entries = str(self.staging / "picked"), selection.entries()
+            unpack_entries(members, picked, entries, modes=0o777, where="a pack")
+        return selection, looked_at
 
     def refuses(self, pieces: Iterable[bytes]) -> IntegrityError:
         """Unpack what must not be unpacked, and return the error."""
         with pytest.raises(IntegrityError) as caught:
             self.unpack(pieces)
         return caught.value
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        if self.staging.exists():
+            shutil.rmtree(self.staging)
+        self.staging.mkdir()
+        try:
+            yield
+        finally:
+            assert sorted(os.listdir(self.folder)) == ["canary", "staging"]
+            assert self._canary.read_bytes() == b"mine"
+            assert self._canary.stat().st_nlink == 1
+            self._require_harmless()
 
     def _require_harmless(self) -> None:
         """No links, no devices, no modes but ours, whatever the archive said."""

@@ -2,26 +2,31 @@
 
 from ctxpack_bundle.assemble import InputListings, assemble, outputs_digest
 from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chunk
+from ctxpack_bundle.excerpt import Excerpt
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_manifest
 from ctxpack_bundle.manifest import Listing, Outputs, PackManifest, Root, encode_manifest, parse_manifest
 from ctxpack_bundle.pack import pack, stream_size
+from ctxpack_bundle.selection import Selection, listing_excerpt
 from ctxpack_bundle.stream import PackStream
-from ctxpack_bundle.unpack import manifest_of, unpack
+from ctxpack_bundle.unpack import manifest_of, unpack, unpack_entries, unpack_listing
 
 __all__ = [
     "ARTIFACTS",
     "MANIFEST",
     "MAX_CHUNK_BYTES",
     "Chunk",
+    "Excerpt",
     "InputListings",
     "Listing",
     "Outputs",
     "PackManifest",
     "PackStream",
     "Root",
+    "Selection",
     "assemble",
     "encode_manifest",
     "inflate_chunk",
+    "listing_excerpt",
     "make_chunk",
     "manifest_of",
     "outputs_digest",
@@ -31,4 +36,6 @@ __all__ = [
     "read_manifest",
     "stream_size",
     "unpack",
+    "unpack_entries",
+    "unpack_listing",
 ]

@@ -16,6 +16,8 @@ __all__ = [
     "Part",
     "Parts",
     "entry_parts",
+    "entry_size",
+    "head_parts",
     "last_parts",
     "length_of",
     "listing_parts",
@@ -56,6 +58,13 @@ def listing_parts(manifest: PackManifest) -> Parts:
         yield padding(listing.size)
 
 
+def head_parts(manifest: PackManifest) -> Parts:
+    """Yield all that comes before the members of the outputs."""
+    yield manifest_part(manifest)
+    yield from listing_parts(manifest)
+    yield ARTIFACTS_HEADER
+
+
 def entry_parts(entry: Entry) -> tuple[Part, ...]:
     """Return the member of one entry of the outputs."""
     name = f"{ARTIFACTS}/{entry.path}"
@@ -63,6 +72,11 @@ def entry_parts(entry: Entry) -> tuple[Part, ...]:
         return (folder_header(name),)
     header = file_header(name, entry.size, executable=entry.executable)
     return header, Content(name, entry.size, entry.sha256), padding(entry.size)
+
+
+def entry_size(entry: Entry) -> int:
+    """Return how many bytes of the stream the member of an entry is."""
+    return sum(map(length_of, entry_parts(entry)))
 
 
 def last_parts(entries: Iterable[Entry]) -> Parts:

@@ -10,16 +10,7 @@ from typing import Final
 from ctxpack_bundle.folder import open_member, read_manifest
 from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.manifest import FILES, PackManifest
-from ctxpack_bundle.members import (
-    ARTIFACTS_HEADER,
-    Part,
-    Parts,
-    entry_parts,
-    last_parts,
-    length_of,
-    listing_parts,
-    manifest_part,
-)
+from ctxpack_bundle.members import Part, Parts, entry_size, head_parts, last_parts, length_of
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError
@@ -44,7 +35,7 @@ class PackStream:
         self.manifest = read_manifest(folder)
         self._folder = folder
         self._where = os.path.join(folder, FILES)
-        self._head: list[Part] = [manifest_part(self.manifest), *listing_parts(self.manifest), ARTIFACTS_HEADER]
+        self._head: list[Part] = [*head_parts(self.manifest)]
         self._starts, self._lines = array("Q", [0]), array("Q", [0])  # a mark: in the stream, and in the listing
         listing = next(item for item in self.manifest.listings if item.path == FILES)
         self._listing = os.fdopen(open_member(folder, FILES, listing.size), "rb")
@@ -87,7 +78,7 @@ class PackStream:
         position = sum(map(length_of, self._head))
         entries = read_listing(self._listing, where=self._where)
         for number, entry in enumerate(checked_entries(entries, self.manifest.outputs, where=self._where), 1):
-            position += sum(map(length_of, entry_parts(entry)))
+            position += entry_size(entry)
             if number % _STRIDE == 0:
                 self._starts.append(position)
                 self._lines.append(self._listing.tell())

@@ -1,0 +1,323 @@
+"""Some of a pack's outputs from some of its pieces: the same files as from the whole pack, and no piece too many."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
+from forged_pack import END, File, Member, forge, listing, manifest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctxpack_bundle import (
+    Selection,
+    assemble,
+    listing_excerpt,
+    pack,
+    read_entries,
+    read_manifest,
+    unpack_entries,
+)
+from ctxpack_bundle.members import manifest_part
+from ctxpack_identity import IntegrityError, canonical_contract, digest_of, hash_tree, uri_for
+
+CONTRACT = canonical_contract(
+    {},
+    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
+    "",
+)
+FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500), File("g", b"g")]
+INPUTS = {"raw": listing([File("page-1", b"text")]), "void": b""}
+
+
+def pieces_of(members: Sequence[Member], *, end: bytes = END) -> list[bytes]:
+    """One piece for each member, and one for the end."""
+    return [*(member.encoded() for member in members), end]
+
+
+def by_path(*paths: str) -> Callable[[str], bool]:
+    return lambda path: path in paths
+
+
+def refused(arena: Any, pieces: Sequence[bytes], wanted: Callable[[str], bool], **options: Any) -> IntegrityError:
+    with pytest.raises(IntegrityError) as caught:
+        arena.pick(pieces, wanted, **options)
+    return caught.value
+
+
+def everything(path: str) -> bool:
+    return True
+
+
+def test_what_is_written(arena: Any) -> None:
+    """The pack is made by hand after FORMAT.md; its pieces are its members, so exactly the wanted ones are needed."""
+    members = forge(FILES, inputs=INPUTS)
+    selection, looked_at = arena.pick(pieces_of(members), by_path("b/c/d", "b/e/", "g"))
+    assert read_folder(arena.staging / "picked") == {"b": {"c": {"d": Executable(b"!")}, "e": {}}, "g": b"g"}
+    order = ["manifest", "listing", "raw", "void", "artifacts/", "a", "d", "e", "f", "g", "end"]
+    assert [order[number] for number in sorted(looked_at)] == ["manifest", "listing", "d", "e", "g"]
+    assert (selection.outputs.files, selection.outputs.empty_folders, selection.outputs.size) == (2, 1, 2)
+    assert selection.outputs.digest == hash_tree(str(arena.staging / "picked")).digest
+
+
+def test_nothing_wanted_needs_nothing(arena: Any) -> None:
+    selection, looked_at = arena.pick(pieces_of(forge(FILES)), by_path("b", "b/", "b/c/"))
+    assert list(selection.entries()) == []
+    assert looked_at == {0, 1}
+    assert read_folder(arena.staging / "picked") == {}
+
+
+def holding(folder: Path, paths: Iterable[str], sizes: Sequence[int]) -> set[int]:
+    """Which pieces hold a byte of these members, as Python's tarfile sees them."""
+    names = {f"artifacts/{path}".rstrip("/") for path in paths}
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(str(folder))))) as archive:
+        spans = [
+            (info.offset, info.offset_data + info.size + -info.size % 512)
+            for info in archive.getmembers()
+            if info.name in names
+        ]
+    ends = [0, *accumulate(sizes)]
+    pieces = enumerate(pairwise(ends))
+    return {
+        n for n, (begin, end) in pieces if any(start < end and begin < stop for start, stop in spans) and begin < end
+    }
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=folder_trees(), data=st.data())
+def test_any_outputs_of_any_pack_cut_anywhere(arena: Any, content: Folder, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        source, folder = write_folder(content, Path(scratch, "out")), Path(scratch, "pack")
+        folder.mkdir()
+        assemble(str(folder), [str(source)], uri=uri_for(digest_of(CONTRACT)), contract=CONTRACT, provenance={})
+        paths = [entry.path for entry in read_entries(str(folder))]
+        chosen = data.draw(st.sets(st.sampled_from(paths))) if paths else set()
+        tar = b"".join(pack(str(folder)))
+        first = len(manifest_part(read_manifest(str(folder))))
+        cuts = sorted(data.draw(st.lists(st.integers(first, len(tar)), max_size=20)))
+        pieces = [tar[start:stop] for start, stop in pairwise([0, first, *cuts, len(tar)])]
+        _, looked_at = arena.pick(pieces, chosen.__contains__)
+        sizes = [len(piece) for piece in pieces]
+        listing = {0, *listing_excerpt(read_manifest(str(folder)), sizes).needed}
+        assert looked_at == listing | holding(folder, chosen, sizes)
+        for path in set(paths) - chosen:
+            _remove(source, path)
+        assert read_folder(arena.staging / "picked") == read_folder(source)
+
+
+def _remove(root: Path, path: str) -> None:
+    """Remove a file or empty folder, and the folders above that are empty then: no pack speaks of those."""
+    location = root / path
+    location.rmdir() if path.endswith("/") else location.unlink()
+    for folder in location.parents:
+        if folder == root or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    changed = bytearray(data)
+    changed[position] ^= 1 << (position % 8)
+    return bytes(changed)
+
+
+def test_every_flipped_bit_is_refused_where_it_is_looked_at_and_changes_nothing_elsewhere(quick_arena: Any) -> None:
+    pieces = pieces_of(forge(FILES))
+    wanted = by_path("a", "b/c/d", "b/e/")
+    quick_arena.pick(pieces, wanted)
+    right = read_folder(quick_arena.staging / "picked")
+    looked_at = (1, 3, 4, 5)
+    for number in range(1, len(pieces)):
+        for position in range(len(pieces[number])):
+            changed = [*pieces[:number], flipped(pieces[number], position), *pieces[number + 1 :]]
+            if number in looked_at:
+                assert refused(quick_arena, changed, wanted).where.startswith("a pack"), (number, position)
+            else:
+                quick_arena.pick(changed, wanted)
+                assert read_folder(quick_arena.staging / "picked") == right
+
+
+def test_every_truncation_of_what_is_looked_at_is_refused(quick_arena: Any) -> None:
+    pieces = pieces_of(forge(FILES))
+    sizes = [len(piece) for piece in pieces]
+    for number in (1, 3, 6):
+        for length in range(0, sizes[number], 7):
+            changed = [*pieces[:number], pieces[number][:length], *pieces[number + 1 :]]
+            error = refused(quick_arena, changed, by_path("a", "f"), sizes=sizes)
+            assert error.what in ("pack ends too early", "archive differs from its listing")
+
+
+HONEST = [len(piece) for piece in pieces_of(forge(FILES))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fault"),
+    [
+        (
+            [*HONEST[:-1], HONEST[-1] + 1],
+            f"a pack: pieces do not make up the pack: expected {sum(HONEST)} bytes, got {sum(HONEST) + 1}",
+        ),
+        (HONEST[:-1], "pieces do not make up the pack"),
+        ([*HONEST, 512], "pieces do not make up the pack"),
+        ([*HONEST[:2], *([10**11] * 10_000)], "pieces do not make up the pack"),
+        ([*HONEST[:3], HONEST[3] + 512, HONEST[4] - 512, *HONEST[5:]], "a pack, artifacts/b/c/d: "),
+        ([HONEST[0] + 512, HONEST[1] - 512, *HONEST[2:]], "a pack, files.jsonl: "),
+        (HONEST[:1], "files.jsonl: pack ends too early"),
+        ([0] * 11, "files.jsonl: pack ends too early"),
+    ],
+    ids=["longer", "one less", "one more", "endless", "shifted", "shifted listing", "manifest alone", "all empty"],
+)
+def test_sizes_that_lie_are_refused(arena: Any, sizes: list[int], fault: str) -> None:
+    pieces = pieces_of(forge(FILES))
+    pieces += [b""] * (len(sizes) - len(pieces))
+    assert fault in str(refused(arena, pieces, by_path("b/c/d"), sizes=sizes))
+
+
+def test_a_member_that_is_not_the_wanted_one(arena: Any) -> None:
+    pieces = pieces_of(forge(FILES))
+    pieces[3], pieces[7] = pieces[7], pieces[3]
+    error = refused(arena, pieces, by_path("a"))
+    assert (
+        str(error) == "a pack, artifacts/a: archive differs from its listing: expected the one header format v1 allows"
+    )
+
+
+def test_content_that_is_not_what_the_listing_says(arena: Any) -> None:
+    members = forge(FILES)
+    members[3] = members[3]._replace(content=b"two")
+    error = refused(arena, pieces_of(members), by_path("a"))
+    assert (error.where, error.what) == ("a pack, artifacts/a", "content differs from its digest")
+    arena.pick(pieces_of(members), by_path("f"))  # nobody asked for it
+
+
+NAUGHTY = [
+    "..",
+    "../canary",
+    "a/../../../canary",
+    "/tmp/ctxpack-canary",
+    ".",
+    "a//b",
+    "",
+    "..\\canary",
+    "a\0b",
+    "a\x1bb",
+]
+
+
+@pytest.mark.parametrize("path", NAUGHTY, ids=repr)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("wanted", [everything, by_path("ok")], ids=["wanted", "not wanted"])
+def test_a_consistent_pack_with_a_naughty_path(arena: Any, path: str, kind: str, wanted: Callable[[str], bool]) -> None:
+    naughty = File(path + "/") if kind == "folder" else File(path, b"evil")
+    error = refused(arena, pieces_of(forge([naughty, File("ok", b"ok")])), wanted)
+    assert error.what.startswith(("unsafe listing: ", "malformed line"))
+    assert str(error).isprintable()
+    assert not (arena.staging / "picked").exists()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [File("a", b"1"), File("a", b"2")],
+        [File("a", b"1"), File("a/b", b"2")],
+        [File("a/"), File("a/b", b"2")],
+        [File("b", b"1"), File("a", b"2")],
+        [File("a/x", b"1"), File("b", b"2"), File("a/y", b"3")],
+    ],
+    ids=["twice", "file as a parent", "empty folder as a parent", "not in order", "left and entered again"],
+)
+def test_a_consistent_pack_whose_paths_clash(arena: Any, files: list[File]) -> None:
+    error = refused(arena, pieces_of(forge(files)), by_path("b"))
+    assert error.what.startswith("unsafe listing: path ")
+
+
+LINE = listing([File("a", b"one")]).decode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said", "fault"),
+    [
+        (LINE.replace(LINE[40:45], "00000"), {}, "outputs are not those of the manifest"),
+        (LINE.replace(":3}", ":2}"), {"outputs": {"size": 2}}, "outputs are not those of the manifest"),
+        (LINE + LINE.replace('"a"', '"b"'), {}, "outputs are not those of the manifest"),
+        ("", {}, "outputs are not those of the manifest"),
+        (LINE[:-1], {}, "malformed line"),
+        (LINE.replace("0644", "4755"), {}, "malformed line"),
+        (LINE, {"outputs": {"files": 2}}, "outputs are not those of the manifest"),
+        (LINE, {"outputs": {"digest": "sha256:" + "0" * 64}}, "outputs are not those of the manifest"),
+        (LINE, {"roots": [("b", "file")]}, "entry belongs to no output"),
+        (LINE, {"roots": [("a", "file"), ("b", "file")]}, "outputs are not those of the manifest"),
+    ],
+)
+def test_a_listing_that_lies_is_refused_whatever_is_wanted(
+    arena: Any, lines: str, said: dict[str, Any], fault: str
+) -> None:
+    """Even where nothing of what it lies about is looked at: manifest and listing must agree as a whole."""
+    for wanted in (everything, by_path()):
+        error = refused(arena, pieces_of(forge([File("a", b"one")], lines=lines.encode(), **said)), wanted)
+        assert error.what == fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"digest": "sha256:" + "0" * 64}, "content differs from its digest"),
+        ({"size": 7}, "archive differs from its listing"),
+        ({"size": 2**53 - 1}, "archive differs from its listing"),
+    ],
+)
+def test_a_manifest_that_lies_about_its_listing(arena: Any, changes: dict[str, Any], fault: str) -> None:
+    listings = [manifest(FILES)["listings"][0] | changes]
+    assert refused(arena, pieces_of(forge(FILES, listings=listings)), everything).what == fault
+
+
+def test_a_listing_of_more_than_there_can_be(arena: Any) -> None:
+    """Positions are kept in 64 bits; a listing of many files of 8 PiB must not bring that down."""
+    huge = [f'{{"mode":"0644","path":"{n:04}","sha256":"{"0" * 64}","size":{2**53 - 1}}}\n' for n in range(2100)]
+    pieces = pieces_of(forge([], lines="".join(huge).encode()))
+    assert str(refused(arena, pieces, everything)) == ("a pack, files.jsonl: no pack is that large: got '0511'")
+
+
+def test_the_mode_is_what_the_umask_leaves(arena: Any) -> None:
+    before = os.umask(0o007)
+    try:
+        arena.pick(pieces_of(forge(FILES)), by_path("a", "b/c/d"))
+    finally:
+        os.umask(before)
+    modes = {name: stat.S_IMODE((arena.staging / "picked" / name).stat().st_mode) for name in ("a", "b/c/d", "b")}
+    assert modes == {"a": 0o660, "b/c/d": 0o770, "b": 0o770}
+
+
+def test_a_folder_that_holds_something_is_no_place_to_write(tmp_path: Path, make_pack: Callable[..., Path]) -> None:
+    folder = make_pack(write_folder({"a": b"one"}, tmp_path / "out"))
+    selection = Selection(str(folder), read_manifest(str(folder)), everything, where="a pack")
+    excerpt = selection.excerpt([len(piece) for piece in pack(str(folder))])
+    pieces = [piece for number, piece in enumerate(pack(str(folder))) if number in excerpt.needed]
+    with pytest.raises(FileExistsError):
+        unpack_entries(excerpt.cut(pieces), str(tmp_path / "out"), selection.entries(), modes=0o777, where="a pack")
+
+
+def test_memory_does_not_grow_with_what_is_wanted(tmp_path: Path, make_pack: Callable[..., Path], arena: Any) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(32 << 20)
+    write_folder({f"{number:05}": b"" for number in range(5000)}, tmp_path / "many")
+    folder = make_pack(tmp_path / "large", tmp_path / "many")
+    pieces = list(pack(str(folder)))
+    tracemalloc.start()
+    try:
+        arena.pick(pieces, lambda path: path == "large" or path.endswith(("1", "3", "5")))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert (arena.staging / "picked" / "large").stat().st_size == 32 << 20
+    assert len(os.listdir(arena.staging / "picked" / "many")) == 1500
