@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.exclude import compile_excludes, compile_patterns
 
 # What pathspec and gitignore(5) agree on: literals, ?, *, and ** as a whole segment; files, and no "!".
 segments = st.text("ab.*?", min_size=1, max_size=4).filter(lambda text: "**" not in text) | st.just("**")
@@ -77,3 +77,13 @@ def test_no_pattern_takes_exponential_time(pattern: str, path: str) -> None:
 def test_names_that_are_not_utf8_can_be_left_out() -> None:
     assert compile_excludes(["*.tmp"])("a\udcff.tmp", False)
     assert compile_excludes(["a?"])("a\udcff", False)
+
+
+@given(st.lists(patterns, max_size=3), paths, st.booleans())
+def test_a_verdict_is_what_the_last_pattern_that_matches_says(patterns: list[str], path: str, is_folder: bool) -> None:
+    matching = [pattern for pattern in patterns if compile_excludes([pattern])(path, is_folder)]
+    for keep in (True, False):
+        marked = [pattern if keep else f"!{pattern}" for pattern in patterns]
+        assert compile_patterns(marked)(path, is_folder) is (keep if matching else None)
+    assert compile_patterns([*patterns, "!**"])(path, is_folder) is False
+    assert compile_patterns(["!**", *patterns])(path, is_folder) is bool(matching)

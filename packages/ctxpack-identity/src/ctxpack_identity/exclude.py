@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Excludes", "compile_excludes"]
+__all__ = ["Excludes", "Verdict", "compile_excludes", "compile_patterns"]
 
 Excludes = Callable[[str, bool], bool]
 """(path relative to the input's root, is it a folder) -> left out. Nothing below a folder left out is ever asked."""
+
+Verdict = Callable[[str, bool], bool | None]
+"""(path, is it a folder) -> whether it is meant; None when no pattern is about it."""
 
 _POSIX_CLASSES = {
     "alnum": "0-9A-Za-z",
@@ -36,15 +39,26 @@ def compile_excludes(patterns: Iterable[str]) -> Excludes:
     >>> left_out("a/b.tmp", False), left_out("keep.tmp", False), left_out("build", True), left_out("build", False)
     (True, False, True, False)
     """
+    verdict = compile_patterns(patterns)
+    return lambda path, is_folder: bool(verdict(path, is_folder))
+
+
+def compile_patterns(patterns: Iterable[str]) -> Verdict:
+    """Return what these patterns say together of a path alone, whatever they say of the folders above it.
+
+    >>> verdict = compile_patterns(["*.tmp", "!keep.tmp"])
+    >>> verdict("b.tmp", False), verdict("keep.tmp", False), verdict("c", False)
+    (True, False, None)
+    """
     rules = [rule for rule in map(_compile, patterns) if rule]
 
-    def left_out(path: str, is_folder: bool) -> bool:
+    def verdict(path: str, is_folder: bool) -> bool | None:
         for matches, folders_only, keep in reversed(rules):
             if (is_folder or not folders_only) and matches(path):
                 return not keep
-        return False
+        return None
 
-    return left_out
+    return verdict
 
 
 def _compile(pattern: str) -> tuple[Callable[[str], object], bool, bool] | None:
