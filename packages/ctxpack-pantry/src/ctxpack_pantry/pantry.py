@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.statcache import StatCache
     from ctxpack_oci import Target
     from ctxpack_pantry.inspection import Inspection
+    from ctxpack_pantry.pick import Picked
     from ctxpack_pantry.pull import Pulled
     from ctxpack_pantry.push import Pushed
     from ctxpack_pantry.run import Ran
@@ -205,6 +206,19 @@ class Pantry:
 
         place(self.cache, folder, all_into(output), force=force, progress=self._progress)
         return output
+
+    def pick(self, uri: CtxUri, include: Sequence[str], output: str, *, force: bool = False) -> Picked:
+        """Put those of a pack's outputs that include means, in gitignore syntax, into a folder as ordinary copies.
+
+        Unless the cache has the pack, only the chunks that hold them are fetched; the cache gets nothing.
+        force: replace what stands at output.
+        Raises: InvalidInput when nothing matches, or output is taken; otherwise as pull does.
+        """
+        from ctxpack_pantry.pick import Pick
+
+        pick = Pick(self.cache, uri, include, output, force=force, progress=self._progress)
+        folder = self.cache.find(uri_digest(uri))
+        return pick.from_target(self.target) if folder is None else pick.from_cache(folder)
 
     def inspect(self, uri: CtxUri, *, remote: bool = False) -> Inspection:
         """Return what made a pack and what it holds; from the registry only its first chunk is fetched.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_manifest
+from ctxpack_bundle.folder import ParentFolders
 from ctxpack_cache import Cache
 from ctxpack_cache.tree import remove_tree
-from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress
+from ctxpack_identity import Digest, Entry, IntegrityError, InvalidInput, LocalFailure, Progress
 
-__all__ = ["Placing", "all_into", "each_to", "place"]
+__all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
 
 
 class Placing(NamedTuple):
@@ -30,24 +32,39 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
     outputs of a pack that the cache holds (so nothing is lost), or when force is set.
     Raises: InvalidInput when something else stands there; LocalFailure when it cannot be read or written.
     """
-    # One name for each place: the system says that nothing is at "" or "file/", and yet there is something to lose.
-    placings = [item._replace(destination=os.path.normpath(item.destination)) for item in placings]
-    standing = [item.destination for item in placings if _is_something(item.destination)]
-    if standing and not force:
-        digest = _digest_of(placings, progress)
-        if digest == read_manifest(folder).outputs_digest:
-            return False
-        if digest is None or not _is_in_cache(cache, digest):
-            raise InvalidInput(
-                "something else is there already",
-                where=standing[0],
-                expected="nothing, an empty folder, or outputs that a pack in the cache holds",
-                fix="move it away, choose another place, or replace it with --force",
-                code="E_OCCUPIED",
-            )
+    placings = [_named_once(item) for item in placings]
+    if _stand_there(cache, placings, lambda: read_manifest(folder).outputs_digest, force=force, progress=progress):
+        return False
     for item in placings:
-        _replace(os.path.join(folder, ARTIFACTS, item.source), item.destination, progress)
+        _replace(item.destination, partial(_copy, os.path.join(folder, ARTIFACTS, item.source), progress=progress))
     return True
+
+
+def place_made(
+    cache: Cache, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool, progress: Progress
+) -> bool:
+    """Let make write something of this tree digest to the path it is given, then put that where it belongs.
+
+    What stands there is treated as by place. What make raises passes through, and then nothing has changed.
+    Raises: as place does.
+    """
+    placing = _named_once(placing)
+    if _stand_there(cache, [placing], lambda: digest, force=force, progress=progress):
+        return False
+    _replace(placing.destination, make)
+    return True
+
+
+def copy_entries(folder: str, entries: Iterable[Entry], destination: str, progress: Progress) -> None:
+    """Copy these outputs of the pack in folder, given in canonical order, into destination, which is made."""
+    os.mkdir(destination)
+    parents = ParentFolders(destination)
+    for entry in entries:
+        location = parents.make(entry.path)
+        if entry.is_empty_folder:
+            os.mkdir(location)
+        else:
+            _copy_file(os.path.join(folder, ARTIFACTS, entry.path), location, progress)
 
 
 def all_into(destination: str) -> list[Placing]:
@@ -79,6 +96,32 @@ def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing
     return [Placing(name, name, by_name[name]) for name in names]
 
 
+def _named_once(item: Placing) -> Placing:
+    """One name for each place: the system says that nothing is at "" or "file/", and yet there is something to lose."""
+    return item._replace(destination=os.path.normpath(item.destination))
+
+
+def _stand_there(
+    cache: Cache, placings: Sequence[Placing], digest: Callable[[], Digest], *, force: bool, progress: Progress
+) -> bool:
+    """Return whether what belongs there, of this digest, stands there already. Raises: InvalidInput, see place."""
+    standing = [item.destination for item in placings if _is_something(item.destination)]
+    if force or not standing:
+        return False
+    found = _digest_of(placings, progress)
+    if found == digest():
+        return True
+    if found is None or not _is_in_cache(cache, found):
+        raise InvalidInput(
+            "something else is there already",
+            where=standing[0],
+            expected="nothing, an empty folder, or outputs that a pack in the cache holds",
+            fix="move it away, choose another place, or replace it with --force",
+            code="E_OCCUPIED",
+        )
+    return False
+
+
 def _is_something(path: str) -> bool:
     if not os.path.lexists(path):
         return False
@@ -108,8 +151,8 @@ def _is_in_cache(cache: Cache, digest: Digest) -> bool:
     return False
 
 
-def _replace(source: str, destination: str, progress: Progress) -> None:
-    """Copy beside destination, then rename. Killed in between, the old content stays under a name of its own."""
+def _replace(destination: str, make: Callable[[str], None]) -> None:
+    """Make it beside destination, then rename. Killed in between, the old content stays under a name of its own."""
     destination = os.path.abspath(destination)
     parent, name = os.path.split(destination)
     unique = f".{name}.{os.urandom(4).hex()}"
@@ -117,7 +160,7 @@ def _replace(source: str, destination: str, progress: Progress) -> None:
     try:
         os.makedirs(parent, exist_ok=True)
         try:
-            _copy(source, fresh, progress)
+            make(fresh)
             if os.path.lexists(destination):
                 os.rename(destination, old)
             os.rename(fresh, destination)
@@ -151,14 +194,14 @@ def _leave_one(destination: str, fresh: str, old: str, replaced: bool) -> None:
     _remove(fresh)
 
 
-def _copy(source: str, destination: str, progress: Progress) -> None:
+def _copy(source: str, destination: str, *, progress: Progress) -> None:
     if not os.path.isdir(source):
         _copy_file(source, destination, progress)
         return
     os.mkdir(destination)
     with os.scandir(source) as entries:
         for entry in entries:
-            _copy(entry.path, os.path.join(destination, entry.name), progress)
+            _copy(entry.path, os.path.join(destination, entry.name), progress=progress)
 
 
 def _copy_file(source: str, destination: str, progress: Progress) -> None:

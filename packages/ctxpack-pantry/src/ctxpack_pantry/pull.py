@@ -83,7 +83,7 @@ class Transfer:
         self._counting = threading.Lock()
 
     def pieces(
-        self, chunks: Iterable[Descriptor], held: Held, *, total: int | None, done: int = 0
+        self, chunks: Iterable[Descriptor], held: Held, *, total: int, done: int = 0
     ) -> Generator[bytes, None, None]:
         """Yield what chunks unpack to, in order: held, or else fetched, and then checked. Close it.
 

@@ -1,0 +1,616 @@
+"""Some outputs of a pack become ordinary files: the same as of the whole pack, and no chunk is fetched in vain."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import shutil
+import stat
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pantry_project import Project, contents
+from pantry_target import MeddledTarget
+
+from ctxpack_bundle import inflate_chunk, make_chunk
+from ctxpack_cache import Cache
+from ctxpack_identity import (
+    CtxUri,
+    IntegrityError,
+    InvalidInput,
+    LocalFailure,
+    NotFound,
+    Progress,
+    Unavailable,
+    silent,
+    uri_digest,
+)
+from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, Manifest, describe, encode_manifest
+from ctxpack_pantry import Pantry, Settings
+from ctxpack_pantry.artifact import Artifact, chunk_descriptor, content_size, tag_of
+from ctxpack_pantry.holdings import Holdings
+from ctxpack_pantry.pick import Pick, Picked
+from ctxpack_pantry.pull import pull
+from ctxpack_pantry.settings import Setting
+
+LARGE = ("large-0", "large-1", "large-2", "large-3")
+
+
+class Shelf(NamedTuple):
+    """A pack in a registry. outputs: what it holds; cache: of the maker, which has it too."""
+
+    layout: Layout
+    uri: CtxUri
+    artifact: Artifact
+    outputs: Mapping[str, str]
+    cache: str
+
+    def only(self, *paths: str) -> dict[str, str]:
+        """What of the outputs is picked with these paths: they, what is below them, and the folders they are in."""
+        wanted = {path for path in self.outputs if any(path == one or path.startswith(f"{one}/") for one in paths)}
+        folders = {str(folder) for path in wanted for folder in Path(path).parents} - {"."}
+        return {path: held for path, held in self.outputs.items() if path in wanted | folders}
+
+    def holding(self, *paths: str) -> list[Descriptor]:
+        """The chunks that hold a byte of these files, as Python's tarfile sees them, and those of the listing."""
+        pieces = [inflated(self.layout, chunk) for chunk in self.artifact.chunks]
+        names = {"files.jsonl", *(f"artifacts/{path}" for path in paths)}
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+            members = [info for info in archive.getmembers() if info.name in names]
+        spans = [(info.offset, info.offset_data + info.size + -info.size % 512) for info in members]
+        edges = [0, *(sum(map(len, pieces[: n + 1])) for n in range(len(pieces)))]
+        between = zip(self.artifact.chunks, pairwise(edges), strict=True)
+        return [chunk for chunk, (begin, end) in between if any(start < end and begin < stop for start, stop in spans)]
+
+
+def inflated(layout: Layout, chunk: Descriptor) -> bytes:
+    return inflate_chunk(layout.fetch(chunk), content_size(chunk, where="test"), where="test")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """A registry with one pack of a dozen chunks, which no test changes."""
+    root = tmp_path_factory.mktemp("shelf")
+    project, noise = Project(root / "project"), random.Random(3)
+    for name in LARGE:
+        (project.out / name).write_bytes(noise.randbytes(2_500_000))
+    (project.out / "many").mkdir()
+    for number in range(200):
+        (project.out / "many" / f"{number:03}").write_bytes(noise.randbytes(700))
+    place = Settings(Setting(f"oci:{root / 'registry'}", ""), Setting(str(root / "cache"), ""))
+    pantry = Pantry(place)
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.push(uri)
+    artifact = pantry.inspect(uri, remote=True).artifact
+    assert artifact is not None
+    assert len(artifact.chunks) > 9
+    return Shelf(Layout(root / "registry"), uri, artifact, contents(project.out), str(root / "cache"))
+
+
+@pytest.fixture
+def target(shelf: Shelf, tmp_path: Path) -> MeddledTarget:
+    """A copy of the registry to meddle with."""
+    folder = tmp_path / "target"
+    shutil.copytree(shelf.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
+    return MeddledTarget(folder)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """Where the outputs are to go; nothing else is in the folder above."""
+    return tmp_path / "user" / "there"
+
+
+def pick(
+    cache: Cache,
+    target: MeddledTarget,
+    uri: CtxUri,
+    there: Path,
+    *patterns: str,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Picked:
+    return Pick(cache, uri, patterns, str(there), force=force, progress=progress).from_target(target)
+
+
+def untouched(cache: Cache, leftovers: Callable[[], list[str]], there: Path) -> bool:
+    """Nothing is in the cache, and nothing stands there or beside."""
+    beside = sorted(path.name for path in there.parent.glob("*")) if there.parent.exists() else []
+    return list(cache.entries()) == [] and leftovers() == [] and beside == []
+
+
+def asked(target: MeddledTarget) -> set[str]:
+    return {call.subject for call in target.calls if call.method == "fetch"}
+
+
+def test_what_is_wanted_is_there_and_nothing_else_was_fetched(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, leftovers: Callable[[], list[str]]
+) -> None:
+    picked = pick(cache, target, shelf.uri, there, "large-2", "/deep/", "tool")
+    assert contents(there) == shelf.only("large-2", "deep", "tool")
+    needed = shelf.holding("large-2", "deep/empty", "tool")
+    first = shelf.artifact.chunks[0]
+    assert asked(target) - {chunk.digest for chunk in needed} == {
+        shelf.artifact.descriptor.digest,
+        shelf.artifact.manifest.config.digest,
+        first.digest,
+    }
+    received = first.size + sum(chunk.size for chunk in needed)
+    assert picked == (shelf.uri, str(there), 2, 2_500_000 + len("#!/bin/sh\n"), received)
+    assert received < shelf.artifact.transfer_size / 2
+    assert list(cache.entries()) == []
+    assert leftovers() == []
+    assert [path.name for path in there.parent.iterdir()] == ["there"]
+
+
+def literal(path: str) -> str:
+    return "/" + path
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_outputs_are_those_of_the_whole_pack_and_cost_the_chunks_that_hold_them(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, data: st.DataObject
+) -> None:
+    files = [path for path, held in shelf.outputs.items() if held != "/"]
+    rare, common = st.sampled_from(LARGE), st.sampled_from(files)
+    chosen = sorted({*data.draw(st.sets(common, min_size=1, max_size=9)), *data.draw(st.sets(rare, max_size=2))})
+    target.calls.clear()
+    pick(cache, target, shelf.uri, there, *map(literal, chosen))
+    assert contents(there) == shelf.only(*chosen)
+    needed = {chunk.digest for chunk in shelf.holding(*chosen)}
+    assert asked(target) & {chunk.digest for chunk in shelf.artifact.chunks[1:]} == needed
+    shutil.rmtree(there)
+
+
+def test_what_the_cache_has_is_copied_from_there(shelf: Shelf, target: MeddledTarget, there: Path) -> None:
+    cache = Cache(shelf.cache)
+    folder = cache.find(uri_digest(shelf.uri))
+    assert folder is not None
+    steps: list[tuple[str, int, int | None]] = []
+    wish = Pick(cache, shelf.uri, ["tool", "many", "!*9"], str(there), force=False, progress=lambda *s: steps.append(s))
+    picked = wish.from_cache(folder)
+    nines = [path for path in shelf.outputs if path.endswith("9")]
+    expected = {path: held for path, held in shelf.only("tool", "many").items() if path not in nines}
+    assert contents(there) == expected
+    size = 180 * 700 + len("#!/bin/sh\n")
+    assert picked == (shelf.uri, str(there), 181, size, 0)
+    assert {(stage, total) for stage, _, total in steps} == {("place", None)}
+    assert sum(step for _, step, _ in steps) == size
+
+
+def test_the_pantry_looks_in_the_cache_first(
+    open_pantry: Callable[..., Pantry], project: Project, registry: MeddledTarget, there: Path, tmp_path: Path
+) -> None:
+    maker = open_pantry("maker")
+    uri = maker.seed([], str(project.contract)).uri
+    maker.push(uri)
+    calls = len(registry.calls)
+    here = maker.pick(uri, ["joined", "deep/"], str(there))
+    assert len(registry.calls) == calls
+    elsewhere = open_pantry("user").pick(uri, ["joined", "deep/"], str(tmp_path / "other"))
+    assert contents(tmp_path / "other") == contents(there) == {"deep": "/", "deep/empty": "/", "joined": "alphabeta"}
+    assert elsewhere.received > here.received == 0
+    assert elsewhere[2:4] == here[2:4] == (1, 9)
+
+
+def test_a_pack_of_one_file(pantry: Pantry, project: Project, there: Path) -> None:
+    project.write_contract(outputs=[{"path": "./out/joined"}])
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.push(uri)
+    pantry.pick(uri, ["joined"], str(there / "1"))
+    pantry.remove(uri)
+    pantry.pick(uri, ["joined"], str(there / "2"))
+    assert contents(there / "1") == contents(there / "2") == {"joined": "alphabeta"}
+
+
+def test_progress_adds_up_to_the_total_it_names_last(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path
+) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    pick(cache, target, shelf.uri, there, "large-1", progress=lambda *step: seen.append(step))
+    assert {stage for stage, _, _ in seen} == {"pull"}
+    total = sum(chunk.size for chunk in shelf.holding("large-1"))
+    assert sum(step for _, step, _ in seen) == seen[-1][2] == total
+
+
+def test_a_pack_that_is_not_there_is_a_miss(
+    cache: Cache, target: MeddledTarget, there: Path, leftovers: Callable[[], list[str]]
+) -> None:
+    nowhere = CtxUri("ctx://sha256:" + "0" * 64)
+    with pytest.raises(NotFound, match=f"the registry: no such pack: got {nowhere}"):
+        pick(cache, target, nowhere, there, "*")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize("patterns", [["*.pdf", "lagre-0"], ["joined", "!*"], [""]])
+def test_patterns_that_mean_nothing_in_the_pack_are_bad_input_and_no_miss(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    patterns: list[str],
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        pick(cache, target, shelf.uri, there, *patterns)
+    named = f"{', '.join(patterns)}: " if patterns != [""] else ""
+    assert str(caught.value) == (
+        f"{named}nothing in the pack matches: got a pack of deep/empty/, joined, large-0, …; "
+        "name what it holds, as in .gitignore"
+    )
+    assert caught.value.code == "E_NO_MATCH"
+    assert untouched(cache, leftovers, there)
+    assert asked(target).isdisjoint(chunk.digest for chunk in shelf.artifact.chunks[2:])
+
+
+def test_an_empty_pack_matches_nothing(pantry: Pantry, project: Project, there: Path) -> None:
+    shutil.rmtree(project.out)
+    project.out.mkdir()
+    uri = pantry.seed([], str(project.contract)).uri
+    with pytest.raises(InvalidInput, match="nothing in the pack matches: got an empty pack"):
+        pantry.pick(uri, ["*"], str(there))
+
+
+def test_an_output_without_a_name_is_refused_before_anything_is_asked(
+    shelf: Shelf, cache: Cache, target: MeddledTarget
+) -> None:
+    with pytest.raises(InvalidInput, match="output: the name of the folder is empty"):
+        Pick(cache, shelf.uri, ["*"], "", force=True, progress=silent).from_target(target)
+    assert target.calls == []
+
+
+def rests(there: Path) -> list[str]:
+    return [path.name for path in there.parent.iterdir() if path != there]
+
+
+def test_the_same_again_is_not_fetched_again(shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path) -> None:
+    pick(cache, target, shelf.uri, there, "large-1", "joined")
+    before = os.stat(there / "large-1")
+    again = pick(cache, target, shelf.uri, there, "large-1", "joined")
+    assert os.stat(there / "large-1") == before
+    assert again.received == sum(chunk.size for chunk in [shelf.artifact.chunks[0], *shelf.holding()])
+    assert again.files == 2
+
+
+def test_what_stands_there_already_is_kept_unless_forced(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path
+) -> None:
+    there.mkdir(parents=True)
+    (there / "notes").write_text("my own notes")
+    with pytest.raises(InvalidInput, match="something else is there already") as caught:
+        pick(cache, target, shelf.uri, there, "large-1")
+    assert caught.value.code == "E_OCCUPIED"
+    assert contents(there) == {"notes": "my own notes"}
+    assert asked(target).isdisjoint({chunk.digest for chunk in shelf.holding("large-1")[1:]}), "before it is fetched"
+    pick(cache, target, shelf.uri, there, "large-1", force=True)
+    assert contents(there) == shelf.only("large-1")
+    with pytest.raises(InvalidInput, match="something else is there already"):
+        pick(cache, target, shelf.uri, there, "large-2")
+    assert rests(there) == []
+
+
+def test_what_is_worth_nothing_is_replaced(shelf: Shelf, target: MeddledTarget, there: Path) -> None:
+    """An empty folder, and what a pack in the cache holds."""
+    there.mkdir(parents=True)
+    cache = Cache(shelf.cache)
+    pick(cache, target, shelf.uri, there, "joined")
+    shutil.rmtree(there)
+    folder = cache.find(uri_digest(shelf.uri))
+    assert folder is not None
+    shutil.copytree(Path(folder, "artifacts"), there)
+    pick(cache, target, shelf.uri, there, "joined")
+    assert contents(there) == shelf.only("joined")
+    assert rests(there) == []
+
+
+def test_executable_bits_are_kept_and_the_rest_is_the_users(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path
+) -> None:
+    folder = Cache(shelf.cache).find(uri_digest(shelf.uri))
+    assert folder is not None
+    patterns = ["tool", "joined", "deep"]
+    old = os.umask(0o007)
+    try:
+        pick(cache, target, shelf.uri, there / "1", *patterns)
+        Pick(cache, shelf.uri, patterns, str(there / "2"), force=False, progress=silent).from_cache(folder)
+    finally:
+        os.umask(old)
+    for copy in (there / "1", there / "2"):
+        modes = {name: stat.S_IMODE(os.stat(copy / name).st_mode) for name in ("tool", "joined", "deep", ".")}
+        assert modes == {"tool": 0o770, "joined": 0o660, "deep": 0o770, ".": 0o770}
+
+
+def parts(shelf: Shelf) -> dict[str, Descriptor]:
+    """What picking large-2 needs."""
+    listing, *chunks = shelf.holding("large-2")
+    first = {"manifest": shelf.artifact.descriptor, "contract": shelf.artifact.manifest.config}
+    named = {f"chunk {number}": chunk for number, chunk in enumerate(chunks)}
+    return {**first, "first": shelf.artifact.chunks[0], "listing": listing, **named}
+
+
+PARTS = ("manifest", "contract", "first", "listing", "chunk 0", "chunk 1")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("position", [0, 3, 10, 0.5, -8, -4, -1])
+def test_one_changed_byte_in_what_is_needed_is_refused_and_nothing_stays(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    part: str,
+    position: float,
+) -> None:
+    descriptor = parts(shelf)[part]
+    target.flip(descriptor.digest, position if isinstance(position, int) else int(position * descriptor.size))
+    with pytest.raises(IntegrityError, match="digest differs"):
+        pick(cache, target, shelf.uri, there, "large-2")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize("part", PARTS[1:])
+def test_a_missing_part_is_damage_and_not_a_miss(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, leftovers: Callable[[], list[str]], part: str
+) -> None:
+    target.blob(parts(shelf)[part].digest).unlink()
+    with pytest.raises(IntegrityError, match="missing") as caught:
+        pick(cache, target, shelf.uri, there, "large-2")
+    assert caught.value.code == "E_INCOMPLETE"
+    assert untouched(cache, leftovers, there)
+
+
+def test_what_is_not_needed_may_be_gone(shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path) -> None:
+    needed = {part.digest for part in parts(shelf).values()}
+    others = [chunk for chunk in shelf.artifact.chunks if chunk.digest not in needed]
+    assert others
+    for chunk in others:
+        target.blob(chunk.digest).unlink()
+    pick(cache, target, shelf.uri, there, "large-2")
+    assert contents(there) == shelf.only("large-2")
+
+
+def relabel(target: MeddledTarget, shelf: Shelf, chunks: Collection[Descriptor], *blobs: bytes) -> None:
+    """Let the tag name these chunks, as anybody may who can push; their digests are all in order."""
+    manifest = shelf.artifact.manifest
+    data = encode_manifest(Manifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks)))
+    for content in blobs:
+        target.layout.push(describe(content, "application/octet-stream"), content)
+    descriptor = describe(data, MANIFEST_MEDIA_TYPE)
+    target.layout.push(descriptor, data)
+    target.layout.tag(descriptor, tag_of(shelf.uri))
+
+
+def announced(chunk: Descriptor, more: int) -> Descriptor:
+    """The chunk, said to unpack to more bytes."""
+    size = content_size(chunk, where="test") + more
+    return describe_as(chunk, str(size))
+
+
+def describe_as(chunk: Descriptor, size: str) -> Descriptor:
+    return Descriptor(
+        media_type=chunk.media_type,
+        digest=chunk.digest,
+        size=chunk.size,
+        annotations={"dev.ctxpack.chunk.bytes": size},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({-1: 1}, "pieces do not make up the pack"),
+        ({-1: -512}, "pieces do not make up the pack"),
+        ({2: 512, -1: -512}, "(ends too early|differs from its listing|more than announced|less than announced)"),
+        ({1: 512}, "chunk unpacks to less than announced"),
+        ({1: -512}, "chunk unpacks to more than announced"),
+        ({1: 1 << 35}, "no size of a chunk"),
+    ],
+    ids=["total", "total, less", "shifted", "listing, more", "listing, less", "listing, endless"],
+)
+def test_announced_sizes_that_lie_are_refused(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    changes: Mapping[int, int],
+    message: str,
+) -> None:
+    chunks = list(shelf.artifact.chunks)
+    for number, more in changes.items():
+        chunks[number] = announced(chunks[number], more)
+    relabel(target, shelf, chunks)
+    with pytest.raises(IntegrityError, match=message):
+        pick(cache, target, shelf.uri, there, "large-2")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize("size", ["", "-1", "1e3", "0x10", "9" * 40])
+def test_a_size_that_is_no_number_is_refused(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, leftovers: Callable[[], list[str]], size: str
+) -> None:
+    relabel(target, shelf, [*shelf.artifact.chunks[:-1], describe_as(shelf.artifact.chunks[-1], size)])
+    with pytest.raises(
+        IntegrityError, match=r"layer annotation dev\.ctxpack\.chunk\.bytes: expected a number of bytes"
+    ):
+        pick(cache, target, shelf.uri, there, "large-0")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda chunks: chunks[:-1], "pieces do not make up the pack"),
+        (lambda chunks: [*chunks, chunks[-1]], "pieces do not make up the pack"),
+        (lambda chunks: chunks[:1], "files.jsonl: pack ends too early"),
+        (lambda chunks: [*chunks[:2], *reversed(chunks[2:])], "(archive differs from its listing|pack ends too early)"),
+        (lambda chunks: [chunks[0], *chunks], "archive differs from its listing"),
+    ],
+    ids=["cut short", "repeated last", "manifest alone", "swapped", "repeated first"],
+)
+def test_chunks_left_out_repeated_or_swapped_are_refused(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    change: Callable[[list[Descriptor]], list[Descriptor]],
+    message: str,
+) -> None:
+    relabel(target, shelf, change(list(shelf.artifact.chunks)))
+    with pytest.raises(IntegrityError, match=message):
+        pick(cache, target, shelf.uri, there, "large-2")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new", "message"),
+    [
+        (2, b"alphabeta", b"alphaBETA", "artifacts/joined: content differs from its digest"),
+        (2, b"artifacts/joined", b"artifacts/jo1ned", "artifacts/joined: archive differs from its listing"),
+        (1, b'"path":"joined"', b'"path":"jo1ned"', "files.jsonl: content differs from its digest"),
+        (1, b'"path":"joined"', b'"path":"../ned"', "files.jsonl: content differs from its digest"),
+    ],
+)
+def test_other_content_under_true_papers_is_refused(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    number: int,
+    old: bytes,
+    new: bytes,
+    message: str,
+) -> None:
+    chunks = list(shelf.artifact.chunks)
+    content = inflated(shelf.layout, chunks[number])
+    assert old in content
+    other = make_chunk(content.replace(old, new))
+    chunks[number] = chunk_descriptor(other)
+    relabel(target, shelf, chunks, other.data)
+    with pytest.raises(IntegrityError, match=message):
+        pick(cache, target, shelf.uri, there, "joined")
+    assert untouched(cache, leftovers, there)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Unavailable("no answer"), Unavailable),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, "No space left on device"), LocalFailure),
+    ],
+    ids=["no answer", "Ctrl-C", "full disk"],
+)
+@pytest.mark.parametrize("force", [False, True], ids=["nothing there", "something there"])
+def test_stopped_at_any_fetch_it_changes_nothing_and_the_next_one_succeeds(
+    shelf: Shelf,
+    cache: Cache,
+    target: MeddledTarget,
+    there: Path,
+    leftovers: Callable[[], list[str]],
+    error: BaseException,
+    expected: type[BaseException],
+    force: bool,
+) -> None:
+    def stop() -> None:
+        raise error
+
+    if force:
+        there.mkdir(parents=True)
+        (there / "notes").write_text("my own notes")
+    looking = 0 if expected is not LocalFailure else 3  # no disk is written to while we look
+    for number in range(looking, 3 + len(shelf.holding("large-2"))):
+        target.after("fetch", number, stop)
+        with pytest.raises(expected):
+            pick(cache, target, shelf.uri, there, "large-2", force=force)
+        assert leftovers() == [], number
+        if force:
+            assert (contents(there), rests(there)) == ({"notes": "my own notes"}, []), number
+        else:
+            assert untouched(cache, leftovers, there), number
+    target.on("fetch", lambda _: None)
+    pick(cache, target, shelf.uri, there, "large-2", force=force)
+    assert contents(there) == shelf.only("large-2")
+    assert rests(there) == []
+
+
+def test_no_transfer_goes_on_after_a_failure(shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path) -> None:
+    target.flip(shelf.holding("large-0")[1].digest, 12)
+    with pytest.raises(IntegrityError) as caught:
+        pick(cache, target, shelf.uri, there, "large-*")
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("transfer") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert caught.value.code == "E_DIGEST"
+
+
+@pytest.fixture
+def older(shelf: Shelf, project: Project, open_pantry: Callable[..., Pantry], registry: MeddledTarget) -> CtxUri:
+    """A pack in the cache that holds large-2 as well, and chunks of it."""
+    folder = Cache(shelf.cache).find(uri_digest(shelf.uri))
+    assert folder is not None
+    shutil.rmtree(project.out)
+    shutil.copytree(Path(folder, "artifacts"), project.out)
+    for path in (project.out, *project.out.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+    (project.out / "large-3").write_bytes(random.Random(9).randbytes(2_500_000))
+    project.write_contract(params={"older": True})
+    maker = open_pantry("maker")
+    uri = maker.seed([], str(project.contract)).uri
+    maker.push(uri)
+    open_pantry().pull(uri)
+    return uri
+
+
+def test_chunks_that_packs_in_the_cache_hold_are_not_fetched(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, older: CtxUri
+) -> None:
+    held = Holdings(cache).hold({chunk.digest for chunk in shelf.artifact.chunks})
+    needed = shelf.holding("large-2")
+    missing = [chunk for chunk in needed if held.content(chunk.digest, content_size(chunk, where="test")) is None]
+    held.close()
+    assert 0 < len(missing) < len(needed) - 1
+    picked = pick(cache, target, shelf.uri, there, "large-2")
+    assert contents(there) == shelf.only("large-2")
+    assert picked.received == sum(chunk.size for chunk in [shelf.artifact.chunks[0], *missing])
+    assert asked(target) & {chunk.digest for chunk in needed} == {chunk.digest for chunk in missing}
+
+
+def test_a_damaged_pack_in_the_cache_is_not_believed(
+    shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path, older: CtxUri, leftovers: Callable[[], list[str]]
+) -> None:
+    folder = cache.find(uri_digest(older))
+    assert folder is not None
+    path = Path(folder, "artifacts", "large-2")
+    path.chmod(0o644)
+    path.write_bytes(bytes(path.stat().st_size))
+    steps: list[int] = []
+    picked = pick(cache, target, shelf.uri, there, "large-2", progress=lambda _, step, __: steps.append(step))
+    assert contents(there) == shelf.only("large-2")
+    needed = sum(chunk.size for chunk in shelf.holding("large-2"))
+    assert picked.received > needed + shelf.artifact.chunks[0].size, "in a second attempt"
+    assert sum(steps) == needed, "progress is told once"
+    assert leftovers() == []
+    assert rests(there) == []
+
+
+def test_a_whole_pull_after_it_is_a_whole_pack(shelf: Shelf, cache: Cache, target: MeddledTarget, there: Path) -> None:
+    """What was picked is not in the cache under the URI, and so nothing takes it for the pack."""
+    pick(cache, target, shelf.uri, there, "joined")
+    assert cache.find(uri_digest(shelf.uri)) is None
+    assert contents(Path(pull(cache, target, shelf.uri, progress=silent).path, "artifacts")) == shelf.outputs
