@@ -9,6 +9,7 @@ from ctxpack_cli.commands import COMMANDS
 
 COMMON = {"json": False, "quiet": False, "cache": None}
 REMOTE = COMMON | {"registry": None}
+PULL = REMOTE | {"uri": "U", "output": None, "force": False, "include": None}
 HASHING = REMOTE | {"rehash": False}
 
 
@@ -22,9 +23,10 @@ HASHING = REMOTE | {"rehash": False}
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
         ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
         ("push U", REMOTE | {"uri": "U"}),
-        ("pull U", REMOTE | {"uri": "U", "output": None, "force": False}),
-        ("pull U -o there --force", REMOTE | {"uri": "U", "output": "there", "force": True}),
-        ("pull --output there U", REMOTE | {"uri": "U", "output": "there", "force": False}),
+        ("pull U", PULL),
+        ("pull U -o there --force", PULL | {"output": "there", "force": True}),
+        ("pull --output there U", PULL | {"output": "there"}),
+        ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
         ("inspect U --remote", REMOTE | {"uri": "U", "remote": True}),
         ("ls", COMMON),
         ("rm U V", COMMON | {"uris": ["U", "V"]}),
@@ -76,6 +78,7 @@ def test_every_command_that_can_be_asked_for_exists() -> None:
         ("push", "the following arguments are required: URI"),
         ("push U V", "unrecognized arguments: V"),
         ("pull U --output", "expected one argument"),
+        ("pull U --include", "expected one argument"),
         ("rm", "the following arguments are required: URI"),
         ("run", "the following arguments are required: COMMAND"),
         ("run --", "the following arguments are required: COMMAND"),

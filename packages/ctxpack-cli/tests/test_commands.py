@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -134,6 +135,72 @@ def test_pull_for_programs(cli: Cli, shared: str) -> None:
     miss = cli("pull", shared, "-o", "there", "--json", env={"CTXPACK_CACHE": "elsewhere"}).document
     assert miss["received"] > 0
     assert miss == hit | {"received": miss["received"]}
+
+
+ELSEWHERE = {"CTXPACK_CACHE": "elsewhere"}
+
+
+@pytest.fixture
+def notes(cli: Cli, project: Path) -> str:
+    """The URI of a pack with notes/b.md and notes/c.tmp besides a.txt; it is in the registry and in the cache."""
+    (project / "processed_data" / "notes").mkdir()
+    (project / "processed_data" / "notes" / "b.md").write_text("b")
+    (project / "processed_data" / "notes" / "c.tmp").write_text("c")
+    uri = cli("seed", "-q").out.removeprefix("Seeded: ").strip()
+    cli("push", "-q", uri)
+    return uri
+
+
+@pytest.mark.parametrize("environment", [{}, ELSEWHERE], ids=["from the cache", "from the registry"])
+def test_pull_of_what_is_included(cli: Cli, notes: str, environment: dict[str, str]) -> None:
+    done = cli("pull", notes, "--include", "notes/", "--include", "!*.tmp", "-o", "there", env=environment)
+    assert (done.status, done.out) == (0, "there\n")
+    assert re.fullmatch(r"ctxpack: 1 file, 1 B; fetched [\d.]+ K?i?B\n", done.err)
+    assert [path.relative_to(cli.folder).as_posix() for path in (cli.folder / "there").rglob("*")] == [
+        "there/notes",
+        "there/notes/b.md",
+    ]
+    assert cli("ls", "-q", env=ELSEWHERE).out == ""
+
+
+def test_pull_of_what_is_included_for_programs(cli: Cli, notes: str) -> None:
+    line = ["pull", notes, "--include", "*.txt", "--include", "notes", "-o", "there", "--json"]
+    hit = {"schema": "ctxpack/pull/v1", "uri": notes, "folder": "there", "files": 3, "size": 7, "received": 0}
+    assert cli(*line).document == hit
+    (cli.folder / "there" / "a.txt").write_text("my own notes")
+    refused = cli(*line, env=ELSEWHERE)
+    assert (refused.status, refused.out, json.loads(refused.err)["code"]) == (2, "", "E_OCCUPIED")
+    miss = cli(*line, "--force", env=ELSEWHERE).document
+    assert miss["received"] > 0
+    assert miss == hit | {"received": miss["received"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        (
+            "--include *.txt",
+            2,
+            "--include needs a folder to put the files in; name one with --output: the cache holds whole packs only",
+        ),
+        (
+            "--include *.pdf -o there",
+            2,
+            "*.pdf: nothing in the pack matches: got a pack of a.txt, notes/b.md, notes/c.tmp; "
+            "name what it holds, as in .gitignore",
+        ),
+        ("--include * -o", 2, "expected one argument"),
+        ("--include * -o ", 2, "output: the name of the folder is empty; name one, or leave it out"),
+    ],
+)
+@pytest.mark.parametrize("environment", [{}, ELSEWHERE], ids=["in the cache", "in the registry"])
+def test_pull_of_what_is_included_says_what_is_wrong_and_writes_nothing(
+    cli: Cli, notes: str, line: str, status: int, message: str, environment: dict[str, str]
+) -> None:
+    done = cli("pull", notes, *line.split(" "), env=environment)
+    assert (done.status, done.out) == (status, "")
+    assert message in done.err
+    assert not (cli.folder / "there").exists()
 
 
 def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, shared: str) -> None:

@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     pull = with_registry(command("pull", "fetch a pack and print the folder that holds its outputs"))
     pull.add_argument("uri", metavar="URI")
     pull.add_argument("-o", "--output", metavar="FOLDER", help="put an ordinary copy there")
+    pull.add_argument(
+        "--include",
+        action="append",
+        metavar="PATTERN",
+        help="only what matches, in gitignore syntax, into --output; fetches no more than that takes",
+    )
     pull.add_argument("--force", action="store_true", help="replace what stands at --output")
 
     inspect = with_registry(command("inspect", "show what made a pack and what it holds, without fetching it"))

@@ -87,11 +87,41 @@ def push(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def pull(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if arguments.include:
+        return _pull_included(arguments, terminal)
     uri = parse_uri(arguments.uri)
     with _pantry(arguments, terminal) as pantry:
         received = pantry.fetch(uri)
         folder = pantry.pull(uri, arguments.output, force=arguments.force)
     terminal.say(folder, {"schema": "ctxpack/pull/v1", "uri": uri, "folder": folder, "received": received})
+    return 0
+
+
+def _pull_included(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from ctxpack_cli.terminal import human_size
+
+    uri = parse_uri(arguments.uri)
+    if arguments.output is None:
+        raise InvalidInput(
+            "--include needs a folder to put the files in",
+            fix="name one with --output: the cache holds whole packs only",
+            code="E_USAGE",
+        )
+    with _pantry(arguments, terminal) as pantry:
+        picked = pantry.pick(uri, arguments.include, arguments.output, force=arguments.force)
+    terminal.say(
+        picked.path,
+        {
+            "schema": "ctxpack/pull/v1",
+            "uri": uri,
+            "folder": picked.path,
+            "files": picked.files,
+            "size": picked.size,
+            "received": picked.received,
+        },
+    )
+    files = f"{picked.files} file{'' if picked.files == 1 else 's'}"
+    terminal.hint(f"{files}, {human_size(picked.size)}; fetched {human_size(picked.received)}")
     return 0
 
 
