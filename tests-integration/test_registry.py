@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from audit import audit_artifact, audit_cache, digest_of, leftovers
@@ -175,6 +175,49 @@ def test_inspect_fetches_manifest_contract_and_first_layer_and_nothing_else(
         written = [asked for asked in relay.seen() if asked.method not in ("GET", "HEAD")]
     assert fetched[1:] == [uri.removeprefix("ctx://"), artifact.manifest["layers"][0]["digest"]]
     assert fetched[0] == digest_of(shelf.manifest(tag_of(uri)) or b"")
+    assert written == []
+
+
+def only(made: dict[str, tuple[bytes, bool] | None], *paths: str) -> dict[str, tuple[bytes, bool] | None]:
+    """What of an output is picked with these paths, each of them of a file or of a folder without a file."""
+    folders = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents} - {"."}
+    return {path: made[path] for path in {*paths, *folders}}
+
+
+def test_what_is_included_arrives_byte_for_byte(maker: Machine, user: Machine) -> None:
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    made = content_of(maker.work / "processed_data")
+    patterns = [flag for pattern in ("größe/", "tool.sh", "/nothing") for flag in ("--include", pattern)]
+    expected = only(made, "sub/größe/読む.txt", "tool.sh", "nothing/here")
+    for machine in (maker, user):  # from the cache, and from where it was pushed to
+        assert machine.succeed("pull", uri, *patterns, "-o", "some") == "some"
+        assert content_of(machine.work / "some") == expected
+    assert audit_cache(user.cache) == []
+    assert leftovers(user.cache) == []
+    done = user.run("pull", uri, "--include", "*.pdf", "-o", "none")
+    assert (done.status, done.stdout) == (2, "")
+    assert not (user.work / "none").exists()
+
+
+def test_what_is_included_costs_its_layers_and_no_request_more(tmp_path: Path, registry: RegistryServer) -> None:
+    shelf = RegistryShelf(registry)
+    uri = seed_pack(machine := Machine(tmp_path / "maker", shelf.location))
+    machine.succeed("push", uri)
+    artifact = audit_artifact(shelf, uri)
+    assert artifact is not None
+    layers = {layer["digest"]: layer["size"] for layer in artifact.manifest["layers"]}
+    first, listings, *_, last = layers
+    with Relay(registry.address) as relay:
+        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        pulled = json.loads(user.succeed("pull", uri, "--include", "tool.sh", "-o", "some", "--json"))
+        fetched = [asked.path.rpartition("/")[2] for asked in relay.seen("GET")]
+        written = [asked for asked in relay.seen() if asked.method not in ("GET", "HEAD")]
+    manifest = digest_of(shelf.manifest(tag_of(uri)) or b"")
+    assert fetched == [manifest, uri.removeprefix("ctx://"), first, listings, last]  # tool.sh is last in the pack
+    assert pulled["received"] == sum(layers[digest] for digest in (first, listings, last))
+    assert pulled["received"] < sum(layers.values()) / 2
+    assert (pulled["files"], pulled["size"], pulled["folder"]) == (1, len(b"#!/bin/sh\n"), "some")
     assert written == []
 
 
