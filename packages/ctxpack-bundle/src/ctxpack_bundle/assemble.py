@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders
+from ctxpack_bundle.copying import Copier
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
 from ctxpack_bundle.listing import listing_line
 from ctxpack_bundle.manifest import FILES, Listing, PackManifest, Root, encode_manifest
 from ctxpack_bundle.outputs import Totals
@@ -20,7 +21,6 @@ from ctxpack_identity import (
     Entry,
     FolderDigest,
     InvalidInput,
-    LocalFailure,
     Progress,
     hash_tree,
     parse_canonical_contract,
@@ -31,7 +31,6 @@ from ctxpack_identity.scan import Found, scan
 
 __all__ = ["InputListings", "assemble", "outputs_digest"]
 
-_COPY_SIZE = 1 << 20  # bytes
 _LISTING_BUFFER = 64 << 10  # bytes
 
 
@@ -81,10 +80,11 @@ def assemble(
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
     parents = ParentFolders(artifacts)
-    for found in _scan_roots(roots):
-        entry = _copy(found, parents, progress)
-        totals.add(entry)
-        listing.add(entry)
+    with Copier() as copier:
+        for found in _scan_roots(roots):
+            entry = _copy(found, parents, copier, progress)
+            totals.add(entry)
+            listing.add(entry)
     manifest = PackManifest(
         contract=parse_canonical_contract(contract),
         listings=(listing.finish(FILES), *inputs),
@@ -157,7 +157,7 @@ def _scan_roots(roots: list[_Root]) -> Iterator[Found]:
             yield Found(prefix, os.path.join(location, ""), os.lstat(location))
 
 
-def _copy(found: Found, parents: ParentFolders, progress: Progress) -> Entry:
+def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress) -> Entry:
     check_path(found.path)
     target = parents.make(found.path)
     if found.is_empty_folder:
@@ -166,35 +166,21 @@ def _copy(found: Found, parents: ParentFolders, progress: Progress) -> Entry:
     executable = bool(found.stat.st_mode & stat.S_IXUSR)
     source = open_regular(found.location)
     try:
-        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755 if executable else 0o644)
+        copy = create_member(target, executable=executable)
         try:
-            sha256, size = _copy_hashed(source, copy, found, progress)
+            sha256, size = copier.copy(
+                source,
+                copy,
+                found.stat.st_size,
+                where=found.location,
+                on_bytes=lambda count: progress("seed", count, None),
+            )
         finally:
             os.close(copy)
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)
     finally:
         os.close(source)
     return Entry(found.path, size, sha256, executable)
-
-
-def _copy_hashed(source: int, copy: int, found: Found, progress: Progress) -> tuple[str, int]:
-    """Return digest and size of what was copied: the whole file, or more than it had when it was found."""
-    digest, size = hashlib.sha256(), 0
-    while size <= found.stat.st_size and (data := _read(source, found.location)):
-        digest.update(data)
-        size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(copy, view) :]
-        progress("seed", len(data), None)
-    return digest.hexdigest(), size
-
-
-def _read(source: int, location: str) -> bytes:
-    try:
-        return os.read(source, _COPY_SIZE)
-    except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=location, code="E_INPUT_UNREADABLE") from error
 
 
 class _ListingWriter:

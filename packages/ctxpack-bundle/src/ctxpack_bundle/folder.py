@@ -15,10 +15,21 @@ from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
 from ctxpack_identity import Entry, IntegrityError
 
-__all__ = ["ARTIFACTS", "MANIFEST", "ParentFolders", "open_member", "read_entries", "read_manifest"]
+__all__ = [
+    "ARTIFACTS",
+    "MANIFEST",
+    "SEALED",
+    "ParentFolders",
+    "create_member",
+    "open_member",
+    "read_entries",
+    "read_manifest",
+]
 
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
+
+SEALED = 0o555  # the bits that a file of a pack may have: what a cache makes of them, so that it has nothing to change
 
 
 def read_manifest(folder: str) -> PackManifest:
@@ -63,6 +74,15 @@ def open_member(folder: str, path: str, size: int) -> int:
             fix="remove the pack (ctxpack rm) and pull or seed it again",
         )
     return fd
+
+
+def create_member(location: str, *, executable: bool = False, modes: int = SEALED) -> int:
+    """Return a descriptor open for reading and writing on a new file.
+
+    modes: bits that the file's may have. Raises: OSError, FileExistsError when something is there.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(location, flags, (0o777 if executable else 0o666) & modes)
 
 
 class ParentFolders:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, read_entries
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
@@ -21,7 +21,6 @@ from ctxpack_identity import Entry, IntegrityError
 __all__ = ["manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
 _SIZE_FIELD: Final = slice(124, 136)
-_MODES: Final = 0o755  # what a file in a pack's folder may have at most
 
 
 def manifest_of(first: bytes, *, where: str) -> PackManifest:
@@ -54,7 +53,7 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
     entries = checked_entries(read_entries(folder), manifest.outputs, where=f"{where}, {FILES}")
-    _unpack_entries(stream, artifacts, entries, _MODES)
+    _unpack_entries(stream, artifacts, entries, SEALED)
     stream.expect(END, "the end of the archive")
     stream.expect_end()
     return manifest
@@ -95,7 +94,7 @@ def _manifest_bytes(stream: _Stream) -> bytes:
 
 def _unpack_listing(stream: _Stream, folder: str, listing: Listing) -> None:
     entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
-    _unpack_file(stream, os.path.join(folder, listing.path), entry, _MODES)
+    _unpack_file(stream, os.path.join(folder, listing.path), entry, SEALED)
 
 
 def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], modes: int) -> None:
@@ -112,7 +111,7 @@ def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], mode
 
 def _unpack_file(stream: _Stream, location: str, entry: Entry, modes: int) -> None:
     stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
-    fd = os.open(location, _CREATE, (0o777 if entry.executable else 0o666) & modes)
+    fd = create_member(location, executable=entry.executable, modes=modes)
     try:
         sha256 = _copy(stream, fd, entry)
     finally:
@@ -140,11 +139,8 @@ def _copy(stream: _Stream, fd: int, entry: Entry) -> str:
     return digest.hexdigest()
 
 
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 def _write(location: str, data: bytes) -> None:
-    fd = os.open(location, _CREATE, 0o644)
+    fd = create_member(location)
     try:
         _write_all(fd, data)
     finally:
