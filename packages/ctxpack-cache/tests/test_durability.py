@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from ctxpack_cache import Cache
-from ctxpack_cache.durability import flush, flush_tree, flush_tree_one_by_one
+from ctxpack_cache.durability import AHEAD, FlushAhead, flush, flush_tree, flush_tree_one_by_one
 from ctxpack_identity.digest import digest_of
 
 KEY = digest_of(b"a contract")
@@ -78,3 +79,44 @@ def test_what_the_disk_says_comes_out(tmp_path: Path) -> None:
         flush_tree(str(tmp_path / "gone"))
     with pytest.raises(OSError, match="Invalid argument"):
         flush("/dev/null")  # a device that cannot be flushed
+
+
+def test_a_folder_is_flushed_while_it_is_filled_and_not_after(tmp_path: Path, fill: Fill, run: Run) -> None:
+    fill(str(tmp_path))
+
+    def fill_slowly() -> None:
+        with FlushAhead(str(tmp_path)):
+            time.sleep(5 * AHEAD)
+        (tmp_path / "end").touch()
+        time.sleep(3 * AHEAD)
+
+    steps = opened(run, fill_slowly, tmp_path)
+    assert steps.count("open .") >= 2
+    assert steps[-1] == "open end"
+
+
+def test_what_is_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) -> None:
+    def fill_quickly() -> None:
+        with FlushAhead(str(tmp_path)):
+            pass
+
+    assert opened(run, fill_quickly, tmp_path) == []
+
+
+def test_what_the_disk_says_meanwhile_comes_out_at_the_end(tmp_path: Path) -> None:
+    def fill(gone: Path) -> None:
+        with FlushAhead(str(gone)):
+            time.sleep(3 * AHEAD)
+
+    with pytest.raises(FileNotFoundError):
+        fill(tmp_path / "gone")
+
+
+def test_a_body_that_fails_is_what_comes_out(tmp_path: Path) -> None:
+    def fail() -> None:
+        with FlushAhead(str(tmp_path / "gone")):
+            time.sleep(3 * AHEAD)
+            raise KeyError("body")
+
+    with pytest.raises(KeyError, match="body"):
+        fail()

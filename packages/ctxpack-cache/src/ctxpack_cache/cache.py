@@ -26,6 +26,7 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ctxpack_cache.durability import FlushAhead
     from ctxpack_cache.lock import Lock
     from ctxpack_cache.staging import Staging, StagingArea
 
@@ -115,6 +116,15 @@ class Cache:
         """
         self._make_folders()
         return self._area().fresh()
+
+    def flush_ahead(self, staging_path: str) -> FlushAhead:
+        """Return a context for filling a staging folder: what is in it goes to the disk meanwhile, not only at publish.
+
+        It has a thread: fork no process inside that goes on in Python.
+        """
+        from ctxpack_cache.durability import FlushAhead
+
+        return FlushAhead(staging_path)
 
     def publish(self, key: Digest, staging_path: str) -> str:
         """Make the staging folder, whose content the caller has validated, the pack of key; return its new path.

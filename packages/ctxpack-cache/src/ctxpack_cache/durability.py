@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from types import TracebackType
 
 from ctxpack_cache.tree import walk
 
-__all__ = ["flush", "flush_tree", "flush_tree_one_by_one"]
+__all__ = ["FlushAhead", "flush", "flush_tree", "flush_tree_one_by_one"]
+
+AHEAD = 0.1  # seconds from one flush to the next; what is filled in less has none
 
 
 def flush_tree(folder: str) -> None:
@@ -43,6 +47,39 @@ def flush(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class FlushAhead:
+    """While the context lasts, a thread has the disk write what a folder has got so far; less is left to flush_tree.
+
+    Raises at its end, if nothing else does: OSError, when the disk reports that it lost something. The system says so
+    once only, so that flush_tree would not hear of it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._failure: OSError | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="flush")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if kind is None:
+            self._thread.join()
+            if self._failure is not None:
+                raise self._failure
+
+    def _work(self) -> None:
+        try:
+            while not self._done.wait(AHEAD) and _flush_filesystem(self._folder):
+                continue
+        except OSError as failure:
+            self._failure = failure
 
 
 def _flush_filesystem(folder: str) -> bool:

@@ -62,7 +62,8 @@ def not_found(uri: CtxUri, where: str) -> NotFound:
 
 def _publish(cache: Cache, transfer: Transfer, artifact: Artifact, held: Held) -> str:
     with cache.staging() as staging:
-        with closing(transfer.pieces(artifact.chunks, held, total=artifact.transfer_size)) as pieces:
+        pieces = transfer.pieces(artifact.chunks, held, total=artifact.transfer_size)
+        with closing(pieces), cache.flush_ahead(staging):
             manifest = unpack(pieces, staging, where=transfer.where)
         if manifest != artifact.pack:
             raise IntegrityError("first chunk changed between two fetches", where=transfer.where)

@@ -79,22 +79,24 @@ def seed(
             _require_same(expected, resolution)
         listed = {item.name for item in resolution.inputs if item.tree is not None}
         listed |= _list_upstream(cache, resolution, inputs)
-        manifest = assemble(
-            staging,
-            outputs,
-            uri=resolution.uri,
-            contract=resolution.canonical,
-            inputs=inputs.finish(listed),
-            provenance=record_provenance(
-                version=version,
-                base=contract.base,
-                labels=contract.file.labels,
-                upstream={item.name: item.uri for item in resolution.inputs if item.uri},
-                command=run.command if run else (),
-                seconds=run.seconds if run else None,
-            ),
-            progress=progress,
+        provenance = record_provenance(
+            version=version,
+            base=contract.base,
+            labels=contract.file.labels,
+            upstream={item.name: item.uri for item in resolution.inputs if item.uri},
+            command=run.command if run else (),
+            seconds=run.seconds if run else None,
         )
+        with cache.flush_ahead(staging):
+            manifest = assemble(
+                staging,
+                outputs,
+                uri=resolution.uri,
+                contract=resolution.canonical,
+                inputs=inputs.finish(listed),
+                provenance=provenance,
+                progress=progress,
+            )
         key = uri_digest(resolution.uri)
         with cache.lock(key):
             present = cache.find(key)
