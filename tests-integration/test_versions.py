@@ -44,9 +44,11 @@ def test_all_packages_have_one_version_and_one_python() -> None:
 
 @pytest.mark.parametrize("name", sorted(PROJECTS))
 def test_siblings_are_pinned_to_exactly_that_version(name: str) -> None:
-    pins = [requirement for requirement in PROJECTS[name]["dependencies"] if requirement.startswith("ctxpack")]
-    assert pins == [f"{pin.split('==')[0]}=={PROJECTS[name]['version']}" for pin in pins]
-    assert {pin.split("==")[0] for pin in pins} <= set(PROJECTS)
+    project = PROJECTS[name]
+    extras = [one for extra in project.get("optional-dependencies", {}).values() for one in extra]
+    pins = [requirement for requirement in project["dependencies"] + extras if requirement.startswith("ctxpack")]
+    assert pins == [f"{pin.split('==')[0]}=={project['version']}" for pin in pins]
+    assert {re.split(r"==|\[", pin)[0] for pin in pins} <= set(PROJECTS)
 
 
 def test_the_changelog_has_an_entry_for_the_version() -> None:

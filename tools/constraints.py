@@ -27,7 +27,9 @@ def requirements(root: Path) -> list[str]:
     found = set(BOOTSTRAP)
     for path in root.glob("packages/*/pyproject.toml"):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        found.update(document["build-system"]["requires"], document["project"]["dependencies"])
+        project = document["project"]
+        found.update(document["build-system"]["requires"], project["dependencies"])
+        found.update(*project.get("optional-dependencies", {}).values())
     for environment in tomllib.loads((root / "hatch.toml").read_text(encoding="utf-8"))["envs"].values():
         found.update(environment.get("dependencies", []))
     return sorted(one for one in found if not one.startswith("ctxpack-"))

@@ -18,7 +18,7 @@ __all__ = ["LAYERS", "broken_rules", "declared", "imported", "read_package", "so
 
 # ARCHITECTURE.md shows the same table. Change both, or neither.
 LAYERS: dict[str, frozenset[str]] = {
-    "ctxpack_identity": frozenset(),
+    "ctxpack_identity": frozenset({"fsspec"}),  # optional: the extra "remote"
     "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
     "ctxpack_oci": frozenset({"ctxpack_identity", "msgspec", "requests", "urllib3"}),
     "ctxpack_cache": frozenset({"ctxpack_identity"}),
@@ -57,9 +57,13 @@ def imported(imports: list[Import], package: str) -> set[str]:
 
 
 def declared(pyproject: Path) -> set[str]:
-    """Return the import names of the dependencies in pyproject; project and import name differ only in hyphens."""
-    dependencies = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return {_project_name(requirement).replace("-", "_") for requirement in dependencies}
+    """Return the import names of the dependencies in pyproject, those of extras too.
+
+    Project and import name differ only in hyphens.
+    """
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras = [one for extra in project.get("optional-dependencies", {}).values() for one in extra]
+    return {_project_name(requirement).replace("-", "_") for requirement in project["dependencies"] + extras}
 
 
 def broken_rules(folders: Mapping[str, Path], layers: Mapping[str, frozenset[str]]) -> list[str]:

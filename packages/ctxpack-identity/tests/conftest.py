@@ -1,19 +1,41 @@
-"""What several test files need: executors that behave in every allowed way, and a user who is not root."""
+"""What several test files need: executors that behave in every allowed way, a remote store, a user who is not root."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import random
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pytest
 
+if TYPE_CHECKING:
+    from remote_store import Shelf
+
 NOBODY = 65534
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_remote_store = _load("remote_store")
+fsspec.register_implementation("shelf", _remote_store.ShelfFileSystem)
 
 
 class ShufflingExecutor(Executor):
@@ -133,3 +155,24 @@ def _in_a_child(action: Callable[[], Any]) -> Any:
         outcome = pickle.load(stream)
     os.waitpid(child, 0)
     return outcome
+
+
+@pytest.fixture(scope="session")
+def shelves() -> dict[str, Shelf]:
+    """The stores that fsspec opens as shelf://, by the endpoint it is told."""
+    found: dict[str, Shelf] = _remote_store.SHELVES
+    return found
+
+
+@pytest.fixture
+def shelf(shelves: dict[str, Shelf]) -> Shelf:
+    """An empty store that fsspec opens as shelf://."""
+    shelves[""] = _remote_store.Shelf()
+    return shelves[""]
+
+
+@pytest.fixture
+def another_shelf(shelves: dict[str, Shelf]) -> Shelf:
+    """Another one, which it opens as shelf:// when fsspec is told the endpoint "another"."""
+    shelves["another"] = _remote_store.Shelf()
+    return shelves["another"]

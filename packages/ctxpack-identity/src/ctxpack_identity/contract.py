@@ -12,6 +12,7 @@ from ctxpack_identity.canonical import canonical_json, parse_json, pointer
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias, cast
+from ctxpack_identity.scheme import scheme_fault, scheme_of
 from ctxpack_identity.uri import CtxUri, parse_uri
 
 __all__ = [
@@ -72,7 +73,7 @@ class ContractInvalid(InvalidInput):
 
 
 class Location(NamedTuple):
-    """A file or folder named in a contract. path: relative to the contract file, or absolute."""
+    """A file or folder named in a contract. path: relative to the contract file, absolute, or a URL."""
 
     path: str
     excludes: tuple[str, ...] = ()
@@ -236,6 +237,11 @@ def _code(
 
 def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> Location:
     path = read.path(fields, at)
+    if scheme_of(path):
+        if fault := scheme_fault(path):
+            read.fault("E_SCHEME", pointer(at, "path"), fault)
+        elif "symlinks" in fields:
+            read.fault("E_UNKNOWN_FIELD", pointer(at, "symlinks"), "a store has no symbolic links; remove it")
     patterns = [read.string(item, here) for here, item in read.items(fields.get("exclude", []), pointer(at, "exclude"))]
     symlinks = fields.get("symlinks", "refuse")
     if symlinks not in ("refuse", "follow"):
@@ -244,7 +250,10 @@ def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[st
 
 
 def _output(read: _Reader, value: Any, at: str) -> str:
-    return read.path(read.members(value, at, required=("path",)), at)
+    path = read.path(read.members(value, at, required=("path",)), at)
+    if scheme_of(path):
+        read.fault("E_SCHEME", pointer(at, "path"), "outputs lie on this machine; give a path, not a URL")
+    return path
 
 
 def _checked_canonical(value: Any, where: str) -> dict[str, Any]:

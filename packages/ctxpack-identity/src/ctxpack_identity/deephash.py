@@ -1,4 +1,4 @@
-"""From a file or folder on disk to its tree digest: every file hashed once, many at a time."""
+"""From a file or folder, on disk or in a remote store, to its tree digest: every file hashed once, many at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ctxpack_identity.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple, Protocol
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.scan import Folder, checked_name, root_status, walk
+from ctxpack_identity.scheme import scheme_of
 from ctxpack_identity.tree import JUNK, Document, Entry, Tree, file_digest
-from ctxpack_identity.workers import ExecutorWorkers, LocalWorkers, Pending, Workers
+from ctxpack_identity.workers import ExecutorWorkers, LocalWorkers, Pending, Work, Workers
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["KnownDigests", "hash_tree"]
+__all__ = ["KnownDigests", "Source", "hash_tree"]
 
 BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
 BATCH_FILES = 128
@@ -42,6 +43,24 @@ class KnownDigests(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where files come from. batch_files: how many of them one worker should be given at most."""
+
+    batch_files: int
+
+    def single(self) -> Folder | None:
+        """Return a folder that holds nothing but the root, when the root is a file."""
+        ...
+
+    def walk(self) -> Iterator[Folder | None]:
+        """Yield every folder from the root downwards, in canonical order, and None where one is left again."""
+        ...
+
+    def batch(self, folder: Folder, places: list[int]) -> Work:
+        """Return the work of hashing the folder's files at these places."""
+        ...
+
+
 def hash_tree(
     root: str,
     *,
@@ -54,18 +73,20 @@ def hash_tree(
 ) -> Tree:
     """Return the tree digest of the file or folder at root, with what was counted on the way.
 
-    follow: read what symbolic links point at instead of refusing them. executor: any concurrent.futures.Executor; by
-    default this machine's cores. known: digests from an earlier time, for files that did not change since. None of
-    them ever changes the digest. on_entry: called with every entry, in canonical order.
-    Raises: InvalidInput, LocalFailure as walk and hash_batch do.
+    root: a path, or the URL of a remote store that fsspec opens. follow: read what symbolic links point at instead of
+    refusing them. executor: any concurrent.futures.Executor; by default this machine's cores. known: digests from an
+    earlier time, for files that did not change since. None of them ever changes the digest. on_entry: called with
+    every entry, in canonical order.
+    Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
     workers: Workers = LocalWorkers() if executor is None else ExecutorWorkers(executor)
     try:
-        status = root_status(root, follow=follow)
-        if stat.S_ISREG(status.st_mode):
-            return _hash_single(root, status, follow, workers, known, progress, on_entry)
+        source = _source(root, excludes, follow)
+        alone = source.single()
+        if alone is not None:
+            return _hash_single(alone, source, workers, known, progress, on_entry)
         fold = _Fold(on_entry)
-        for hashed in _hash_folders(walk(root, excludes=excludes, follow=follow), follow, workers, known, progress):
+        for hashed in _hash_folders(source.walk(), source, workers, known, progress):
             if hashed is None:
                 fold.leave()
             else:
@@ -75,19 +96,48 @@ def hash_tree(
         workers.close()
 
 
+def _source(root: str, excludes: Excludes | None, follow: bool) -> Source:
+    if not scheme_of(root):
+        return _LocalSource(root, excludes, follow)
+    from ctxpack_identity.remote import RemoteSource  # which few need, and what it needs is optional
+
+    return RemoteSource(root, excludes)
+
+
+class _LocalSource:
+    """What a path on this machine leads to. Raises: as walk does."""
+
+    batch_files = BATCH_FILES
+
+    def __init__(self, root: str, excludes: Excludes | None, follow: bool) -> None:
+        self._root, self._excludes, self._follow = root, excludes, follow
+
+    def single(self) -> Folder | None:
+        status = root_status(self._root, follow=self._follow)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        location, name = os.path.split(os.path.abspath(self._root))
+        return Folder("", os.path.join(location, ""), [(checked_name(name, self._root), status)], [])
+
+    def walk(self) -> Iterator[Folder | None]:
+        return walk(self._root, excludes=self._excludes, follow=self._follow)
+
+    def batch(self, folder: Folder, places: list[int]) -> Batch:
+        files = [folder.files[place] for place in places]
+        tasks = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+        return Batch(folder.location, tasks, self._follow)
+
+
 def _hash_single(
-    root: str,
-    status: os.stat_result,
-    follow: bool,
+    alone: Folder,
+    source: Source,
     workers: Workers,
     known: KnownDigests | None,
     progress: Progress,
     on_entry: Callable[[Entry], object] | None,
 ) -> Tree:
-    location, name = os.path.split(os.path.abspath(root))
-    checked_name(name, root)
-    alone = Folder("", os.path.join(location, ""), [(name, status)], [])
-    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], follow, workers, known, progress) if hashed)
+    ((name, status),) = alone.files
+    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, known, progress) if hashed)
     if on_entry is not None:
         on_entry(_entry(name, status, sha256))
     return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size, ())
@@ -167,13 +217,17 @@ class _Underway(NamedTuple):
 
 
 def _hash_folders(
-    folders: Iterable[Folder | None], follow: bool, workers: Workers, known: KnownDigests | None, progress: Progress
+    folders: Iterable[Folder | None],
+    source: Source,
+    workers: Workers,
+    known: KnownDigests | None,
+    progress: Progress,
 ) -> Iterator[tuple[Folder, list[str]] | None]:
     """Yield each folder with its files' digests, and None where one is left, in the order given."""
     underway: deque[_Underway | None] = deque()
     files = 0
     for folder in folders:
-        underway.append(_begin(folder, follow, workers, known) if folder is not None else None)
+        underway.append(_begin(folder, source, workers, known) if folder is not None else None)
         files += len(folder.files) if folder is not None else 0
         while files + len(underway) > PENDING_FILES:
             done = underway.popleft()
@@ -183,24 +237,20 @@ def _hash_folders(
         yield _finish(underway.popleft(), known, progress)
 
 
-def _begin(folder: Folder, follow: bool, workers: Workers, known: KnownDigests | None) -> _Underway:
+def _begin(folder: Folder, source: Source, workers: Workers, known: KnownDigests | None) -> _Underway:
     digests: list[str | None] = known.look_up(folder) if known is not None else [None] * len(folder.files)
     places = [place for place, digest in enumerate(digests) if digest is None] if None in digests else []
-    jobs = []
-    for batch in _batches(folder.files, places):
-        files = [folder.files[place] for place in batch]
-        tasks = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
-        jobs.append((batch, workers.submit(Batch(folder.location, tasks, follow))))
-    return _Underway(folder, digests, jobs)
+    batches = _batches(folder.files, places, source.batch_files)
+    return _Underway(folder, digests, [(batch, workers.submit(source.batch(folder, batch))) for batch in batches])
 
 
-def _batches(files: list[tuple[str, os.stat_result]], places: list[int]) -> Iterator[list[int]]:
+def _batches(files: list[tuple[str, os.stat_result]], places: list[int], most: int) -> Iterator[list[int]]:
     batch: list[int] = []
     size = 0
     for place in places:
         batch.append(place)
         size += files[place][1].st_size
-        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+        if size >= BATCH_BYTES or len(batch) >= most:
             yield batch
             batch, size = [], 0
     if batch:

@@ -7,7 +7,7 @@
     ├── NotFound          there is no such pack: a miss
     ├── AccessDenied      log in, or ask for permission
     ├── IntegrityError    stop trusting: bytes differ from the digest that names them
-    ├── Unavailable       registry or network did not answer; the same call may work later
+    ├── Unavailable       registry, store or network did not answer; the same call may work later
     ├── PolicyRefused     the trust policy says no
     ├── Conflict          the same contract, but different bytes
     └── LocalFailure      this machine could not do it: disk full, no permission, a crash
@@ -81,7 +81,7 @@ class NotFound(CtxPackError):
 
 
 class AccessDenied(CtxPackError):
-    """The registry wants other credentials, or more rights than these have."""
+    """The registry or store wants other credentials, or more rights than these have."""
 
     code = "E_ACCESS"
 
@@ -93,7 +93,7 @@ class IntegrityError(CtxPackError):
 
 
 class Unavailable(CtxPackError):
-    """The registry or the network did not answer in time, after retries."""
+    """The registry, the store or the network did not answer in time, after retries."""
 
     code = "E_UNAVAILABLE"
     may_retry = True

@@ -28,6 +28,10 @@ class Batch(NamedTuple):
     files: list[tuple[str, int, int]]
     follow: bool = False
 
+    def digests(self) -> list[str]:
+        """Return what hash_batch does."""
+        return hash_batch(self)
+
 
 def hash_batch(batch: Batch) -> list[str]:
     """Return the SHA-256 (64 hexadecimal digits) of each file.

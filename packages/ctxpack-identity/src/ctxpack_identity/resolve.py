@@ -12,6 +12,7 @@ from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.progress import Progress, silent
+from ctxpack_identity.scheme import scheme_of, shown_url
 from ctxpack_identity.tree import Entry, Tree
 from ctxpack_identity.uri import CtxUri, uri_for
 
@@ -55,12 +56,13 @@ def resolve(
     base: the folder relative paths start from. pack_outputs: answers a URI with the tree digest of that pack's
     outputs; needed when an input is given by URI. executor, known: see hash_tree. on_entry: called with the input's
     name and each of its entries, for inputs given by path.
-    Raises: InvalidInput, LocalFailure for what cannot be hashed; whatever pack_outputs raises.
+    Raises: InvalidInput, LocalFailure for what cannot be hashed, AccessDenied and Unavailable too for what a remote
+    store holds; whatever pack_outputs raises.
     """
     junk: list[str] = []
 
     def tree_at(location: Location, on_found: Callable[[Entry], object] | None = None) -> Tree:
-        root = os.path.join(base, location.path)
+        root = location.path if scheme_of(location.path) else os.path.join(base, location.path)
         tree = hash_tree(
             root,
             excludes=compile_excludes(location.excludes) if location.excludes else None,
@@ -70,7 +72,7 @@ def resolve(
             progress=progress,
             on_entry=on_found,
         )
-        junk.extend(os.path.join(root, path) for path in tree.junk)
+        junk.extend(os.path.join(shown_url(root) if scheme_of(root) else root, path) for path in tree.junk)
         return tree
 
     def resolve_input(source: InputSource) -> ResolvedInput:

@@ -9,6 +9,9 @@ through an old memory map, and a change beneath a mounted file system.
 Only file systems whose numbers and times this machine's kernel keeps are believed: no network's, none that makes its
 inode numbers up (FAT), none that comes as an image with the builder's times (squashfs).
 
+An object of a remote store is taken for unchanged when its size and all that the store says of its version are what
+they were, and that holds more than a time: an ETag, a generation. That is as certain as the store makes it.
+
 The index is advice. It is sealed record by record; a record or file that is damaged is forgotten, never believed.
 """
 
@@ -48,12 +51,9 @@ _LOCAL = frozenset(
 _NO_DAMAGE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 21, 23})
 _READONLY = 8
 
-_Row = tuple[str, int, int, int, int, int]
-"""What a file must still be: name, device, inode, size in bytes, mtime and ctime in ns."""
-
 
 class _Record(NamedTuple):
-    """What was hashed in one folder. rows: marshalled list of _Row; digests: theirs, one behind the other."""
+    """What was hashed in one folder. rows: its files as _rows tells them, marshalled; digests: theirs in a row."""
 
     rows: bytes
     digests: str
@@ -80,10 +80,7 @@ class StatCache:
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
-        self._seen_files += len(folder.files)
-        self._seen_bytes += sum([status.st_size for _, status in folder.files])
-        worthwhile = self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES
-        if not (worthwhile and self._usable and self._is_local(folder)):
+        if not (self._is_worthwhile(folder) and self._usable and (folder.remote or self._is_local(folder))):
             return [None] * len(folder.files)
         key = _key(folder)
         now = time.time_ns()
@@ -94,18 +91,15 @@ class StatCache:
         return digests
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
-        """Keep the digests of those files that were old enough when the folder was looked up."""
+        """Keep the digests of those files that would not look the same had they changed since they were looked up."""
         key = _key(folder)
         looked_up = self._looked_up_ns.pop(key, None)
         if looked_up is None:
             return
-        certain = [
-            (row, digest)
-            for row, digest in zip(_rows(folder), digests, strict=True)
-            if max(row[-2:]) + RACY_NS <= looked_up
-        ]
-        if certain:
-            record = _Record(marshal.dumps([row for row, _ in certain], 2), "".join([digest for _, digest in certain]))
+        found = zip(_rows(folder), digests, _are_certain(folder, looked_up), strict=True)
+        known = [(row, digest) for row, digest, certain in found if certain]
+        if known:
+            record = _Record(marshal.dumps([row for row, _ in known], 2), "".join([digest for _, digest in known]))
             self._unwritten[key] = record
             self._unwritten_bytes += len(key) + len(record.rows) + len(record.digests)
             if self._unwritten_bytes >= UNWRITTEN_BYTES:
@@ -158,6 +152,11 @@ class StatCache:
         if self._index is not None:
             index, self._index = self._index, None
             index.close()
+
+    def _is_worthwhile(self, folder: Folder) -> bool:
+        self._seen_files += len(folder.files)
+        self._seen_bytes += sum([status.st_size for _, status in folder.files])
+        return self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES or folder.remote is not None
 
     def _is_local(self, folder: Folder) -> bool:
         """Whether all files, of which followed links may spread over several, are on local file systems."""
@@ -228,11 +227,25 @@ def _remove(path: str) -> None:
 
 
 def _key(folder: Folder) -> bytes:
-    return os.fsencode(os.path.abspath(folder.location))
+    return folder.remote.key if folder.remote else os.fsencode(os.path.abspath(folder.location))
 
 
-def _rows(folder: Folder) -> list[_Row]:
-    return [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
+def _rows(folder: Folder) -> list[Any]:
+    """Return what must stay: of a file name, device, inode, size (bytes), mtime and ctime (ns); of an object name, size
+    and version."""
+    if folder.remote is None:
+        return [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
+    found = zip(folder.files, folder.remote.versions, strict=True)
+    return [(name, status.st_size, version) for (name, status), version in found]
+
+
+def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
+    """Return for each file whether a change after looked_up (ns) must show."""
+    if folder.remote is not None:
+        from ctxpack_identity.version import is_certain  # loaded already, by what made the folder
+
+        return [is_certain(version) for version in folder.remote.versions]
+    return [max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NS <= looked_up for _, status in folder.files]
 
 
 def _seal(key: bytes, rows: bytes, digests: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Who hashes besides the main thread: threads for large files, forked processes for many small ones.
+"""Who hashes besides the main thread: threads for large and remote files, forked processes for many small ones.
 
 Measured on two cores: SHA-256 releases the GIL, so threads double the rate from some hundred KiB a file; for 8 KiB
 files they make it slower than one thread, while a second process nearly doubles it.
@@ -13,50 +13,63 @@ import sys
 from collections import deque
 
 from ctxpack_identity.errors import CtxPackError, LocalFailure
-from ctxpack_identity.filehash import Batch, hash_batch
+from ctxpack_identity.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
+from ctxpack_identity.threads import Threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Workers"]
+__all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
 
 LARGE = 256 << 10  # bytes a file on average, from which a thread beats a process
 ALONE = 512  # small files hashed before a second process is worth its start
+STREAMS = 8  # objects of a remote store read at a time; each holds some MiB
 MOST = 8  # threads, or processes; one walk does not feed more, and a container may own fewer cores than it sees
 CHILD_BATCHES = 3  # sent ahead to a child, so that it never waits
 PIPE_SIZE = 64 << 10  # bytes, Linux' default; the answers to CHILD_BATCHES (9 KB each) must fit, see _Child
-LINGER = 0.1  # seconds to wait for a thread that is not done with a file nobody wants any more
+
+
+class Work(Protocol):
+    """Files to be hashed in one go; small enough to travel to another machine."""
+
+    def digests(self) -> list[str]:
+        """Return the SHA-256 (64 hexadecimal digits) of each file."""
+        ...
 
 
 class Pending(Protocol):
     """Digests on their way."""
 
     def result(self) -> list[str]:
-        """Return the digests of a batch; wait for them. Raises: as hash_batch does; LocalFailure when workers fail."""
+        """Return the digests of a batch; wait for them. Raises: as its digests() does; LocalFailure if workers fail."""
         ...
 
 
 class Workers(Protocol):
     """Takes batches, gives digests. close() is called in any case, also with work under way."""
 
-    def submit(self, batch: Batch) -> Pending: ...
+    def submit(self, batch: Work) -> Pending: ...
 
     def close(self) -> None: ...
 
 
 class ExecutorWorkers:
-    """Hashing on any concurrent.futures.Executor: Dask's or Ray's spread it over machines that see the same files."""
+    """Hashing on any concurrent.futures.Executor: Dask's or Ray's spread it over machines that see the same files.
+
+    Some executors, Dask's among them, answer a call that they have seen before from memory. Files may have changed
+    since, so every call is made to be another one.
+    """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._futures: deque[Future[list[str]]] = deque()
 
-    def submit(self, batch: Batch) -> Pending:
+    def submit(self, batch: Work) -> Pending:
         while self._futures and self._futures[0].done():
             self._futures.popleft()
         try:
-            future = self._executor.submit(hash_batch, batch)
+            future = self._executor.submit(_digests, batch, os.urandom(16))
         except Exception as error:
             raise _executor_failed(error) from error
         self._futures.append(future)
@@ -66,6 +79,10 @@ class ExecutorWorkers:
         for future in self._futures:
             future.cancel()
         self._futures.clear()
+
+
+def _digests(batch: Work, unique: bytes) -> list[str]:
+    return batch.digests()
 
 
 class _Remote:
@@ -93,14 +110,19 @@ class LocalWorkers:
 
     def __init__(self) -> None:
         self._small = 0
-        self._threads: _Threads | None = None
+        self._threads: Threads | None = None
+        self._streams: Threads | None = None
         self._children: list[_Child] | None = None
 
-    def submit(self, batch: Batch) -> Pending:
+    def submit(self, batch: Work) -> Pending:
+        if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
+            if self._streams is None:
+                self._streams = Threads(STREAMS)
+            return self._streams.submit(batch.digests)
         if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
-                self._threads = _Threads(_cores())
-            return self._threads.submit(batch)
+                self._threads = Threads(_cores())
+            return self._threads.submit(batch.digests)
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
@@ -108,11 +130,12 @@ class LocalWorkers:
         for child in self._children or ():
             if child.has_room():
                 return child.submit(batch)
-        return _Done(hash_batch(batch))
+        return _Done(batch.digests())
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.close()
+        for threads in (self._threads, self._streams):
+            if threads is not None:
+                threads.close()
         children, self._children = self._children or [], []
         for child in children:
             child.hang_up()
@@ -125,70 +148,6 @@ class _Done:
         self._digests = digests
 
     def result(self) -> list[str]:
-        return self._digests
-
-
-class _Threads:
-    """A few threads on one queue. concurrent.futures would do, but takes longer to import than 20 MB to hash."""
-
-    def __init__(self, count: int) -> None:
-        import threading
-        from queue import SimpleQueue
-
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._closed = False
-        self._threads: list[threading.Thread] = []
-        for _ in range(count):
-            thread = threading.Thread(target=self._work, daemon=True, name="hash")
-            try:
-                thread.start()
-            except RuntimeError:  # "can't start new thread"
-                break
-            self._threads.append(thread)
-
-    def submit(self, batch: Batch) -> Pending:
-        if not self._threads:
-            return _Done(hash_batch(batch))
-        job = _Job(batch)
-        self._queue.put(job)
-        return job
-
-    def close(self) -> None:
-        """Drop what has not begun. A thread in the middle of a file ends with it, and nobody waits that long."""
-        self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join(LINGER)
-
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if not self._closed:
-                job.run()
-
-
-class _Job:
-    def __init__(self, batch: Batch) -> None:
-        from _thread import allocate_lock
-
-        self._batch = batch
-        self._digests: list[str] = []
-        self._error: BaseException | None = None
-        self._running = allocate_lock()
-        self._running.acquire()
-
-    def run(self) -> None:
-        try:
-            self._digests = hash_batch(self._batch)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._running.release()
-
-    def result(self) -> list[str]:
-        self._running.acquire()
-        if self._error is not None:
-            raise self._error
         return self._digests
 
 
@@ -326,7 +285,7 @@ def _serve(tasks: int, results: int) -> None:
     while (task := _receive(tasks)) is not None:
         answer: list[str] | bytes
         try:
-            answer = hash_batch(Batch(*task))
+            answer = Batch(*task).digests()
         except CtxPackError as error:
             import pickle
 

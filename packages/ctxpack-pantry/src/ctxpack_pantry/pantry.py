@@ -31,6 +31,8 @@ from ctxpack_pantry.contracts import LoadedContract, load_contract
 from ctxpack_pantry.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from ctxpack_bundle import PackManifest
     from ctxpack_identity.statcache import StatCache
     from ctxpack_oci import Target
@@ -68,7 +70,8 @@ class Pantry:
     """The operations on packs, with the cache and the registry that settings name.
 
     progress: see ctxpack_identity.Progress. notice: hints for people. environ: where credentials are looked for.
-    rehash: read every input again, also those that did not change since they were hashed last.
+    rehash: read every input again, also those that did not change since they were hashed last. executor: any
+    concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down.
     Nothing is opened before it is needed.
     """
 
@@ -80,6 +83,7 @@ class Pantry:
         notice: Notice = unheard,
         environ: Mapping[str, str] = os.environ,
         rehash: bool = False,
+        executor: Executor | None = None,
     ) -> None:
         self.settings = settings
         self.cache = Cache(settings.cache.value)
@@ -87,6 +91,7 @@ class Pantry:
         self._notice = notice
         self._environ = environ
         self._rehash = rehash
+        self._executor = executor
         self._target: Target | None = None
 
     def close(self) -> None:
@@ -113,7 +118,8 @@ class Pantry:
     def resolve(self, contract: str | LoadedContract) -> Resolution:
         """Return the canonical contract and URI of a contract file. Hashes its inputs; no side effects.
 
-        Raises: InvalidInput, LocalFailure; NotFound when an input's URI is nowhere.
+        Raises: InvalidInput, LocalFailure; NotFound when an input's URI is nowhere; for a remote input AccessDenied,
+        Unavailable.
         """
         loaded = self._load(contract)
         known = self._known()
@@ -123,6 +129,7 @@ class Pantry:
                 loaded.base,
                 where=loaded.path,
                 pack_outputs=self.outputs_of,
+                executor=self._executor,
                 known=known,
                 progress=self._progress,
             )
@@ -161,6 +168,7 @@ class Pantry:
                 outputs or require_outputs(loaded),
                 version=VERSION,
                 pack_outputs=self.outputs_of,
+                executor=self._executor,
                 known=known,
                 progress=self._progress,
                 run=run,

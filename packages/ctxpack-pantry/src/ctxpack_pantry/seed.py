@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctxpack_bundle import InputListings, PackManifest, assemble, read_entries, read_manifest
 from ctxpack_cache import Cache
@@ -20,6 +20,9 @@ from ctxpack_identity import (
 from ctxpack_identity.deephash import KnownDigests
 from ctxpack_pantry.contracts import LoadedContract
 from ctxpack_pantry.provenance import record_provenance
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["PackOutputs", "Run", "Seeded", "seed"]
 
@@ -52,6 +55,7 @@ def seed(
     *,
     version: str,
     pack_outputs: PackOutputs,
+    executor: Executor | None,
     known: KnownDigests | None,
     progress: Progress,
     run: Run | None = None,
@@ -59,7 +63,7 @@ def seed(
 ) -> Seeded:
     """Hash the contract's inputs, copy outputs into the cache, and publish them under the contract's URI.
 
-    known: see hash_tree.
+    executor, known: see hash_tree.
     expected: what the contract resolved to before its command ran; inputs that changed since are an error, because
     nobody can say which version made the outputs.
     Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure.
@@ -71,6 +75,7 @@ def seed(
             contract.base,
             where=contract.path,
             pack_outputs=pack_outputs,
+            executor=executor,
             known=known,
             progress=progress,
             on_entry=inputs.add,

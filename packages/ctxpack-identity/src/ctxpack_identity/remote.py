@@ -1,0 +1,202 @@
+"""A file or folder in a remote store, as hash_tree wants it: walked in canonical order, objects given to workers.
+
+An object store has objects with slashes in their names, and folders only so far as names make them. An object without
+content whose name ends in a slash is how such stores mark a folder: it stands for the folder, which may be empty, and
+is no file. What has no name that a file could have is refused, as it is on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from operator import itemgetter
+
+from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.scan import Folder, Remote
+from ctxpack_identity.store import Listed, Store
+from ctxpack_identity.storefailure import missing
+from ctxpack_identity.threads import Job, Threads
+from ctxpack_identity.version import Version
+
+__all__ = ["Objects", "RemoteSource"]
+
+AHEAD = 4  # folders listed before they are needed, and as many at a time
+
+_name = itemgetter(0)
+
+_FOLDER = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+
+
+class Objects(NamedTuple):
+    """Objects of one store, to be hashed in one go. url: what their paths are relative to; "" is the path of itself.
+
+    files: path, size in bytes and version, as they were listed.
+    """
+
+    url: str
+    files: list[tuple[str, int, Version]]
+
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each object. Raises: as Store does."""
+        store = Store(self.url)
+        return [store.sha256(path, size, version) for path, size, version in self.files]
+
+
+class RemoteSource:
+    """A Source: what a URL leads to. Raises: as Store does; InvalidInput for what no file or folder could be."""
+
+    batch_files = 1  # each waits for the network, and none should wait for another too
+
+    def __init__(self, url: str, excludes: Excludes | None) -> None:
+        self._url = url
+        self._excludes = excludes
+        store = Store(url)
+        self._identity = store.identity()
+        self._root = store.info("")
+        if self._root.kind not in ("file", "directory"):
+            raise _special(store.shown(""), self._root.kind)
+        if self._root.kind == "file" and url.endswith("/"):
+            raise missing(store.shown("") + "/")
+
+    def single(self) -> Folder | None:
+        """Return a folder that holds just the object, when the URL leads to one."""
+        if self._root.kind == "directory":
+            return None
+        store = Store(self._url)
+        location, _, name = store.shown("").rpartition("/")
+        _check_name(name, store.shown(""))
+        size = _size(self._root, store.shown(""))
+        return Folder("", f"{location}/", [(name, _file(size))], [], self._remote(store, "", [self._root.version]))
+
+    def walk(self) -> Iterator[Folder | None]:
+        """Yield every folder from the root downwards, in canonical order, and None where one is left again.
+
+        Memory: what the folders on the current path hold, and up to AHEAD beside each.
+        """
+        threads = Threads(AHEAD)
+        try:
+            top = self._folder("")
+            yield top
+            pending = [self._below(top, threads)]
+            while pending:
+                folder = next(pending[-1], None)
+                if folder is None:
+                    pending.pop()
+                else:
+                    pending.append(self._below(folder, threads))
+                yield folder
+        finally:
+            threads.close()
+
+    def batch(self, folder: Folder, places: list[int]) -> Objects:
+        """Return the work of hashing the folder's files at these places."""
+        assert folder.remote is not None
+        files, versions = folder.files, folder.remote.versions
+        single = self._root.kind == "file"
+        paths = ["" if single else folder.path + files[place][0] for place in places]
+        return Objects(
+            self._url,
+            [(path, files[place][1].st_size, versions[place]) for path, place in zip(paths, places, strict=True)],
+        )
+
+    def _below(self, folder: Folder, threads: Threads) -> Iterator[Folder]:
+        """Yield the folders of a folder, in order; the next ones are listed meanwhile."""
+        names = deque(name for name, _ in folder.folders)
+        underway: deque[Job] = deque()
+        while names or underway:
+            while names and len(underway) < AHEAD:
+                underway.append(threads.submit(partial(self._folder, f"{folder.path}{names.popleft()}/")))
+            yield underway.popleft().result()
+
+    def _folder(self, path: str) -> Folder:
+        store = Store(self._url)
+        location = path.removesuffix("/")
+        files, folders = [], []
+        for child in store.children(location):
+            name = _name_in(store.location(location), child, store.shown(path))
+            if not name or (self._excludes is not None and self._excludes(path + name, child.kind == "directory")):
+                continue
+            _check_name(name, store.shown(path + name))
+            if child.kind == "directory":
+                folders.append((name, _FOLDER))
+            elif child.kind == "file":
+                files.append((name, _file(_size(child, store.shown(path + name))), child.version))
+            else:
+                raise _special(store.shown(path + name), child.kind)
+        files.sort(key=_name)
+        folders.sort(key=_name)
+        _require_unique([name for name, *_ in files] + [name for name, _ in folders], store.shown(path))
+        remote = self._remote(store, location, [version for *_, version in files])
+        return Folder(path, store.shown(path), [(name, status) for name, status, _ in files], folders, remote)
+
+    def _remote(self, store: Store, location: str, versions: list[Version]) -> Remote:
+        where = f"{self._identity} {store.location(location)}".encode(errors="surrogatepass")
+        return Remote(hashlib.sha256(where).digest(), versions)
+
+
+def _name_in(folder: str, child: Listed, shown: str) -> str:
+    """Return the name of what a folder lists, "" for the mark of the folder itself."""
+    full, prefix = child.path.lstrip("/"), f"{folder}/".lstrip("/")
+    if child.kind == "file" and full == folder.strip("/"):
+        raise missing(shown)  # an object by now, or all the time
+    name = full.removeprefix(prefix)
+    if not full.startswith(prefix) or (not name and (child.kind != "file" or child.size)):
+        raise InvalidInput(
+            "the store has an entry without a name here",
+            where=shown,
+            got=repr(child.path),
+            fix="rename what has two slashes in a row, or ends in one, in its name",
+            code="E_PATH",
+        )
+    return name.removesuffix("/") if child.kind == "directory" else name
+
+
+def _check_name(name: str, shown: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise InvalidInput(
+            "no file can have this name", where=shown, got=repr(name), fix="rename or exclude it", code="E_PATH"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("name is not Unicode text", where=shown, got=repr(name), code="E_NAME_ENCODING") from error
+
+
+def _require_unique(names: list[str], shown: str) -> None:
+    if len(set(names)) == len(names):
+        return
+    twice = next(name for name in names if names.count(name) > 1)
+    raise InvalidInput(
+        "an object and a folder have the same name, or two objects",
+        where=shown,
+        got=repr(twice),
+        fix="rename or exclude one",
+        code="E_PATH_ORDER",
+    )
+
+
+def _size(found: Listed, shown: str) -> int:
+    if found.size is None:
+        raise InvalidInput(
+            "the store does not say how large it is",
+            where=shown,
+            fix="download it, and give its path",
+            code="E_INPUT_UNREADABLE",
+        )
+    return found.size
+
+
+def _file(size: int) -> os.stat_result:
+    return os.stat_result((stat.S_IFREG | 0o644, 0, 0, 1, 0, 0, size, 0, 0, 0))
+
+
+def _special(shown: str, kind: str) -> InvalidInput:
+    return InvalidInput(
+        "neither object nor folder", where=shown, got=kind, fix="remove or exclude it", code="E_SPECIAL_FILE"
+    )

@@ -1,0 +1,44 @@
+"""Whether a path leads to this machine or, as a URL, to a store elsewhere. Loads nothing: every contract is asked."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["scheme_fault", "scheme_of", "shown_url"]
+
+_scheme = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://").match
+
+
+def scheme_of(path: str) -> str:
+    """Return the scheme of a path that is a URL, "" when it leads to this machine.
+
+    >>> scheme_of("s3://bucket/key"), scheme_of("./s3://bucket"), scheme_of("/data")
+    ('s3', '', '')
+    """
+    found = _scheme(path)
+    return found[1].lower() if found else ""
+
+
+def scheme_fault(url: str) -> str:
+    """Return what is wrong with a URL as a place to read from, "" when nothing is."""
+    scheme = scheme_of(url)
+    if scheme in ("file", "local"):
+        return "a path on this machine; give the path itself, without the scheme"
+    if scheme == "ctx":
+        return 'the URI of a pack; give it as "uri"'
+    if "::" in url:
+        return "a chain of URLs; give the URL of the files themselves"
+    if not url.partition("://")[2].strip("/"):
+        return "a URL that names nothing; say which bucket, host or repository"
+    return ""
+
+
+def shown_url(url: str) -> str:
+    """Return url as it may be shown: without the user, password and query it may hold, which may be secrets.
+
+    >>> shown_url("https://me:secret@host/a.pdf?X-Amz-Signature=12")
+    'https://host/a.pdf'
+    """
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

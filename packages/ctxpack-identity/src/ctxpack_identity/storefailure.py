@@ -1,0 +1,87 @@
+"""What the libraries that open remote stores raise, translated, without the secrets that their messages may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ctxpack_identity.errors import AccessDenied, CtxPackError, InvalidInput, LocalFailure, Unavailable
+from ctxpack_identity.lighttyping import Any
+
+__all__ = ["changed", "missing", "translated"]
+
+INSTALL = "pip install 'ctxpack-identity[remote]', and the package of the store, such as s3fs for s3://"
+
+# Libraries of stores that find no credentials, or stale ones, say so by classes of their own, which have no base
+# in common; importing the libraries to name the classes would be worse.
+_NO_CREDENTIALS = ("credential", "gatedrepo", "unauthorized", "forbidden", "accessdenied", "authenticat")
+
+_GONE = (404, 410)
+_DENIED = (401, 403)
+_LATER = (408, 425, 429)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Raise every foreign exception as one of ours. where: the URL, fit to be shown."""
+    try:
+        yield
+    except CtxPackError:
+        raise
+    except Exception as error:
+        raise _translation(error, where) from error
+
+
+def missing(where: str) -> InvalidInput:
+    return InvalidInput("no such object or folder", where=where, fix="check the URL", code="E_INPUT_MISSING")
+
+
+def changed(where: str, *, expected: str = "", got: str = "") -> InvalidInput:
+    return InvalidInput(
+        "changed while it was read",
+        where=where,
+        expected=expected,
+        got=got,
+        fix="try again when nothing writes to it",
+        code="E_INPUT_CHANGED",
+    )
+
+
+def _translation(error: Exception, where: str) -> CtxPackError:
+    """Return ours for an exception, of which only the class and an HTTP status are told: texts may quote the URL."""
+    said, status = type(error).__name__, _status(error)
+    if status:
+        said += f" ({status})"
+    if isinstance(error, ImportError):
+        return LocalFailure("what opens such a URL is not installed", where=where, fix=INSTALL, code="E_SCHEME")
+    if said.startswith("FileExpired"):  # s3fs: the ETag is another one
+        return changed(where)
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or status in _GONE:
+        return missing(where)
+    if isinstance(error, PermissionError) or status in _DENIED or _lacks_credentials(error):
+        fix = "check the credentials that the store's library finds, and what they allow"
+        return AccessDenied("the store refuses it", where=where, got=said, fix=fix)
+    if 400 <= status < 500 and status not in _LATER:
+        what = "the store does not understand it"
+        return InvalidInput(what, where=where, got=said, fix="check the URL", code="E_SCHEME")
+    if isinstance(error, OSError | EOFError) or status or "timeout" in said.lower():
+        return Unavailable("the store did not give it", where=where, got=said, fix="try again later")
+    return LocalFailure("the library that opens such URLs failed", where=where, got=said, code="E_INPUT_UNREADABLE")
+
+
+def _lacks_credentials(error: Exception) -> bool:
+    return any(word in type(error).__name__.lower() for word in _NO_CREDENTIALS)
+
+
+def _status(error: BaseException | None) -> int:
+    """Return the HTTP status that an exception of aiohttp, requests, botocore or gcsfs carries, or its cause, or 0."""
+    while error is not None:
+        response: Any = getattr(error, "response", None)
+        if isinstance(response, dict):
+            response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        for status in (getattr(error, "status", None), getattr(error, "code", None), response):
+            number = getattr(status, "status_code", status)
+            if isinstance(number, int) and 400 <= number < 600:
+                return number
+        error = error.__cause__
+    return 0

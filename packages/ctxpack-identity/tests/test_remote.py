@@ -1,0 +1,473 @@
+"""What a remote store holds has the name that it would have on disk, and is read no more often than it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from remote_store import Shelf
+
+from ctxpack_identity import Entry, InvalidInput, LocalFailure, Tree, hash_tree, parse_contract_file, resolve
+from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.statcache import StatCache
+from ctxpack_identity.store import READ_SIZE
+from ctxpack_identity.workers import STREAMS
+
+TREE = {
+    "a/b": b"x",
+    "a-b": b"",
+    "a.b": b"2",
+    "a0": b"3",
+    "c": b"y" * (READ_SIZE + 1),
+    "z/y/x": b"deep",
+    "z/ü/é": b"4",
+    "z/ü/e\u0301": b"5",
+    ".DS_Store": b"junk",
+    "what?/#1 %20": b"6",
+}
+
+
+def plant(folder: Path, tree: dict[str, bytes]) -> str:
+    for path, data in tree.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return str(folder)
+
+
+def put(shelf: Shelf, tree: dict[str, bytes], root: str = "b/root") -> str:
+    shelf.objects.update({f"{root}/{path}": data for path, data in tree.items()})
+    return f"shelf://{root}"
+
+
+def entries(root: str, **options: Any) -> tuple[Tree, list[Entry]]:
+    found: list[Entry] = []
+    return hash_tree(root, on_entry=found.append, **options), found
+
+
+def test_a_folder_and_its_copy_on_disk_are_one_tree(shelf: Shelf, tmp_path: Path) -> None:
+    url = put(shelf, TREE)
+    assert entries(url) == entries(plant(tmp_path / "root", TREE))
+    assert entries(url + "/") == entries(url)
+
+
+def test_an_object_and_its_copy_on_disk_are_one_tree(shelf: Shelf, tmp_path: Path) -> None:
+    url, local = put(shelf, TREE), plant(tmp_path / "root", TREE)
+    for path in TREE:
+        if "?" not in path:
+            assert entries(f"{url}/{path}") == entries(f"{local}/{path}")
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=4)
+paths = st.lists(
+    names.filter(lambda name: name not in (".", "..") and len(name.encode()) < 200), min_size=1, max_size=4
+)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, bytes]:
+    """Files with content; no file where another one has a folder."""
+    found: dict[str, bytes] = {}
+    for parts, data in draw(st.lists(st.tuples(paths, st.binary(max_size=9)), min_size=1, max_size=9)):
+        path = "/".join(parts)
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+        if path not in found and found.keys().isdisjoint(above) and not any(f.startswith(f"{path}/") for f in found):
+            found[path] = data
+    return found
+
+
+@given(trees())
+def test_any_tree_has_one_name_wherever_it_lies(shelves: dict[str, Shelf], tree: dict[str, bytes]) -> None:
+    shelves[""] = Shelf()
+    with tempfile.TemporaryDirectory() as folder:
+        assert entries(put(shelves[""], tree)) == entries(plant(Path(folder), tree))
+
+
+@given(trees())
+def test_so_it_has_in_fsspec_s_own_store(tree: dict[str, bytes]) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for path, data in tree.items():
+        memory.store[f"/root/{path}"] = memory_file(memory, path, data)
+    with tempfile.TemporaryDirectory() as folder:
+        assert hash_tree("memory://root") == hash_tree(plant(Path(folder), tree))
+    memory.store.clear()
+
+
+def memory_file(memory: Any, path: str, data: bytes) -> Any:
+    from fsspec.implementations.memory import MemoryFile
+
+    return MemoryFile(memory, path, data)
+
+
+@pytest.mark.parametrize("patterns", [["a/"], ["*.b", "!a.b"], ["z/*", "!z/y"], ["/c", "ü/"], ["*"]])
+def test_patterns_leave_out_the_same(shelf: Shelf, tmp_path: Path, patterns: list[str]) -> None:
+    excludes = compile_excludes(patterns)
+    local = plant(tmp_path / "root", TREE)
+    assert entries(put(shelf, TREE), excludes=excludes) == entries(local, excludes=excludes)
+
+
+def test_what_is_left_out_is_not_asked_for(shelf: Shelf) -> None:
+    url = put(shelf, {"in": b"1", "out/er": b"2", "out/in/ner": b"3"})
+    hash_tree(url, excludes=compile_excludes(["out/"]))
+    assert [path for what, path in shelf.asked if what == "list"] == ["b/root"]
+    assert shelf.read() == ["b/root/in"]
+
+
+def test_an_object_that_marks_a_folder_is_that_folder(shelf: Shelf, tmp_path: Path) -> None:
+    def mark(folder: str) -> None:
+        shelf.entries[folder] = [{"name": f"{folder}/", "size": 0, "type": "file", "ETag": '"d4"'}]
+
+    url = put(shelf, {"full/a": b"1"})
+    mark("b/root")
+    mark("b/root/full")
+    mark("b/root/empty")
+    shelf.entries["b/root"] += [{"name": "b/root/empty/", "size": 0, "type": "directory"}]
+    local = plant(tmp_path / "root", {"full/a": b"1"})
+    (tmp_path / "root" / "empty").mkdir()
+    assert entries(url) == entries(local)
+    mark("b/nothing")
+    (tmp_path / "nothing").mkdir()
+    assert entries("shelf://b/nothing") == entries(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ({"name": "b/root/.."}, "shelf://b/root/..: no file can have this name: got '..'; rename or exclude it"),
+        ({"name": "b/root/."}, "shelf://b/root/.: no file can have this name: got '.'; rename or exclude it"),
+        ({"name": "b/root/a\0"}, "no file can have this name: got 'a\\x00'"),
+        ({"name": "b/root/x/y"}, "shelf://b/root/x/y: no file can have this name: got 'x/y'"),
+        ({"name": "b/root/x/"}, "no file can have this name: got 'x/'"),
+        ({"name": "b/root/\udcff"}, "name is not Unicode text: got '\\udcff'"),
+        ({"name": "b/root/", "type": "directory"}, "the store has an entry without a name here: got 'b/root/'"),
+        ({"name": "b/root", "type": "directory"}, "the store has an entry without a name here: got 'b/root'"),
+        ({"name": "b/root/"}, "an entry without a name here: got 'b/root/'; rename what has two slashes in a row"),
+        ({"name": "elsewhere/a"}, "the store has an entry without a name here: got 'elsewhere/a'"),
+        ({"name": "b/root"}, "shelf://b/root: no such object or folder"),
+        ({"name": "b/root/a"}, "shelf://b/root: an object and a folder have the same name, or two objects: got 'a'"),
+        (
+            {"name": "b/root/a", "type": "directory"},
+            "shelf://b/root: an object and a folder have the same name, or two objects: got 'a'; rename or exclude",
+        ),
+        ({"name": "b/root/l", "type": "link"}, "shelf://b/root/l: neither object nor folder: got link; remove or"),
+        ({"name": "b/root/l", "islink": True}, "shelf://b/root/l: neither object nor folder: got link"),
+        ({"name": "b/root/l", "type": "other"}, "neither object nor folder: got other"),
+        ({"name": "b/root/s", "size": None}, "shelf://b/root/s: the store does not say how large it is; download it"),
+    ],
+)
+def test_what_could_not_lie_on_disk_is_refused(shelf: Shelf, listed: dict[str, Any], message: str) -> None:
+    url = put(shelf, {"a": b"1"})
+    shelf.entries["b/root"] = [{"size": 1, "type": "file", **listed}]
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        hash_tree(url)
+
+
+def test_what_could_not_lie_on_disk_can_be_left_out(shelf: Shelf, tmp_path: Path) -> None:
+    url = put(shelf, {"a": b"1"})
+    shelf.entries["b/root"] = [{"name": f"b/root/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
+    shelf.entries["b/root"] += [{"name": "b/root/l", "size": 1, "type": "link"}]
+    excludes = compile_excludes(["*", "!a"])
+    assert hash_tree(url, excludes=excludes) == hash_tree(plant(tmp_path / "root", {"a": b"1"}))
+
+
+def test_objects_are_streamed_and_several_at_a_time(shelf: Shelf) -> None:
+    together = threading.Barrier(STREAMS, timeout=20)
+    data = b"x" * (2 * READ_SIZE + 5)
+
+    def wait(what: str, path: str) -> None:
+        if what == "open":
+            together.wait()  # breaks, and fails the read, unless as many are open at once
+
+    shelf.meddle = wait
+    url = put(shelf, {str(number): data for number in range(STREAMS)})
+    assert hash_tree(url).size == STREAMS * len(data)
+    assert max(shelf.sizes) == READ_SIZE
+
+
+def test_folders_are_listed_once_each_and_some_ahead(shelf: Shelf, tmp_path: Path) -> None:
+    tree = {f"{a}/{b}/{c}": b"1" for a in range(9) for b in range(3) for c in range(2)}
+    assert hash_tree(put(shelf, tree)) == hash_tree(plant(tmp_path / "root", tree))
+    listed = [path for what, path in shelf.asked if what == "list"]
+    assert len(listed) == len(set(listed)) == 1 + 9 + 27
+
+
+def test_every_executor_gives_the_same_tree(shelf: Shelf, tmp_path: Path, executor: Executor | None) -> None:
+    assert entries(put(shelf, TREE), executor=executor) == entries(plant(tmp_path / "root", TREE))
+
+
+def test_progress_counts_every_byte_once(shelf: Shelf) -> None:
+    seen: list[int] = []
+    tree = hash_tree(put(shelf, TREE), progress=lambda stage, advanced, total: seen.append(advanced))
+    assert sum(seen) == tree.size
+
+
+# ---- changes
+
+Meddle = Callable[[], object]
+
+
+def when(asked: str, path: str, then: Meddle) -> Callable[[str, str], None]:
+    """Do something once, when the store is asked this."""
+    done: list[str] = []
+
+    def meddle(what: str, where: str) -> None:
+        if (what, where) == (asked, path) and not done:
+            done.append(what)
+            then()
+
+    return meddle
+
+
+@pytest.mark.parametrize("etags", [True, False])
+@pytest.mark.parametrize(
+    ("moment", "becomes", "message"),
+    [
+        ("open", b"longer", "expected 3 bytes, got "),
+        ("open", b"s", "expected 3 bytes, got 1"),
+        ("read", b"longer", "expected 3 bytes, got 6"),
+        ("open", None, "shelf://b/root/a: changed while it was read; try again when nothing writes to it"),
+        ("read", None, "shelf://b/root/a: changed while it was read; try again when nothing writes to it"),
+    ],
+)
+def test_a_change_on_the_way_ends_it(
+    shelf: Shelf, moment: str, becomes: bytes | None, message: str, etags: bool
+) -> None:
+    if not etags:
+        shelf.etag = lambda data: ""
+    url = put(shelf, {"a": b"old"})
+
+    def change() -> None:
+        del shelf.objects["b/root/a"]
+        shelf.objects.update({"b/root/a": becomes} if becomes is not None else {"b/root/other": b""})
+
+    shelf.meddle = when(moment, "b/root/a", change)
+    with pytest.raises(InvalidInput, match="changed while it was read") as caught:
+        hash_tree(url)
+    assert message in str(caught.value)
+    assert caught.value.code == "E_INPUT_CHANGED"
+
+
+def test_a_change_to_the_same_size_shows_in_the_etag(shelf: Shelf) -> None:
+    url = put(shelf, {"a": b"old"})
+    shelf.meddle = when("open", "b/root/a", lambda: shelf.objects.update({"b/root/a": b"new"}))
+    with pytest.raises(
+        InvalidInput, match=r'changed while it was read: expected etag "149603e\w+", got etag "22af645d'
+    ):
+        hash_tree(url)
+
+
+def test_an_object_that_became_a_folder_was_changed(shelf: Shelf) -> None:
+    url = put(shelf, {"d/a": b"1", "e": b"2"})
+
+    def replace() -> None:
+        del shelf.objects["b/root/d/a"]
+        shelf.objects["b/root/d"] = b""
+
+    shelf.meddle = when("list", "b/root/d", replace)
+    with pytest.raises(InvalidInput, match="shelf://b/root/d: no such object or folder"):
+        hash_tree(url)
+
+
+# ---- what is remembered
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> str:
+    return str(tmp_path / "cache" / "index.db")
+
+
+def read(shelf: Shelf, url: str, index: str, **options: Any) -> list[str]:
+    """Hash url with the index, which must not change the result; return what was read for it."""
+    known = StatCache(index, **options)
+    shelf.asked.clear()
+    try:
+        tree = hash_tree(url, known=known)
+    finally:
+        known.close()
+    found = shelf.read()
+    assert tree == hash_tree(url)
+    return found
+
+
+EVERY = sorted(f"b/root/{path}" for path in TREE)
+
+
+def test_what_did_not_change_is_not_read_again(shelf: Shelf, index: str) -> None:
+    url = put(shelf, TREE)
+    assert read(shelf, url, index) == EVERY
+    assert read(shelf, url, index) == []
+    assert read(shelf, f"{url}/z", index) == []
+    assert read(shelf, f"{url}/a0", index) == ["b/root/a0"]
+    assert read(shelf, f"{url}/a0", index) == []
+    assert read(shelf, url, index, rehash=True) == EVERY
+
+
+def test_what_changed_is_read_again_and_nothing_else(shelf: Shelf, index: str) -> None:
+    url = put(shelf, TREE)
+    read(shelf, url, index)
+    shelf.objects["b/root/a0"] = b"9"  # as long as before
+    shelf.objects["b/root/z/new"] = b"n"
+    del shelf.objects["b/root/c"]
+    assert read(shelf, url, index) == ["b/root/a0", "b/root/z/new"]
+    assert read(shelf, url, index) == []
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"1"', "null"])
+def test_without_a_version_nothing_is_remembered(shelf: Shelf, index: str, etag: str) -> None:
+    shelf.etag = lambda data: etag
+    url = put(shelf, TREE)
+    assert read(shelf, url, index) == EVERY
+    assert read(shelf, url, index) == EVERY
+
+
+def test_two_stores_with_one_name_do_not_share(
+    shelf: Shelf, index: str, monkeypatch: pytest.MonkeyPatch, another_shelf: Shelf
+) -> None:
+    shelf.etag = another_shelf.etag = lambda data: '"1"'
+    url = put(shelf, {"a": b"old"})
+    put(another_shelf, {"a": b"new"})
+    assert read(shelf, url, index) == ["b/root/a"]
+    with monkeypatch.context() as patch:
+        patch.setitem(fsspec.config.conf, "shelf", {"endpoint": "another"})
+        assert read(another_shelf, url, index) == ["b/root/a"]
+        assert read(another_shelf, url, index) == []
+    assert read(shelf, url, index) == []
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert read(shelf, url, index) == ["b/root/a"]
+
+
+def test_damage_is_never_believed(shelf: Shelf, index: str) -> None:
+    import sqlite3
+
+    url = put(shelf, TREE)
+    read(shelf, url, index)
+    with sqlite3.connect(index) as database:
+        database.execute("UPDATE folders SET digests = replace(digests, substr(digests, 1, 2), '00')")
+    database.close()
+    assert read(shelf, url, index) == EVERY
+
+
+def test_the_index_holds_no_url(shelf: Shelf, index: str) -> None:
+    read(shelf, put(shelf, {"a": b"1"}, "secret-key@b/root"), index)
+    assert b"secret-key" not in b"".join(path.read_bytes() for path in Path(index).parent.iterdir())
+
+
+# ---- contracts
+
+
+def contract(inputs: list[dict[str, Any]], **members: Any) -> str:
+    step = {"tool": "t", "tool_version": "1", "code_hash": "opaque", **members}
+    return json.dumps({"inputs": inputs, "transforms": [step]})
+
+
+def test_where_the_bytes_come_from_is_not_in_the_name(shelf: Shelf, tmp_path: Path) -> None:
+    url = put(shelf, TREE)
+    plant(tmp_path / "root", TREE)
+    remote = contract([{"name": "i", "path": url, "exclude": ["z"]}], environment={"path": f"{url}/a0"})
+    local = contract([{"name": "i", "path": "root", "exclude": ["z"]}], environment={"path": "root/a0"})
+    one, other = (resolve(parse_contract_file(text), str(tmp_path)) for text in (remote, local))
+    assert (one.uri, one.canonical, one.inputs) == (other.uri, other.canonical, other.inputs)
+    assert one.junk == ("shelf://b/root/.DS_Store",)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file:///etc/passwd", "a path on this machine; give the path itself, without the scheme"),
+        ("local://x", "a path on this machine; give the path itself, without the scheme"),
+        ("FILE://x", "a path on this machine"),
+        ("ctx://sha256:" + "1" * 64, 'the URI of a pack; give it as "uri"'),
+        ("zip://a::shelf://b/c.zip", "a chain of URLs; give the URL of the files themselves"),
+        ("s3://", "a URL that names nothing; say which bucket, host or repository"),
+    ],
+)
+def test_urls_that_are_not_opened_are_named_by_contract_and_hash(path: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(f"contract: /inputs/0/path: {message}")) as caught:
+        parse_contract_file(contract([{"name": "i", "path": path}]))
+    assert caught.value.code == "E_SCHEME"
+    with pytest.raises(InvalidInput, match=re.escape(message)) as caught:
+        hash_tree(path)
+    assert caught.value.code == "E_SCHEME"
+
+
+def test_a_store_has_no_links_and_outputs_lie_here() -> None:
+    with pytest.raises(InvalidInput, match="/inputs/0/symlinks: a store has no symbolic links; remove it"):
+        parse_contract_file(contract([{"name": "i", "path": "s3://b/k", "symlinks": "follow"}]))
+    text = json.loads(contract([])) | {"outputs": [{"path": "s3://b/k"}]}
+    with pytest.raises(InvalidInput, match="/outputs/0/path: outputs lie on this machine; give a path, not a URL"):
+        parse_contract_file(json.dumps(text))
+
+
+def test_a_folder_may_be_called_like_a_scheme(tmp_path: Path) -> None:
+    (tmp_path / "s3:").mkdir()
+    (tmp_path / "s3:" / "b").write_bytes(b"local")
+    text = contract([{"name": "i", "path": "./s3://b"}])
+    assert (
+        resolve(parse_contract_file(text), str(tmp_path)).inputs[0].digest == hash_tree(str(tmp_path / "s3:/b")).digest
+    )
+
+
+@pytest.mark.parametrize("url", ["nobody://b/k", "shelf+x://b/k"])
+def test_a_scheme_that_nothing_opens_is_named(url: str) -> None:
+    scheme = url.partition("://")[0]
+    with pytest.raises(InvalidInput) as caught:
+        hash_tree(url)
+    assert str(caught.value) == (
+        f"{url}: nothing opens {scheme}:// URLs; check the scheme; a folder of that name is ./{scheme}:"
+    )
+
+
+def test_without_fsspec_the_error_says_what_to_install(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['fsspec'] = None\n"
+        "from ctxpack_identity import LocalFailure, hash_tree\n"
+        "try: hash_tree('s3://b/k')\n"
+        "except LocalFailure as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (
+        "s3://b/k: fsspec, which opens URLs, is not installed; pip install 'ctxpack-identity[remote]', and the package "
+        "of the store, such as s3fs for s3://\n",
+        "",
+    )
+
+
+def test_without_the_store_s_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(LocalFailure, match=r"gs://b/k: what opens such a URL is not installed; pip install 'ctxpack-"):
+        hash_tree("gs://b/k")
+
+
+def test_a_local_tree_loads_nothing_of_this(tmp_path: Path) -> None:
+    script = "import sys; from ctxpack_identity import hash_tree; hash_tree('.'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    loaded = set(done.stdout.split())
+    unwanted = ("remote", "store", "storefailure", "threads.", "version")
+    assert loaded.isdisjoint({"fsspec", "threading"} | {f"ctxpack_identity.{name}" for name in unwanted})
+
+
+def test_nothing_is_copied_to_this_machine(shelf: Shelf) -> None:
+    url = put(shelf, TREE)
+    hash_tree(url)  # what is imported once is imported now
+    written: list[str] = []
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # for good; it only listens
+    hash_tree(url)
+    assert written == []

@@ -1,0 +1,124 @@
+"""Whatever a store's library raises becomes an error of ours, at every step, and no secret gets into it."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from remote_store import Shelf
+
+from ctxpack_identity import AccessDenied, CtxPackError, InvalidInput, LocalFailure, Unavailable, hash_tree
+from ctxpack_identity.store import Store
+
+
+def foreign(name: str, base: type[Exception] = Exception, **attributes: Any) -> Exception:
+    """An exception of a library's own class, whose text quotes the URL."""
+    error = type(name, (base,), attributes)("https://me:hunter2@host/b/root?sig=hunter2")
+    assert isinstance(error, Exception)
+    return error
+
+
+def caused(error: Exception, **attributes: Any) -> Exception:
+    error.__cause__ = foreign("ClientError", **attributes)
+    return error
+
+
+BOTO = {"ResponseMetadata": {"HTTPStatusCode": 403}}
+BAD = {"ResponseMetadata": {"HTTPStatusCode": 400}}
+
+CASES: list[tuple[Exception, type[CtxPackError], str]] = [
+    (FileNotFoundError("hunter2"), InvalidInput, "no such object or folder; check the URL"),
+    (foreign("ClientResponseError", status=404), InvalidInput, "no such object or folder; check the URL"),
+    (PermissionError("hunter2"), AccessDenied, "the store refuses it: got PermissionError; check the credentials that"),
+    (foreign("ClientResponseError", status=403), AccessDenied, "the store refuses it: got ClientResponseError (403)"),
+    (foreign("ClientError", response=BOTO), AccessDenied, "the store refuses it: got ClientError (403)"),
+    (foreign("HttpError", code=401), AccessDenied, "the store refuses it: got HttpError (401)"),
+    (foreign("NoCredentialsError"), AccessDenied, "the store refuses it: got NoCredentialsError"),
+    (foreign("DefaultCredentialsError"), AccessDenied, "the store refuses it: got DefaultCredentialsError"),
+    (foreign("GatedRepoError", OSError), AccessDenied, "the store refuses it: got GatedRepoError"),
+    (
+        foreign("HfHubHTTPError", OSError, response=SimpleNamespace(status_code=401)),
+        AccessDenied,
+        "the store refuses it: got HfHubHTTPError (401)",
+    ),
+    (
+        foreign("ClientResponseError", status=503),
+        Unavailable,
+        "the store did not give it: got ClientResponseError (503)",
+    ),
+    (ConnectionResetError("hunter2"), Unavailable, "the store did not give it: got ConnectionResetError; try"),
+    (foreign("FSTimeoutError", builtins.TimeoutError), Unavailable, "the store did not give it: got FSTimeoutError"),
+    (foreign("ReadTimeout"), Unavailable, "the store did not give it: got ReadTimeout"),
+    (OSError(5, "hunter2"), Unavailable, "the store did not give it: got OSError"),
+    (EOFError("hunter2"), Unavailable, "the store did not give it: got EOFError"),
+    (
+        ImportError("hunter2"),
+        LocalFailure,
+        "what opens such a URL is not installed; pip install 'ctxpack-ide",
+    ),
+    (foreign("SomeBug", TypeError), LocalFailure, "the library that opens such URLs failed: got SomeBug"),
+]
+
+
+def failing(step: str, error: Exception) -> Callable[[str, str], None]:
+    """Raise error when the store is asked this."""
+
+    def meddle(what: str, path: str) -> None:
+        if what == step:
+            raise error
+
+    return meddle
+
+
+@pytest.mark.parametrize(("error", "ours", "message"), CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("step", ["info", "list", "open", "read"])
+def test_every_foreign_error_at_every_step_is_one_of_ours(
+    shelf: Shelf, step: str, error: Exception, ours: type[CtxPackError], message: str
+) -> None:
+    shelf.objects["b/root/a"] = b"1"
+    shelf.meddle = failing(step, error)
+    if message.startswith("no such") and step in ("open", "read"):  # it was there when it was listed
+        message = "changed while it was read; try again when nothing writes to it"
+    with pytest.raises(ours) as caught:
+        hash_tree("shelf://b/root")
+    where = "shelf://b/root" if step in ("info", "list") else "shelf://b/root/a"
+    assert str(caught.value).startswith(f"{where}: {message}")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.may_retry is (ours is Unavailable)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_object_that_expired_while_it_was_open_was_changed(shelf: Shelf) -> None:
+    shelf.objects["b/root/a"] = b"1"
+    shelf.meddle = failing("read", foreign("FileExpired", OSError))
+    with pytest.raises(InvalidInput, match="shelf://b/root/a: changed while it was read; try again"):
+        hash_tree("shelf://b/root")
+
+
+def test_ctrl_c_goes_through(shelf: Shelf) -> None:
+    shelf.objects["b/root/a"] = b"1"
+
+    def interrupt(what: str, path: str) -> None:
+        raise KeyboardInterrupt
+
+    shelf.meddle = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        hash_tree("shelf://b/root")
+
+
+def test_neither_password_nor_signature_is_shown(shelf: Shelf) -> None:
+    store = Store("shelf://me:hunter2@host/root?sig=hunter2")
+    assert store.shown("") == "shelf://host/root"
+    assert store.shown("a/b") == "shelf://host/root/a/b"
+    with pytest.raises(InvalidInput) as caught:
+        store.info("")
+    assert str(caught.value) == "shelf://host/root: no such object or folder; check the URL"
+
+
+def test_a_store_s_identity_is_of_the_store_and_not_of_the_path(shelf: Shelf) -> None:
+    assert Store("shelf://b/root").identity() == Store("shelf://elsewhere").identity()
+    assert Store("memory://b/root").identity() != Store("shelf://b/root").identity()

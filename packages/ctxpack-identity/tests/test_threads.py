@@ -1,0 +1,58 @@
+"""Threads do what they are given, in order, and nothing more once they are closed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from ctxpack_identity.threads import LINGER, Threads
+
+
+def refuse(*arguments: Any) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_results_and_errors_arrive(monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    if refused:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads = Threads(2)
+    jobs = [threads.submit(lambda number=number: number * number) for number in range(9)]
+    failing = threads.submit(lambda: [][0])
+    assert [job.result() for job in jobs] == [number * number for number in range(9)]
+    with pytest.raises(IndexError):
+        failing.result()
+    threads.close()
+
+
+def test_as_many_run_at_once_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(3, timeout=20)
+    threads = Threads(3)
+    jobs = [threads.submit(together.wait) for _ in range(6)]
+    assert sorted(job.result() for job in jobs) == [0, 0, 1, 1, 2, 2]
+    threads.close()
+
+
+def test_closing_drops_what_has_not_begun_and_waits_for_nobody_long() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+    threads = Threads(1)
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    threads.submit(slow)
+    threads.submit(lambda: done.append(1))
+    begun.wait(20)
+    before = time.monotonic()
+    threads.close()
+    assert time.monotonic() - before < 10 * LINGER
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "hash":
+            thread.join(20)
+    assert done == []
