@@ -52,6 +52,8 @@ CASES: list[tuple[Exception, type[CtxPackError], str]] = [
     ),
     (ConnectionResetError("hunter2"), Unavailable, "the store did not give it: got ConnectionResetError; try"),
     (foreign("FSTimeoutError", builtins.TimeoutError), Unavailable, "the store did not give it: got FSTimeoutError"),
+    (foreign("EndpointConnectionError"), Unavailable, "the store did not give it: got EndpointConnectionError"),
+    (foreign("ClientPayloadError"), Unavailable, "the store did not give it: got ClientPayloadError"),
     (foreign("ReadTimeout"), Unavailable, "the store did not give it: got ReadTimeout"),
     (OSError(5, "hunter2"), Unavailable, "the store did not give it: got OSError"),
     (EOFError("hunter2"), Unavailable, "the store did not give it: got EOFError"),
@@ -92,9 +94,10 @@ def test_every_foreign_error_at_every_step_is_one_of_ours(
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_an_object_that_expired_while_it_was_open_was_changed(shelf: Shelf) -> None:
+@pytest.mark.parametrize("error", [foreign("FileExpired", OSError), foreign("ClientResponseError", status=412)])
+def test_an_object_that_expired_while_it_was_open_was_changed(shelf: Shelf, error: Exception) -> None:
     shelf.objects["b/root/a"] = b"1"
-    shelf.meddle = failing("read", foreign("FileExpired", OSError))
+    shelf.meddle = failing("read", error)
     with pytest.raises(InvalidInput, match="shelf://b/root/a: changed while it was read; try again"):
         hash_tree("shelf://b/root")
 

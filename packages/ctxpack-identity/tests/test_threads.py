@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ def test_results_and_errors_arrive(monkeypatch: pytest.MonkeyPatch, refused: boo
     if refused:
         monkeypatch.setattr(threading.Thread, "start", refuse)
     threads = Threads(2)
-    jobs = [threads.submit(lambda number=number: number * number) for number in range(9)]
+    jobs = [threads.submit(partial(divmod, number, 2)) for number in range(9)]
     failing = threads.submit(lambda: [][0])
-    assert [job.result() for job in jobs] == [number * number for number in range(9)]
+    assert [job.result() for job in jobs] == [divmod(number, 2) for number in range(9)]
     with pytest.raises(IndexError):
         failing.result()
     threads.close()

@@ -461,6 +461,49 @@ def test_an_executor_that_fails_is_named(tmp_path: Path, refuses: bool) -> None:
     )
 
 
+class Wrapping(Executor):
+    """Wraps what a task raises as Ray does: an instance of the task's own class, with a text that is a traceback."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        class Wrapped(InvalidInput):
+            cause = InvalidInput("changed while it was read", where="a", code="E_INPUT_CHANGED")
+
+        future: Future[Any] = Future()
+        future.set_exception(Wrapped("ray::task() Traceback (most recent call last)"))
+        return future
+
+
+def test_an_error_that_was_wrapped_on_its_way_arrives_as_itself(tmp_path: Path) -> None:
+    pool = ExecutorWorkers(Wrapping())
+    with pytest.raises(InvalidInput) as caught:
+        pool.submit(plant(tmp_path / "folder", 1)).result()
+    assert type(caught.value) is InvalidInput
+    assert (str(caught.value), caught.value.code) == ("a: changed while it was read", "E_INPUT_CHANGED")
+
+
+class Remembering(Executor):
+    """Answers a call that it knows from memory, as Dask may."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Future[Any]] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = self._answers.setdefault(repr((fn, args, kwargs)), Future())
+        if not future.done():
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_no_executor_answers_from_memory(tmp_path: Path) -> None:
+    pool, batch = ExecutorWorkers(Remembering()), plant(tmp_path / "folder", 1)
+    before = pool.submit(batch).result()
+    file = tmp_path / "folder" / "000"
+    status = file.stat()
+    file.write_bytes(b"x" * status.st_size)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert pool.submit(batch).result() != before
+
+
 def test_work_nobody_waits_for_any_more_is_withdrawn(tmp_path: Path) -> None:
     begin = threading.Event()
     with ThreadPoolExecutor(1) as executor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pantry_project import contents
@@ -38,6 +39,22 @@ def test_resolving_has_no_side_effects(project: Project) -> None:
     assert resolution.uri == project.uri
     assert digest_of(resolution.canonical) == uri_digest(resolution.uri)
     assert contents(project.root.parent) == before
+
+
+def test_inputs_are_hashed_on_the_executor_that_is_given(project: Project) -> None:
+    class Noting(ThreadPoolExecutor):
+        tasks = 0
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.tasks += 1
+            return super().submit(fn, *args, **kwargs)
+
+    with Noting(1) as executor, Pantry(project.settings, executor=executor) as pantry:
+        assert pantry.resolve(str(project.contract)).uri == project.uri
+        resolving = executor.tasks
+        pantry.seed([], str(project.contract))
+        assert (resolving, executor.tasks) == (2, 4)  # inputs and code, twice
+        executor.submit(int).result()
 
 
 def test_a_name_that_is_no_registrys_is_refused_when_it_is_needed(project: Project) -> None:

@@ -12,11 +12,13 @@ __all__ = ["changed", "missing", "translated"]
 
 INSTALL = "pip install 'ctxpack-identity[remote]', and the package of the store, such as s3fs for s3://"
 
-# Libraries of stores that find no credentials, or stale ones, say so by classes of their own, which have no base
-# in common; importing the libraries to name the classes would be worse.
+# Libraries say so by classes of their own, without a base in common. Loading all libraries to name them would be worse
+# than to read their names.
+_NO_ANSWER = ("connection", "timeout", "payload", "incompleteread", "httpclient")
 _NO_CREDENTIALS = ("credential", "gatedrepo", "unauthorized", "forbidden", "accessdenied", "authenticat")
 
 _GONE = (404, 410)
+_PRECONDITION = 412
 _DENIED = (401, 403)
 _LATER = (408, 425, 429)
 
@@ -54,23 +56,24 @@ def _translation(error: Exception, where: str) -> CtxPackError:
         said += f" ({status})"
     if isinstance(error, ImportError):
         return LocalFailure("what opens such a URL is not installed", where=where, fix=INSTALL, code="E_SCHEME")
-    if said.startswith("FileExpired"):  # s3fs: the ETag is another one
+    if said == "FileExpired" or status == _PRECONDITION:  # s3fs asks for the ETag that it saw
         return changed(where)
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status in _GONE:
         return missing(where)
-    if isinstance(error, PermissionError) or status in _DENIED or _lacks_credentials(error):
+    if isinstance(error, PermissionError) or status in _DENIED or _is_one_of(_NO_CREDENTIALS, error):
         fix = "check the credentials that the store's library finds, and what they allow"
         return AccessDenied("the store refuses it", where=where, got=said, fix=fix)
     if 400 <= status < 500 and status not in _LATER:
         what = "the store does not understand it"
         return InvalidInput(what, where=where, got=said, fix="check the URL", code="E_SCHEME")
-    if isinstance(error, OSError | EOFError) or status or "timeout" in said.lower():
+    if isinstance(error, OSError | EOFError) or status or _is_one_of(_NO_ANSWER, error):
         return Unavailable("the store did not give it", where=where, got=said, fix="try again later")
     return LocalFailure("the library that opens such URLs failed", where=where, got=said, code="E_INPUT_UNREADABLE")
 
 
-def _lacks_credentials(error: Exception) -> bool:
-    return any(word in type(error).__name__.lower() for word in _NO_CREDENTIALS)
+def _is_one_of(words: tuple[str, ...], error: Exception) -> bool:
+    names = " ".join(kind.__name__ for kind in type(error).__mro__).lower()
+    return any(word in names for word in words)
 
 
 def _status(error: BaseException | None) -> int:

@@ -92,14 +92,16 @@ class _Remote:
     def result(self) -> list[str]:
         try:
             return self._future.result()
-        except CtxPackError:
-            raise
+        except CtxPackError as error:
+            cause = getattr(error, "cause", None)  # Ray's errors are ours too, with its traceback as their text
+            raise cause if isinstance(cause, CtxPackError) else error
         except Exception as error:
             raise _executor_failed(error) from error
 
 
 def _executor_failed(error: Exception) -> LocalFailure:
-    return LocalFailure("the executor given for hashing failed", got=f"{type(error).__name__}: {error}")
+    got = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return LocalFailure("the executor given for hashing failed", got=got)
 
 
 class LocalWorkers:
