@@ -19,7 +19,7 @@ from ctxpack_identity.version import Version, is_same, shown_version, version_of
 
 __all__ = ["Listed", "Store"]
 
-READ_SIZE = 2 << 20  # bytes; fsspec asks for twice as many ahead, and one request for each should not show
+READ_SIZE = 2 << 20  # bytes, and one request each; libraries of stores hold them several times over
 
 _LINK = "link"
 
@@ -126,11 +126,12 @@ class Store:
         return hasher.hexdigest()
 
     def _chunks(self, path: str) -> Iterator[bytes]:
-        # 0 has HTTP and Hugging Face stream: their servers need not know how to send a part.
+        # 0 has HTTP and Hugging Face stream: their servers need not know how to send a part. What is read once, in
+        # order, need not be cached.
         block = 0 if scheme_of(self.url) in ("http", "https", "hf") else READ_SIZE
         with (
             translated(self.shown(path)),
-            self._files.open(self.location(path), "rb", block_size=block) as stream,
+            self._files.open(self.location(path), "rb", block_size=block, cache_type="none") as stream,
         ):
             while data := stream.read(READ_SIZE):
                 yield data

@@ -93,8 +93,10 @@ class _Remote:
         try:
             return self._future.result()
         except CtxPackError as error:
-            cause = getattr(error, "cause", None)  # Ray's errors are ours too, with its traceback as their text
-            raise cause if isinstance(cause, CtxPackError) else error
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, CtxPackError):  # Ray's errors are ours too, but with a traceback as their text
+                raise cause from error
+            raise
         except Exception as error:
             raise _executor_failed(error) from error
 
