@@ -19,7 +19,7 @@ from ctxpack_identity.version import Version, is_same, shown_version, version_of
 
 __all__ = ["Listed", "Store"]
 
-READ_SIZE = 2 << 20  # bytes, and one request each; libraries of stores hold them several times over
+READ_SIZE = 1 << 20  # bytes, and one request each; libraries of stores hold them several times over
 
 _LINK = "link"
 
