@@ -15,10 +15,11 @@ from collections import deque
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
-from ctxpack_identity.threads import Threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
+
+    from ctxpack_identity.threads import Threads
 
 __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
 
@@ -121,11 +122,11 @@ class LocalWorkers:
     def submit(self, batch: Work) -> Pending:
         if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
             if self._streams is None:
-                self._streams = Threads(STREAMS)
+                self._streams = _threads(STREAMS)
             return self._streams.submit(batch.digests)
         if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
-                self._threads = Threads(_cores())
+                self._threads = _threads(_cores())
             return self._threads.submit(batch.digests)
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
@@ -145,6 +146,12 @@ class LocalWorkers:
             child.hang_up()
         for child in children:
             child.wait()
+
+
+def _threads(count: int) -> Threads:
+    from ctxpack_identity.threads import Threads  # which small local files do without
+
+    return Threads(count)
 
 
 class _Done:
