@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_pantry.transfer import BUDGET, WORKERS, in_order
+from ctxpack_pantry.transfer import BUDGET, LEAST, MOST, Pace, in_order
 
 
 def transfer_threads() -> list[str]:
@@ -25,31 +25,58 @@ def wait_until_idle() -> None:
         time.sleep(0.001)
 
 
-@given(st.lists(st.integers(0, 3)), st.integers(1, 5))
-def test_results_come_in_the_order_of_the_items(delays: list[int], workers: int) -> None:
+@given(st.lists(st.integers(0, 3)))
+def test_results_come_in_the_order_of_the_items(delays: list[int]) -> None:
     def work(item: tuple[int, int]) -> int:
         time.sleep(item[1] / 5000)
         return item[0]
 
-    assert list(in_order(work, enumerate(delays), workers=workers)) == list(range(len(delays)))
+    assert list(in_order(work, enumerate(delays))) == list(range(len(delays)))
 
 
-def test_many_are_at_work_at_once_but_no_more_than_workers() -> None:
-    together = threading.Barrier(WORKERS)
-    working, most, lock = 0, 0, threading.Lock()
+class Crowd:
+    """Work that counts how many are at it at once."""
 
-    def work(item: int) -> int:
-        nonlocal working, most
-        with lock:
-            working += 1
-            most = max(most, working)
-        together.wait(10)
-        with lock:
-            working -= 1
+    def __init__(self, task: Callable[[], object]) -> None:
+        self.most = 0
+        self._task, self._working, self._lock = task, 0, threading.Lock()
+
+    def __call__(self, item: int) -> int:
+        with self._lock:
+            self._working += 1
+            self.most = max(self.most, self._working)
+        self._task()
+        with self._lock:
+            self._working -= 1
         return item
 
-    assert list(in_order(work, range(4 * WORKERS))) == list(range(4 * WORKERS))
-    assert most == WORKERS
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=40))
+def test_the_pace_rises_only_where_this_process_waits_and_not_too_far(looks: list[tuple[float, float]]) -> None:
+    now = busy = 0.0
+    pace = Pace(lambda: now, lambda: busy)
+    for waited, computed in looks:
+        now, busy, before = now + waited + computed, busy + computed, pace.limit
+        pace.look()
+        assert LEAST <= before <= pace.limit <= MOST
+    if all(computed >= waited for waited, computed in looks):
+        assert pace.limit == LEAST
+
+
+def test_a_process_that_computes_half_the_time_keeps_its_pace() -> None:
+    now = 0.0
+    computing, waiting = Pace(lambda: now, lambda: now / 2), Pace(lambda: now, lambda: now / 50)
+    for _ in range(1000):
+        now += 0.01
+        computing.look()
+        waiting.look()
+    assert (computing.limit, waiting.limit) == (LEAST, MOST)
+
+
+def test_where_it_waits_there_are_more_and_more_but_not_too_many() -> None:
+    crowd = Crowd(lambda: time.sleep(0.02))
+    assert list(in_order(crowd, range(800))) == list(range(800))
+    assert crowd.most == MOST
 
 
 def test_items_are_taken_no_faster_than_results_are() -> None:
@@ -63,7 +90,7 @@ def test_items_are_taken_no_faster_than_results_are() -> None:
 
     for _ in in_order(lambda item: item, items()):
         given += 1
-        assert taken - given <= WORKERS + 1
+        assert taken - given <= LEAST + 1
     assert given == 50
     wait_until_idle()
 
@@ -81,7 +108,7 @@ def test_the_first_failure_in_order_is_raised_and_what_was_not_begun_never_begin
     with pytest.raises(ValueError, match="the third"):
         list(results)
     wait_until_idle()
-    assert len(begun) <= 3 + WORKERS + 2
+    assert len(begun) <= 3 + LEAST + 2
 
 
 def test_a_failure_of_the_items_is_raised() -> None:
@@ -105,7 +132,7 @@ def test_closed_early_it_leaves_no_thread_behind() -> None:
     with closing(in_order(work, range(1000))) as results:
         assert next(results) == 0
     wait_until_idle()
-    assert len(begun) <= 1 + WORKERS + 1
+    assert len(begun) <= 1 + LEAST + 1
 
 
 def test_a_failure_does_not_wait_for_what_is_under_way() -> None:

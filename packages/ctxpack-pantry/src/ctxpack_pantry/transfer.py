@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["WORKERS", "in_order"]
+__all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
-WORKERS = 8  # transfers at once; enough to hide a registry's latency, few enough for its rate limits
+LEAST, MOST = 4, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
 BUDGET = 24 << 20  # bytes under way, so that large chunks take no more memory than small ones
+
+_SPAN = 0.2  # seconds that are looked at together
+_WAITING = 0.25  # of a core at work: below that, what counts is how many requests wait side by side
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -21,25 +25,27 @@ def in_order(
     items: Iterable[_Item],
     *,
     weigh: Callable[[_Item], int] = lambda item: 0,
-    workers: int = WORKERS,
 ) -> Generator[_Result, None, None]:
     """Yield work(item) for each item, in order.
 
-    At most workers + 1 items are begun and their results not yet taken; fewer, but at least one, when by weigh they
-    have more than BUDGET bytes together. Close it when you leave it early. What was not begun then, or when work or
-    items raise, never begins.
+    As many items are begun, and their results not yet taken, as Pace allows and one more; fewer, but at least one,
+    when by weigh they have more than BUDGET bytes together. Close it when you leave it early. What was not begun
+    then, or when work or items raise, never begins.
     Raises: whatever work or items raise.
     """
     pending: deque[tuple[Future[_Result], int]] = deque()
     heavy = 0
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="transfer")
+    pace = Pace()
+    _share_one_arena()
+    pool = ThreadPoolExecutor(MOST, thread_name_prefix="transfer")
     try:
         for item in items:
             weight = weigh(item)
-            while pending and (len(pending) > workers or heavy + weight > BUDGET):
+            while pending and (len(pending) > pace.limit or heavy + weight > BUDGET):
                 future, done = pending.popleft()
                 yield future.result()
                 heavy -= done
+                pace.look()
             pending.append((pool.submit(work, item), weight))
             heavy += weight
         while pending:
@@ -47,3 +53,36 @@ def in_order(
     finally:
         # Not waiting: after Ctrl-C or a failure nobody needs what a slow registry still sends.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Pace:
+    """How many at once: LEAST, and more, up to MOST, as long as this process mostly waits for the others to answer.
+
+    clock, busy: seconds that passed, and that this process computed.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, busy: Callable[[], float] = time.process_time
+    ) -> None:
+        self.limit = LEAST
+        self._clock, self._busy = clock, busy
+        self._since = clock(), busy()
+
+    def look(self) -> None:
+        """Raise the limit if little was computed since the last look; called for every result."""
+        wall, busy = self._clock(), self._busy()
+        passed = wall - self._since[0]
+        if passed >= _SPAN:
+            if busy - self._since[1] < _WAITING * passed:
+                self.limit = min(self.limit + 2, MOST)
+            self._since = wall, busy
+
+
+def _share_one_arena() -> None:
+    """Let all threads allocate from one arena. glibc gives each its own, and keeps some MiB of freed chunks in it."""
+    import ctypes  # 2 ms
+
+    try:
+        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX, mallopt(3)
+    except (AttributeError, OSError):  # another C library
+        return
