@@ -32,9 +32,10 @@ NOISE = random.Random(1).randbytes(300_000)
     ("total", "average", "least"),
     [
         (0, 1, 0),
-        (512 * MIB, 1, 0),
-        (600 * MIB, 2, 0),
-        (GIB, 2, 0),
+        (384 * MIB, 1, 0),
+        (400 * MIB, 2, 0),
+        (768 * MIB, 2, 0),
+        (GIB, 4, 0),
         (2 * GIB, 4, 0),
         (46 * GIB, 4, 0),
         (48 * GIB, 4, 8),

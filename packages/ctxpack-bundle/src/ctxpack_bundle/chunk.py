@@ -34,7 +34,7 @@ MIB = 1 << 20
 MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
 
 _SMALLEST, _LARGEST = 1 * MIB, 4 * MIB  # average chunk; pyfastcdc cuts no larger ones
-_MANY = 512  # chunks; with fewer, a small change would resend too much of a pack
+_MANY = 384  # chunks; with fewer, a small change would resend too much of a pack
 _MOST = 12_000  # chunks; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
 _LARGEST_JOINED = 32 * MIB  # enough for packs of 375 GiB
 _END = 64  # bytes of a piece that decide whether it ends a join

@@ -196,14 +196,12 @@ def _expect_plain(headers: Mapping[str, str], request: Request) -> None:
 
 def _read(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline) -> bytes:
     """At most limit + 1 bytes of the body. `read1`, since `read` could wait for its whole amount past the deadline."""
-    pieces: list[bytes] = []
-    left = limit + 1
-    while piece := raw.read1(min(PIECE_BYTES, left), decode_content=False):
-        pieces.append(piece)
-        left -= len(piece)
+    taken = io.BytesIO()
+    while piece := raw.read1(min(PIECE_BYTES, limit + 1 - taken.tell()), decode_content=False):
+        taken.write(piece)
         if deadline.left() <= 0:
             raise TimeoutError("the time for this request is over")
-    return b"".join(pieces)
+    return taken.getvalue()
 
 
 def _misdirected(what: str, request: Request) -> IntegrityError:

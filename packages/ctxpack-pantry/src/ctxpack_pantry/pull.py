@@ -103,7 +103,7 @@ class Transfer:
             return content
 
         def weigh(chunk: Descriptor) -> int:
-            return chunk.size + content_size(chunk, where=self.where)
+            return max(chunk.size, content_size(chunk, where=self.where))
 
         try:
             with closing(in_order(receive, chunks, weigh=weigh)) as pieces:

@@ -92,6 +92,7 @@ def _push_chunks(
     def send(piece: bytes) -> Descriptor:
         nonlocal sent
         chunk = make_chunk(piece)
+        del piece  # while the chunk is on its way, it alone takes memory
         descriptor = chunk_descriptor(chunk)
         if not presence.of(descriptor):
             target.push(descriptor, chunk.data)
@@ -100,7 +101,7 @@ def _push_chunks(
         progress("push", chunk.content_size, total)
         return descriptor
 
-    return list(in_order(send, pack(folder), weigh=lambda piece: 2 * len(piece))), sent
+    return list(in_order(send, pack(folder), weigh=lambda piece: len(piece) * 5 // 4)), sent
 
 
 class Presence:

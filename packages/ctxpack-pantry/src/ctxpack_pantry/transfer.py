@@ -11,7 +11,7 @@ from typing import TypeVar
 __all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
 LEAST, MOST = 4, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
-BUDGET = 24 << 20  # bytes under way, so that large chunks take no more memory than small ones
+BUDGET = 20 << 20  # bytes under way, so that large chunks take no more memory than small ones
 
 _SPAN = 0.2  # seconds that are looked at together
 _WAITING = 0.25  # of a core at work: below that, what counts is how many requests wait side by side
@@ -42,17 +42,23 @@ def in_order(
         for item in items:
             weight = weigh(item)
             while pending and (len(pending) > pace.limit or heavy + weight > BUDGET):
-                future, done = pending.popleft()
-                yield future.result()
+                done = pending[0][1]
+                yield pending.popleft()[0].result()  # of which nobody here keeps hold
                 heavy -= done
                 pace.look()
-            pending.append((pool.submit(work, item), weight))
+            pending.append((pool.submit(_give, work, [item]), weight))
+            del item
             heavy += weight
         while pending:
             yield pending.popleft()[0].result()
     finally:
         # Not waiting: after Ctrl-C or a failure nobody needs what a slow registry still sends.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _give(work: Callable[[_Item], _Result], box: list[_Item]) -> _Result:
+    """Return work(item), and keep no hold of item, so that work can let go of it before it ends."""
+    return work(box.pop())
 
 
 class Pace:
