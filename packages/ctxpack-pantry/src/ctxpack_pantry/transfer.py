@@ -10,7 +10,7 @@ from typing import TypeVar
 
 __all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
-LEAST, MOST = 4, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
+LEAST, MOST = 6, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
 BUDGET = 20 << 20  # bytes under way, so that large chunks take no more memory than small ones
 
 _SPAN = 0.2  # seconds that are looked at together
