@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ctxpack_oci import Descriptor, Layout, parse_manifest
+from ctxpack_identity import Unavailable
+from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, parse_manifest
 from ctxpack_oci.disk import Disk
 
 
@@ -32,7 +33,7 @@ Rule = Callable[[Call], object]
 class MeddledTarget:
     """A Target over an OCI layout.
 
-    It complains about content sent although it was there, and about a tag for a manifest that lacks a part.
+    It complains about content sent although it was there, and takes no manifest that lacks a part, as registry:2 does.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,14 +77,15 @@ class MeddledTarget:
         self._called("push", descriptor.digest)
         if "chunk" in descriptor.media_type and self.layout.exists(descriptor):
             self._complain(f"{descriptor.digest} was sent although it was there")
+        if descriptor.media_type == MANIFEST_MEDIA_TYPE:
+            manifest = parse_manifest(data, descriptor)
+            for part in (manifest.config, *manifest.layers):
+                if not self.layout.exists(part):
+                    raise Unavailable(f"answered 400 (MANIFEST_BLOB_UNKNOWN: {part.digest})", where=self.name)
         self.layout.push(descriptor, data)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         self._called("tag", tag)
-        manifest = parse_manifest(self.layout.fetch(descriptor), descriptor)
-        for part in (manifest.config, *manifest.layers):
-            if not self.layout.exists(part):
-                self._complain(f"{tag} was set before {part.digest} was there")
         self.layout.tag(descriptor, tag)
 
     def tags(self) -> Iterator[str]:

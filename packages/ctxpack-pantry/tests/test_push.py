@@ -255,6 +255,44 @@ def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_suc
     assert pantry.push(uri).new
 
 
+@pytest.fixture
+def neighbour(pantry: Pantry, project: Project, uri: CtxUri) -> CtxUri:
+    """Of another pack in the cache, most of whose chunks are those of the pushed pack of uri."""
+    pantry.push(uri)
+    project.write_contract(params={"version": 2})
+    return pantry.seed([], str(project.contract)).uri
+
+
+def test_chunks_of_a_pack_that_the_registry_has_are_neither_asked_for_nor_sent(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, neighbour: CtxUri
+) -> None:
+    served = find_artifact(registry, uri)
+    before = len(registry.calls)
+    pantry.push(neighbour)
+    found = find_artifact(registry, neighbour)
+    assert served is not None
+    assert found is not None
+    shared = {chunk.digest for chunk in served.chunks} & {chunk.digest for chunk in found.chunks}
+    assert shared
+    assert not [
+        call for call in registry.calls[before:] if call.method in ("exists", "push") and call.subject in shared
+    ]
+
+
+def test_a_chunk_that_was_removed_from_under_its_manifest_is_sent_again(
+    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, neighbour: CtxUri
+) -> None:
+    served = find_artifact(registry, uri)
+    assert served is not None
+    for chunk in served.chunks[1:]:
+        registry.blob(chunk.digest).unlink()
+    pantry.push(neighbour)
+    found = find_artifact(registry, neighbour)
+    assert found is not None
+    for chunk in found.chunks:
+        registry.fetch(chunk)
+
+
 class Shelf:
     """Counts what it is asked, and has the chunks it was told to have."""
 
@@ -279,6 +317,13 @@ def test_after_a_stretch_of_new_chunks_the_old_ones_are_noticed_again() -> None:
     sent = [number for number in range(400) if not presence.of(chunk(number))]
     assert set(range(100, 150)) <= set(sent)
     assert len(sent) < 50 + PROBE
+
+
+def test_known_chunks_are_never_asked_for() -> None:
+    shelf = Shelf(set())
+    presence = Presence(shelf, frozenset(chunk(number).digest for number in range(50)))  # type: ignore[arg-type]
+    assert [presence.of(chunk(number)) for number in range(52)] == [True] * 50 + [False] * 2
+    assert shelf.asked == [50, 51]
 
 
 def chunk(number: int) -> Descriptor:

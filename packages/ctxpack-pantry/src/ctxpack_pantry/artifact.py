@@ -101,6 +101,20 @@ def find_artifact(target: Target, uri: CtxUri) -> Artifact | None:
     return None if descriptor is None else _read(target, descriptor, uri)
 
 
+def chunks_served(target: Target, uri: CtxUri) -> frozenset[Digest]:
+    """Return the chunks of the pack that target serves for uri, none when it has none. Two requests at most.
+
+    Target has them all: a registry takes no manifest whose blobs it lacks, and keeps what a manifest names.
+    Raises: as find_artifact does.
+    """
+    descriptor = target.resolve(tag_of(uri))
+    if descriptor is None:
+        return frozenset()
+    where = f"{target.name}:{tag_of(uri)}"
+    manifest = parse_manifest(_fetch(target, descriptor, where), descriptor, where=where)
+    return frozenset(layer.digest for layer in manifest.layers)
+
+
 def _read(target: Target, descriptor: Descriptor, uri: CtxUri) -> Artifact:
     """Return the pack whose OCI manifest descriptor names. Raises: as find_artifact does."""
     where = f"{target.name}:{tag_of(uri)}"

@@ -18,7 +18,17 @@ from typing import NamedTuple, TypeVar
 
 from ctxpack_bundle import PackManifest, PackStream, encode_manifest
 from ctxpack_cache import Cache
-from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, digest_of, parse_digest, uri_digest
+from ctxpack_identity import (
+    CtxUri,
+    Digest,
+    IntegrityError,
+    InvalidInput,
+    LocalFailure,
+    digest_of,
+    parse_digest,
+    uri_digest,
+    uri_for,
+)
 from ctxpack_oci import Descriptor
 from ctxpack_pantry.artifact import content_size
 
@@ -75,6 +85,11 @@ class Holdings:
                 file.write(data)
             os.makedirs(self._folder, exist_ok=True)
             os.replace(temporary, os.path.join(self._folder, name))
+
+    def recent(self) -> Iterator[CtxUri]:
+        """Yield the newest packs whose chunks are known, newest first."""
+        for path, _ in self._recent():
+            yield uri_for(parse_digest(f"sha256:{os.path.basename(path)}"))
 
     def hold(self, wanted: Collection[Digest]) -> Held:
         """Return those of the wanted chunks that the newest packs have. Files of removed packs are dropped."""

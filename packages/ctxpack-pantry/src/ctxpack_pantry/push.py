@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from ctxpack_bundle import PackManifest, make_chunk, pack, read_manifest, stream_size
-from ctxpack_identity import Conflict, CtxUri, IntegrityError, Progress
+from ctxpack_identity import Conflict, CtxPackError, CtxUri, Digest, IntegrityError, Progress, silent
 from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
 from ctxpack_pantry.artifact import (
     build_artifact,
     chunk_descriptor,
+    chunks_served,
     describe_contract,
     find_artifact,
     tag_of,
@@ -23,6 +26,7 @@ __all__ = ["ABSENT_RUN", "PROBE", "Presence", "Pushed", "push"]
 
 ABSENT_RUN = 8  # chunks: more than the manifest and listings, which are new in every pack
 PROBE = 8
+NEIGHBOURS = 4  # packs that target is asked for; two requests each
 
 
 class Pushed(NamedTuple):
@@ -48,14 +52,18 @@ def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdin
     present = _present(target, manifest)
     if present is not None:
         return Pushed(uri, target.name, present.digest, 0, False)
-    chunks, sent = _push_chunks(target, folder, manifest, progress)
+    known = _known(target, holdings) if holdings is not None else frozenset()
+    chunks, sent = _push_chunks(target, folder, manifest, known, progress)
+    try:
+        artifact = _push_manifest(target, manifest, chunks)
+    except CtxPackError:
+        if not known:
+            raise
+        # Perhaps somebody removed a blob from under its manifest: now ask for each.
+        chunks, sent = _push_chunks(target, folder, manifest, frozenset(), silent)
+        artifact = _push_manifest(target, manifest, chunks)
     if holdings is not None:
         holdings.record(manifest, chunks)
-    contract = manifest.contract_bytes
-    target.push(describe_contract(contract), contract)
-    data = build_artifact(contract, chunks)
-    artifact = describe(data, MANIFEST_MEDIA_TYPE)
-    target.push(artifact, data)
     # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
     present = _present(target, manifest)
     if present is None:
@@ -81,13 +89,31 @@ def _present(target: Target, manifest: PackManifest) -> Descriptor | None:
     return found.descriptor
 
 
+def _known(target: Target, holdings: Holdings) -> frozenset[Digest]:
+    """Return chunks that target certainly has: of the newest packs of the cache, those that it has as well."""
+    known: frozenset[Digest] = frozenset()
+    for uri in islice(holdings.recent(), NEIGHBOURS):
+        with suppress(IntegrityError):  # not what we ask for, and nothing to rely on
+            known |= chunks_served(target, uri)
+    return known
+
+
+def _push_manifest(target: Target, manifest: PackManifest, chunks: list[Descriptor]) -> Descriptor:
+    contract = manifest.contract_bytes
+    target.push(describe_contract(contract), contract)
+    data = build_artifact(contract, chunks)
+    artifact = describe(data, MANIFEST_MEDIA_TYPE)
+    target.push(artifact, data)
+    return artifact
+
+
 def _push_chunks(
-    target: Target, folder: str, manifest: PackManifest, progress: Progress
+    target: Target, folder: str, manifest: PackManifest, known: frozenset[Digest], progress: Progress
 ) -> tuple[list[Descriptor], int]:
     total = stream_size(manifest)
     sent = 0
     counting = threading.Lock()
-    presence = Presence(target)
+    presence = Presence(target, known)
 
     def send(piece: bytes) -> Descriptor:
         nonlocal sent
@@ -108,15 +134,18 @@ class Presence:
     """Whether target has a chunk already: asked less often where the answer was no for a while.
 
     Asking takes a third of all requests. After ABSENT_RUN noes in a row only every PROBE-th chunk is asked for, until
-    there is a yes again: a new pack costs hardly a question, a changed one a few chunks sent for nothing.
+    there is a yes again: a new pack costs hardly a question, a changed one a few chunks sent for nothing. About known
+    chunks it is never asked.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, known: frozenset[Digest] = frozenset()) -> None:
+        self._target, self._known = target, known
         self._absent = 0
 
     def of(self, chunk: Descriptor) -> bool:
         """Return whether chunk is certainly there. Called from several threads; a lost count does no harm."""
+        if chunk.digest in self._known:
+            return True
         self._absent += 1
         if self._absent > ABSENT_RUN and self._absent % PROBE:
             return False
