@@ -21,7 +21,14 @@ from ctxpack_identity.digest import parse_digest
 from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
 from ctxpack_oci.descriptor import Descriptor, check_bytes
 from ctxpack_oci.disk import Disk, publish
-from ctxpack_oci.manifest import INDEX_MEDIA_TYPE, check_size, is_manifest
+from ctxpack_oci.manifest import (
+    INDEX_MEDIA_TYPE,
+    MANIFEST_MEDIA_TYPE,
+    Manifest,
+    check_size,
+    is_manifest,
+    parse_manifest,
+)
 from ctxpack_oci.target import check_tag
 
 __all__ = ["Layout"]
@@ -78,6 +85,8 @@ class Layout:
         where = self._where(descriptor)
         check_size(descriptor, where=where)
         check_bytes(data, descriptor, where=where)
+        if descriptor.media_type == MANIFEST_MEDIA_TYPE:
+            self._require_parts(parse_manifest(data, descriptor, where=where), where)
         with _translated(where):
             self._prepare()
             publish(data, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
@@ -102,6 +111,12 @@ class Layout:
 
     def close(self) -> None:
         pass
+
+    def _require_parts(self, manifest: Manifest, where: str) -> None:
+        """Raise NotFound unless every blob that manifest names is here, as registries do (MANIFEST_BLOB_UNKNOWN)."""
+        for part in (manifest.config, *manifest.layers):
+            if not self.exists(part):
+                raise NotFound(f"{part.digest} is not there", where=where, fix="push blobs before their manifest")
 
     @property
     def _blobs(self) -> Path:

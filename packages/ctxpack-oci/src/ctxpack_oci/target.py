@@ -46,6 +46,7 @@ class Target(Protocol):
     def push(self, descriptor: Descriptor, data: bytes) -> None:
         """Store data under its digest; doing it twice is fine. The digest of a blob is checked where it arrives.
 
+        A manifest is taken only when the store has what it names.
         Raises: IntegrityError, when data is not what descriptor names.
         """
         ...
