@@ -52,7 +52,7 @@ def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdin
     present = _present(target, manifest)
     if present is not None:
         return Pushed(uri, target.name, present.digest, 0, False)
-    known = _known(target, holdings) if holdings is not None else frozenset()
+    known = _known(target, holdings, uri) if holdings is not None else frozenset()
     chunks, sent = _push_chunks(target, folder, manifest, known, progress)
     try:
         artifact = _push_manifest(target, manifest, chunks)
@@ -89,12 +89,12 @@ def _present(target: Target, manifest: PackManifest) -> Descriptor | None:
     return found.descriptor
 
 
-def _known(target: Target, holdings: Holdings) -> frozenset[Digest]:
-    """Return chunks that target certainly has: of the newest packs of the cache, those that it has as well."""
+def _known(target: Target, holdings: Holdings, uri: CtxUri) -> frozenset[Digest]:
+    """Return chunks that target certainly has: of the cache's newest packs but that of uri, those it has as well."""
     known: frozenset[Digest] = frozenset()
-    for uri in islice(holdings.recent(), NEIGHBOURS):
+    for other in islice((other for other in holdings.recent() if other != uri), NEIGHBOURS):
         with suppress(IntegrityError):  # not what we ask for, and nothing to rely on
-            known |= chunks_served(target, uri)
+            known |= chunks_served(target, other)
     return known
 
 
