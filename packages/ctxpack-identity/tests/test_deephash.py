@@ -181,6 +181,14 @@ def test_progress_counts_every_byte_once(large: Path, executor: Executor | None)
     assert sum(seen) == tree.size
 
 
+def test_progress_hears_of_a_large_file_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(20 * READ_SIZE + 7))
+    seen: list[int] = []
+    hash_tree(str(tmp_path), progress=lambda stage, advanced, total: seen.append(advanced))
+    assert sum(seen) == 20 * READ_SIZE + 7
+    assert max(seen) <= READ_SIZE
+
+
 def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[int], Any]) -> None:
     for number in range(2 * PENDING_FILES // 100):
         plant(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})

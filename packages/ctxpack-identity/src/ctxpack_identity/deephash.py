@@ -79,7 +79,7 @@ def hash_tree(
     every entry, in canonical order.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
-    workers: Workers = LocalWorkers() if executor is None else ExecutorWorkers(executor)
+    workers: Workers = LocalWorkers(progress) if executor is None else ExecutorWorkers(executor)
     try:
         source = _source(root, excludes, follow)
         alone = source.single()
@@ -268,7 +268,7 @@ def _finish(
         for place, digest in zip(places, job.result(), strict=True):
             found[place] = digest
             size += folder.files[place][1].st_size
-        progress("hash", size, None)
+        progress("hash", max(0, size - job.told), None)
     digests = [digest for digest in found if digest is not None]
     if known is not None and jobs:
         known.remember(folder, digests)

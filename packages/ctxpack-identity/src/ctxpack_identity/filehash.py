@@ -9,6 +9,7 @@ import stat
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchanged"]
 
@@ -28,25 +29,28 @@ class Batch(NamedTuple):
     files: list[tuple[str, int, int]]
     follow: bool = False
 
-    def digests(self) -> list[str]:
+    def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
         """Return what hash_batch does."""
-        return hash_batch(self)
+        return hash_batch(self, on_bytes)
 
 
-def hash_batch(batch: Batch) -> list[str]:
+def hash_batch(batch: Batch, on_bytes: OnBytes | None = None) -> list[str]:
     """Return the SHA-256 (64 hexadecimal digits) of each file.
 
+    on_bytes: told of bytes of large files as they are read, some of them at a time.
     Raises: InvalidInput for a file that changes while it is read or is replaced by something else; LocalFailure for
     one that cannot be read.
     """
     location, files, follow = batch
-    return [hash_file(location + name, size, mtime_ns, follow=follow) for name, size, mtime_ns in files]
+    return [
+        hash_file(location + name, size, mtime_ns, follow=follow, on_bytes=on_bytes) for name, size, mtime_ns in files
+    ]
 
 
-def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False) -> str:
+def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False, on_bytes: OnBytes | None = None) -> str:
     """Return the SHA-256 (64 hexadecimal digits) of one regular file of this size (bytes) and mtime.
 
-    Raises: InvalidInput, LocalFailure as hash_batch does.
+    on_bytes, Raises: as hash_batch.
     """
     fd = _open(location, follow)
     try:
@@ -54,7 +58,7 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False) 
             data = os.read(fd, size + 1)
             digest, length = hashlib.sha256(data).hexdigest(), len(data)
         else:
-            digest, length = _hash_large(fd, size)
+            digest, length = _hash_large(fd, size, on_bytes)
         if length < size:  # some network file systems answer with less than was asked for
             os.lseek(fd, 0, os.SEEK_SET)
             digest, length = _hash_large(fd, size)
@@ -109,7 +113,7 @@ def _open(location: str, follow: bool) -> int:
         raise _unreadable(location, error) from error
 
 
-def _hash_large(fd: int, size: int) -> tuple[str, int]:
+def _hash_large(fd: int, size: int, on_bytes: OnBytes | None = None) -> tuple[str, int]:
     """Return the SHA-256 and the length of what is left to read, of which more than size is of no interest."""
     hasher, length = hashlib.sha256(), 0
     buffer = bytearray(READ_SIZE)
@@ -117,6 +121,8 @@ def _hash_large(fd: int, size: int) -> tuple[str, int]:
     while length <= size and (count := os.readv(fd, [buffer])):
         hasher.update(view[:count])
         length += count
+        if on_bytes is not None:
+            on_bytes(count)
     return hasher.hexdigest(), length
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ctxpack_identity.lighttyping import Protocol
 
-__all__ = ["Progress", "silent"]
+__all__ = ["OnBytes", "Progress", "silent"]
+
+OnBytes = Callable[[int], object]
+"""Called with the number of bytes done since the last call."""
 
 
 class Progress(Protocol):

@@ -18,6 +18,7 @@ from operator import itemgetter
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.progress import OnBytes
 from ctxpack_identity.scan import Folder, Remote
 from ctxpack_identity.store import Listed, Store
 from ctxpack_identity.storefailure import missing
@@ -42,10 +43,10 @@ class Objects(NamedTuple):
     url: str
     files: list[tuple[str, int, Version]]
 
-    def digests(self) -> list[str]:
-        """Return the SHA-256 of each object. Raises: as Store does."""
+    def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
+        """Return the SHA-256 of each object. on_bytes: told of bytes as they are read. Raises: as Store does."""
         store = Store(self.url)
-        return [store.sha256(path, size, version) for path, size, version in self.files]
+        return [store.sha256(path, size, version, on_bytes) for path, size, version in self.files]
 
 
 class RemoteSource:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import Any, NamedTuple
+from ctxpack_identity.progress import OnBytes
 from ctxpack_identity.scheme import scheme_fault, scheme_of, shown_url
 from ctxpack_identity.storefailure import INSTALL, changed, translated
 from ctxpack_identity.version import Version, is_same, shown_version, version_of
@@ -101,16 +102,19 @@ class Store:
             self._files.invalidate_cache(location)  # or it would keep every listing of a walk
             return [_listed(info) for info in found]
 
-    def sha256(self, path: str, size: int, version: Version) -> str:
+    def sha256(self, path: str, size: int, version: Version, on_bytes: OnBytes | None = None) -> str:
         """Return the SHA-256 (64 hexadecimal digits) of the object at path, which has this size (bytes) and version.
 
-        Memory: a few times READ_SIZE. Raises: InvalidInput when either is another one, before or after.
+        on_bytes: told of bytes as they are read. Memory: a few times READ_SIZE.
+        Raises: InvalidInput when either is another one, before or after.
         """
         hasher, length = hashlib.sha256(), 0
         try:
             for data in self._chunks(path):
                 hasher.update(data)
                 length += len(data)
+                if on_bytes is not None:
+                    on_bytes(len(data))
                 if length > size:
                     break
             after = self.info(path)

@@ -15,6 +15,7 @@ from collections import deque
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
+from ctxpack_identity.progress import OnBytes, Progress, silent
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -34,13 +35,16 @@ PIPE_SIZE = 64 << 10  # bytes, Linux' default; the answers to CHILD_BATCHES (9 K
 class Work(Protocol):
     """Files to be hashed in one go; small enough to travel to another machine."""
 
-    def digests(self) -> list[str]:
-        """Return the SHA-256 (64 hexadecimal digits) of each file."""
+    def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
+        """Return the SHA-256 (64 hexadecimal digits) of each file. on_bytes: told of large ones as they are read."""
         ...
 
 
 class Pending(Protocol):
-    """Digests on their way."""
+    """Digests on their way. told: bytes of them that progress heard of already."""
+
+    @property
+    def told(self) -> int: ...
 
     def result(self) -> list[str]:
         """Return the digests of a batch; wait for them. Raises: as its digests() does; LocalFailure if workers fail."""
@@ -87,6 +91,8 @@ def _digests(batch: Work, unique: bytes) -> list[str]:
 
 
 class _Remote:
+    told = 0
+
     def __init__(self, future: Future[list[str]]) -> None:
         self._future = future
 
@@ -111,9 +117,11 @@ class LocalWorkers:
     """Hashing on this machine's cores. Nothing is started before there is enough to hash.
 
     Where the system refuses a thread or a process, the others, at last this thread alone, do its share.
+    progress: hears of large files while they are read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress = silent) -> None:
+        self._progress = progress
         self._small = 0
         self._threads: Threads | None = None
         self._streams: Threads | None = None
@@ -123,11 +131,11 @@ class LocalWorkers:
         if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
             if self._streams is None:
                 self._streams = _threads(STREAMS)
-            return self._streams.submit(batch.digests)
+            return _Telling(self._streams, batch, self._progress)
         if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
                 self._threads = _threads(_cores())
-            return self._threads.submit(batch.digests)
+            return _Telling(self._threads, batch, self._progress)
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
@@ -154,7 +162,26 @@ def _threads(count: int) -> Threads:
     return Threads(count)
 
 
+class _Telling:
+    """A thread's work that tells how far it is: one file may take minutes."""
+
+    def __init__(self, threads: Threads, batch: Work, progress: Progress) -> None:
+        self.told = 0
+        self._progress = progress
+        self._job = threads.submit(lambda: batch.digests(self._tell))
+
+    def _tell(self, count: int) -> None:
+        self.told += count
+        self._progress("hash", count, None)
+
+    def result(self) -> list[str]:
+        digests: list[str] = self._job.result()
+        return digests
+
+
 class _Done:
+    told = 0
+
     def __init__(self, digests: list[str]) -> None:
         self._digests = digests
 
@@ -263,6 +290,8 @@ class _Child:
 
 
 class _ChildJob:
+    told = 0
+
     def __init__(self, child: _Child) -> None:
         self._child = child
         self.answer: list[str] | bytes | None = None
