@@ -46,7 +46,7 @@ def forge(registry: MeddledTarget, uri: CtxUri) -> Callable[[Callable[[dict[str,
         by(document)
         data = json.dumps(document).encode()
         forged = describe(data, MANIFEST_MEDIA_TYPE)
-        registry.layout.push(forged, data)
+        registry.blob(forged.digest).write_bytes(data)
         registry.layout.tag(forged, tag_of(uri))
 
     return change

@@ -36,6 +36,7 @@ MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
 _SMALLEST, _LARGEST = 1 * MIB, 4 * MIB  # average chunk; pyfastcdc cuts no larger ones
 _MANY = 384  # chunks; with fewer, a small change would resend too much of a pack
 _MOST = 12_000  # chunks; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
+_LONGEST = 6 * MIB  # piece; several are in memory at once
 _LARGEST_JOINED = 32 * MIB  # enough for packs of 375 GiB
 _END = 64  # bytes of a piece that decide whether it ends a join
 
@@ -102,7 +103,7 @@ def cut(stream: Reader, total: int) -> Iterator[bytes]:
     from pyfastcdc import FastCDC  # needed by writers only
 
     average = average_size(total)
-    chunker = FastCDC(average, min_size=min(average // 4, MIB), max_size=2 * average)
+    chunker = FastCDC(average, min_size=min(average // 4, MIB), max_size=min(2 * average, _LONGEST))
     pieces = (bytes(piece.data) for piece in chunker.cut_stream(stream))
     least = least_size(total)
     return join_pieces(pieces, least, MAX_CHUNK_BYTES - 2 * _LARGEST) if least else pieces

@@ -127,7 +127,7 @@ def _push_chunks(
         progress("push", chunk.content_size, total)
         return descriptor
 
-    return list(in_order(send, pack(folder), weigh=lambda piece: len(piece) * 5 // 4)), sent
+    return list(in_order(send, pack(folder), weigh=len)), sent
 
 
 class Presence:

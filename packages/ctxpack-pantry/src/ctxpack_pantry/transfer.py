@@ -11,8 +11,9 @@ from typing import TypeVar
 __all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
 LEAST, MOST = 6, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
-BUDGET = 20 << 20  # bytes under way, so that large chunks take no more memory than small ones
+BUDGET = 16 << 20  # bytes under way, so that large chunks take no more memory than small ones
 
+_MALLOC = ((-8, 1), (-3, 32 << 20), (-1, 128 << 10))  # M_ARENA_MAX; M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
 _SPAN = 0.2  # seconds that are looked at together
 _WAITING = 0.25  # of a core at work: below that, what counts is how many requests wait side by side
 
@@ -36,7 +37,7 @@ def in_order(
     pending: deque[tuple[Future[_Result], int]] = deque()
     heavy = 0
     pace = Pace()
-    _share_one_arena()
+    _spare_memory()
     pool = ThreadPoolExecutor(MOST, thread_name_prefix="transfer")
     try:
         for item in items:
@@ -84,11 +85,16 @@ class Pace:
             self._since = wall, busy
 
 
-def _share_one_arena() -> None:
-    """Let all threads allocate from one arena. glibc gives each its own, and keeps some MiB of freed chunks in it."""
+def _spare_memory() -> None:
+    """Have glibc use one heap for all threads, also for chunks, and give back its end; mallopt(3).
+
+    By itself it has one for each thread, and keeps up to 64 MiB of what chunks leave behind.
+    """
     import ctypes  # 2 ms
 
     try:
-        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX, mallopt(3)
+        system = ctypes.CDLL(None)
+        for option, value in _MALLOC:
+            system.mallopt(option, value)
     except (AttributeError, OSError):  # another C library
         return
