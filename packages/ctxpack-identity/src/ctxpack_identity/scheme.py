@@ -6,7 +6,7 @@ import re
 
 __all__ = ["scheme_fault", "scheme_of", "shown_url"]
 
-_scheme = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://").match
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"  # compiled by the first path that looks like a URL
 
 
 def scheme_of(path: str) -> str:
@@ -15,7 +15,7 @@ def scheme_of(path: str) -> str:
     >>> scheme_of("s3://bucket/key"), scheme_of("./s3://bucket"), scheme_of("/data")
     ('s3', '', '')
     """
-    found = _scheme(path)
+    found = re.match(_SCHEME, path) if "://" in path else None
     return found[1].lower() if found else ""
 
 
