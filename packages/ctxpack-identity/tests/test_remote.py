@@ -47,7 +47,7 @@ def plant(folder: Path, tree: dict[str, bytes]) -> str:
     return str(folder)
 
 
-def put(shelf: Shelf, tree: dict[str, bytes], root: str = "b/root") -> str:
+def put(shelf: Shelf, tree: dict[str, bytes], root: str = "b/docs") -> str:
     shelf.objects.update({f"{root}/{path}": data for path, data in tree.items()})
     return f"shelf://{root}"
 
@@ -100,9 +100,9 @@ def test_so_it_has_in_fsspec_s_own_store(tree: dict[str, bytes]) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     for path, data in tree.items():
-        memory.store[f"/root/{path}"] = memory_file(memory, path, data)
+        memory.store[f"/docs/{path}"] = memory_file(memory, path, data)
     with tempfile.TemporaryDirectory() as folder:
-        assert hash_tree("memory://root") == hash_tree(plant(Path(folder), tree))
+        assert hash_tree("memory://docs") == hash_tree(plant(Path(folder), tree))
     memory.store.clear()
 
 
@@ -122,8 +122,8 @@ def test_patterns_leave_out_the_same(shelf: Shelf, tmp_path: Path, patterns: lis
 def test_what_is_left_out_is_not_asked_for(shelf: Shelf) -> None:
     url = put(shelf, {"in": b"1", "out/er": b"2", "out/in/ner": b"3"})
     hash_tree(url, excludes=compile_excludes(["out/"]))
-    assert [path for what, path in shelf.asked if what == "list"] == ["b/root"]
-    assert shelf.read() == ["b/root/in"]
+    assert [path for what, path in shelf.asked if what == "list"] == ["b/docs"]
+    assert shelf.read() == ["b/docs/in"]
 
 
 def test_an_object_that_marks_a_folder_is_that_folder(shelf: Shelf, tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_an_object_that_marks_a_folder_is_that_folder(shelf: Shelf, tmp_path: Pa
         shelf.entries[folder] = [{"name": f"{folder}/", "size": 0, "type": "file", "ETag": '"d4"'}]
 
     url = put(shelf, {"full/a": b"1"})
-    mark("b/root")
-    mark("b/root/full")
-    mark("b/root/empty")
-    shelf.entries["b/root"] += [{"name": "b/root/empty/", "size": 0, "type": "directory"}]
+    mark("b/docs")
+    mark("b/docs/full")
+    mark("b/docs/empty")
+    shelf.entries["b/docs"] += [{"name": "b/docs/empty/", "size": 0, "type": "directory"}]
     local = plant(tmp_path / "root", {"full/a": b"1"})
     (tmp_path / "root" / "empty").mkdir()
     assert entries(url) == entries(local)
@@ -146,39 +146,39 @@ def test_an_object_that_marks_a_folder_is_that_folder(shelf: Shelf, tmp_path: Pa
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ({"name": "b/root/.."}, "shelf://b/root/..: no file can have this name: got '..'; rename or exclude it"),
-        ({"name": "b/root/."}, "shelf://b/root/.: no file can have this name: got '.'; rename or exclude it"),
-        ({"name": "b/root/a\0"}, "no file can have this name: got 'a\\x00'"),
-        ({"name": "b/root/x/y"}, "shelf://b/root/x/y: no file can have this name: got 'x/y'"),
-        ({"name": "b/root/x/"}, "no file can have this name: got 'x/'"),
-        ({"name": "b/root/\udcff"}, "name is not Unicode text: got '\\udcff'"),
-        ({"name": "b/root/", "type": "directory"}, "the store has an entry without a name here: got 'b/root/'"),
-        ({"name": "b/root", "type": "directory"}, "the store has an entry without a name here: got 'b/root'"),
-        ({"name": "b/root/"}, "an entry without a name here: got 'b/root/'; rename what has two slashes in a row"),
+        ({"name": "b/docs/.."}, "shelf://b/docs/..: no file can have this name: got '..'; rename or exclude it"),
+        ({"name": "b/docs/."}, "shelf://b/docs/.: no file can have this name: got '.'; rename or exclude it"),
+        ({"name": "b/docs/a\0"}, "no file can have this name: got 'a\\x00'"),
+        ({"name": "b/docs/x/y"}, "shelf://b/docs/x/y: no file can have this name: got 'x/y'"),
+        ({"name": "b/docs/x/"}, "no file can have this name: got 'x/'"),
+        ({"name": "b/docs/\udcff"}, "name is not Unicode text: got '\\udcff'"),
+        ({"name": "b/docs/", "type": "directory"}, "the store has an entry without a name here: got 'b/docs/'"),
+        ({"name": "b/docs", "type": "directory"}, "the store has an entry without a name here: got 'b/docs'"),
+        ({"name": "b/docs/"}, "an entry without a name here: got 'b/docs/'; rename what has two slashes in a row"),
         ({"name": "elsewhere/a"}, "the store has an entry without a name here: got 'elsewhere/a'"),
-        ({"name": "b/root"}, "shelf://b/root: no such object or folder"),
-        ({"name": "b/root/a"}, "shelf://b/root: an object and a folder have the same name, or two objects: got 'a'"),
+        ({"name": "b/docs"}, "shelf://b/docs: no such object or folder"),
+        ({"name": "b/docs/a"}, "shelf://b/docs: an object and a folder have the same name, or two objects: got 'a'"),
         (
-            {"name": "b/root/a", "type": "directory"},
-            "shelf://b/root: an object and a folder have the same name, or two objects: got 'a'; rename or exclude",
+            {"name": "b/docs/a", "type": "directory"},
+            "shelf://b/docs: an object and a folder have the same name, or two objects: got 'a'; rename or exclude",
         ),
-        ({"name": "b/root/l", "type": "link"}, "shelf://b/root/l: neither object nor folder: got link; remove or"),
-        ({"name": "b/root/l", "islink": True}, "shelf://b/root/l: neither object nor folder: got link"),
-        ({"name": "b/root/l", "type": "other"}, "neither object nor folder: got other"),
-        ({"name": "b/root/s", "size": None}, "shelf://b/root/s: the store does not say how large it is; download it"),
+        ({"name": "b/docs/l", "type": "link"}, "shelf://b/docs/l: neither object nor folder: got link; remove or"),
+        ({"name": "b/docs/l", "islink": True}, "shelf://b/docs/l: neither object nor folder: got link"),
+        ({"name": "b/docs/l", "type": "other"}, "neither object nor folder: got other"),
+        ({"name": "b/docs/s", "size": None}, "shelf://b/docs/s: the store does not say how large it is; download it"),
     ],
 )
 def test_what_could_not_lie_on_disk_is_refused(shelf: Shelf, listed: dict[str, Any], message: str) -> None:
     url = put(shelf, {"a": b"1"})
-    shelf.entries["b/root"] = [{"size": 1, "type": "file", **listed}]
+    shelf.entries["b/docs"] = [{"size": 1, "type": "file", **listed}]
     with pytest.raises(InvalidInput, match=re.escape(message)):
         hash_tree(url)
 
 
 def test_what_could_not_lie_on_disk_can_be_left_out(shelf: Shelf, tmp_path: Path) -> None:
     url = put(shelf, {"a": b"1"})
-    shelf.entries["b/root"] = [{"name": f"b/root/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
-    shelf.entries["b/root"] += [{"name": "b/root/l", "size": 1, "type": "link"}]
+    shelf.entries["b/docs"] = [{"name": f"b/docs/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
+    shelf.entries["b/docs"] += [{"name": "b/docs/l", "size": 1, "type": "link"}]
     excludes = compile_excludes(["*", "!a"])
     assert hash_tree(url, excludes=excludes) == hash_tree(plant(tmp_path / "root", {"a": b"1"}))
 
@@ -238,8 +238,8 @@ def when(asked: str, path: str, then: Meddle) -> Callable[[str, str], None]:
         ("open", b"longer", "expected 3 bytes, got "),
         ("open", b"s", "expected 3 bytes, got 1"),
         ("read", b"longer", "expected 3 bytes, got 6"),
-        ("open", None, "shelf://b/root/a: changed while it was read; try again when nothing writes to it"),
-        ("read", None, "shelf://b/root/a: changed while it was read; try again when nothing writes to it"),
+        ("open", None, "shelf://b/docs/a: changed while it was read; try again when nothing writes to it"),
+        ("read", None, "shelf://b/docs/a: changed while it was read; try again when nothing writes to it"),
     ],
 )
 def test_a_change_on_the_way_ends_it(
@@ -250,10 +250,10 @@ def test_a_change_on_the_way_ends_it(
     url = put(shelf, {"a": b"old"})
 
     def change() -> None:
-        del shelf.objects["b/root/a"]
-        shelf.objects.update({"b/root/a": becomes} if becomes is not None else {"b/root/other": b""})
+        del shelf.objects["b/docs/a"]
+        shelf.objects.update({"b/docs/a": becomes} if becomes is not None else {"b/docs/other": b""})
 
-    shelf.meddle = when(moment, "b/root/a", change)
+    shelf.meddle = when(moment, "b/docs/a", change)
     with pytest.raises(InvalidInput, match="changed while it was read") as caught:
         hash_tree(url)
     assert message in str(caught.value)
@@ -262,7 +262,7 @@ def test_a_change_on_the_way_ends_it(
 
 def test_a_change_to_the_same_size_shows_in_the_etag(shelf: Shelf) -> None:
     url = put(shelf, {"a": b"old"})
-    shelf.meddle = when("open", "b/root/a", lambda: shelf.objects.update({"b/root/a": b"new"}))
+    shelf.meddle = when("open", "b/docs/a", lambda: shelf.objects.update({"b/docs/a": b"new"}))
     with pytest.raises(
         InvalidInput, match=r'changed while it was read: expected etag "149603e\w+", got etag "22af645d'
     ):
@@ -273,11 +273,11 @@ def test_an_object_that_became_a_folder_was_changed(shelf: Shelf) -> None:
     url = put(shelf, {"d/a": b"1", "e": b"2"})
 
     def replace() -> None:
-        del shelf.objects["b/root/d/a"]
-        shelf.objects["b/root/d"] = b""
+        del shelf.objects["b/docs/d/a"]
+        shelf.objects["b/docs/d"] = b""
 
-    shelf.meddle = when("list", "b/root/d", replace)
-    with pytest.raises(InvalidInput, match="shelf://b/root/d: no such object or folder"):
+    shelf.meddle = when("list", "b/docs/d", replace)
+    with pytest.raises(InvalidInput, match="shelf://b/docs/d: no such object or folder"):
         hash_tree(url)
 
 
@@ -302,7 +302,7 @@ def read(shelf: Shelf, url: str, index: str, **options: Any) -> list[str]:
     return found
 
 
-EVERY = sorted(f"b/root/{path}" for path in TREE)
+EVERY = sorted(f"b/docs/{path}" for path in TREE)
 
 
 def test_what_did_not_change_is_not_read_again(shelf: Shelf, index: str) -> None:
@@ -310,7 +310,7 @@ def test_what_did_not_change_is_not_read_again(shelf: Shelf, index: str) -> None
     assert read(shelf, url, index) == EVERY
     assert read(shelf, url, index) == []
     assert read(shelf, f"{url}/z", index) == []
-    assert read(shelf, f"{url}/a0", index) == ["b/root/a0"]
+    assert read(shelf, f"{url}/a0", index) == ["b/docs/a0"]
     assert read(shelf, f"{url}/a0", index) == []
     assert read(shelf, url, index, rehash=True) == EVERY
 
@@ -318,10 +318,10 @@ def test_what_did_not_change_is_not_read_again(shelf: Shelf, index: str) -> None
 def test_what_changed_is_read_again_and_nothing_else(shelf: Shelf, index: str) -> None:
     url = put(shelf, TREE)
     read(shelf, url, index)
-    shelf.objects["b/root/a0"] = b"9"  # as long as before
-    shelf.objects["b/root/z/new"] = b"n"
-    del shelf.objects["b/root/c"]
-    assert read(shelf, url, index) == ["b/root/a0", "b/root/z/new"]
+    shelf.objects["b/docs/a0"] = b"9"  # as long as before
+    shelf.objects["b/docs/z/new"] = b"n"
+    del shelf.objects["b/docs/c"]
+    assert read(shelf, url, index) == ["b/docs/a0", "b/docs/z/new"]
     assert read(shelf, url, index) == []
 
 
@@ -339,14 +339,14 @@ def test_two_stores_with_one_name_do_not_share(
     shelf.etag = another_shelf.etag = lambda data: '"1"'
     url = put(shelf, {"a": b"old"})
     put(another_shelf, {"a": b"new"})
-    assert read(shelf, url, index) == ["b/root/a"]
+    assert read(shelf, url, index) == ["b/docs/a"]
     with monkeypatch.context() as patch:
         patch.setitem(fsspec.config.conf, "shelf", {"endpoint": "another"})
-        assert read(another_shelf, url, index) == ["b/root/a"]
+        assert read(another_shelf, url, index) == ["b/docs/a"]
         assert read(another_shelf, url, index) == []
     assert read(shelf, url, index) == []
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert read(shelf, url, index) == ["b/root/a"]
+    assert read(shelf, url, index) == ["b/docs/a"]
 
 
 def test_damage_is_never_believed(shelf: Shelf, index: str) -> None:
@@ -361,7 +361,7 @@ def test_damage_is_never_believed(shelf: Shelf, index: str) -> None:
 
 
 def test_the_index_holds_no_url(shelf: Shelf, index: str) -> None:
-    read(shelf, put(shelf, {"a": b"1"}, "secret-key@b/root"), index)
+    read(shelf, put(shelf, {"a": b"1"}, "secret-key@b/docs"), index)
     assert b"secret-key" not in b"".join(path.read_bytes() for path in Path(index).parent.iterdir())
 
 
@@ -380,7 +380,7 @@ def test_where_the_bytes_come_from_is_not_in_the_name(shelf: Shelf, tmp_path: Pa
     local = contract([{"name": "i", "path": "root", "exclude": ["z"]}], environment={"path": "root/a0"})
     one, other = (resolve(parse_contract_file(text), str(tmp_path)) for text in (remote, local))
     assert (one.uri, one.canonical, one.inputs) == (other.uri, other.canonical, other.inputs)
-    assert one.junk == ("shelf://b/root/.DS_Store",)
+    assert one.junk == ("shelf://b/docs/.DS_Store",)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ctxpack_identity.store import Store
 
 def foreign(name: str, base: type[Exception] = Exception, **attributes: Any) -> Exception:
     """An exception of a library's own class, whose text quotes the URL."""
-    error = type(name, (base,), attributes)("https://me:hunter2@host/b/root?sig=hunter2")
+    error = type(name, (base,), attributes)("https://me:hunter2@host/b/docs?sig=hunter2")
     assert isinstance(error, Exception)
     return error
 
@@ -81,13 +81,13 @@ def failing(step: str, error: Exception) -> Callable[[str, str], None]:
 def test_every_foreign_error_at_every_step_is_one_of_ours(
     shelf: Shelf, step: str, error: Exception, ours: type[CtxPackError], message: str
 ) -> None:
-    shelf.objects["b/root/a"] = b"1"
+    shelf.objects["b/docs/a"] = b"1"
     shelf.meddle = failing(step, error)
     if message.startswith("no such") and step in ("open", "read"):  # it was there when it was listed
         message = "changed while it was read; try again when nothing writes to it"
     with pytest.raises(ours) as caught:
-        hash_tree("shelf://b/root")
-    where = "shelf://b/root" if step in ("info", "list") else "shelf://b/root/a"
+        hash_tree("shelf://b/docs")
+    where = "shelf://b/docs" if step in ("info", "list") else "shelf://b/docs/a"
     assert str(caught.value).startswith(f"{where}: {message}")
     assert "hunter2" not in str(caught.value)
     assert caught.value.may_retry is (ours is Unavailable)
@@ -96,32 +96,32 @@ def test_every_foreign_error_at_every_step_is_one_of_ours(
 
 @pytest.mark.parametrize("error", [foreign("FileExpired", OSError), foreign("ClientResponseError", status=412)])
 def test_an_object_that_expired_while_it_was_open_was_changed(shelf: Shelf, error: Exception) -> None:
-    shelf.objects["b/root/a"] = b"1"
+    shelf.objects["b/docs/a"] = b"1"
     shelf.meddle = failing("read", error)
-    with pytest.raises(InvalidInput, match="shelf://b/root/a: changed while it was read; try again"):
-        hash_tree("shelf://b/root")
+    with pytest.raises(InvalidInput, match="shelf://b/docs/a: changed while it was read; try again"):
+        hash_tree("shelf://b/docs")
 
 
 def test_ctrl_c_goes_through(shelf: Shelf) -> None:
-    shelf.objects["b/root/a"] = b"1"
+    shelf.objects["b/docs/a"] = b"1"
 
     def interrupt(what: str, path: str) -> None:
         raise KeyboardInterrupt
 
     shelf.meddle = interrupt
     with pytest.raises(KeyboardInterrupt):
-        hash_tree("shelf://b/root")
+        hash_tree("shelf://b/docs")
 
 
 def test_neither_password_nor_signature_is_shown(shelf: Shelf) -> None:
-    store = Store("shelf://me:hunter2@host/root?sig=hunter2")
-    assert store.shown("") == "shelf://host/root"
-    assert store.shown("a/b") == "shelf://host/root/a/b"
+    store = Store("shelf://me:hunter2@host/docs?sig=hunter2")
+    assert store.shown("") == "shelf://host/docs"
+    assert store.shown("a/b") == "shelf://host/docs/a/b"
     with pytest.raises(InvalidInput) as caught:
         store.info("")
-    assert str(caught.value) == "shelf://host/root: no such object or folder; check the URL"
+    assert str(caught.value) == "shelf://host/docs: no such object or folder; check the URL"
 
 
 def test_a_store_s_identity_is_of_the_store_and_not_of_the_path(shelf: Shelf) -> None:
-    assert Store("shelf://b/root").identity() == Store("shelf://elsewhere").identity()
-    assert Store("memory://b/root").identity() != Store("shelf://b/root").identity()
+    assert Store("shelf://b/docs").identity() == Store("shelf://elsewhere").identity()
+    assert Store("memory://b/docs").identity() != Store("shelf://b/docs").identity()
