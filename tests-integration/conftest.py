@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
+from machine import Machine
+from shelf import KINDS, Shelf, open_shelf
 
 from registry2 import RegistryServer
 from sandbox import private_environment
@@ -40,6 +42,18 @@ def auth_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry
     """A running registry:2 with htpasswd: ``address``, ``storage``, ``username``, ``password``."""
     with RegistryServer(tmp_path_factory.mktemp("auth-registry"), guarded=True) as server:
         yield server
+
+
+@pytest.fixture(params=KINDS)
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    """Each kind of place where packs are kept, in turn."""
+    return open_shelf(request.param, request)
+
+
+@pytest.fixture
+def maker(tmp_path: Path, shelf: Shelf) -> Machine:
+    """Whoever does the work, and pushes to the shelf."""
+    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
 
 
 class Finished(NamedTuple):

@@ -7,22 +7,16 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from audit import audit_artifact, audit_cache, leftovers
 from machine import Finished, Machine
 from mischief import where
 from recipe import OUTPUTS, content_of, seed_pack, write_contract
 from relay import Answer, Asked, Forward, Relay
-from shelf import KINDS, LayoutShelf, RegistryShelf, Shelf, open_shelf, tag_of
+from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
 
 from registry2 import RegistryServer
 
 OTHERS = OUTPUTS | {"sub/chunk 01.txt": b"something else\n"}
-
-
-@pytest.fixture(params=KINDS)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    return open_shelf(request.param, request)
 
 
 def outputs_digest(machine: Machine, uri: str) -> str:

@@ -11,17 +11,7 @@ import pytest
 from audit import audit_artifact, digest_of
 from machine import Machine
 from recipe import content_of, seed_pack
-from shelf import KINDS, Shelf, open_shelf, tag_of
-
-
-@pytest.fixture(params=KINDS)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    return open_shelf(request.param, request)
-
-
-@pytest.fixture
-def maker(tmp_path: Path, shelf: Shelf) -> Machine:
-    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
+from shelf import Shelf, tag_of
 
 
 @pytest.fixture

@@ -10,19 +10,9 @@ from audit import audit_artifact, audit_cache, digest_of, leftovers
 from machine import Machine
 from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay
-from shelf import KINDS, LayoutShelf, RegistryShelf, Shelf, open_shelf, tag_of
+from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
 
 from registry2 import RegistryServer
-
-
-@pytest.fixture(params=KINDS)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    return open_shelf(request.param, request)
-
-
-@pytest.fixture
-def maker(tmp_path: Path, shelf: Shelf) -> Machine:
-    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from machine import Finished, Machine
 from mischief import cut_short, flipped, flipping, sizing, where
 from recipe import OUTPUTS, seed_pack
 from relay import Answer, Asked, Forward, Relay, Trick
-from shelf import KINDS, LayoutShelf, RegistryShelf, Shelf, open_shelf, tag_of
+from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
 
 from registry2 import RegistryServer
 
@@ -277,11 +277,6 @@ def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], 
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     return layout.location
-
-
-@pytest.fixture(params=KINDS)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    return open_shelf(request.param, request)
 
 
 def test_other_outputs_of_the_same_contract_overwrite_nothing(tmp_path: Path, shelf: Shelf) -> None:

@@ -34,6 +34,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+_load("planted_folder")
 _remote_store = _load("remote_store")
 fsspec.register_implementation("shelf", _remote_store.ShelfFileSystem)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted_folder import plant
 
 from ctxpack_identity import Entry, FolderDigest, InvalidInput, Tree, deephash, hash_tree, tree_digest, workers
 from ctxpack_identity.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
@@ -33,15 +34,6 @@ folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
     ),
     max_leaves=20,
 )
-
-
-def plant(folder: Path, content: dict[str, Any]) -> None:
-    folder.mkdir()
-    for name, item in content.items():
-        if isinstance(item, dict):
-            plant(folder / name, item)
-        else:
-            (folder / name).write_bytes(item)
 
 
 def expected_entries(root: Path, **options: Any) -> list[Entry]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted_folder import plant
 
 from ctxpack_identity import Entry, FolderDigest, InvalidInput, canonical_json, digest_of, hash_tree, tree_digest
 from ctxpack_identity.tree import TREE_SCHEMA, file_digest
@@ -24,15 +25,6 @@ folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
     lambda inner: st.dictionaries(names, inner | st.binary(max_size=20), max_size=4),
     max_leaves=12,
 )
-
-
-def plant(folder: Path, content: dict[str, Any]) -> None:
-    folder.mkdir()
-    for name, item in content.items():
-        if isinstance(item, dict):
-            plant(folder / name, item)
-        else:
-            (folder / name).write_bytes(item)
 
 
 def entries(content: dict[str, Any], prefix: str = "") -> list[Entry]:

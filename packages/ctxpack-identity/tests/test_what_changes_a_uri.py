@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from planted_folder import plant
 
 from ctxpack_identity import CtxUri, parse_contract_file, resolve
 
@@ -44,15 +45,6 @@ steps = st.fixed_dictionaries(
     }
 )
 randoms = st.randoms(use_true_random=False)
-
-
-def plant(folder: Path, content: Folder, reverse: bool = False) -> None:
-    folder.mkdir(parents=True)
-    for name, item in sorted(content.items(), reverse=reverse):
-        if isinstance(item, dict):
-            plant(folder / name, item, reverse)
-        else:
-            (folder / name).write_bytes(item)
 
 
 def everything_in(folder: Path) -> Iterator[Path]:

@@ -6,11 +6,12 @@ import errno
 import hashlib
 import os
 import sys
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ctxpack_bundle.folder import write_all
 from ctxpack_identity import LocalFailure
+from ctxpack_identity.progress import OnBytes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,20 +42,18 @@ class Copier:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def copy(
-        self, source: int, copy: int, size: int, *, where: str, on_bytes: Callable[[int], object]
-    ) -> tuple[str, int]:
+    def copy(self, source: int, copy: int, size: int, *, where: str, on_bytes: OnBytes) -> tuple[str, int]:
         """Copy all that can be read from source, a descriptor, to copy, one that can be read as well.
 
-        size: bytes that source should have; more than one piece more is not copied. where: of source, for messages.
-        on_bytes: called with the number of bytes done since the last call.
+        size: bytes that source should have; of a longer one the copy has more, but perhaps not all.
+        where: of source, for messages.
         Returns: SHA-256 (64 hexadecimal digits) and length of the copy.
         Raises: LocalFailure when source cannot be read; OSError when copy cannot be written.
         """
         if size <= _PIECE:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
-            return self._hash(copy, size, where, on_bytes)
+            return _hash(copy, size, where, on_bytes)
         return self._copy_large(source, copy, size, where, on_bytes)
 
     def _clone(self, source: int, copy: int) -> bool:
@@ -70,18 +69,7 @@ class Copier:
             self._can_clone = False
         return self._can_clone
 
-    def _hash(self, copy: int, size: int, where: str, on_bytes: Callable[[int], object]) -> tuple[str, int]:
-        digest, length = hashlib.sha256(), 0
-        piece = memoryview(bytearray(_PIECE))
-        while length <= size and (count := _read_into(copy, piece, where)):
-            digest.update(piece[:count])
-            length += count
-            on_bytes(count)
-        return digest.hexdigest(), length
-
-    def _copy_large(
-        self, source: int, copy: int, size: int, where: str, on_bytes: Callable[[int], object]
-    ) -> tuple[str, int]:
+    def _copy_large(self, source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
         pool = self._hashing_pool()
         digest, length = hashlib.sha256(), 0
         piece, other = memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))
@@ -90,7 +78,7 @@ class Copier:
             if hashing is not None:
                 hashing.result()  # the other piece is free again
             hashing = pool.submit(digest.update, piece[:count])
-            _write_all(copy, piece[:count])
+            write_all(copy, piece[:count])
             length += count
             on_bytes(count)
             piece, other = other, piece
@@ -106,11 +94,21 @@ class Copier:
         return self._pool
 
 
-def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: Callable[[int], object]) -> tuple[str, int]:
+def _hash(copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
+    digest, length = hashlib.sha256(), 0
+    piece = memoryview(bytearray(_PIECE))
+    while length <= size and (count := _read_into(copy, piece, where)):
+        digest.update(piece[:count])
+        length += count
+        on_bytes(count)
+    return digest.hexdigest(), length
+
+
+def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
     data = _read(source, size + 1, where)
     while 0 < len(data) < size and (more := _read(source, size + 1 - len(data), where)):
         data += more  # some network file systems answer with less than was asked for
-    _write_all(copy, data)
+    write_all(copy, data)
     on_bytes(len(data))
     return hashlib.sha256(data).hexdigest(), len(data)
 
@@ -127,12 +125,6 @@ def _read_into(source: int, piece: memoryview, where: str) -> int:
         return os.readv(source, [piece])
     except OSError as error:
         raise _unreadable(where, error) from error
-
-
-def _write_all(copy: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(copy, view) :]
 
 
 def _unreadable(where: str, error: OSError) -> LocalFailure:

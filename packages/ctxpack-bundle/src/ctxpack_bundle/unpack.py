@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
@@ -130,27 +130,21 @@ def _copy(stream: _Stream, fd: int, entry: Entry) -> str:
     """Write the entry's content to fd; return its SHA-256."""
     at_once = stream.ready(entry.size)
     if at_once is not None:
-        _write_all(fd, at_once)
+        write_all(fd, at_once)
         return hashlib.sha256(at_once).hexdigest()
     digest = hashlib.sha256()
     for part in stream.parts(entry.size, entry.path):
         digest.update(part)
-        _write_all(fd, part)
+        write_all(fd, part)
     return digest.hexdigest()
 
 
 def _write(location: str, data: bytes) -> None:
     fd = create_member(location)
     try:
-        _write_all(fd, data)
+        write_all(fd, data)
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class _Stream:

@@ -23,9 +23,8 @@ from ctxpack_pantry.transfer import in_order
 
 __all__ = ["ABSENT_RUN", "PROBE", "Presence", "Pushed", "push"]
 
-
 ABSENT_RUN = 8  # chunks: more than the manifest and listings, which are new in every pack
-PROBE = 8
+PROBE = 8  # chunks, of which one is asked for
 NEIGHBOURS = 4  # packs that target is asked for; two requests each
 
 
@@ -60,7 +59,8 @@ def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdin
         if not known:
             raise
         # Perhaps somebody removed a blob from under its manifest: now ask for each.
-        chunks, sent = _push_chunks(target, folder, manifest, frozenset(), silent)
+        chunks, more = _push_chunks(target, folder, manifest, frozenset(), silent)
+        sent += more
         artifact = _push_manifest(target, manifest, chunks)
     if holdings is not None:
         holdings.record(manifest, chunks)

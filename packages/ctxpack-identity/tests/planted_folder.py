@@ -1,0 +1,19 @@
+"""Folders made for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["plant"]
+
+
+def plant(folder: Path, content: Mapping[str, Any], *, reverse: bool = False) -> None:
+    """Make folder: bytes become files, mappings folders, in the order of their names or against it."""
+    folder.mkdir(parents=True)
+    for name, item in sorted(content.items(), reverse=reverse):
+        if isinstance(item, Mapping):
+            plant(folder / name, item, reverse=reverse)
+        else:
+            (folder / name).write_bytes(item)
