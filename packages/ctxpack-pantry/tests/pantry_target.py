@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -118,3 +119,11 @@ class MeddledTarget:
     def _complain(self, complaint: str) -> None:
         with self._lock:
             self.complaints.append(complaint)
+
+
+def wait_until_idle() -> None:
+    """Return when no thread of a transfer that ended early is at work any more: nobody waits for those."""
+    deadline = time.monotonic() + 10
+    while working := [thread.name for thread in threading.enumerate() if thread.name.startswith("transfer")]:
+        assert time.monotonic() < deadline, working
+        time.sleep(0.001)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_target import wait_until_idle
 
 from ctxpack_identity import (
     AccessDenied,
@@ -251,6 +252,7 @@ def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_suc
     with pytest.raises(error, match="said no"):
         pantry.push(uri)
     assert list(registry.layout.tags()) == []
+    wait_until_idle()
     registry.on(method, lambda _: None)
     assert pantry.push(uri).new
 

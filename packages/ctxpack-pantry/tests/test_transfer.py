@@ -10,19 +10,9 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pantry_target import wait_until_idle
 
 from ctxpack_pantry.transfer import BUDGET, LEAST, MOST, Pace, in_order
-
-
-def transfer_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("transfer")]
-
-
-def wait_until_idle() -> None:
-    deadline = time.monotonic() + 10
-    while transfer_threads():
-        assert time.monotonic() < deadline, transfer_threads()
-        time.sleep(0.001)
 
 
 @given(st.lists(st.integers(0, 3)))
