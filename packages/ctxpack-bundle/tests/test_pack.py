@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,3 +179,15 @@ def members(data: bytes) -> list[Member]:
         data = data[512 + size + -size % 512 :]
     assert data == bytes(1024)
     return found
+
+
+def test_a_large_file_has_the_same_pieces_whatever_its_neighbours_are(tmp_path: Path, make_pack: MakePack) -> None:
+    noise = random.Random(1)
+    large = noise.randbytes(20 << 20)
+    alone, among = tmp_path / "alone", tmp_path / "among"
+    write_folder({"m": large}, alone)
+    write_folder({"a": noise.randbytes(3 << 20), "m": large, "z": noise.randbytes(3 << 20)}, among)
+    pieces = [list(pack(str(make_pack(folder)))) for folder in (alone, among)]
+    assert len(pieces[0]) > 6
+    assert set(pieces[0][3:-1]) <= set(pieces[1])  # but for manifest, listing and what holds both ends of the archive
+    assert sum(piece.startswith(b"artifacts/m\0") for piece in pieces[1]) == 1

@@ -69,7 +69,7 @@ def fill(project: Project, size: int) -> None:
 def change(project: Project) -> None:
     """Change a few bytes in one place, and two small files beside each other."""
     with open(project.out / "large-2", "r+b") as file:
-        file.seek(MIB)
+        file.seek(4 * MIB)
         file.write(b"changed" * 1000)
     for number in (100, 101):
         (project.out / f"small-{number}").write_bytes(b"another")
@@ -78,7 +78,7 @@ def change(project: Project) -> None:
 @pytest.fixture
 def versions(project: Project, publish: Publish) -> tuple[Version, Version]:
     """Two packs that differ in one place."""
-    fill(project, 8 * MIB)
+    fill(project, 32 * MIB)
     before = publish("1")
     change(project)
     return before, publish("2")
@@ -122,7 +122,7 @@ def test_a_small_change_costs_a_small_transfer(
 def test_what_was_pushed_from_here_is_known_too(
     project: Project, publish: Publish, pantry: Pantry, cache: Cache, registry: MeddledTarget
 ) -> None:
-    fill(project, 4 * MIB)
+    fill(project, 16 * MIB)
     project.write_contract(params={"version": "mine"})
     pantry.push(pantry.seed([], str(project.contract)).uri)
     change(project)
@@ -133,9 +133,9 @@ def test_what_was_pushed_from_here_is_known_too(
 def test_chunks_are_found_in_several_packs(
     project: Project, publish: Publish, cache: Cache, registry: MeddledTarget
 ) -> None:
-    fill(project, 8 * MIB)
+    fill(project, 32 * MIB)
     first = publish("1")
-    (project.out / "large-0").write_bytes(random.Random(8).randbytes(2 * MIB))
+    (project.out / "large-0").write_bytes(random.Random(8).randbytes(8 * MIB))
     second = publish("2")
     change(project)
     both = publish("3")
@@ -178,7 +178,7 @@ def test_a_file_that_is_gone_costs_its_chunks_only(
     fetched(cache, registry, before)
     large(cache, before, 0).unlink()
     received = fetched(cache, registry, after).received
-    assert 2 * MIB - 512 * 1024 < received < after.size
+    assert 8 * MIB - 512 * 1024 < received < after.size
 
 
 @pytest.mark.parametrize("number", [0, 2, 3, 4])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -22,23 +23,24 @@ with contextlib.suppress(ImportError):  # no wheel for this platform; zlib does 
 __all__ = [
     "MAX_CHUNK_BYTES",
     "Chunk",
-    "average_size",
     "cut",
     "inflate_chunk",
-    "join_pieces",
-    "least_size",
+    "join_grains",
     "make_chunk",
+    "reach",
 ]
 
 MIB = 1 << 20
 MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
 
-_SMALLEST, _LARGEST = 1 * MIB, 4 * MIB  # average chunk; pyfastcdc cuts no larger ones
-_MANY = 384  # chunks; with fewer, a small change would resend too much of a pack
-_MOST = 12_000  # chunks; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
-_LONGEST = 6 * MIB  # piece; several are in memory at once
-_LARGEST_JOINED = 32 * MIB  # enough for packs of 375 GiB
-_END = 64  # bytes of a piece that decide whether it ends a join
+_GRAIN = 128 << 10  # bytes on average; FastCDC cuts none longer than four times that
+_NEAR, _FAR = 1 * MIB, 2 * MIB  # reach: pieces of 2 or 4 MiB on average, of which several are in memory at once
+_MANY = 256  # pieces; with fewer, a small change would resend too much of a pack
+_MOST = 12_000  # pieces; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
+_FARTHEST = 16 * MIB  # enough for packs of 375 GiB
+_END = 64  # bytes of a grain that decide how high it is
+_MIDDLE = 1024  # bytes of a grain that tell whether it is text, or something else that shrinks
+_FEW = 128  # different bytes among those
 
 _PLAIN = b"\x1f\x8b\x08\x00"  # RFC 1952: deflate; neither name, comment, extra field nor header checksum
 _HEADER = _PLAIN + b"\x00\x00\x00\x00\x00\xff"  # no time, unknown system
@@ -61,52 +63,66 @@ class Reader(Protocol):
     def readinto(self, buffer: memoryview, /) -> int: ...
 
 
-def average_size(total: int) -> int:
-    """Return the average chunk for a pack of total bytes: a power of two, so that most versions of it agree."""
-    size = _SMALLEST
-    while size < _LARGEST and total // size > _MANY:
+def reach(total: int) -> int:
+    """Return how far a piece's end is the highest, in bytes, for a pack of total bytes; pieces have twice that.
+
+    One is twice the other: versions of a pack mostly agree on it, and where they do not, what ends a piece with the
+    larger one mostly does so with the smaller one too.
+    """
+    size = _NEAR
+    while (size < _FAR and total // (2 * size) > _MANY) or (size < _FARTHEST and total // (2 * size) > _MOST):
         size *= 2
     return size
 
 
-def least_size(total: int) -> int:
-    """Return what pieces of a pack of total bytes are joined to, at least: 0 (they are not) or a power of two."""
-    size = _LARGEST
-    while size < _LARGEST_JOINED and total // size > _MOST:
-        size *= 2
-    return size if size > _LARGEST else 0
-
-
-def join_pieces(pieces: Iterable[bytes], least: int, most: int) -> Iterator[bytes]:
-    """Yield pieces, neighbours joined to at least least bytes each; the last one may be shorter.
-
-    A join ends after a piece whose own end says so, and at the latest when it has most bytes. So two versions of a
-    pack fall into step again a few joins after a change.
-    """
-    joined: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        joined.append(piece)
-        size += len(piece)
-        if size >= most or (size >= least and zlib.crc32(piece[-_END:]) % 2 == 0):
-            yield b"".join(joined)
-            joined, size = [], 0
-    if joined:
-        yield b"".join(joined)
-
-
 def cut(stream: Reader, total: int) -> Iterator[bytes]:
-    """Yield stream in pieces, cut where its content says so (FastCDC), each a copy of its own.
+    """Yield stream in pieces, cut where its content says so, each a copy of its own.
 
     total: bytes of the whole pack, which decides how large pieces are. Memory: a few pieces.
     """
     from pyfastcdc import FastCDC  # needed by writers only
 
-    average = average_size(total)
-    chunker = FastCDC(average, min_size=min(average // 4, MIB), max_size=min(2 * average, _LONGEST))
-    pieces = (bytes(piece.data) for piece in chunker.cut_stream(stream))
-    least = least_size(total)
-    return join_pieces(pieces, least, MAX_CHUNK_BYTES - 2 * _LARGEST) if least else pieces
+    chunker = FastCDC(_GRAIN, min_size=_GRAIN // 4, max_size=4 * _GRAIN)
+    grains = (bytes(grain.data) for grain in chunker.cut_stream(stream))
+    near = reach(total)
+    return join_grains(grains, near, min(3 * max(near, _FAR), MAX_CHUNK_BYTES - 4 * _GRAIN))
+
+
+def join_grains(grains: Iterable[bytes], reach: int, most: int) -> Iterator[bytes]:
+    """Yield grains joined to pieces: one ends with each grain that is the highest within reach, before and after it.
+
+    How high a grain is, its last bytes say. So where a piece ends depends on what is near, hardly ever on where others
+    ended, and versions of a pack are in step again right after a change. Only a piece that becomes too long ends at
+    the highest so far: one of more than most bytes. reach: bytes; those of grains that shrink count half.
+    """
+    joined: list[bytes] = []
+    higher: deque[tuple[int, int]] = deque()  # positions and falling heights of those within reach
+    position = size = 0
+    summit, until = 0, 0  # how many of joined end the next piece, if none is higher before that position
+    for grain in grains:
+        joined.append(grain)
+        size += len(grain)
+        position += len(grain) // 2 if _shrinks(grain) else len(grain)
+        if summit and (position >= until or size > most):
+            yield _take(joined, summit)
+            size, summit = sum(map(len, joined)), 0
+        height = zlib.crc32(grain[-_END:])
+        while higher and higher[-1][1] < height:
+            higher.pop()
+        while higher and higher[0][0] <= position - reach:
+            higher.popleft()
+        if not higher or size > most:
+            summit, until = len(joined), position + reach
+        higher.append((position, height))
+    if joined:
+        yield _take(joined, len(joined))
+
+
+def _take(grains: list[bytes], count: int) -> bytes:
+    """Return the first count grains as one and let go of them, so that they are not in memory twice for long."""
+    taken = b"".join(grains[:count])
+    del grains[:count]
+    return taken
 
 
 def make_chunk(content: bytes) -> Chunk:
@@ -154,6 +170,12 @@ def _is_compressible(content: bytes) -> bool:
     middle = len(content) // 2
     sample = b"".join([content[:_SAMPLE], content[middle : middle + _SAMPLE], content[-_SAMPLE:]])
     return sum(map(len, _squeezed(sample))) < _WORTHWHILE * len(sample)
+
+
+def _shrinks(grain: bytes) -> bool:
+    """Whether grain is likely to shrink well: cheaper than to try, and the same whatever library squeezes."""
+    start = max(0, len(grain) - _MIDDLE) // 2
+    return len(set(grain[start : start + _MIDDLE])) <= _FEW
 
 
 def _squeezed(content: bytes) -> list[bytes]:

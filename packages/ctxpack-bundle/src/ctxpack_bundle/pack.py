@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
 
 from ctxpack_bundle.chunk import cut
 from ctxpack_bundle.folder import open_member, read_entries, read_manifest
 from ctxpack_bundle.manifest import FILES, PackManifest
-from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Parts, last_parts, listing_parts, manifest_part
+from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry_parts, listing_parts, manifest_part
 from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError
 
 __all__ = ["pack", "stream_size"]
 
 
 _SMALL = 128 << 10  # bytes of a file that is read in one go
+_LARGE = 16 << 20  # bytes of a file that begins and ends a piece, so that it stays the same when its neighbours change
 _GATHERED = 512 << 10  # bytes of small parts handed on together
 
 
 def pack(folder: str) -> Iterator[bytes]:
     """Yield the pack in folder as the pieces that become its chunks; together they are its tar stream.
 
-    The first piece is ``manifest.json`` alone; the listings end a piece too. Every file is hashed on its way.
+    The first piece is ``manifest.json`` alone; the listings end a piece too, and so does a large file, which begins one
+    as well. Every file is hashed on its way.
     Raises: IntegrityError for a file that differs from its listing, or that is gone, and for listings that are not
     the manifest's: the folder is damaged. OSError when the disk fails.
     Close the iterator when you leave it early: it holds a file open.
@@ -32,9 +37,10 @@ def pack(folder: str) -> Iterator[bytes]:
     manifest = read_manifest(folder)
     total = stream_size(manifest)
     yield manifest_part(manifest)
-    for parts in (listing_parts(manifest), _artifacts(folder, manifest)):
-        with closing(_Stream(folder, _gathered(folder, parts))) as stream:
-            yield from cut(stream, total)
+    yield from _cut(folder, listing_parts(manifest), total)
+    with closing(_artifacts(folder, manifest)) as numbered:
+        for _, section in groupby(numbered, itemgetter(0)):
+            yield from _cut(folder, (part for _, part in section), total)
 
 
 def stream_size(manifest: PackManifest) -> int:
@@ -43,10 +49,23 @@ def stream_size(manifest: PackManifest) -> int:
     return outputs.size + 1024 * (outputs.files + outputs.empty_folders) + sum(item.size for item in manifest.listings)
 
 
-def _artifacts(folder: str, manifest: PackManifest) -> Parts:
-    yield ARTIFACTS_HEADER
+def _cut(folder: str, parts: Parts, total: int) -> Iterator[bytes]:
+    with closing(_Stream(folder, _gathered(folder, parts))) as stream:
+        yield from cut(stream, total)
+
+
+def _artifacts(folder: str, manifest: PackManifest) -> Generator[tuple[int, Part], None, None]:
+    """Yield the rest of the stream, each part with the number of its section: what is cut by itself."""
+    section, before = 0, None
+    yield section, ARTIFACTS_HEADER
     where = os.path.join(folder, FILES)
-    yield from last_parts(checked_entries(read_entries(folder), manifest.outputs, where=where))
+    for entry in checked_entries(read_entries(folder), manifest.outputs, where=where):
+        if before is not None and max(before, entry.size) >= _LARGE:
+            section += 1
+        before = entry.size
+        for part in entry_parts(entry):
+            yield section, part
+    yield section, END
 
 
 def _gathered(folder: str, parts: Parts) -> Parts:
