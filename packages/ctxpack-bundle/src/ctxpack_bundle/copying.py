@@ -6,15 +6,13 @@ import errno
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ctxpack_bundle.folder import write_all
+from ctxpack_bundle.sidehash import SideHash
 from ctxpack_identity import LocalFailure
 from ctxpack_identity.progress import OnBytes
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Copier"]
 
@@ -30,7 +28,7 @@ class Copier:
     """Copies files one after the other. Close it: it may have a thread, for hashing large ones."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._beside = SideHash()
         self._can_clone = sys.platform == "linux"
 
     def __enter__(self) -> Copier:
@@ -39,8 +37,7 @@ class Copier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._beside.close()
 
     def copy(self, source: int, copy: int, size: int, *, where: str, on_bytes: OnBytes) -> tuple[str, int]:
         """Copy all that can be read from source, a descriptor, to copy, one that can be read as well.
@@ -54,7 +51,7 @@ class Copier:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
             return _hash(copy, size, where, on_bytes)
-        return self._copy_large(source, copy, size, where, on_bytes)
+        return self._beside.write(_pieces(source, size, where, on_bytes), copy)
 
     def _clone(self, source: int, copy: int) -> bool:
         if not self._can_clone:
@@ -69,39 +66,24 @@ class Copier:
             self._can_clone = False
         return self._can_clone
 
-    def _copy_large(self, source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
-        pool = self._hashing_pool()
-        digest, length = hashlib.sha256(), 0
-        piece, other = memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))
-        hashing: Future[None] | None = None
-        while length <= size and (count := _read_into(source, piece, where)):
-            if hashing is not None:
-                hashing.result()  # the other piece is free again
-            hashing = pool.submit(digest.update, piece[:count])
-            write_all(copy, piece[:count])
-            length += count
-            on_bytes(count)
-            piece, other = other, piece
-        if hashing is not None:
-            hashing.result()
-        return digest.hexdigest(), length
-
-    def _hashing_pool(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # 5 ms, which only large files pay
-
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
-        return self._pool
-
 
 def _hash(copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
     digest, length = hashlib.sha256(), 0
-    piece = memoryview(bytearray(_PIECE))
-    while length <= size and (count := _read_into(copy, piece, where)):
-        digest.update(piece[:count])
+    for piece in _pieces(copy, size, where, on_bytes):
+        digest.update(piece)
+        length += len(piece)
+    return digest.hexdigest(), length
+
+
+def _pieces(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[memoryview]:
+    """Yield what can be read from source, at most some bytes more than size, in two buffers by turns."""
+    piece, other = memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))
+    length = 0
+    while length <= size and (count := _read_into(source, piece, where)):
+        yield piece[:count]
         length += count
         on_bytes(count)
-    return digest.hexdigest(), length
+        piece, other = other, piece
 
 
 def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:

@@ -15,12 +15,14 @@ from typing import Final
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.sidehash import SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
 from ctxpack_identity import Entry, IntegrityError
 
 __all__ = ["manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
 _SIZE_FIELD: Final = slice(124, 136)
+_SMALL: Final = 1 << 20  # bytes of a file that is not worth a second core
 
 
 def manifest_of(first: bytes, *, where: str) -> PackManifest:
@@ -80,63 +82,61 @@ def unpack_entries(
 
 
 def _manifest_bytes(stream: _Stream) -> bytes:
-    header = stream.take(BLOCK, MANIFEST)
+    header = bytes(stream.take(BLOCK, MANIFEST))
     try:
         size = int(header[_SIZE_FIELD].rstrip(b"\0"), 8)
     except ValueError:
         size = -1
     if not 0 < size <= MAX_MANIFEST_BYTES or header != file_header(MANIFEST, size):
         raise stream.differs(MANIFEST)
-    data = stream.take(size, MANIFEST)
+    data = bytes(stream.take(size, MANIFEST))
     stream.expect(padding(size), MANIFEST)
     return data
 
 
 def _unpack_listing(stream: _Stream, folder: str, listing: Listing) -> None:
     entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
-    _unpack_file(stream, os.path.join(folder, listing.path), entry, SEALED)
+    with SideHash() as beside:
+        _unpack_file(stream, os.path.join(folder, listing.path), listing.path, entry, SEALED, beside)
 
 
 def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], modes: int) -> None:
     parents = ParentFolders(folder)
-    for entry in entries:
-        name = f"{ARTIFACTS}/{entry.path}"
-        location = parents.make(entry.path)
-        if entry.is_empty_folder:
-            stream.expect(folder_header(name), name)
-            os.mkdir(location)
-        else:
-            _unpack_file(stream, location, entry._replace(path=name), modes)
+    with SideHash() as beside:
+        for entry in entries:
+            name = f"{ARTIFACTS}/{entry.path}"
+            location = parents.make(entry.path)
+            if entry.is_empty_folder:
+                stream.expect(folder_header(name), name)
+                os.mkdir(location)
+            else:
+                _unpack_file(stream, location, name, entry, modes, beside)
 
 
-def _unpack_file(stream: _Stream, location: str, entry: Entry, modes: int) -> None:
-    stream.expect(file_header(entry.path, entry.size, executable=entry.executable), entry.path)
+def _unpack_file(stream: _Stream, location: str, name: str, entry: Entry, modes: int, beside: SideHash) -> None:
+    stream.expect(file_header(name, entry.size, executable=entry.executable), name)
     fd = create_member(location, executable=entry.executable, modes=modes)
     try:
-        sha256 = _copy(stream, fd, entry)
+        sha256 = _copy(stream, fd, name, entry.size, beside)
     finally:
         os.close(fd)
     if sha256 != entry.sha256:
         raise IntegrityError(
             "content differs from its digest",
-            where=f"{stream.where}, {entry.path}",
+            where=f"{stream.where}, {name}",
             expected=f"sha256:{entry.sha256}",
             got=f"sha256:{sha256}",
         )
-    stream.expect(padding(entry.size), entry.path)
+    stream.expect(padding(entry.size), name)
 
 
-def _copy(stream: _Stream, fd: int, entry: Entry) -> str:
-    """Write the entry's content to fd; return its SHA-256."""
-    at_once = stream.ready(entry.size)
-    if at_once is not None:
-        write_all(fd, at_once)
-        return hashlib.sha256(at_once).hexdigest()
-    digest = hashlib.sha256()
-    for part in stream.parts(entry.size, entry.path):
-        digest.update(part)
-        write_all(fd, part)
-    return digest.hexdigest()
+def _copy(stream: _Stream, fd: int, name: str, size: int, beside: SideHash) -> str:
+    """Write the next size bytes to fd; return their SHA-256."""
+    if size > _SMALL:
+        return beside.write(stream.parts(size, name), fd)[0]
+    content = stream.take(size, name)
+    write_all(fd, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _write(location: str, data: bytes) -> None:
@@ -167,16 +167,12 @@ class _Stream:
             size -= len(part)
             yield part
 
-    def ready(self, size: int) -> memoryview | None:
-        """Return the next size bytes if they lie in one part that is here already."""
+    def take(self, size: int, name: str) -> bytes | memoryview:
+        """Return the next size bytes in one part, as they lie there if they do."""
         if len(self._rest) < size:
-            return None
+            return b"".join(self.parts(size, name))
         part, self._rest = self._rest[:size], self._rest[size:]
         return part
-
-    def take(self, size: int, name: str) -> bytes:
-        part = self.ready(size)
-        return b"".join(self.parts(size, name)) if part is None else bytes(part)
 
     def expect(self, data: bytes, name: str) -> None:
         """Read past data. Raises: IntegrityError when something else comes."""

@@ -1,0 +1,53 @@
+"""The SHA-256 of what is written, computed beside the writing: a large file has two cores at work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import partial
+from types import TracebackType
+
+from ctxpack_bundle.folder import write_all
+from ctxpack_identity.threads import Job, Threads
+
+__all__ = ["SideHash"]
+
+
+class SideHash:
+    """A thread that hashes what its caller writes meanwhile; there is none before the first write. Close it."""
+
+    def __init__(self) -> None:
+        self._threads: Threads | None = None
+
+    def __enter__(self) -> SideHash:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread. What it has not begun to hash, it never does."""
+        if self._threads is not None:
+            self._threads.close()
+
+    def write(self, parts: Iterable[memoryview], fd: int) -> tuple[str, int]:
+        """Write parts to fd, a descriptor; return SHA-256 (64 hexadecimal digits) and length (bytes) of them all.
+
+        A part is read until the next but one is asked for, so its maker may use two buffers in turn.
+        Raises: OSError when fd cannot be written; whatever parts raise.
+        """
+        if self._threads is None:
+            self._threads = Threads(1)
+        digest, length = hashlib.sha256(), 0
+        hashing: Job | None = None
+        for part in parts:
+            if hashing is not None:
+                hashing.result()
+            hashing = self._threads.submit(partial(digest.update, part))
+            write_all(fd, part)
+            length += len(part)
+        if hashing is not None:
+            hashing.result()
+        return digest.hexdigest(), length

@@ -1,0 +1,84 @@
+"""What is written and hashed at the same time is the same bytes, whatever fails on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_bundle.folder import create_member
+from ctxpack_bundle.sidehash import SideHash
+
+
+def hash_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "hash"]
+
+
+@given(contents=st.lists(st.lists(st.binary(max_size=100), max_size=5), max_size=3))
+def test_what_is_written_is_what_was_hashed(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[list[bytes]]
+) -> None:
+    folder = tmp_path_factory.mktemp("written")
+    with SideHash() as beside:
+        for number, parts in enumerate(contents):
+            fd = create_member(str(folder / str(number)))
+            try:
+                said = beside.write(map(memoryview, parts), fd)
+            finally:
+                os.close(fd)
+            whole = b"".join(parts)
+            assert said == (hashlib.sha256(whole).hexdigest(), len(whole))
+            assert (folder / str(number)).read_bytes() == whole
+
+
+def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
+    buffers = [bytearray(1 << 20), bytearray(1 << 20)]
+    wanted = hashlib.sha256()
+
+    def parts() -> Iterator[memoryview]:
+        for number in range(20):
+            buffer = buffers[number % 2]
+            buffer[:] = bytes([number]) * len(buffer)
+            wanted.update(buffer)
+            yield memoryview(buffer)
+
+    fd = create_member(str(tmp_path / "large"))
+    with SideHash() as beside:
+        said = beside.write(parts(), fd)
+    os.close(fd)
+    assert said == (wanted.hexdigest(), 20 << 20)
+    assert hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest() == wanted.hexdigest()
+
+
+def test_no_thread_without_work_and_none_after_it(tmp_path: Path) -> None:
+    fd = create_member(str(tmp_path / "file"))
+    with SideHash() as beside:
+        assert hash_threads() == []
+        beside.write([memoryview(b"content")], fd)
+        assert hash_threads() == ["hash"]
+    os.close(fd)
+    assert hash_threads() == []
+
+
+def test_a_failing_write_and_a_failing_source_are_told(tmp_path: Path) -> None:
+    def broken() -> Iterator[memoryview]:
+        yield memoryview(bytes(2 << 20))
+        raise ValueError("source failed")
+
+    (tmp_path / "read-only").touch()
+    fd = os.open(tmp_path / "read-only", os.O_RDONLY)
+    with SideHash() as beside:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            beside.write([memoryview(bytes(2 << 20))], fd)
+        os.close(fd)
+        fd = create_member(str(tmp_path / "other"))
+        with pytest.raises(ValueError, match="source failed"):
+            beside.write(broken(), fd)
+    os.close(fd)
+    assert hash_threads() == []
