@@ -210,6 +210,38 @@ def test_a_changed_input_is_noticed_although_the_others_are_known(many_inputs: P
     assert pantry.resolve(str(many_inputs.contract)).uri != first
 
 
+@pytest.fixture
+def many_outputs(many_inputs: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Outputs that are seeded, and stand where a run puts them."""
+    monkeypatch.chdir(many_inputs.root)
+    for number in range(100):
+        (many_inputs.out / f"{number}.made").write_text(f"{number}\n")
+    pantry = Pantry(many_inputs.settings)
+    pantry.seed([], str(many_inputs.contract))
+    assert pantry.run(str(many_inputs.contract), ["false"]).hit  # which reads them
+    return many_inputs
+
+
+def test_outputs_that_stand_there_unchanged_are_not_read_again_unless_asked(many_outputs: Project) -> None:
+    uri = Pantry(many_outputs.settings).resolve(str(many_outputs.contract)).uri
+    pantry = Pantry(many_outputs.settings)
+    with reading() as read:
+        pantry.run(str(many_outputs.contract), ["false"])
+        pantry.pull(uri, str(many_outputs.out))
+        pantry.pick(uri, ["*"], str(many_outputs.out))
+    assert not [path for path in read if path.endswith(".made")]
+    with reading() as read:
+        Pantry(many_outputs.settings, rehash=True).run(str(many_outputs.contract), ["false"])
+    assert len([path for path in read if path.endswith(".made")]) == 100
+
+
+def test_a_changed_output_is_noticed_although_the_others_are_known(many_outputs: Project) -> None:
+    (many_outputs.out / "42.made").write_text("4?\n")
+    with pytest.raises(InvalidInput, match="something else is there already"):
+        Pantry(many_outputs.settings).run(str(many_outputs.contract), ["false"])
+    assert (many_outputs.out / "42.made").read_text() == "4?\n"
+
+
 @contextmanager
 def reading() -> Iterator[list[str]]:
     """Collect the paths that are opened meanwhile."""

@@ -26,6 +26,7 @@ from ctxpack_identity import (
     parse_canonical_contract,
     silent,
 )
+from ctxpack_identity.deephash import KnownDigests
 from ctxpack_identity.filehash import open_regular, require_unchanged
 from ctxpack_identity.scan import Found, scan
 
@@ -98,19 +99,23 @@ def assemble(
     return manifest
 
 
-def outputs_digest(outputs: Mapping[str, str], *, progress: Progress = silent) -> Digest:
+def outputs_digest(
+    outputs: Mapping[str, str], *, known: KnownDigests | None = None, progress: Progress = silent
+) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: where each stands, by the base name it has in the pack.
+    outputs: where each stands, by the base name it has in the pack. known: see hash_tree.
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
     for root in sorted(_root(name, location) for name, location in outputs.items()):
-        _hash_root(root, tree, nested=len(outputs) > 1, progress=progress)
+        _hash_root(root, tree, nested=len(outputs) > 1, known=known, progress=progress)
     return tree.finish()
 
 
-def _hash_root(root: _Root, tree: FolderDigest, *, nested: bool, progress: Progress) -> None:
+def _hash_root(
+    root: _Root, tree: FolderDigest, *, nested: bool, known: KnownDigests | None, progress: Progress
+) -> None:
     """Add what stands at a root to tree, each path as it would be below ``artifacts/``."""
     name, kind, location = root
     prefix = f"{name}/" if nested else ""
@@ -121,7 +126,7 @@ def _hash_root(root: _Root, tree: FolderDigest, *, nested: bool, progress: Progr
         empty = False
         tree.add(entry._replace(path=name if kind == "file" else prefix + entry.path))
 
-    hash_tree(location, progress=progress, on_entry=add)
+    hash_tree(location, known=known, progress=progress, on_entry=add)
     if empty and nested:
         tree.add(Entry(prefix, 0, ""))
 

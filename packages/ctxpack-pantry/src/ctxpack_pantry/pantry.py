@@ -210,9 +210,12 @@ class Pantry:
         folder = self.cache.find(uri_digest(uri)) or self._fetch(uri).path
         if output is None:
             return os.path.join(folder, "artifacts")
+        from contextlib import closing
+
         from ctxpack_pantry.place import all_into, place
 
-        place(self.cache, folder, all_into(output), force=force, progress=self._progress)
+        with closing(self._known()) as known:
+            place(self.cache, folder, all_into(output), force=force, progress=self._progress, known=known)
         return output
 
     def pick(self, uri: CtxUri, include: Sequence[str], output: str, *, force: bool = False) -> Picked:
@@ -222,11 +225,14 @@ class Pantry:
         force: replace what stands at output.
         Raises: InvalidInput when nothing matches, or output is taken; otherwise as pull does.
         """
+        from contextlib import closing
+
         from ctxpack_pantry.pick import Pick
 
-        pick = Pick(self.cache, uri, include, output, force=force, progress=self._progress)
-        folder = self.cache.find(uri_digest(uri))
-        return pick.from_target(self.target) if folder is None else pick.from_cache(folder)
+        with closing(self._known()) as known:
+            pick = Pick(self.cache, uri, include, output, force=force, progress=self._progress, known=known)
+            folder = self.cache.find(uri_digest(uri))
+            return pick.from_target(self.target) if folder is None else pick.from_cache(folder)
 
     def inspect(self, uri: CtxUri, *, remote: bool = False) -> Inspection:
         """Return what made a pack and what it holds; from the registry only its first chunk is fetched.
@@ -265,6 +271,8 @@ class Pantry:
         Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
         Conflict, IntegrityError, LocalFailure.
         """
+        from contextlib import closing
+
         from ctxpack_bundle import read_manifest
         from ctxpack_pantry.place import each_to, place
         from ctxpack_pantry.run import Ran, execute, require_made, require_outputs
@@ -277,13 +285,9 @@ class Pantry:
             folder = self._look_up(resolution.uri, offline=offline)
             hit = folder is not None
             if folder is not None:
-                place(
-                    self.cache,
-                    folder,
-                    each_to(read_manifest(folder), outputs),
-                    force=force,
-                    progress=self._progress,
-                )
+                placings = each_to(read_manifest(folder), outputs)
+                with closing(self._known()) as known:
+                    place(self.cache, folder, placings, force=force, progress=self._progress, known=known)
             else:
                 status, done = execute(command, resolution.uri)
                 if status != 0:

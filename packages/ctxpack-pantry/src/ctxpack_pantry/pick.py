@@ -20,6 +20,7 @@ from ctxpack_bundle import (
 )
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, Digest, InvalidInput, Progress
+from ctxpack_identity.deephash import KnownDigests
 from ctxpack_oci import Target
 from ctxpack_pantry.artifact import Artifact, content_size, find_artifact
 from ctxpack_pantry.holdings import Held, Holdings
@@ -47,17 +48,25 @@ class Picked(NamedTuple):
 
 
 class Pick:
-    """What is wanted of the pack of uri, and where. patterns: see include; output: a folder; force: see place.
+    """What is wanted of the pack of uri, and where. patterns: see include; output: a folder; force, known: see place.
 
     Raises: InvalidInput when output has no name.
     """
 
     def __init__(
-        self, cache: Cache, uri: CtxUri, patterns: Sequence[str], output: str, *, force: bool, progress: Progress
+        self,
+        cache: Cache,
+        uri: CtxUri,
+        patterns: Sequence[str],
+        output: str,
+        *,
+        force: bool,
+        progress: Progress,
+        known: KnownDigests | None = None,
     ) -> None:
         self._cache, self._uri, self._patterns, self._output = cache, uri, patterns, output
         [self._placing] = all_into(output)
-        self._force, self._progress = force, progress
+        self._force, self._progress, self._known = force, progress, known
 
     def from_cache(self, folder: str) -> Picked:
         """Copy it from the pack in folder, which the cache has. Raises: as from_target does."""
@@ -104,7 +113,9 @@ class Pick:
 
     def _place(self, selection: Selection, make: Callable[[str], None]) -> None:
         digest = Digest(selection.outputs.digest)
-        place_made(self._cache, self._placing, digest, make, force=self._force, progress=self._progress)
+        place_made(
+            self._cache, self._placing, digest, make, force=self._force, progress=self._progress, known=self._known
+        )
 
     def _picked(self, selection: Selection, received: int) -> Picked:
         return Picked(self._uri, self._output, selection.outputs.files, selection.outputs.size, received)

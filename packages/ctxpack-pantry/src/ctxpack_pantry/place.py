@@ -13,6 +13,7 @@ from ctxpack_bundle.folder import ParentFolders
 from ctxpack_cache import Cache
 from ctxpack_cache.tree import remove_tree
 from ctxpack_identity import Digest, Entry, IntegrityError, InvalidInput, LocalFailure, Progress
+from ctxpack_identity.deephash import KnownDigests
 
 __all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
 
@@ -25,15 +26,25 @@ class Placing(NamedTuple):
     destination: str
 
 
-def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool, progress: Progress) -> bool:
+def place(
+    cache: Cache,
+    folder: str,
+    placings: Sequence[Placing],
+    *,
+    force: bool,
+    progress: Progress,
+    known: KnownDigests | None = None,
+) -> bool:
     """Copy outputs of the pack in folder to where they belong; return whether anything had to be written.
 
     What stands there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the
-    outputs of a pack that the cache holds (so nothing is lost), or when force is set.
+    outputs of a pack that the cache holds (so nothing is lost), or when force is set. known: see hash_tree.
     Raises: InvalidInput when something else stands there; LocalFailure when it cannot be read or written.
     """
     placings = [_named_once(item) for item in placings]
-    if _stand_there(cache, placings, lambda: read_manifest(folder).outputs_digest, force=force, progress=progress):
+    if not force and _stand_there(
+        cache, placings, lambda: read_manifest(folder).outputs_digest, known=known, progress=progress
+    ):
         return False
     for item in placings:
         _replace(item.destination, partial(_copy, os.path.join(folder, ARTIFACTS, item.source), progress=progress))
@@ -41,7 +52,14 @@ def place(cache: Cache, folder: str, placings: Sequence[Placing], *, force: bool
 
 
 def place_made(
-    cache: Cache, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool, progress: Progress
+    cache: Cache,
+    placing: Placing,
+    digest: Digest,
+    make: Callable[[str], None],
+    *,
+    force: bool,
+    progress: Progress,
+    known: KnownDigests | None = None,
 ) -> bool:
     """Let make write something of this tree digest to the path it is given, then put that where it belongs.
 
@@ -49,7 +67,7 @@ def place_made(
     Raises: as place does.
     """
     placing = _named_once(placing)
-    if _stand_there(cache, [placing], lambda: digest, force=force, progress=progress):
+    if not force and _stand_there(cache, [placing], lambda: digest, known=known, progress=progress):
         return False
     _replace(placing.destination, make)
     return True
@@ -102,13 +120,18 @@ def _named_once(item: Placing) -> Placing:
 
 
 def _stand_there(
-    cache: Cache, placings: Sequence[Placing], digest: Callable[[], Digest], *, force: bool, progress: Progress
+    cache: Cache,
+    placings: Sequence[Placing],
+    digest: Callable[[], Digest],
+    *,
+    known: KnownDigests | None,
+    progress: Progress,
 ) -> bool:
     """Return whether what belongs there, of this digest, stands there already. Raises: InvalidInput, see place."""
     standing = [item.destination for item in placings if _is_something(item.destination)]
-    if force or not standing:
+    if not standing:
         return False
-    found = _digest_of(placings, progress)
+    found = _digest_of(placings, known, progress)
     if found == digest():
         return True
     if found is None or not _is_in_cache(cache, found):
@@ -131,12 +154,12 @@ def _is_something(path: str) -> bool:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
 
 
-def _digest_of(placings: Sequence[Placing], progress: Progress) -> Digest | None:
+def _digest_of(placings: Sequence[Placing], known: KnownDigests | None, progress: Progress) -> Digest | None:
     """Return the digest of what stands there; None when some is missing, or no pack could hold it (links, devices)."""
     if not all(os.path.lexists(item.destination) for item in placings):
         return None
     try:
-        return outputs_digest({item.name: item.destination for item in placings}, progress=progress)
+        return outputs_digest({item.name: item.destination for item in placings}, known=known, progress=progress)
     except InvalidInput:
         return None
 
