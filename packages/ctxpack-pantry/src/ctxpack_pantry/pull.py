@@ -103,7 +103,7 @@ class Transfer:
             return content
 
         def weigh(chunk: Descriptor) -> int:
-            return max(chunk.size, content_size(chunk, where=self.where))
+            return chunk.size + content_size(chunk, where=self.where)  # both are there while it is inflated
 
         try:
             with closing(in_order(receive, chunks, weigh=weigh)) as pieces:

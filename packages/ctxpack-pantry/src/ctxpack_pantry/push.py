@@ -127,7 +127,10 @@ def _push_chunks(
         progress("push", chunk.content_size, total)
         return descriptor
 
-    return list(in_order(send, pack(folder), weigh=len)), sent
+    def weigh(piece: bytes) -> int:
+        return 3 * len(piece) // 2  # the piece, then also its chunk, then the chunk alone
+
+    return list(in_order(send, pack(folder), weigh=weigh)), sent
 
 
 class Presence:

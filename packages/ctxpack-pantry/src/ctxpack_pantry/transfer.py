@@ -11,9 +11,9 @@ from typing import TypeVar
 __all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
 LEAST, MOST = 6, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
-BUDGET = 16 << 20  # bytes under way, so that large chunks take no more memory than small ones
+BUDGET = 24 << 20  # bytes in memory for what is under way, so that large chunks take no more of it than small ones
 
-_MALLOC = ((-8, 1), (-3, 32 << 20), (-1, 16 << 20))  # M_ARENA_MAX; M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
+_MALLOC = ((-8, 1), (-3, 32 << 20), (-1, 8 << 20))  # M_ARENA_MAX; M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
 _SPAN = 0.2  # seconds that are looked at together
 _WAITING = 0.25  # of a core at work: below that, what counts is how many requests wait side by side
 
