@@ -62,7 +62,8 @@ class Programs:
     @property
     def libraries(self) -> str:
         """LD_LIBRARY_PATH for what came from Debian packages."""
-        return os.pathsep.join(map(str, sorted((self.folder / "debian" / "usr" / "lib").glob("*-linux-gnu"))))
+        shared = (self.folder / "debian" / "usr" / "lib").glob("*/*.so*")
+        return os.pathsep.join(sorted({str(library.parent) for library in shared}))
 
     def find(self, name: str) -> Path:
         """Return a command; for a Python peer, the interpreter that has it, or its own command. Raises: Absent."""
