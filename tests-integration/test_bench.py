@@ -38,6 +38,7 @@ CONTENDERS = {
     },
     "push": CARRIERS | {"limit: curl PATCH"},
     "pull": CARRIERS | {"limit: curl GET"},
+    "fill": {"blobs of 1 MiB", "blobs of 2 MiB", "blobs of 4 MiB", "blobs of 8 MiB"},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
         *("git --version", "skopeo --version", "oras version", "dvc --version"),
@@ -47,6 +48,7 @@ CONTENDERS = {
 # They need nothing beyond what any machine has that runs these tests.
 ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
 ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
+ALWAYS |= CONTENDERS["fill"]
 
 
 def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
@@ -72,7 +74,9 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [path] = (tmp_path / "results").glob("*.json")
     results = load(path)
-    assert [table.title for table in results.tables] == ["hash W2", "push W2", "pull W2", "startup tiny"]
+    assert [table.title for table in results.tables] == [
+        *("hash W2", "push W2", "pull W2", "fill registry", "startup tiny")
+    ]
     for table in results.tables:
         assert table.samples.keys() | table.absent.keys() == CONTENDERS[table.section], table.title
         assert not table.samples.keys() & table.absent.keys()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench.filling import filling
 from bench.goals import judge
 from bench.growing import growing
 from bench.hashing import hashing, rehashing
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "push": pushing,
     "pull": pulling,
     "repush": repushing,
+    "fill": filling,
     "startup": starting,
     "growth": growing,
 }
