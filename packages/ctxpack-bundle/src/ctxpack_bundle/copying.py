@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from ctxpack_bundle.folder import write_all
-from ctxpack_bundle.sidehash import SideHash
+from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_identity import LocalFailure
 from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Copier"]
 
-_PIECE = 1 << 20  # bytes read at once, and what is copied by this thread alone
+_PIECE = 1 << 20  # bytes read at once
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2): the copy shares the blocks until one of the two is written to
 _NO_CLONE = frozenset(
@@ -47,7 +47,7 @@ class Copier:
         Returns: SHA-256 (64 hexadecimal digits) and length of the copy.
         Raises: LocalFailure when source cannot be read; OSError when copy cannot be written.
         """
-        if size <= _PIECE:
+        if size <= WORTHWHILE:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
             return _hash(copy, size, where, on_bytes)

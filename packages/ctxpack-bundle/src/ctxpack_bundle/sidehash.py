@@ -10,7 +10,9 @@ from types import TracebackType
 from ctxpack_bundle.folder import write_all
 from ctxpack_identity.threads import Job, Threads
 
-__all__ = ["SideHash"]
+__all__ = ["WORTHWHILE", "SideHash"]
+
+WORTHWHILE = 1 << 20  # bytes of content: with less, handing it to another thread costs more than it saves
 
 
 class SideHash:

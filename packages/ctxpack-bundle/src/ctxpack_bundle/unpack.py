@@ -15,14 +15,13 @@ from typing import Final
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
 from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
-from ctxpack_bundle.sidehash import SideHash
+from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
 from ctxpack_identity import Entry, IntegrityError
 
 __all__ = ["manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
 _SIZE_FIELD: Final = slice(124, 136)
-_SMALL: Final = 1 << 20  # bytes of a file that is not worth a second core
 
 
 def manifest_of(first: bytes, *, where: str) -> PackManifest:
@@ -132,7 +131,7 @@ def _unpack_file(stream: _Stream, location: str, name: str, entry: Entry, modes:
 
 def _copy(stream: _Stream, fd: int, name: str, size: int, beside: SideHash) -> str:
     """Write the next size bytes to fd; return their SHA-256."""
-    if size > _SMALL:
+    if size > WORTHWHILE:
         return beside.write(stream.parts(size, name), fd)[0]
     content = stream.take(size, name)
     write_all(fd, content)

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def with_inputs(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("--rehash", action="store_true", help="read every input again, also unchanged ones")
+        made.add_argument("--rehash", action="store_true", help="read everything again, also unchanged files")
         return made
 
     init = command("init", "write a contract to fill in")

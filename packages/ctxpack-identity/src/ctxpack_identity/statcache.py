@@ -78,6 +78,12 @@ class StatCache:
         self._unwritten: dict[bytes, _Record] = {}
         self._unwritten_bytes = 0
 
+    def __enter__(self) -> StatCache:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
         if not (self._is_worthwhile(folder) and self._usable and (folder.remote or self._is_local(folder))):

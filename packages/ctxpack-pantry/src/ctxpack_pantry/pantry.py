@@ -70,8 +70,8 @@ class Pantry:
     """The operations on packs, with the cache and the registry that settings name.
 
     progress: see ctxpack_identity.Progress. notice: hints for people. environ: where credentials are looked for.
-    rehash: read every input again, also those that did not change since they were hashed last. executor: any
-    concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down.
+    rehash: read every input, and every output in its place, also what did not change since it was hashed last.
+    executor: any concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down.
     Nothing is opened before it is needed.
     """
 
@@ -122,8 +122,7 @@ class Pantry:
         Unavailable.
         """
         loaded = self._load(contract)
-        known = self._known()
-        try:
+        with self._known() as known:
             resolution = resolve(
                 loaded.file,
                 loaded.base,
@@ -133,8 +132,6 @@ class Pantry:
                 known=known,
                 progress=self._progress,
             )
-        finally:
-            known.close()
         self._warn_of_junk(resolution.junk)
         return resolution
 
@@ -160,8 +157,7 @@ class Pantry:
         from ctxpack_pantry.seed import seed
 
         loaded = self._load(contract)
-        known = self._known()
-        try:
+        with self._known() as known:
             seeded = seed(
                 self.cache,
                 loaded,
@@ -174,8 +170,6 @@ class Pantry:
                 run=run,
                 expected=expected,
             )
-        finally:
-            known.close()
         self._warn_of_junk(seeded.junk)
         return seeded
 
@@ -210,11 +204,9 @@ class Pantry:
         folder = self.cache.find(uri_digest(uri)) or self._fetch(uri).path
         if output is None:
             return os.path.join(folder, "artifacts")
-        from contextlib import closing
-
         from ctxpack_pantry.place import all_into, place
 
-        with closing(self._known()) as known:
+        with self._known() as known:
             place(self.cache, folder, all_into(output), force=force, progress=self._progress, known=known)
         return output
 
@@ -225,11 +217,9 @@ class Pantry:
         force: replace what stands at output.
         Raises: InvalidInput when nothing matches, or output is taken; otherwise as pull does.
         """
-        from contextlib import closing
-
         from ctxpack_pantry.pick import Pick
 
-        with closing(self._known()) as known:
+        with self._known() as known:
             pick = Pick(self.cache, uri, include, output, force=force, progress=self._progress, known=known)
             folder = self.cache.find(uri_digest(uri))
             return pick.from_target(self.target) if folder is None else pick.from_cache(folder)
@@ -271,8 +261,6 @@ class Pantry:
         Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
         Conflict, IntegrityError, LocalFailure.
         """
-        from contextlib import closing
-
         from ctxpack_bundle import read_manifest
         from ctxpack_pantry.place import each_to, place
         from ctxpack_pantry.run import Ran, execute, require_made, require_outputs
@@ -286,7 +274,7 @@ class Pantry:
             hit = folder is not None
             if folder is not None:
                 placings = each_to(read_manifest(folder), outputs)
-                with closing(self._known()) as known:
+                with self._known() as known:
                     place(self.cache, folder, placings, force=force, progress=self._progress, known=known)
             else:
                 status, done = execute(command, resolution.uri)
