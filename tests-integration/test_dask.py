@@ -20,8 +20,8 @@ from distributed import Client, LocalCluster
 from s3_double import S3Double
 
 from ctxpack_identity import InvalidInput, LocalFailure, hash_tree
-from ctxpack_identity.filehash import Batch
-from ctxpack_identity.workers import ExecutorWorkers
+from ctxpack_identity.hashing.filehash import Batch
+from ctxpack_identity.hashing.workers import ExecutorWorkers
 from ctxpack_pantry import Pantry, load_settings
 
 WORKERS = 2

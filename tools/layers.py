@@ -18,7 +18,7 @@ __all__ = ["LAYERS", "broken_rules", "declared", "imported", "read_package", "so
 
 # ARCHITECTURE.md shows the same table. Change both, or neither.
 LAYERS: dict[str, frozenset[str]] = {
-    "ctxpack_identity": frozenset({"fsspec"}),  # optional: the extra "remote"
+    "ctxpack_identity": frozenset({"fsspec"}),  # optional: the extra "urls"
     "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
     "ctxpack_oci": frozenset({"ctxpack_identity", "msgspec", "requests", "urllib3"}),
     "ctxpack_cache": frozenset({"ctxpack_identity"}),

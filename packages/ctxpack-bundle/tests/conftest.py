@@ -24,8 +24,8 @@ from ctxpack_bundle import (
     assemble,
     listing_excerpt,
     make_chunk,
-    manifest_of,
     pack,
+    pack_manifest_of,
     unpack,
     unpack_entries,
     unpack_listing,
@@ -113,7 +113,7 @@ class Arena:
         sizes: what the pieces are said to have. Return also the numbers of the pieces that were looked at.
         """
         sizes = sizes or [len(piece) for piece in pieces]
-        manifest = manifest_of(pieces[0], where="a pack")
+        manifest = pack_manifest_of(pieces[0], where="a pack")
         looked_at = {0}
 
         def read(excerpt: Excerpt) -> Iterator[memoryview]:

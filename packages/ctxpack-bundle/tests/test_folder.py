@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from forged_pack import File, canonical, listing, manifest
 
-from ctxpack_bundle import read_entries, read_manifest
+from ctxpack_bundle import read_entries, read_pack_manifest
 from ctxpack_bundle.folder import ParentFolders, open_member
-from ctxpack_identity import Entry, IntegrityError, digest_of
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of
 
 REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
 
@@ -19,8 +19,8 @@ def test_the_manifest_and_the_entries_of_a_pack(tmp_path: Path) -> None:
     files = [File("a", b"one"), File("empty/")]
     (tmp_path / "manifest.json").write_bytes(canonical(manifest(files)))
     (tmp_path / "files.jsonl").write_bytes(listing(files))
-    assert read_manifest(str(tmp_path)).outputs.files == 1
-    assert list(read_entries(str(tmp_path))) == [Entry("a", 3, digest_of(b"one")[7:]), Entry("empty/", 0, "")]
+    assert read_pack_manifest(str(tmp_path)).outputs.files == 1
+    assert list(read_entries(str(tmp_path))) == [TreeEntry("a", 3, digest_of(b"one")[7:]), TreeEntry("empty/", 0, "")]
 
 
 def test_entries_of_an_input(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_entries_of_an_input(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_damage(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError) as caught:
-        read_manifest(str(tmp_path))
+        read_pack_manifest(str(tmp_path))
     assert str(caught.value) == f"{tmp_path}/manifest.json: pack is damaged: No such file or directory{REMEDY}"
     with pytest.raises(IntegrityError) as caught:
         list(read_entries(str(tmp_path)))
@@ -41,7 +41,7 @@ def test_what_is_missing_is_damage(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(IntegrityError, match="pack is damaged: Is a directory"):
-        read_manifest(str(tmp_path))
+        read_pack_manifest(str(tmp_path))
 
 
 def test_a_member_is_a_regular_file_of_its_size(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from forged_pack import File, canonical, forge, listing, manifest, stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctxpack_bundle import inflate_chunk, make_chunk, manifest_of, parse_manifest
-from ctxpack_bundle.folder import read_entries, read_manifest
+from ctxpack_bundle import inflate_chunk, make_chunk, pack_manifest_of, parse_pack_manifest
+from ctxpack_bundle.folder import read_entries, read_pack_manifest
 from ctxpack_bundle.listing import read_listing
 from ctxpack_identity import IntegrityError
 
@@ -64,7 +64,7 @@ ANYTHING = st.binary(max_size=3000)
 @given(st.one_of(ANYTHING, mutations(MANIFEST)))
 def test_manifests(data: bytes) -> None:
     with contextlib.suppress(IntegrityError):
-        parse_manifest(data)
+        parse_pack_manifest(data)
 
 
 @given(
@@ -75,7 +75,7 @@ def test_manifests(data: bytes) -> None:
 def test_manifests_of_other_values(value: Any) -> None:
     for member in ("contract", "listings", "outputs", "provenance", "schema", "uri"):
         with contextlib.suppress(IntegrityError):
-            parse_manifest(canonical(manifest(FILES) | {member: value}))
+            parse_pack_manifest(canonical(manifest(FILES) | {member: value}))
 
 
 @given(st.one_of(ANYTHING, mutations(listing(FILES))))
@@ -87,7 +87,7 @@ def test_listings(data: bytes) -> None:
 @given(st.one_of(ANYTHING, mutations(STREAM[:2048])))
 def test_first_pieces(data: bytes) -> None:
     with contextlib.suppress(IntegrityError):
-        manifest_of(data, where="first chunk")
+        pack_manifest_of(data, where="first chunk")
 
 
 @in_an_arena
@@ -116,6 +116,6 @@ def test_damaged_folders(data: bytes, lines: bytes) -> None:
         Path(scratch, "manifest.json").write_bytes(data)
         Path(scratch, "files.jsonl").write_bytes(lines)
         with contextlib.suppress(IntegrityError):
-            read_manifest(scratch)
+            read_pack_manifest(scratch)
         with contextlib.suppress(IntegrityError):
             list(read_entries(scratch))

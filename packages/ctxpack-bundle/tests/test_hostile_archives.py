@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from forged_pack import END, File, Member, canonical, forge, header, listing, manifest, pax, right_header, stream
 
-from ctxpack_bundle import manifest_of
+from ctxpack_bundle import pack_manifest_of
 from ctxpack_identity import IntegrityError
 
 FILES = [File("a", b"one"), File("d/f", b"two"), File("e/"), File("z", b"end")]
@@ -490,5 +490,5 @@ def test_a_manifest_that_is_none(arena: Any, data: bytes) -> None:
     first, *others = forge(FILES, manifest_bytes=data)
     assert arena.refuses([stream([first, *others])]).where.startswith("a pack, manifest.json")
     with pytest.raises(IntegrityError):
-        manifest_of(first.encoded(), where="first chunk")
+        pack_manifest_of(first.encoded(), where="first chunk")
     assert not list(arena.staging.iterdir())

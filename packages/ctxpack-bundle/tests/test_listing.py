@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_bundle.listing import listing_line, read_listing
-from ctxpack_identity import Entry, IntegrityError, canonical_json, parse_json
+from ctxpack_identity import IntegrityError, TreeEntry, canonical_json, parse_json
 
 DIGEST = "0123456789abcdef" * 4
 GOOD = f'{{"mode":"0644","path":"a","sha256":"{DIGEST}","size":1}}\n'
 
 
-def read(data: bytes) -> list[Entry]:
+def read(data: bytes) -> list[TreeEntry]:
     return list(read_listing(io.BytesIO(data), where="files.jsonl"))
 
 
@@ -25,7 +25,7 @@ PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 
 @given(PATHS, st.integers(0, 2**53 - 1), st.booleans())
 def test_a_line_reads_back_and_is_canonical_json(path: str, size: int, executable: bool) -> None:
-    for entry in (Entry(path, size, DIGEST, executable), Entry(path + "/", 0, "")):
+    for entry in (TreeEntry(path, size, DIGEST, executable), TreeEntry(path + "/", 0, "")):
         line = listing_line(entry)
         assert read(line) == [entry]
         assert canonical_json(parse_json(line)) + b"\n" == line

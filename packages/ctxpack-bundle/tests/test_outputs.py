@@ -8,18 +8,18 @@ from typing import Any, Literal
 import pytest
 from forged_pack import File, tree_digest
 
-from ctxpack_bundle.manifest import Outputs, Root
 from ctxpack_bundle.outputs import Totals, checked_entries
-from ctxpack_identity import Entry, IntegrityError, digest_of
+from ctxpack_bundle.packmanifest import Outputs, Root
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of
 
 FOLDER = (Root(name="out", type="folder"),)
 
 TWICE = "path occurs twice, or both as a file and as a folder"
 
 
-def entries(*files: File) -> list[Entry]:
+def entries(*files: File) -> list[TreeEntry]:
     return [
-        Entry(file.path, len(file.content), "" if file.path.endswith("/") else digest_of(file.content)[7:])
+        TreeEntry(file.path, len(file.content), "" if file.path.endswith("/") else digest_of(file.content)[7:])
         for file in files
     ]
 
@@ -58,7 +58,7 @@ def test_the_right_entries_pass_through() -> None:
     ],
 )
 def test_other_totals_are_an_error_instead_of_the_end(said: dict[str, Any], shown: str) -> None:
-    passed: list[Entry] = []
+    passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
         passed.extend(checked_entries(entries(*FILES), announced(FILES, **said), where="here"))
     assert passed == entries(*FILES)
@@ -87,7 +87,7 @@ def test_each_entry_belongs_to_a_root(right: tuple[Root, ...]) -> None:
     ],
 )
 def test_an_entry_of_no_root_is_refused_before_it_is_used(wrong: tuple[Root, ...], path: str) -> None:
-    passed: list[Entry] = []
+    passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
         passed.extend(checked_entries(entries(*FILES), announced(FILES, wrong), where="here"))
     assert path not in [entry.path for entry in passed]
@@ -114,7 +114,7 @@ def test_a_root_without_entries_is_refused() -> None:
     ],
 )
 def test_an_unsafe_entry_is_refused_before_it_is_used(hostile: list[File], fault: str) -> None:
-    passed: list[Entry] = []
+    passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
         passed.extend(checked_entries(entries(*hostile), announced(hostile), where="here"))
     assert len(passed) == len(hostile) - 1

@@ -11,7 +11,16 @@ from folder_trees import Executable, Folder, folder_trees, read_folder, write_fo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxpack_bundle import Chunk, assemble, inflate_chunk, make_chunk, manifest_of, pack, read_manifest, unpack
+from ctxpack_bundle import (
+    Chunk,
+    assemble,
+    inflate_chunk,
+    make_chunk,
+    pack,
+    pack_manifest_of,
+    read_pack_manifest,
+    unpack,
+)
 from ctxpack_identity import canonical_contract, digest_of, hash_tree, uri_for
 
 CONTRACT = canonical_contract(
@@ -36,7 +45,7 @@ def packed(outputs: list[Path], folder: Path) -> list[Chunk]:
 def unpacked(chunks: list[Chunk], folder: Path) -> Path:
     folder.mkdir()
     pieces = [inflate_chunk(chunk.data, chunk.content_size, where="chunk") for chunk in chunks]
-    assert unpack(pieces, str(folder), where="chunks") == manifest_of(pieces[0], where="first chunk")
+    assert unpack(pieces, str(folder), where="chunks") == pack_manifest_of(pieces[0], where="first chunk")
     return folder
 
 
@@ -60,7 +69,7 @@ def test_what_comes_out_is_what_went_in(content: Folder, one_root: bool) -> None
         assert read_folder(copy) == read_folder(here / "pack")
         if one_root or [type(item) for item in content.values()] != [dict]:
             assert read_folder(copy / "artifacts") == content
-            assert read_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
+            assert read_pack_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
         assert [make_chunk(piece) for piece in pack(str(copy))] == chunks
 
 
@@ -99,7 +108,7 @@ def test_corner_cases(tmp_path: Path, content: Folder) -> None:
     source = write_folder(content, tmp_path / "out")
     copy = unpacked(packed([source], tmp_path / "pack"), tmp_path / "copy")
     assert read_folder(copy / "artifacts") == content
-    assert read_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
+    assert read_pack_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
 
 
 def test_a_pack_of_a_pack(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ctxpack_bundle import (
     listing_excerpt,
     pack,
     read_entries,
-    read_manifest,
+    read_pack_manifest,
     unpack_entries,
 )
 from ctxpack_bundle.members import manifest_part
@@ -103,12 +103,12 @@ def test_any_outputs_of_any_pack_cut_anywhere(arena: Any, content: Folder, data:
         paths = [entry.path for entry in read_entries(str(folder))]
         chosen = data.draw(st.sets(st.sampled_from(paths))) if paths else set()
         tar = b"".join(pack(str(folder)))
-        first = len(manifest_part(read_manifest(str(folder))))
+        first = len(manifest_part(read_pack_manifest(str(folder))))
         cuts = sorted(data.draw(st.lists(st.integers(first, len(tar)), max_size=20)))
         pieces = [tar[start:stop] for start, stop in pairwise([0, first, *cuts, len(tar)])]
         _, looked_at = arena.pick(pieces, chosen.__contains__)
         sizes = [len(piece) for piece in pieces]
-        listing = {0, *listing_excerpt(read_manifest(str(folder)), sizes).needed}
+        listing = {0, *listing_excerpt(read_pack_manifest(str(folder)), sizes).needed}
         assert looked_at == listing | holding(folder, chosen, sizes)
         for path in set(paths) - chosen:
             _remove(source, path)
@@ -300,7 +300,7 @@ def test_the_mode_is_what_the_umask_leaves(arena: Any) -> None:
 
 def test_a_folder_that_holds_something_is_no_place_to_write(tmp_path: Path, make_pack: Callable[..., Path]) -> None:
     folder = make_pack(write_folder({"a": b"one"}, tmp_path / "out"))
-    selection = Selection(str(folder), read_manifest(str(folder)), everything, where="a pack")
+    selection = Selection(str(folder), read_pack_manifest(str(folder)), everything, where="a pack")
     excerpt = selection.excerpt([len(piece) for piece in pack(str(folder))])
     pieces = [piece for number, piece in enumerate(pack(str(folder))) if number in excerpt.needed]
     with pytest.raises(FileExistsError):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxpack_bundle import InputListings, PackStream, assemble, pack
-from ctxpack_identity import Entry, IntegrityError, canonical_contract, digest_of, uri_for
+from ctxpack_identity import IntegrityError, TreeEntry, canonical_contract, digest_of, uri_for
 
 MakePack = Callable[..., Path]
 CONTRACT = canonical_contract(
@@ -61,7 +61,7 @@ def test_ranges_in_any_order_of_a_pack_with_many_marks(tmp_path: Path, make_pack
 
 def test_listings_of_inputs_are_part_of_it(tmp_path: Path, make_pack: MakePack) -> None:
     inputs = InputListings(str(tmp_path))
-    inputs.add("raw", Entry("x", 0, digest_of(b"")[7:]))
+    inputs.add("raw", TreeEntry("x", 0, digest_of(b"")[7:]))
     folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), inputs=inputs.finish(["raw"]))
     (tmp_path / "inputs").rename(folder / "inputs")
     with PackStream(str(folder)) as stream:

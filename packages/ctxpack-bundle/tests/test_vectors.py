@@ -16,9 +16,9 @@ from ctxpack_bundle import (
     assemble,
     inflate_chunk,
     make_chunk,
-    manifest_of,
     pack,
-    parse_manifest,
+    pack_manifest_of,
+    parse_pack_manifest,
     read_entries,
     unpack,
 )
@@ -26,9 +26,9 @@ from ctxpack_bundle.listing import listing_line, read_listing
 from ctxpack_bundle.paths import check_path
 from ctxpack_bundle.tar import file_header, folder_header
 from ctxpack_identity import (
-    Entry,
     IntegrityError,
     InvalidInput,
+    TreeEntry,
     canonical_json,
     digest_of,
     tree_digest,
@@ -78,14 +78,14 @@ def test_what_must_fail_is_not_what_is_valid() -> None:
 
 
 def test_the_order_of_paths() -> None:
-    ordered = [Entry(path, 0, "0" * 64) for path in vectors("paths.json")["ordered"]]
+    ordered = [TreeEntry(path, 0, "0" * 64) for path in vectors("paths.json")["ordered"]]
     assert all(one.path.split("/") < other.path.split("/") for one, other in pairwise(ordered))
     assert tree_digest(ordered) == tree_digest(reversed(ordered))
 
 
 @pytest.mark.parametrize("case", cases("listings.json", "valid"))
 def test_lines(case: Any) -> None:
-    entry = Entry(case["path"], case.get("size", 0), case.get("sha256", ""), case.get("executable", False))
+    entry = TreeEntry(case["path"], case.get("size", 0), case.get("sha256", ""), case.get("executable", False))
     line = case["line"].encode()
     assert listing_line(entry) == line
     assert list(read_listing(BytesIO(line), where="files.jsonl")) == [entry]
@@ -100,13 +100,13 @@ def test_lines_that_must_fail(case: Any) -> None:
 @pytest.mark.parametrize("case", cases("manifests.json", "valid"))
 def test_manifests(case: Any) -> None:
     assert canonical_json(json.loads(case["manifest"])) == case["manifest"].encode()
-    parse_manifest(case["manifest"].encode())
+    parse_pack_manifest(case["manifest"].encode())
 
 
 @pytest.mark.parametrize("case", cases("manifests.json", "invalid"))
 def test_manifests_that_must_fail(case: Any) -> None:
     with pytest.raises(IntegrityError):
-        parse_manifest(case["manifest"].encode())
+        parse_pack_manifest(case["manifest"].encode())
 
 
 def test_a_stored_chunk_to_the_byte() -> None:
@@ -156,7 +156,7 @@ def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
     for name, files in PACK["inputs"].items():
         for file in files:
             content = file["content"].encode()
-            inputs.add(name, Entry(file["path"], len(content), digest_of(content)[7:]))
+            inputs.add(name, TreeEntry(file["path"], len(content), digest_of(content)[7:]))
     assemble(
         str(tmp_path / "pack"),
         [str(tmp_path / "out" / root["name"]) for root in PACK["roots"]],
@@ -177,7 +177,7 @@ def test_a_whole_pack_is_read(tmp_path: Path) -> None:
     assert (digest_of(data), len(data)) == (PACK["stream"]["digest"], PACK["stream"]["size"])
     first = data[: PACK["stream"]["first_piece"]]
     manifest = unpack([data], str(tmp_path), where="pack.tar")
-    assert manifest == manifest_of(first, where="first piece")
+    assert manifest == pack_manifest_of(first, where="first piece")
     assert manifest.outputs.digest == PACK["tree_digest"]
     assert tree_digest(read_entries(str(tmp_path))) == PACK["tree_digest"]
     for output in PACK["outputs"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ctxpack_cache
-from ctxpack_cache import Cache, Entry, Size
+from ctxpack_cache import Cache, CachedPack, Size
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput, LocalFailure, NotFound
 
@@ -33,7 +33,7 @@ def modes(folder: str) -> dict[str, str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(ctxpack_cache.__all__) == ["Cache", "Entry", "Size"]
+    assert sorted(ctxpack_cache.__all__) == ["Cache", "CachedPack", "Size"]
 
 
 def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
 
 
 def test_the_size_of_a_removed_pack_is_a_miss(cache: Cache, tmp_path: Path) -> None:
-    gone = Entry(KEY, str(tmp_path / "gone"), 0.0)
+    gone = CachedPack(KEY, str(tmp_path / "gone"), 0.0)
     with pytest.raises(NotFound) as caught:
         cache.size_of(gone)
     assert str(caught.value) == f"{tmp_path}/gone: the pack was removed from the cache"

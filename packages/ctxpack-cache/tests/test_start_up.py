@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 _HIT = """
-import sys
-import ctxpack_identity.digest
+import errno, sys
+import ctxpack_identity.digest, ctxpack_identity.errors, ctxpack_identity.lighttyping
 before = set(sys.modules)
 from ctxpack_cache import Cache
 assert Cache({root!r}).find("sha256:" + "0" * 64) is None
@@ -19,4 +19,4 @@ print(*sorted(set(sys.modules) - before))
 def test_a_look_up_loads_four_small_modules(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _HIT.format(root=str(tmp_path))]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert loaded == ["ctxpack_cache", "ctxpack_cache.cache", "ctxpack_cache.entry", "ctxpack_cache.failure"]
+    assert loaded == ["ctxpack_cache", "ctxpack_cache.cache", "ctxpack_cache.cachedpack", "ctxpack_cache.failure"]

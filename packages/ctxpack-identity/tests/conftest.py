@@ -18,7 +18,7 @@ import fsspec
 import pytest
 
 if TYPE_CHECKING:
-    from remote_store import Shelf
+    from planted_store import Shelf
 
 NOBODY = 65534
 
@@ -35,7 +35,7 @@ def _load(name: str) -> ModuleType:
 
 
 _load("planted_folder")
-_remote_store = _load("remote_store")
+_remote_store = _load("planted_store")
 fsspec.register_implementation("shelf", _remote_store.ShelfFileSystem)
 
 

@@ -19,7 +19,7 @@ from ctxpack_identity import (
     parse_contract_file,
     resolve,
 )
-from ctxpack_identity.contract import MAX_CONTRACT_BYTES, Fault, InputSource, Location, TransformSource
+from ctxpack_identity.contract import MAX_CONTRACT_BYTES, Fault, InputSource, TransformSource, TreeSource
 from ctxpack_identity.digest import Digest
 
 D = "sha256:" + "1" * 64
@@ -38,7 +38,7 @@ def test_the_seed_format_is_read_as_written() -> None:
         f'"code_hash":"{D}","params":{{"dpi":300}}}}],"outputs":[{{"path":"./processed_data"}}]}}'
     )
     read = parse_contract_file(text)
-    assert read.inputs == (InputSource("raw_docs", location=Location("./raw_pdfs")),)
+    assert read.inputs == (InputSource("raw_docs", location=TreeSource("./raw_pdfs")),)
     assert read.transforms == (TransformSource("vision-pro", "1.2", D, "undeclared", {"dpi": 300}),)
     assert (read.outputs, read.salt, read.labels) == (("./processed_data",), "", {})
 
@@ -58,13 +58,13 @@ def test_everything_a_contract_can_say_is_read() -> None:
     ]
     read = parse_contract_file(contract(inputs, transform, salt="s", labels={"k": "v"}))
     assert read.inputs == (
-        InputSource("a", location=Location("x", ("*.tmp", "!k"), follow=True)),
+        InputSource("a", location=TreeSource("x", ("*.tmp", "!k"), follow=True)),
         InputSource("b", digest=Digest(D)),
         InputSource("c", uri=uri),  # type: ignore[arg-type]
     )
     (told,) = read.transforms
-    assert told.code == Location("src", ("__pycache__/", ".git", "*.log"), follow=True)
-    assert told.environment == Location("uv.lock")
+    assert told.code == TreeSource("src", ("__pycache__/", ".git", "*.log"), follow=True)
+    assert told.environment == TreeSource("uv.lock")
     assert told.params == {}
     assert (read.salt, read.labels, read.outputs) == ("s", {"k": "v"}, ())
 

@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_folder import plant
 
-from ctxpack_identity import Entry, FolderDigest, InvalidInput, Tree, deephash, hash_tree, tree_digest, workers
-from ctxpack_identity.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
+from ctxpack_identity import FolderDigest, InvalidInput, Tree, TreeEntry, hash_tree, tree_digest
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.filehash import READ_SIZE
-from ctxpack_identity.scan import Folder, scan
+from ctxpack_identity.hashing import deephash, workers
+from ctxpack_identity.hashing.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
+from ctxpack_identity.hashing.filehash import READ_SIZE
+from ctxpack_identity.hashing.scan import Folder, scan
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=4).filter(
     lambda name: name not in (".", "..")
@@ -36,12 +37,12 @@ folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
 )
 
 
-def expected_entries(root: Path, **options: Any) -> list[Entry]:
+def expected_entries(root: Path, **options: Any) -> list[TreeEntry]:
     """Found by scan and hashed one by one."""
     return [
-        Entry(found.path, 0, "")
+        TreeEntry(found.path, 0, "")
         if found.is_empty_folder
-        else Entry(
+        else TreeEntry(
             found.path,
             found.stat.st_size,
             hashlib.sha256(Path(found.location).read_bytes()).hexdigest(),
@@ -53,7 +54,7 @@ def expected_entries(root: Path, **options: Any) -> list[Entry]:
 
 def assert_hashed(root: Path, **options: Any) -> Tree:
     """Hash root and compare all that comes of it with what naive means find."""
-    seen: list[Entry] = []
+    seen: list[TreeEntry] = []
     tree = hash_tree(str(root), on_entry=seen.append, **options)
     assert seen == expected_entries(root)
     in_order = FolderDigest()
@@ -130,7 +131,7 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
     hash_tree(str(root))
     assert settled()
 
-    def stop(entry: Entry) -> None:
+    def stop(entry: TreeEntry) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -186,7 +187,7 @@ def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[
         plant(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})
     lazy = shuffling(0)
 
-    def first(entry: Entry) -> None:
+    def first(entry: TreeEntry) -> None:
         raise StopIteration
 
     with pytest.raises(StopIteration):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ctxpack_identity import InvalidInput, LocalFailure
-from ctxpack_identity.filehash import (
+from ctxpack_identity.hashing.filehash import (
     READ_SIZE,
     Batch,
     hash_batch,

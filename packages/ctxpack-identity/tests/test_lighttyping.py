@@ -7,12 +7,12 @@ import typing
 
 import pytest
 
-from ctxpack_identity import Digest, Entry, Tree, lighttyping
-from ctxpack_identity.scan import Found
+from ctxpack_identity import Digest, Tree, TreeEntry, lighttyping
+from ctxpack_identity.hashing.scan import Found
 
 
 class Real(typing.NamedTuple):
-    """The same as Entry, by typing."""
+    """The same as TreeEntry, by typing."""
 
     path: str
     size: int
@@ -21,19 +21,19 @@ class Real(typing.NamedTuple):
 
 
 def test_a_named_tuple_has_the_fields_and_defaults_typing_would_give_it() -> None:
-    assert Entry._fields == Real._fields
-    assert Entry._field_defaults == Real._field_defaults
-    assert tuple(Entry("a", 1, "x")) == tuple(Real("a", 1, "x")) == ("a", 1, "x", False)
-    assert repr(Entry("a", 1, "x")) == repr(Real("a", 1, "x")).replace("Real", "Entry")
+    assert TreeEntry._fields == Real._fields
+    assert TreeEntry._field_defaults == Real._field_defaults
+    assert tuple(TreeEntry("a", 1, "x")) == tuple(Real("a", 1, "x")) == ("a", 1, "x", False)
+    assert repr(TreeEntry("a", 1, "x")) == repr(Real("a", 1, "x")).replace("Real", "TreeEntry")
     with pytest.raises(TypeError, match="missing 2 required positional arguments: 'size' and 'sha256'"):
-        Entry("a")  # type: ignore[call-arg]
+        TreeEntry("a")  # type: ignore[call-arg]
 
 
 def test_a_named_tuple_keeps_its_methods_doc_and_module() -> None:
-    assert Entry("a/", 0, "").is_empty_folder
-    assert Entry.__doc__ is not None
-    assert Entry.__doc__.startswith("One file, or one empty folder")
-    assert (Entry.__module__, Found.__module__) == ("ctxpack_identity.tree", "ctxpack_identity.scan")
+    assert TreeEntry("a/", 0, "").is_empty_folder
+    assert TreeEntry.__doc__ is not None
+    assert TreeEntry.__doc__.startswith("One file, or one empty folder")
+    assert (TreeEntry.__module__, Found.__module__) == ("ctxpack_identity.tree", "ctxpack_identity.hashing.scan")
 
 
 def test_a_named_tuple_travels_between_processes() -> None:

@@ -18,11 +18,13 @@ import ctxpack_identity
 
 PACKAGE = Path(__file__).parents[1]
 SPEC = (PACKAGE / "SPEC.md").read_text(encoding="utf-8")
-MODULES = sorted(module.name for module in pkgutil.iter_modules(ctxpack_identity.__path__, "ctxpack_identity."))
+MODULES = sorted(
+    module.name for module in pkgutil.walk_packages(ctxpack_identity.__path__, "ctxpack_identity.") if not module.ispkg
+)
 
 EXPORTED = (
-    "AccessDenied Conflict ContractFile ContractInvalid CtxPackError CtxUri Digest Entry FolderDigest IntegrityError "
-    "InvalidInput LocalFailure NotFound PolicyRefused Progress Resolution ResolvedInput Tree Unavailable "
+    "AccessDenied Conflict ContractFile ContractInvalid CtxPackError CtxUri Digest FolderDigest IntegrityError "
+    "InvalidInput LocalFailure NotFound PolicyRefused Progress Resolution ResolvedInput Tree TreeEntry Unavailable "
     "canonical_contract canonical_json digest_of hash_tree parse_canonical_contract parse_contract_file parse_digest "
     "parse_json parse_uri resolve silent tree_digest uri_digest uri_for"
 )

@@ -13,11 +13,11 @@ import pytest
 from ctxpack_identity import (
     CtxUri,
     Digest,
-    Entry,
     InvalidInput,
     NotFound,
     Resolution,
     ResolvedInput,
+    TreeEntry,
     digest_of,
     hash_tree,
     parse_contract_file,
@@ -120,7 +120,7 @@ def test_defaults_are_written_out(project: Path) -> None:
 
 
 def test_entries_are_told_with_their_input_s_name_and_code_is_not(project: Path) -> None:
-    seen: list[tuple[str, Entry]] = []
+    seen: list[tuple[str, TreeEntry]] = []
     inputs = [{"name": "b", "path": "raw"}, {"name": "a", "path": "uv.lock"}, {"name": "c", "digest": D}]
     resolved(project, inputs, {"code": {"path": "src"}}, on_entry=lambda name, entry: seen.append((name, entry)))
     assert [(name, entry.path, entry.size) for name, entry in seen] == [("b", "a.txt", 1), ("a", "uv.lock", 4)]

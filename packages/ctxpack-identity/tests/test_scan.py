@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ctxpack_identity import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.scan import scan, walk
+from ctxpack_identity.hashing.scan import scan, walk
 
 FIX_LINK = 'replace it by what it points at; inputs and code may say "symlinks": "follow" in the contract'
 
@@ -249,7 +249,7 @@ def test_a_folder_that_may_not_be_listed_says_so(
 
 def test_names_decoded_by_another_locale_are_refused(tmp_path: Path) -> None:
     (tmp_path / "ü").touch()
-    code = "import sys; from ctxpack_identity.scan import scan; print(list(scan(sys.argv[1])))"
+    code = "import sys; from ctxpack_identity.hashing.scan import scan; print(list(scan(sys.argv[1])))"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True)
     assert "Python does not read file names as UTF-8 here: got " in done.stderr

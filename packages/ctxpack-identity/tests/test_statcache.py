@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity import Tree, hash_tree, parse_contract_file, resolve, statcache
+from ctxpack_identity import Tree, hash_tree, parse_contract_file, resolve
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.scan import Folder
-from ctxpack_identity.statcache import PATIENCE, RACY_NS, WORTHWHILE, WORTHWHILE_BYTES, StatCache
+from ctxpack_identity.hashing import statcache
+from ctxpack_identity.hashing.scan import Folder
+from ctxpack_identity.hashing.statcache import PATIENCE, RACY_NS, WORTHWHILE, WORTHWHILE_BYTES, StatCache
 
 _opened: list[str] | None = None
 
@@ -481,7 +482,8 @@ def test_what_is_remembered_is_written_in_portions(root: Path, index: Path, monk
 RUN = """
 import sys, time
 from types import SimpleNamespace
-from ctxpack_identity import hash_tree, statcache
+from ctxpack_identity import hash_tree
+from ctxpack_identity.hashing import statcache
 statcache._file_system = lambda path: "ext4"
 statcache.time = SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
 statcache.WORTHWHILE = 1

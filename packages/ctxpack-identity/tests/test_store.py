@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from remote_store import Shelf
+from planted_store import Shelf
 
 from ctxpack_identity import AccessDenied, CtxPackError, InvalidInput, LocalFailure, Unavailable, hash_tree
-from ctxpack_identity.store import Store
+from ctxpack_identity.hashing.urls.store import Store
 
 
 def foreign(name: str, base: type[Exception] = Exception, **attributes: Any) -> Exception:

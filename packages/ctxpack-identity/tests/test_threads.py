@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity.threads import LINGER, Threads
+from ctxpack_identity.hashing.threads import LINGER, Threads
 
 
 def refuse(*arguments: Any) -> None:

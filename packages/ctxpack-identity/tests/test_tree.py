@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_folder import plant
 
-from ctxpack_identity import Entry, FolderDigest, InvalidInput, canonical_json, digest_of, hash_tree, tree_digest
+from ctxpack_identity import FolderDigest, InvalidInput, TreeEntry, canonical_json, digest_of, hash_tree, tree_digest
 from ctxpack_identity.tree import TREE_SCHEMA, file_digest
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
@@ -27,13 +27,13 @@ folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
 )
 
 
-def entries(content: dict[str, Any], prefix: str = "") -> list[Entry]:
-    found: list[Entry] = []
+def entries(content: dict[str, Any], prefix: str = "") -> list[TreeEntry]:
+    found: list[TreeEntry] = []
     for name, item in content.items():
         if isinstance(item, bytes):
-            found.append(Entry(prefix + name, len(item), hashlib.sha256(item).hexdigest()))
+            found.append(TreeEntry(prefix + name, len(item), hashlib.sha256(item).hexdigest()))
         else:
-            found += entries(item, f"{prefix}{name}/") or [Entry(f"{prefix}{name}/", 0, "")]
+            found += entries(item, f"{prefix}{name}/") or [TreeEntry(f"{prefix}{name}/", 0, "")]
     return found
 
 
@@ -55,7 +55,7 @@ def test_disk_listing_and_documents_give_one_digest(
     root = tmp_path_factory.mktemp("tree") / "root"
     plant(root, content)
     expected = digest_of(document(content))
-    seen: list[Entry] = []
+    seen: list[TreeEntry] = []
     tree = hash_tree(str(root), on_entry=seen.append)
     assert tree.digest == expected
     assert tree.kind == "folder"
@@ -85,7 +85,7 @@ def test_a_folder_of_one_file_is_no_file_even_if_it_vanishes_meanwhile(tmp_path:
     plant(root, {"a": b"x"})
     expected = hash_tree(str(root)).digest
 
-    def vanish(entry: Entry) -> None:
+    def vanish(entry: TreeEntry) -> None:
         (root / "a").unlink()
         root.rmdir()
 
@@ -101,7 +101,7 @@ def test_every_executor_gives_the_same_tree(tmp_path: Path, executor: Executor |
 
 def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:
     plant(tmp_path / "root", {"a": b"x", "e": {}})
-    seen: list[Entry] = []
+    seen: list[TreeEntry] = []
     before = hash_tree(str(tmp_path / "root"), on_entry=seen.append)
     (tmp_path / "root" / "a").chmod(0o755)
     after = hash_tree(str(tmp_path / "root"), on_entry=seen.append)
@@ -149,22 +149,22 @@ TWICE = "path occurs twice, or both as a file and as a folder: got 'a' after 'a'
 def test_a_path_that_names_no_place_in_the_tree_is_refused(before: str, path: str, message: str) -> None:
     folder = FolderDigest()
     if before:
-        folder.add(Entry(before, 0, "" if before.endswith("/") else "0" * 64))
+        folder.add(TreeEntry(before, 0, "" if before.endswith("/") else "0" * 64))
     with pytest.raises(InvalidInput) as caught:
-        folder.add(Entry(path, 0, "0" * 64))
+        folder.add(TreeEntry(path, 0, "0" * 64))
     assert str(caught.value) == message
 
 
 def test_a_digest_that_is_none_cannot_break_out_of_its_document() -> None:
     with pytest.raises(InvalidInput) as caught:
-        tree_digest([Entry("a", 1, '","name":"b')])
+        tree_digest([TreeEntry("a", 1, '","name":"b')])
     assert str(caught.value) == "'a': not a SHA-256: expected 64 lower-case hexadecimal digits, got '\",\"name\":\"b'"
 
 
 def test_listings_in_any_order_still_have_to_be_trees() -> None:
     for clash in (["a", "a"], ["a/b", "a"], ["a/", "a/b"], ["a/", "a"]):
         with pytest.raises(InvalidInput) as caught:
-            tree_digest([Entry(path, 0, "" if path.endswith("/") else "0" * 64) for path in clash])
+            tree_digest([TreeEntry(path, 0, "" if path.endswith("/") else "0" * 64) for path in clash])
         assert caught.value.code == "E_PATH_ORDER"
 
 
@@ -174,7 +174,7 @@ def test_folding_a_hundred_thousand_files_takes_no_memory() -> None:
     tracemalloc.start()
     for outer in range(100):
         for inner in range(1000):
-            folder.add(Entry(f"{outer:02}/{inner:03}", 1, digest))
+            folder.add(TreeEntry(f"{outer:02}/{inner:03}", 1, digest))
     folder.finish()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -185,7 +185,7 @@ def test_folders_five_hundred_deep_have_a_digest(tmp_path: Path) -> None:
     deepest = tmp_path.joinpath(*["d"] * 500)
     deepest.mkdir(parents=True)
     (deepest / "f").write_bytes(b"x")
-    expected = tree_digest([Entry("d/" * 500 + "f", 1, hashlib.sha256(b"x").hexdigest())])
+    expected = tree_digest([TreeEntry("d/" * 500 + "f", 1, hashlib.sha256(b"x").hexdigest())])
     assert hash_tree(str(tmp_path)).digest == expected
 
 

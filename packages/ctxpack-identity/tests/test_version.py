@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity.version import is_certain, is_same, shown_version, version_of
+from ctxpack_identity.hashing.urls.version import is_certain, is_same, shown_version, version_of
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250000, tzinfo=UTC)
 

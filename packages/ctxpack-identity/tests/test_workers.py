@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity import CtxPackError, InvalidInput, LocalFailure, workers
-from ctxpack_identity.filehash import Batch, hash_batch
-from ctxpack_identity.workers import ExecutorWorkers, LocalWorkers, Workers
+from ctxpack_identity import CtxPackError, InvalidInput, LocalFailure
+from ctxpack_identity.hashing import workers
+from ctxpack_identity.hashing.filehash import Batch, hash_batch
+from ctxpack_identity.hashing.workers import ExecutorWorkers, LocalWorkers, Workers
 
 CORES = 4
 
@@ -409,7 +410,8 @@ def test_signals_are_the_parent_s_business(four_cores: None, nothing_left: None,
 
 SLOW = """
 import os, sys, time
-from ctxpack_identity import hash_tree, workers
+from ctxpack_identity import hash_tree
+from ctxpack_identity.hashing import workers
 os.sched_getaffinity = lambda pid: {0, 1, 2, 3}
 workers.ALONE = 1
 def progress(stage, advanced, total):

@@ -15,7 +15,7 @@ from typing import Any
 
 from ctxpack_identity import canonical_json, digest_of, hash_tree, parse_contract_file, parse_json, resolve
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.tree import Entry, tree_digest
+from ctxpack_identity.tree import TreeEntry, tree_digest
 
 Case = dict[str, Any]
 
@@ -93,9 +93,9 @@ def answer_listing(case: Case) -> Case:
     return {"digest": tree_digest(entries(case))}
 
 
-def entries(case: Case) -> list[Entry]:
+def entries(case: Case) -> list[TreeEntry]:
     """Return the entries of a listing."""
-    return [Entry(e["path"], e.get("size", 0), e.get("sha256", "")) for e in case["entries"]]
+    return [TreeEntry(e["path"], e.get("size", 0), e.get("sha256", "")) for e in case["entries"]]
 
 
 def answer_contract(case: Case) -> Case:

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, Manifest, describe, encode_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
 from ctxpack_oci.disk import Disk
 
 CHUNK = b"chunk " * 1000
 LAYER = describe(CHUNK, "application/vnd.ctxpack.chunk.v1.tar+gzip")
 CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
-DATA = encode_manifest(Manifest(config=CONFIG, layers=(LAYER,)))
-ROOT = describe(DATA, MANIFEST_MEDIA_TYPE)
+DATA = encode_image_manifest(ImageManifest(config=CONFIG, layers=(LAYER,)))
+ROOT = describe(DATA, IMAGE_MANIFEST_MEDIA_TYPE)
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -75,7 +75,7 @@ def test_the_files_are_those_of_the_image_spec(layout: Layout, folder: Path) -> 
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [
             {
-                "mediaType": MANIFEST_MEDIA_TYPE,
+                "mediaType": IMAGE_MANIFEST_MEDIA_TYPE,
                 "digest": ROOT.digest,
                 "size": len(DATA),
                 "annotations": {REF_NAME: "one"},
@@ -96,8 +96,8 @@ def test_blobs_are_not_writable(layout: Layout, folder: Path) -> None:
 
 def test_a_tag_moves(layout: Layout) -> None:
     push_all(layout)
-    data = encode_manifest(Manifest(config=CONFIG, layers=()))
-    other = describe(data, MANIFEST_MEDIA_TYPE)
+    data = encode_image_manifest(ImageManifest(config=CONFIG, layers=()))
+    other = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     layout.push(other, data)
     layout.tag(other, "one")
     layout.tag(ROOT, "two")
@@ -113,7 +113,11 @@ def test_a_tag_needs_its_manifest(layout: Layout) -> None:
 
 def test_annotations_and_artifact_type_of_a_tag_survive(layout: Layout) -> None:
     root = Descriptor(
-        media_type=MANIFEST_MEDIA_TYPE, digest=ROOT.digest, size=ROOT.size, annotations={"a": "b"}, artifact_type="c/d"
+        media_type=IMAGE_MANIFEST_MEDIA_TYPE,
+        digest=ROOT.digest,
+        size=ROOT.size,
+        annotations={"a": "b"},
+        artifact_type="c/d",
     )
     push_all(layout)
     layout.push(root, DATA)
@@ -229,7 +233,7 @@ def test_a_malformed_layout_is_refused_and_not_mended(
 
 def entry(**members: object) -> dict[str, object]:
     base = {
-        "mediaType": MANIFEST_MEDIA_TYPE,
+        "mediaType": IMAGE_MANIFEST_MEDIA_TYPE,
         "digest": ROOT.digest,
         "size": ROOT.size,
         "annotations": {REF_NAME: "one"},
@@ -344,14 +348,14 @@ def test_drafts_of_dead_processes_are_swept(layout: Layout, folder: Path) -> Non
 TAGGER = """
 import sys
 from pathlib import Path
-from ctxpack_oci import Layout, MANIFEST_MEDIA_TYPE, Manifest, describe, encode_manifest
+from ctxpack_oci import Layout, IMAGE_MANIFEST_MEDIA_TYPE, ImageManifest, describe, encode_image_manifest
 folder, name = Path(sys.argv[1]), sys.argv[2]
 layout = Layout(folder)
 config = describe(b"{}", "application/json")
 layout.push(config, b"{}")
 for n in range(15):
-    data = encode_manifest(Manifest(config=config, layers=(), annotations={"n": f"{name}{n}"}))
-    root = describe(data, MANIFEST_MEDIA_TYPE)
+    data = encode_image_manifest(ImageManifest(config=config, layers=(), annotations={"n": f"{name}{n}"}))
+    root = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     layout.push(root, data)
     layout.tag(root, f"{name}{n}")
 """
@@ -378,7 +382,7 @@ def test_threads_tag_at_once_and_all_tags_land(layout: Layout) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from ctxpack_oci import Layout, MANIFEST_MEDIA_TYPE, Manifest, describe, encode_manifest
+from ctxpack_oci import Layout, IMAGE_MANIFEST_MEDIA_TYPE, ImageManifest, describe, encode_image_manifest
 from ctxpack_oci.disk import Disk
 
 class Killed(Disk):
@@ -404,8 +408,8 @@ class Killed(Disk):
 layout = Layout(Path(sys.argv[1]), disk=Killed())
 config = describe(b"{}", "application/json")
 layout.push(config, b"{}")
-data = encode_manifest(Manifest(config=config, layers=()))
-root = describe(data, MANIFEST_MEDIA_TYPE)
+data = encode_image_manifest(ImageManifest(config=config, layers=()))
+root = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
 layout.push(root, data)
 layout.tag(root, "new")
 """

@@ -18,14 +18,14 @@ from ctxpack_identity.errors import (
     NotFound,
     Unavailable,
 )
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Manifest, describe, encode_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, describe, encode_image_manifest
 from ctxpack_oci.registry import Registry
 
 CHUNK = b"chunk " * 1000
 LAYER = describe(CHUNK, "application/vnd.ctxpack.chunk.v1.tar+gzip")
 CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
-DATA = encode_manifest(Manifest(config=CONFIG, layers=(LAYER,)))
-ROOT = describe(DATA, MANIFEST_MEDIA_TYPE)
+DATA = encode_image_manifest(ImageManifest(config=CONFIG, layers=(LAYER,)))
+ROOT = describe(DATA, IMAGE_MANIFEST_MEDIA_TYPE)
 TAG = "ctx-" + "a" * 64
 BLOB_PATH = "/v2/team/packs/blobs/sha256:.*"
 UPLOADS = "/v2/team/packs/blobs/uploads/"
@@ -97,11 +97,13 @@ def test_a_manifest_that_was_not_just_pushed_is_fetched_to_be_tagged(
 
 
 def test_only_the_last_manifests_are_kept_for_tagging(registry: Registry, double: RegistryDouble) -> None:
-    pushed = [encode_manifest(Manifest(config=CONFIG, layers=(), annotations={"n": str(n)})) for n in range(20)]
+    pushed = [
+        encode_image_manifest(ImageManifest(config=CONFIG, layers=(), annotations={"n": str(n)})) for n in range(20)
+    ]
     for data in pushed:
-        registry.push(describe(data, MANIFEST_MEDIA_TYPE), data)
+        registry.push(describe(data, IMAGE_MANIFEST_MEDIA_TYPE), data)
     for n, data in enumerate(pushed):
-        registry.tag(describe(data, MANIFEST_MEDIA_TYPE), f"n{n}")
+        registry.tag(describe(data, IMAGE_MANIFEST_MEDIA_TYPE), f"n{n}")
     assert len(double.asked("GET")) == 12
     assert double.tags["n0"] == digest(pushed[0])
 
@@ -206,7 +208,7 @@ def test_an_encoded_answer_is_refused(registry: Registry, double: RegistryDouble
 
 
 @pytest.mark.parametrize(
-    ("media_type", "limit"), [("application/octet-stream", 64 * 2**20), (MANIFEST_MEDIA_TYPE, 4 * 2**20)]
+    ("media_type", "limit"), [("application/octet-stream", 64 * 2**20), (IMAGE_MANIFEST_MEDIA_TYPE, 4 * 2**20)]
 )
 def test_what_is_declared_too_large_is_not_asked_for(
     registry: Registry, double: RegistryDouble, media_type: str, limit: int
@@ -258,7 +260,7 @@ def test_a_tag_is_checked_before_it_is_in_a_url(registry: Registry, double: Regi
 def test_without_a_usable_digest_header_the_manifest_is_read_and_hashed(
     registry: Registry, double: RegistryDouble, told: dict[str, str]
 ) -> None:
-    double.plan(".*", TAG_PATH, Answer(body=DATA, headers={"Content-Type": MANIFEST_MEDIA_TYPE, **told}), times=2)
+    double.plan(".*", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **told}), times=2)
     assert registry.resolve(TAG) == ROOT
     assert [one.method for one in double.seen] == ["HEAD", "GET"]
 
@@ -266,16 +268,16 @@ def test_without_a_usable_digest_header_the_manifest_is_read_and_hashed(
 def test_a_header_that_lies_about_what_was_read_is_refused(registry: Registry, double: RegistryDouble) -> None:
     lie = {"Docker-Content-Digest": LAYER.digest}
     double.plan("HEAD", TAG_PATH, Answer())
-    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": MANIFEST_MEDIA_TYPE, **lie}))
+    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **lie}))
     with pytest.raises(IntegrityError, match=f"registry names other bytes: expected {ROOT.digest}, got {LAYER.digest}"):
         registry.resolve(TAG)
 
 
 def test_a_lie_in_the_head_is_found_when_the_manifest_is_fetched(registry: Registry, double: RegistryDouble) -> None:
     push_all(registry)
-    lie = {"Docker-Content-Digest": LAYER.digest, "Content-Type": MANIFEST_MEDIA_TYPE}
+    lie = {"Docker-Content-Digest": LAYER.digest, "Content-Type": IMAGE_MANIFEST_MEDIA_TYPE}
     double.plan("HEAD", TAG_PATH, Answer(body=DATA, headers=lie))
-    double.manifests[LAYER.digest] = (MANIFEST_MEDIA_TYPE, DATA)
+    double.manifests[LAYER.digest] = (IMAGE_MANIFEST_MEDIA_TYPE, DATA)
     found = registry.resolve(TAG)
     assert found is not None
     with pytest.raises(IntegrityError, match="digest differs"):
@@ -400,8 +402,8 @@ def test_an_immutable_tag_that_names_this_manifest_already_is_success(
 
 def test_an_immutable_tag_that_names_another_manifest_is_a_conflict(registry: Registry, double: RegistryDouble) -> None:
     push_all(registry)
-    data = encode_manifest(Manifest(config=CONFIG, layers=()))
-    root = describe(data, MANIFEST_MEDIA_TYPE)
+    data = encode_image_manifest(ImageManifest(config=CONFIG, layers=()))
+    root = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     registry.push(root, data)
     double.plan("PUT", TAG_PATH, fault(400, "TAG_INVALID", "tag is immutable"))
     with pytest.raises(Conflict, match=f"expected {root.digest}, got {ROOT.digest}"):

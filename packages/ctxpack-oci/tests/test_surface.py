@@ -14,22 +14,22 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_public_names_are_these() -> None:
     assert ctxpack_oci.__all__ == [
-        "MANIFEST_MEDIA_TYPE",
+        "IMAGE_MANIFEST_MEDIA_TYPE",
         "MAX_BLOB_BYTES",
-        "MAX_MANIFEST_BYTES",
+        "MAX_IMAGE_MANIFEST_BYTES",
         "Descriptor",
+        "ImageManifest",
         "Layout",
         "LayoutLocation",
         "Location",
-        "Manifest",
         "RegistryLocation",
         "Target",
         "check_bytes",
         "describe",
-        "encode_manifest",
+        "encode_image_manifest",
         "open_target",
         "parse_location",
-        "parse_manifest",
+        "parse_image_manifest",
     ]
     assert all(hasattr(ctxpack_oci, name) for name in ctxpack_oci.__all__)
 

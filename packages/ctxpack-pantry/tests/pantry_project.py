@@ -8,7 +8,7 @@ from typing import Any
 
 from ctxpack_identity import CtxUri, resolve
 from ctxpack_pantry import Settings, load_settings
-from ctxpack_pantry.contracts import LoadedContract, load_contract
+from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
 
 
 class Project:
@@ -50,8 +50,8 @@ class Project:
         }
         self.contract.write_text(json.dumps(document))
 
-    def load(self) -> LoadedContract:
-        return load_contract(str(self.contract))
+    def load(self) -> LoadedContractFile:
+        return load_contract_file(str(self.contract))
 
     @property
     def settings(self) -> Settings:

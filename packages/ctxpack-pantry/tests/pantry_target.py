@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctxpack_identity import Unavailable
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, parse_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, parse_image_manifest
 from ctxpack_oci.disk import Disk
 
 
@@ -78,8 +78,8 @@ class MeddledTarget:
         self._called("push", descriptor.digest)
         if "chunk" in descriptor.media_type and self.layout.exists(descriptor):
             self._complain(f"{descriptor.digest} was sent although it was there")
-        if descriptor.media_type == MANIFEST_MEDIA_TYPE:
-            manifest = parse_manifest(data, descriptor)
+        if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
+            manifest = parse_image_manifest(data, descriptor)
             for part in (manifest.config, *manifest.layers):
                 if not self.layout.exists(part):
                     raise Unavailable(f"answered 400 (MANIFEST_BLOB_UNKNOWN: {part.digest})", where=self.name)

@@ -10,7 +10,7 @@ import pytest
 
 from ctxpack_bundle import make_chunk
 from ctxpack_identity import CtxUri, IntegrityError, uri_digest
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, describe
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import (
     Artifact,
@@ -45,7 +45,7 @@ def forge(registry: MeddledTarget, uri: CtxUri) -> Callable[[Callable[[dict[str,
         document = json.loads(registry.layout.fetch(descriptor))
         by(document)
         data = json.dumps(document).encode()
-        forged = describe(data, MANIFEST_MEDIA_TYPE)
+        forged = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
         registry.blob(forged.digest).write_bytes(data)
         registry.layout.tag(forged, tag_of(uri))
 

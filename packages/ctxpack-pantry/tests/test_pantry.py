@@ -188,8 +188,8 @@ def many_inputs(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     for number in range(100):
         (project.inputs / f"{number}.txt").write_text(f"{number}\n")
     minute_later = time.time_ns() + 60_000_000_000
-    monkeypatch.setattr("ctxpack_identity.statcache.time.time_ns", lambda: minute_later)
-    monkeypatch.setattr("ctxpack_identity.statcache._file_system", lambda path: "ext4")
+    monkeypatch.setattr("ctxpack_identity.hashing.statcache.time.time_ns", lambda: minute_later)
+    monkeypatch.setattr("ctxpack_identity.hashing.statcache._file_system", lambda path: "ext4")
     return project
 
 
@@ -253,5 +253,5 @@ def reading() -> Iterator[list[str]]:
         return real(path, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctxpack_identity.filehash.os.open", noting)
+        patch.setattr("ctxpack_identity.hashing.filehash.os.open", noting)
         yield read

@@ -35,7 +35,7 @@ from ctxpack_identity import (
     silent,
     uri_digest,
 )
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, Manifest, describe, encode_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.artifact import Artifact, chunk_descriptor, content_size, tag_of
 from ctxpack_pantry.holdings import Holdings
@@ -385,10 +385,12 @@ def test_what_is_not_needed_may_be_gone(shelf: Shelf, cache: Cache, target: Medd
 def relabel(target: MeddledTarget, shelf: Shelf, chunks: Collection[Descriptor], *blobs: bytes) -> None:
     """Let the tag name these chunks, as anybody may who can push; their digests are all in order."""
     manifest = shelf.artifact.manifest
-    data = encode_manifest(Manifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks)))
+    data = encode_image_manifest(
+        ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
+    )
     for content in blobs:
         target.layout.push(describe(content, "application/octet-stream"), content)
-    descriptor = describe(data, MANIFEST_MEDIA_TYPE)
+    descriptor = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     target.layout.push(descriptor, data)
     target.layout.tag(descriptor, tag_of(shelf.uri))
 

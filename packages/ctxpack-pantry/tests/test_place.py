@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pantry_project import contents
 
-from ctxpack_bundle import read_manifest
+from ctxpack_bundle import read_pack_manifest
 from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, silent, uri_digest
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.place import Placing, all_into, each_to, place
@@ -229,10 +229,12 @@ def test_a_file_where_a_folder_above_should_be_is_a_failure(pantry: Pantry, uri:
 def test_a_pack_of_one_file_is_placed_as_that_file(pantry: Pantry, project: Project, there: Path) -> None:
     project.write_contract(outputs=[{"path": "./out/joined"}])
     folder = pantry.seed([], str(project.contract)).path
-    assert each_to(read_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
-    place(pantry.cache, folder, each_to(read_manifest(folder), [str(there)]), force=False, progress=silent)
+    assert each_to(read_pack_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
+    place(pantry.cache, folder, each_to(read_pack_manifest(folder), [str(there)]), force=False, progress=silent)
     assert there.read_text() == "alphabeta"
-    assert not place(pantry.cache, folder, each_to(read_manifest(folder), [str(there)]), force=False, progress=silent)
+    assert not place(
+        pantry.cache, folder, each_to(read_pack_manifest(folder), [str(there)]), force=False, progress=silent
+    )
 
 
 def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Project, there: Path) -> None:
@@ -255,7 +257,7 @@ def test_several_outputs_go_each_to_its_own_place(
     pantry: Pantry, project: Project, several: str, tmp_path: Path
 ) -> None:
     places = [str(tmp_path / "x" / name) for name in ("none", "out", "ingest.sh")]
-    placings = each_to(read_manifest(several), places)
+    placings = each_to(read_pack_manifest(several), places)
     assert place(pantry.cache, several, placings, force=False, progress=silent)
     assert contents(tmp_path / "x" / "out") == contents(project.out)
     assert (tmp_path / "x" / "ingest.sh").read_text() == project.code.read_text()
@@ -268,7 +270,7 @@ def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
 ) -> None:
     (project.root / "none").rmdir()
     (project.root / "none").write_text("was an empty folder")
-    placings = each_to(read_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
+    placings = each_to(read_pack_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
     with pytest.raises(InvalidInput, match="something else is there already"):
         place(pantry.cache, several, placings, force=False, progress=silent)
 
@@ -281,7 +283,7 @@ def test_several_outputs_of_which_only_some_stand_are_refused(
     there.mkdir()
     (there / "ingest.sh").write_text("my own notes")
     with pytest.raises(InvalidInput, match=r"ingest\.sh: something else is there already"):
-        place(pantry.cache, several, each_to(read_manifest(several), places), force=False, progress=silent)
+        place(pantry.cache, several, each_to(read_pack_manifest(several), places), force=False, progress=silent)
     assert [path.name for path in there.iterdir()] == ["ingest.sh"]
 
 
@@ -298,7 +300,7 @@ def test_destinations_that_are_not_the_packs_outputs_are_refused(
     several: str, destinations: list[str], got: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        each_to(read_manifest(several), destinations)
+        each_to(read_pack_manifest(several), destinations)
     assert str(caught.value) == (
         f"outputs do not match the pack's: expected ingest.sh, none, out, got {got}; "
         "name the same outputs in the contract, or pull everything into one folder with --output"
@@ -319,7 +321,7 @@ def test_progress_counts_what_is_copied(pantry: Pantry, project: Project, uri: C
     seen: list[tuple[str, int, int | None]] = []
     place(pantry.cache, folder, all_into(str(there)), force=False, progress=lambda *step: seen.append(step))
     assert {(stage, total) for stage, _, total in seen} == {("place", None)}
-    assert sum(advanced for _, advanced, _ in seen) == read_manifest(folder).outputs.size
+    assert sum(advanced for _, advanced, _ in seen) == read_pack_manifest(folder).outputs.size
 
 
 EVERY_STEP = """

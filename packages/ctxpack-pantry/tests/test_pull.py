@@ -21,7 +21,7 @@ from pantry_target import MeddledTarget
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, silent, uri_digest
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Layout, Manifest, describe, encode_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.artifact import Artifact, chunk_descriptor, find_artifact
 from ctxpack_pantry.pull import pull
@@ -147,10 +147,10 @@ class Forged(MeddledTarget):
     def __init__(self, shelf: Shelf, chunks: list[Descriptor], *contents: bytes) -> None:
         super().__init__(Path(shelf.layout.name.removeprefix("oci:")))
         manifest = shelf.artifact.manifest
-        data = encode_manifest(
-            Manifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
+        data = encode_image_manifest(
+            ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
         )
-        self._descriptor = describe(data, MANIFEST_MEDIA_TYPE)
+        self._descriptor = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
         self._contents = {digest_of(content): content for content in (data, *contents)}
 
     def resolve(self, tag: str) -> Descriptor:

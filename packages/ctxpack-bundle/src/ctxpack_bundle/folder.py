@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator
 
 from ctxpack_bundle.listing import read_listing
-from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, PackManifest, parse_manifest
-from ctxpack_identity import Entry, IntegrityError
+from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, PackManifest, parse_pack_manifest
+from ctxpack_identity import IntegrityError, TreeEntry
 
 __all__ = [
     "ARTIFACTS",
@@ -23,7 +23,7 @@ __all__ = [
     "create_member",
     "open_member",
     "read_entries",
-    "read_manifest",
+    "read_pack_manifest",
     "write_all",
 ]
 
@@ -33,18 +33,18 @@ ARTIFACTS = "artifacts"
 SEALED = 0o555  # the bits that a file of a pack may have: what a cache makes of them, so that it has nothing to change
 
 
-def read_manifest(folder: str) -> PackManifest:
+def read_pack_manifest(folder: str) -> PackManifest:
     """Return the manifest of the pack in folder. Raises: IntegrityError when it is missing or malformed."""
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, "rb") as file:
-            size = min(os.fstat(file.fileno()).st_size, MAX_MANIFEST_BYTES)  # read() sets aside all it is asked for
-            return parse_manifest(file.read(size + 1), where=path)
+            size = min(os.fstat(file.fileno()).st_size, MAX_PACK_MANIFEST_BYTES)  # read() allocates all it asks for
+            return parse_pack_manifest(file.read(size + 1), where=path)
     except OSError as error:
         raise _damaged(path, error) from error
 
 
-def read_entries(folder: str, listing: str = FILES) -> Iterator[Entry]:
+def read_entries(folder: str, listing: str = FILES) -> Iterator[TreeEntry]:
     """Yield the entries of one listing of the pack in folder. Raises: IntegrityError as read_listing does."""
     path = os.path.join(folder, listing)
     try:

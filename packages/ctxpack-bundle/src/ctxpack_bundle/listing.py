@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from ctxpack_identity import Entry, IntegrityError
+from ctxpack_identity import IntegrityError, TreeEntry
 from ctxpack_identity.canonical import MAX_INTEGER
 
 __all__ = ["listing_line", "read_listing"]
@@ -31,12 +31,12 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-def listing_line(entry: Entry) -> bytes:
+def listing_line(entry: TreeEntry) -> bytes:
     """Return the line of one entry, with its line feed.
 
-    >>> listing_line(Entry("a b.txt", 2, "00" * 32)).decode()[:35]
+    >>> listing_line(TreeEntry("a b.txt", 2, "00" * 32)).decode()[:35]
     '{"mode":"0644","path":"a b.txt","sh'
-    >>> listing_line(Entry("empty/", 0, ""))
+    >>> listing_line(TreeEntry("empty/", 0, ""))
     b'{"path":"empty/"}\\n'
     """
     path = encode_basestring(entry.path)
@@ -46,7 +46,7 @@ def listing_line(entry: Entry) -> bytes:
     return f'{{"mode":"{mode}","path":{path},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
 
 
-def read_listing(file: BinaryIO, *, where: str) -> Iterator[Entry]:
+def read_listing(file: BinaryIO, *, where: str) -> Iterator[TreeEntry]:
     """Yield the entries of a listing, open for reading.
 
     Each line must be, to the byte, what listing_line writes. Order and paths are the caller's to check.
@@ -57,7 +57,7 @@ def read_listing(file: BinaryIO, *, where: str) -> Iterator[Entry]:
             read = _decode(line) if len(line) <= _MAX_LINE else _Line(path="")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _malformed(where, number) from error
-        entry = Entry(read.path, read.size, read.sha256, read.mode == "0755")
+        entry = TreeEntry(read.path, read.size, read.sha256, read.mode == "0755")
         sound = entry.is_empty_folder or _is_sha256(entry.sha256)
         if not sound or listing_line(entry) != line:
             raise _malformed(where, number)

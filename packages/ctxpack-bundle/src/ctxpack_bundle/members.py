@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST
-from ctxpack_bundle.manifest import PackManifest, encode_manifest
+from ctxpack_bundle.packmanifest import PackManifest, encode_pack_manifest
 from ctxpack_bundle.tar import END, file_header, folder_header, padding
-from ctxpack_identity import Entry
+from ctxpack_identity import TreeEntry
 
 __all__ = [
     "ARTIFACTS_HEADER",
@@ -46,7 +46,7 @@ def length_of(part: Part) -> int:
 
 def manifest_part(manifest: PackManifest) -> bytes:
     """Return the first member, whole."""
-    data = encode_manifest(manifest)  # what the file holds: read_manifest accepts nothing but canonical JSON
+    data = encode_pack_manifest(manifest)  # what the file holds: read_pack_manifest accepts nothing but canonical JSON
     return file_header(MANIFEST, len(data)) + data + padding(len(data))
 
 
@@ -65,7 +65,7 @@ def head_parts(manifest: PackManifest) -> Parts:
     yield ARTIFACTS_HEADER
 
 
-def entry_parts(entry: Entry) -> tuple[Part, ...]:
+def entry_parts(entry: TreeEntry) -> tuple[Part, ...]:
     """Return the member of one entry of the outputs."""
     name = f"{ARTIFACTS}/{entry.path}"
     if entry.is_empty_folder:
@@ -74,12 +74,12 @@ def entry_parts(entry: Entry) -> tuple[Part, ...]:
     return header, Content(name, entry.size, entry.sha256), padding(entry.size)
 
 
-def entry_size(entry: Entry) -> int:
+def entry_size(entry: TreeEntry) -> int:
     """Return how many bytes of the stream the member of an entry is."""
     return sum(map(length_of, entry_parts(entry)))
 
 
-def last_parts(entries: Iterable[Entry]) -> Parts:
+def last_parts(entries: Iterable[TreeEntry]) -> Parts:
     """Yield the members of the last entries of the outputs, and the end of the stream."""
     for entry in entries:
         yield from entry_parts(entry)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ctxpack_bundle.manifest import Outputs, Root
+from ctxpack_bundle.packmanifest import Outputs, Root
 from ctxpack_bundle.paths import check_path
-from ctxpack_identity import Entry, FolderDigest, IntegrityError, InvalidInput
+from ctxpack_identity import FolderDigest, IntegrityError, InvalidInput, TreeEntry
 
 __all__ = ["Totals", "checked_entries"]
 
@@ -18,7 +18,7 @@ class Totals:
         self._tree = FolderDigest()
         self._files = self._empty_folders = self._size = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TreeEntry) -> None:
         """Take the next entry. Raises: InvalidInput as FolderDigest.add does."""
         self._tree.add(entry)
         if entry.is_empty_folder:
@@ -38,7 +38,7 @@ class Totals:
         )
 
 
-def checked_entries(entries: Iterable[Entry], outputs: Outputs, *, where: str) -> Iterator[Entry]:
+def checked_entries(entries: Iterable[TreeEntry], outputs: Outputs, *, where: str) -> Iterator[TreeEntry]:
     """Yield entries, each once it is known to be safe and in order; end only if together they are these outputs.
 
     Raises: IntegrityError for a path that no pack may hold, an entry out of order or below none of the roots, and,

@@ -12,11 +12,11 @@ from typing import Final
 
 from ctxpack_bundle.excerpt import Excerpt, Spans
 from ctxpack_bundle.folder import read_entries
-from ctxpack_bundle.manifest import FILES, Outputs, PackManifest
 from ctxpack_bundle.members import entry_size, head_parts, length_of, manifest_part
 from ctxpack_bundle.outputs import Totals, checked_entries
+from ctxpack_bundle.packmanifest import FILES, Outputs, PackManifest
 from ctxpack_bundle.tar import END, file_header, padding
-from ctxpack_identity import Entry, IntegrityError
+from ctxpack_identity import IntegrityError, TreeEntry
 
 __all__ = ["Selection", "listing_excerpt"]
 
@@ -59,7 +59,7 @@ class Selection:
         self._end = position + len(END)
         self.outputs = totals.finish(())
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[TreeEntry]:
         """Yield the wanted entries, in canonical order."""
         return (entry for entry in read_entries(self._folder) if self._wanted(entry.path))
 

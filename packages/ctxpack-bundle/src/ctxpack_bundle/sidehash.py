@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 
 from ctxpack_bundle.folder import write_all
-from ctxpack_identity.threads import Job, Threads
+from ctxpack_identity.hashing.threads import Job, Threads
 
 __all__ = ["WORTHWHILE", "SideHash"]
 

@@ -7,11 +7,11 @@ from array import array
 from bisect import bisect_right
 from typing import Final
 
-from ctxpack_bundle.folder import open_member, read_manifest
+from ctxpack_bundle.folder import open_member, read_pack_manifest
 from ctxpack_bundle.listing import read_listing
-from ctxpack_bundle.manifest import FILES, PackManifest
 from ctxpack_bundle.members import Part, Parts, entry_size, head_parts, last_parts, length_of
 from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.packmanifest import FILES, PackManifest
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError
 
@@ -32,7 +32,7 @@ class PackStream:
     size: int
 
     def __init__(self, folder: str) -> None:
-        self.manifest = read_manifest(folder)
+        self.manifest = read_pack_manifest(folder)
         self._folder = folder
         self._where = os.path.join(folder, FILES)
         self._head: list[Part] = [*head_parts(self.manifest)]

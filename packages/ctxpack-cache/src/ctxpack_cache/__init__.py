@@ -4,6 +4,6 @@ Importing this loads little: it is on the path of every cache hit.
 """
 
 from ctxpack_cache.cache import Cache
-from ctxpack_cache.entry import Entry, Size
+from ctxpack_cache.cachedpack import CachedPack, Size
 
-__all__ = ["Cache", "Entry", "Size"]
+__all__ = ["Cache", "CachedPack", "Size"]

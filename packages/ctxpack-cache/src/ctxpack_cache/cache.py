@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ctxpack_cache.entry import Entry, Size
+from ctxpack_cache.cachedpack import CachedPack, Size
 from ctxpack_cache.failure import translated
 from ctxpack_identity.digest import Digest, parse_digest
 from ctxpack_identity.errors import InvalidInput, NotFound
@@ -67,7 +67,7 @@ class Cache:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[CachedPack]:
         """Yield the published packs by key. Names that are not ours are passed over."""
         with translated("cannot list the packs", self._packs):
             for name in sorted(self._names()):
@@ -78,9 +78,9 @@ class Cache:
                 except FileNotFoundError:
                     continue  # removed meanwhile
                 if key is not None and stat.S_ISDIR(seen.st_mode):
-                    yield Entry(key, path, seen.st_mtime)
+                    yield CachedPack(key, path, seen.st_mtime)
 
-    def size_of(self, entry: Entry) -> Size:
+    def size_of(self, entry: CachedPack) -> Size:
         """Return what the files of entry add up to; one stat(2) for each.
 
         Raises: NotFound when it was removed meanwhile.

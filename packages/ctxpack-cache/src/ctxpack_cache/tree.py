@@ -11,7 +11,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from ctxpack_cache.entry import Size
+from ctxpack_cache.cachedpack import Size
 from ctxpack_identity.errors import InvalidInput
 
 if TYPE_CHECKING:

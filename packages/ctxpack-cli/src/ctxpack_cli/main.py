@@ -1,4 +1,4 @@
-"""Entry point: parse, run one command, and turn whatever happens into an exit code without a traceback.
+"""TreeEntry point: parse, run one command, and turn whatever happens into an exit code without a traceback.
 
 Imports stand inside functions here, so that a Ctrl-C while they load is caught as well.
 """

@@ -1,30 +1,54 @@
 """How bytes become a name: canonical JSON, tree digests, contracts and ``ctx://`` URIs. SPEC.md is normative."""
 
-from ctxpack_identity.canonical import canonical_json, parse_json
-from ctxpack_identity.contract import (
-    ContractFile,
-    ContractInvalid,
-    canonical_contract,
-    parse_canonical_contract,
-    parse_contract_file,
+from __future__ import annotations
+
+from ctxpack_identity.lazy import lazy_front
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxpack_identity.canonical import canonical_json, parse_json
+    from ctxpack_identity.contract import (
+        ContractFile,
+        ContractInvalid,
+        canonical_contract,
+        parse_canonical_contract,
+        parse_contract_file,
+    )
+    from ctxpack_identity.digest import Digest, digest_of, parse_digest
+    from ctxpack_identity.errors import (
+        AccessDenied,
+        Conflict,
+        CtxPackError,
+        IntegrityError,
+        InvalidInput,
+        LocalFailure,
+        NotFound,
+        PolicyRefused,
+        Unavailable,
+    )
+    from ctxpack_identity.hashing.deephash import hash_tree
+    from ctxpack_identity.hashing.resolve import Resolution, ResolvedInput, resolve
+    from ctxpack_identity.progress import Progress, silent
+    from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, tree_digest
+    from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
+
+__getattr__ = lazy_front(
+    __name__,
+    {
+        "canonical": "canonical_json parse_json",
+        "contract": "ContractFile ContractInvalid canonical_contract parse_canonical_contract parse_contract_file",
+        "digest": "Digest digest_of parse_digest",
+        "errors": (
+            "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
+            "Unavailable"
+        ),
+        "hashing.deephash": "hash_tree",
+        "hashing.resolve": "Resolution ResolvedInput resolve",
+        "progress": "Progress silent",
+        "tree": "FolderDigest Tree TreeEntry tree_digest",
+        "uri": "CtxUri parse_uri uri_digest uri_for",
+    },
 )
-from ctxpack_identity.deephash import hash_tree
-from ctxpack_identity.digest import Digest, digest_of, parse_digest
-from ctxpack_identity.errors import (
-    AccessDenied,
-    Conflict,
-    CtxPackError,
-    IntegrityError,
-    InvalidInput,
-    LocalFailure,
-    NotFound,
-    PolicyRefused,
-    Unavailable,
-)
-from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.resolve import Resolution, ResolvedInput, resolve
-from ctxpack_identity.tree import Entry, FolderDigest, Tree, tree_digest
-from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
 
 __all__ = [
     "AccessDenied",
@@ -34,7 +58,6 @@ __all__ = [
     "CtxPackError",
     "CtxUri",
     "Digest",
-    "Entry",
     "FolderDigest",
     "IntegrityError",
     "InvalidInput",
@@ -45,6 +68,7 @@ __all__ = [
     "Resolution",
     "ResolvedInput",
     "Tree",
+    "TreeEntry",
     "Unavailable",
     "canonical_contract",
     "canonical_json",

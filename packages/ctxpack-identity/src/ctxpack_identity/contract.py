@@ -23,8 +23,8 @@ __all__ = [
     "ContractFile",
     "ContractInvalid",
     "InputSource",
-    "Location",
     "TransformSource",
+    "TreeSource",
     "canonical_contract",
     "parse_canonical_contract",
     "parse_contract_file",
@@ -72,7 +72,7 @@ class ContractInvalid(InvalidInput):
         return type(self), self._arguments
 
 
-class Location(NamedTuple):
+class TreeSource(NamedTuple):
     """A file or folder named in a contract. path: relative to the contract file, absolute, or a URL."""
 
     path: str
@@ -84,7 +84,7 @@ class InputSource(NamedTuple):
     """An input as written: exactly one of location, digest and uri is set."""
 
     name: str
-    location: Location | None = None
+    location: TreeSource | None = None
     digest: Digest | None = None
     uri: CtxUri | None = None
 
@@ -94,8 +94,8 @@ class TransformSource(NamedTuple):
 
     tool: str
     tool_version: str
-    code: Location | Code
-    environment: Location | Code
+    code: TreeSource | Code
+    environment: TreeSource | Code
     params: dict[str, Any]
 
 
@@ -222,7 +222,7 @@ def _transform(read: _Reader, value: Any, at: str) -> TransformSource:
 
 def _code(
     read: _Reader, fields: dict[str, Any], at: str, member: str, word: str, excludes: tuple[str, ...]
-) -> Location | Code:
+) -> TreeSource | Code:
     hashed = f"{member}_hash"
     if member in fields and hashed in fields:
         read.fault("E_UNKNOWN_FIELD", pointer(at, hashed), f'"{member}" computes it; keep one of the two')
@@ -235,7 +235,7 @@ def _code(
     return word
 
 
-def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> Location:
+def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> TreeSource:
     path = read.path(fields, at)
     if scheme_of(path):
         if fault := scheme_fault(path):
@@ -246,7 +246,7 @@ def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[st
     symlinks = fields.get("symlinks", "refuse")
     if symlinks not in ("refuse", "follow"):
         read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {_shown(symlinks)}')
-    return Location(path, (*excludes, *patterns), symlinks == "follow")
+    return TreeSource(path, (*excludes, *patterns), symlinks == "follow")
 
 
 def _output(read: _Reader, value: Any, at: str) -> str:

@@ -13,7 +13,7 @@ from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["JUNK", "TREE_SCHEMA", "Document", "Entry", "FolderDigest", "Tree", "file_digest", "tree_digest"]
+__all__ = ["JUNK", "TREE_SCHEMA", "Document", "FolderDigest", "Tree", "TreeEntry", "file_digest", "tree_digest"]
 
 TREE_SCHEMA = "ctxpack/tree/v1"
 
@@ -22,7 +22,7 @@ _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by file managers; hashed, but worth a warning
 
 
-class Entry(NamedTuple):
+class TreeEntry(NamedTuple):
     """One file, or one empty folder (its path ends in ``/``; no digest, size 0).
 
     path: relative, POSIX. size: bytes. sha256: 64 hexadecimal digits. executable: kept in packs, not in digests.
@@ -58,7 +58,7 @@ def file_digest(sha256: str, size: int) -> Digest:
     )
 
 
-def tree_digest(entries: Iterable[Entry]) -> Digest:
+def tree_digest(entries: Iterable[TreeEntry]) -> Digest:
     """Return the tree digest of the folder that holds these entries, given in any order.
 
     Raises: InvalidInput for a path that is not relative, POSIX and normal, or that occurs twice or both as a file
@@ -81,7 +81,7 @@ class FolderDigest:
         self._open = [_OpenFolder("")]
         self._parent = ""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TreeEntry) -> None:
         """Take the next entry.
 
         Raises: InvalidInput when it is out of order or repeated, its path is not normal or not Unicode, or a file's

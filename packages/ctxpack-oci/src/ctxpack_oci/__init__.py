@@ -5,33 +5,51 @@
 
 from __future__ import annotations
 
-from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes, describe
-from ctxpack_oci.layout import Layout
-from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, open_target, parse_location
-from ctxpack_oci.manifest import (
-    MANIFEST_MEDIA_TYPE,
-    MAX_MANIFEST_BYTES,
-    Manifest,
-    encode_manifest,
-    parse_manifest,
+from ctxpack_identity.lazy import lazy_front
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes, describe
+    from ctxpack_oci.imagemanifest import (
+        IMAGE_MANIFEST_MEDIA_TYPE,
+        MAX_IMAGE_MANIFEST_BYTES,
+        ImageManifest,
+        encode_image_manifest,
+        parse_image_manifest,
+    )
+    from ctxpack_oci.layout import Layout
+    from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, open_target, parse_location
+    from ctxpack_oci.target import Target
+
+__getattr__ = lazy_front(
+    __name__,
+    {
+        "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe",
+        "imagemanifest": (
+            "IMAGE_MANIFEST_MEDIA_TYPE ImageManifest MAX_IMAGE_MANIFEST_BYTES encode_image_manifest "
+            "parse_image_manifest"
+        ),
+        "layout": "Layout",
+        "location": "LayoutLocation Location RegistryLocation open_target parse_location",
+        "target": "Target",
+    },
 )
-from ctxpack_oci.target import Target
 
 __all__ = [
-    "MANIFEST_MEDIA_TYPE",
+    "IMAGE_MANIFEST_MEDIA_TYPE",
     "MAX_BLOB_BYTES",
-    "MAX_MANIFEST_BYTES",
+    "MAX_IMAGE_MANIFEST_BYTES",
     "Descriptor",
+    "ImageManifest",
     "Layout",
     "LayoutLocation",
     "Location",
-    "Manifest",
     "RegistryLocation",
     "Target",
     "check_bytes",
     "describe",
-    "encode_manifest",
+    "encode_image_manifest",
     "open_target",
+    "parse_image_manifest",
     "parse_location",
-    "parse_manifest",
 ]

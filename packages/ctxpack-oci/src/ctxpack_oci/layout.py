@@ -21,13 +21,13 @@ from ctxpack_identity.digest import parse_digest
 from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
 from ctxpack_oci.descriptor import Descriptor, check_bytes
 from ctxpack_oci.disk import Disk, publish
-from ctxpack_oci.manifest import (
+from ctxpack_oci.imagemanifest import (
+    IMAGE_MANIFEST_MEDIA_TYPE,
     INDEX_MEDIA_TYPE,
-    MANIFEST_MEDIA_TYPE,
-    Manifest,
+    ImageManifest,
     check_size,
     is_manifest,
-    parse_manifest,
+    parse_image_manifest,
 )
 from ctxpack_oci.target import check_tag
 
@@ -85,8 +85,8 @@ class Layout:
         where = self._where(descriptor)
         check_size(descriptor, where=where)
         check_bytes(data, descriptor, where=where)
-        if descriptor.media_type == MANIFEST_MEDIA_TYPE:
-            self._require_parts(parse_manifest(data, descriptor, where=where), where)
+        if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
+            self._require_parts(parse_image_manifest(data, descriptor, where=where), where)
         with _translated(where):
             self._prepare()
             publish(data, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
@@ -112,7 +112,7 @@ class Layout:
     def close(self) -> None:
         pass
 
-    def _require_parts(self, manifest: Manifest, where: str) -> None:
+    def _require_parts(self, manifest: ImageManifest, where: str) -> None:
         """Raise NotFound unless every blob that manifest names is here, as registries do (MANIFEST_BLOB_UNKNOWN)."""
         for part in (manifest.config, *manifest.layers):
             if not self.exists(part):

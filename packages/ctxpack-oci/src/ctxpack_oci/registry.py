@@ -17,8 +17,8 @@ from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.descriptor import Descriptor, check_bytes, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.http import Transport
+from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
 from ctxpack_oci.location import RegistryLocation
-from ctxpack_oci.manifest import MANIFEST_KINDS, MAX_MANIFEST_BYTES, check_size, is_manifest
 from ctxpack_oci.origin import join, origin_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, persist
 from ctxpack_oci.proxy import Network
@@ -166,7 +166,9 @@ class Registry:
         return f"{self._base}/{kind}/{parse_digest(descriptor.digest)}"
 
     def _resolve_by_get(self, url: str, where: str) -> Descriptor | None:
-        request = Request(method="GET", url=url, where=where, headers={"Accept": _ACCEPT}, limit=MAX_MANIFEST_BYTES)
+        request = Request(
+            method="GET", url=url, where=where, headers={"Accept": _ACCEPT}, limit=MAX_IMAGE_MANIFEST_BYTES
+        )
         reply = self._ask(request)
         if reply.status == 404:
             return None

@@ -39,7 +39,7 @@ class Target(Protocol):
         """Return the content, with size and SHA-256 checked.
 
         Raises: NotFound, when the content is gone; IntegrityError, when it differs or is declared larger than
-        MAX_BLOB_BYTES (or, for a manifest, MAX_MANIFEST_BYTES).
+        MAX_BLOB_BYTES (or, for a manifest, MAX_IMAGE_MANIFEST_BYTES).
         """
         ...
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ctxpack_bundle import Chunk, PackManifest, inflate_chunk, manifest_of
+from ctxpack_bundle import Chunk, PackManifest, inflate_chunk, pack_manifest_of
 from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_digest
 from ctxpack_oci import (
     Descriptor,
-    Manifest,
+    ImageManifest,
     Target,
     describe,
-    encode_manifest,
-    parse_manifest,
+    encode_image_manifest,
+    parse_image_manifest,
 )
 
 __all__ = [
@@ -40,7 +40,7 @@ class Artifact(NamedTuple):
     """A pack found in a target. descriptor: of the OCI manifest; pack: what its first layer says it is."""
 
     descriptor: Descriptor
-    manifest: Manifest
+    manifest: ImageManifest
     pack: PackManifest
 
     @property
@@ -85,8 +85,8 @@ def content_size(chunk: Descriptor, *, where: str) -> int:
 
 def build_artifact(contract: bytes, chunks: Sequence[Descriptor]) -> bytes:
     """Return the OCI manifest of a pack."""
-    return encode_manifest(
-        Manifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=tuple(chunks))
+    return encode_image_manifest(
+        ImageManifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=tuple(chunks))
     )
 
 
@@ -111,21 +111,21 @@ def chunks_served(target: Target, uri: CtxUri) -> frozenset[Digest]:
     if descriptor is None:
         return frozenset()
     where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_manifest(_fetch(target, descriptor, where), descriptor, where=where)
+    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
     return frozenset(layer.digest for layer in manifest.layers)
 
 
 def _read(target: Target, descriptor: Descriptor, uri: CtxUri) -> Artifact:
     """Return the pack whose OCI manifest descriptor names. Raises: as find_artifact does."""
     where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_manifest(_fetch(target, descriptor, where), descriptor, where=where)
+    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
     _check_shape(manifest, uri_digest(uri), where)
     _fetch(target, manifest.config, where)
     first = manifest.layers[0]
     content = inflate_chunk(
         _fetch(target, first, where), content_size(first, where=where), where=f"{where}, first chunk"
     )
-    pack = manifest_of(content, where=f"{where}, first chunk")
+    pack = pack_manifest_of(content, where=f"{where}, first chunk")
     if pack.uri != uri:
         raise IntegrityError("pack of another contract", where=where, expected=uri, got=pack.uri)
     return Artifact(descriptor, manifest, pack)
@@ -141,7 +141,7 @@ def _fetch(target: Target, descriptor: Descriptor, where: str) -> bytes:
         ) from error
 
 
-def _check_shape(manifest: Manifest, contract: Digest, where: str) -> None:
+def _check_shape(manifest: ImageManifest, contract: Digest, where: str) -> None:
     kinds = {layer.media_type for layer in manifest.layers}
     for what, expected, got in (
         ("artifactType", ARTIFACT_TYPE, manifest.artifact_type),

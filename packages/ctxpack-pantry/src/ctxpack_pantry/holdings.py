@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import NamedTuple, TypeVar
 
-from ctxpack_bundle import PackManifest, PackStream, encode_manifest
+from ctxpack_bundle import PackManifest, PackStream, encode_pack_manifest
 from ctxpack_cache import Cache
 from ctxpack_identity import (
     CtxUri,
@@ -77,7 +77,7 @@ class Holdings:
         A disk that says no is not worth failing for: then nothing is remembered.
         """
         sizes = tuple((chunk.digest, content_size(chunk, where=manifest.uri)) for chunk in chunks)
-        data = _encode(_Index(digest_of(encode_manifest(manifest)), sizes))
+        data = _encode(_Index(digest_of(encode_pack_manifest(manifest)), sizes))
         name = uri_digest(manifest.uri).removeprefix("sha256:")
         with suppress(OSError, LocalFailure), self._cache.staging() as staging:
             temporary = os.path.join(staging, name)
@@ -179,7 +179,7 @@ class Held:
         if pack not in self._streams:
             self._streams[pack] = None
             stream = self._open_streams.enter_context(PackStream(pack.folder))
-            if digest_of(encode_manifest(stream.manifest)) == pack.manifest:
+            if digest_of(encode_pack_manifest(stream.manifest)) == pack.manifest:
                 self._streams[pack] = stream
         return self._streams[pack]
 

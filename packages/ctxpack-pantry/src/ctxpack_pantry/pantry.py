@@ -27,14 +27,14 @@ from ctxpack_identity import (
     uri_for,
 )
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
-from ctxpack_pantry.contracts import LoadedContract, load_contract
+from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
 from ctxpack_pantry.settings import Settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ctxpack_bundle import PackManifest
-    from ctxpack_identity.statcache import StatCache
+    from ctxpack_identity.hashing.statcache import StatCache
     from ctxpack_oci import Target
     from ctxpack_pantry.inspection import Inspection
     from ctxpack_pantry.pick import Picked
@@ -115,7 +115,7 @@ class Pantry:
             self._target = open_target(parse_location(self.settings.registry.value), environ=self._environ)
         return self._target
 
-    def resolve(self, contract: str | LoadedContract) -> Resolution:
+    def resolve(self, contract: str | LoadedContractFile) -> Resolution:
         """Return the canonical contract and URI of a contract file. Hashes its inputs; no side effects.
 
         Raises: InvalidInput, LocalFailure; NotFound when an input's URI is nowhere; for a remote input AccessDenied,
@@ -142,7 +142,7 @@ class Pantry:
     def seed(
         self,
         outputs: Sequence[str],
-        contract: str | LoadedContract,
+        contract: str | LoadedContractFile,
         *,
         run: Run | None = None,
         expected: Resolution | None = None,
@@ -230,14 +230,14 @@ class Pantry:
         remote: ask the registry even when the cache has it. Raises: NotFound, IntegrityError, AccessDenied,
         Unavailable.
         """
-        from ctxpack_bundle import read_manifest
+        from ctxpack_bundle import read_pack_manifest
         from ctxpack_pantry.artifact import find_artifact
         from ctxpack_pantry.inspection import Inspection
         from ctxpack_pantry.pull import not_found
 
         folder = None if remote else self.cache.find(uri_digest(uri))
         if folder is not None:
-            return Inspection(read_manifest(folder), folder, None)
+            return Inspection(read_pack_manifest(folder), folder, None)
         artifact = find_artifact(self.target, uri)
         if artifact is None:
             raise not_found(uri, self.target.name)
@@ -261,7 +261,7 @@ class Pantry:
         Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
         Conflict, IntegrityError, LocalFailure.
         """
-        from ctxpack_bundle import read_manifest
+        from ctxpack_bundle import read_pack_manifest
         from ctxpack_pantry.place import each_to, place
         from ctxpack_pantry.run import Ran, execute, require_made, require_outputs
 
@@ -273,7 +273,7 @@ class Pantry:
             folder = self._look_up(resolution.uri, offline=offline)
             hit = folder is not None
             if folder is not None:
-                placings = each_to(read_manifest(folder), outputs)
+                placings = each_to(read_pack_manifest(folder), outputs)
                 with self._known() as known:
                     place(self.cache, folder, placings, force=force, progress=self._progress, known=known)
             else:
@@ -288,11 +288,11 @@ class Pantry:
 
     def packs(self) -> Iterator[Stored]:
         """Yield the packs of the cache, by URI. A damaged one comes without its manifest."""
-        from ctxpack_bundle import read_manifest
+        from ctxpack_bundle import read_pack_manifest
 
         for entry in self.cache.entries():
             try:
-                manifest = read_manifest(entry.path)
+                manifest = read_pack_manifest(entry.path)
             except IntegrityError:
                 manifest = None
             yield Stored(uri_for(entry.key), entry.path, manifest)
@@ -302,12 +302,12 @@ class Pantry:
         return self.cache.remove(uri_digest(uri))
 
     def _known(self) -> StatCache:
-        from ctxpack_identity.statcache import StatCache
+        from ctxpack_identity.hashing.statcache import StatCache
 
         return StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
 
-    def _load(self, contract: str | LoadedContract) -> LoadedContract:
-        return load_contract(contract) if isinstance(contract, str) else contract
+    def _load(self, contract: str | LoadedContractFile) -> LoadedContractFile:
+        return load_contract_file(contract) if isinstance(contract, str) else contract
 
     def _look_up(self, uri: CtxUri, *, offline: bool) -> str | None:
         """Return the pack's folder, fetched if need be, or None for a miss. Raises when that is not known."""

@@ -14,13 +14,13 @@ from ctxpack_bundle import (
     Selection,
     listing_excerpt,
     read_entries,
-    read_manifest,
+    read_pack_manifest,
     unpack_entries,
     unpack_listing,
 )
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, Digest, InvalidInput, Progress
-from ctxpack_identity.deephash import KnownDigests
+from ctxpack_identity.hashing.deephash import KnownDigests
 from ctxpack_oci import Target
 from ctxpack_pantry.artifact import Artifact, content_size, find_artifact
 from ctxpack_pantry.holdings import Held, Holdings
@@ -70,7 +70,7 @@ class Pick:
 
     def from_cache(self, folder: str) -> Picked:
         """Copy it from the pack in folder, which the cache has. Raises: as from_target does."""
-        selection = self._select(folder, read_manifest(folder), folder)
+        selection = self._select(folder, read_pack_manifest(folder), folder)
         self._place(selection, lambda fresh: copy_entries(folder, selection.entries(), fresh, self._progress))
         return self._picked(selection, 0)
 

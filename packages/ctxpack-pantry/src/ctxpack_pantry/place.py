@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_manifest
+from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_pack_manifest
 from ctxpack_bundle.folder import ParentFolders
 from ctxpack_cache import Cache
 from ctxpack_cache.tree import remove_tree
-from ctxpack_identity import Digest, Entry, IntegrityError, InvalidInput, LocalFailure, Progress
-from ctxpack_identity.deephash import KnownDigests
+from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
+from ctxpack_identity.hashing.deephash import KnownDigests
 
 __all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
 
@@ -43,7 +43,7 @@ def place(
     """
     placings = [_named_once(item) for item in placings]
     if not force and _stand_there(
-        cache, placings, lambda: read_manifest(folder).outputs_digest, known=known, progress=progress
+        cache, placings, lambda: read_pack_manifest(folder).outputs_digest, known=known, progress=progress
     ):
         return False
     for item in placings:
@@ -73,7 +73,7 @@ def place_made(
     return True
 
 
-def copy_entries(folder: str, entries: Iterable[Entry], destination: str, progress: Progress) -> None:
+def copy_entries(folder: str, entries: Iterable[TreeEntry], destination: str, progress: Progress) -> None:
     """Copy these outputs of the pack in folder, given in canonical order, into destination, which is made."""
     os.mkdir(destination)
     parents = ParentFolders(destination)
@@ -167,7 +167,7 @@ def _digest_of(placings: Sequence[Placing], known: KnownDigests | None, progress
 def _is_in_cache(cache: Cache, digest: Digest) -> bool:
     for entry in cache.entries():
         try:
-            if read_manifest(entry.path).outputs_digest == digest:
+            if read_pack_manifest(entry.path).outputs_digest == digest:
                 return True
         except IntegrityError:  # a damaged pack saves nothing
             continue

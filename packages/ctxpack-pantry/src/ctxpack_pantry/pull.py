@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, inflate_chunk, read_manifest, unpack
+from ctxpack_bundle import PackManifest, inflate_chunk, read_pack_manifest, unpack
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, NotFound, Progress, uri_digest
 from ctxpack_oci import Descriptor, Target
@@ -40,7 +40,7 @@ def pull(
     with cache.lock(key, on_wait=on_wait):
         path = cache.find(key)
         if path is not None:
-            return Pulled(uri, path, read_manifest(path), 0)
+            return Pulled(uri, path, read_pack_manifest(path), 0)
         artifact = find_artifact(target, uri)
         if artifact is None:
             raise not_found(uri, target.name)

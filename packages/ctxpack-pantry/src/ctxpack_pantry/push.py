@@ -7,9 +7,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, make_chunk, pack, read_manifest, stream_size
+from ctxpack_bundle import PackManifest, make_chunk, pack, read_pack_manifest, stream_size
 from ctxpack_identity import Conflict, CtxPackError, CtxUri, Digest, IntegrityError, Progress, silent
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
 from ctxpack_pantry.artifact import (
     build_artifact,
     chunk_descriptor,
@@ -45,7 +45,7 @@ def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdin
     Raises: Conflict when the tag names other outputs, which is never overwritten; IntegrityError when the folder is
     damaged or the tag names something else than this contract's pack; AccessDenied, Unavailable.
     """
-    manifest = read_manifest(folder)
+    manifest = read_pack_manifest(folder)
     if manifest.uri != uri:
         raise IntegrityError("pack of another contract", where=folder, expected=uri, got=manifest.uri)
     present = _present(target, manifest)
@@ -102,7 +102,7 @@ def _push_manifest(target: Target, manifest: PackManifest, chunks: list[Descript
     contract = manifest.contract_bytes
     target.push(describe_contract(contract), contract)
     data = build_artifact(contract, chunks)
-    artifact = describe(data, MANIFEST_MEDIA_TYPE)
+    artifact = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     target.push(artifact, data)
     return artifact
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ctxpack_identity import CtxUri, InvalidInput
-from ctxpack_pantry.contracts import LoadedContract
+from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.seed import Run
 
 __all__ = ["Ran", "execute", "require_made", "require_outputs"]
@@ -26,7 +26,7 @@ class Ran(NamedTuple):
     status: int
 
 
-def require_outputs(contract: LoadedContract) -> list[str]:
+def require_outputs(contract: LoadedContractFile) -> list[str]:
     """Return the declared outputs as paths on disk. Raises: InvalidInput when the contract declares none."""
     if not contract.outputs:
         raise InvalidInput(

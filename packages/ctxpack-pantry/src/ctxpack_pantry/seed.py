@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ctxpack_bundle import InputListings, PackManifest, assemble, read_entries, read_manifest
+from ctxpack_bundle import InputListings, PackManifest, assemble, read_entries, read_pack_manifest
 from ctxpack_cache import Cache
 from ctxpack_identity import (
     Conflict,
@@ -17,8 +17,8 @@ from ctxpack_identity import (
     resolve,
     uri_digest,
 )
-from ctxpack_identity.deephash import KnownDigests
-from ctxpack_pantry.contracts import LoadedContract
+from ctxpack_identity.hashing.deephash import KnownDigests
+from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.provenance import record_provenance
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Seeded(NamedTuple):
 
 def seed(
     cache: Cache,
-    contract: LoadedContract,
+    contract: LoadedContractFile,
     outputs: Sequence[str],
     *,
     version: str,
@@ -139,7 +139,7 @@ def _list_upstream(cache: Cache, resolution: Resolution, inputs: InputListings) 
 
 
 def _already_there(path: str, made: PackManifest, resolution: Resolution) -> Seeded:
-    present = read_manifest(path)
+    present = read_pack_manifest(path)
     if present.outputs_digest != made.outputs_digest:
         raise Conflict(
             "the cache holds other outputs of the same contract",

@@ -17,15 +17,15 @@ from operator import itemgetter
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.hashing.scan import Folder, Remote
+from ctxpack_identity.hashing.threads import Job, Threads
+from ctxpack_identity.hashing.urls.failure import missing
+from ctxpack_identity.hashing.urls.store import Listed, Store
+from ctxpack_identity.hashing.urls.version import Version
 from ctxpack_identity.lighttyping import NamedTuple
 from ctxpack_identity.progress import OnBytes
-from ctxpack_identity.scan import Folder, Remote
-from ctxpack_identity.store import Listed, Store
-from ctxpack_identity.storefailure import missing
-from ctxpack_identity.threads import Job, Threads
-from ctxpack_identity.version import Version
 
-__all__ = ["Objects", "RemoteSource"]
+__all__ = ["Objects", "UrlSource"]
 
 AHEAD = 4  # folders listed before they are needed, and as many at a time
 
@@ -49,7 +49,7 @@ class Objects(NamedTuple):
         return [store.sha256(path, size, version, on_bytes) for path, size, version in self.files]
 
 
-class RemoteSource:
+class UrlSource:
     """A Source: what a URL leads to. Raises: as Store does; InvalidInput for what no file or folder could be."""
 
     batch_files = 1  # each waits for the network, and none should wait for another too

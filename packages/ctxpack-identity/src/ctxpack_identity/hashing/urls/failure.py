@@ -10,7 +10,7 @@ from ctxpack_identity.lighttyping import Any
 
 __all__ = ["changed", "missing", "translated"]
 
-INSTALL = "pip install 'ctxpack-identity[remote]', and the package of the store, such as s3fs for s3://"
+INSTALL = "pip install 'ctxpack-identity[urls]', and the package of the store, such as s3fs for s3://"
 
 # Libraries say so by classes of their own, without a base in common. Loading all libraries to name them would be worse
 # than to read their names.

@@ -11,24 +11,24 @@ from ctxpack_identity.errors import IntegrityError
 from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes
 
 __all__ = [
+    "IMAGE_MANIFEST_MEDIA_TYPE",
     "INDEX_MEDIA_TYPE",
     "MANIFEST_KINDS",
-    "MANIFEST_MEDIA_TYPE",
-    "MAX_MANIFEST_BYTES",
-    "Manifest",
+    "MAX_IMAGE_MANIFEST_BYTES",
+    "ImageManifest",
     "check_size",
-    "encode_manifest",
+    "encode_image_manifest",
     "is_manifest",
-    "parse_manifest",
+    "parse_image_manifest",
 ]
 
-MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+IMAGE_MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes; distribution and zot refuse more
+MAX_IMAGE_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes; distribution and zot refuse more
 
 # Documents a registry keeps under /manifests/ rather than /blobs/. Only the first is ever parsed here.
 MANIFEST_KINDS = (
-    MANIFEST_MEDIA_TYPE,
+    IMAGE_MANIFEST_MEDIA_TYPE,
     INDEX_MEDIA_TYPE,
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -39,12 +39,12 @@ _KNOWN = frozenset({*_REQUIRED, "artifactType", "annotations", "subject"})
 _AMBIGUOUS = frozenset({"manifests", "fsLayers", "history", "signatures"})
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An image manifest. `parse_manifest` is the only way to read one; it checks the bytes as well."""
+class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An image manifest. `parse_image_manifest` is the only way to read one; it checks the bytes as well."""
 
     # A default_factory, because omit_defaults would leave a plain default out of the encoded document.
     schema_version: Literal[2] = msgspec.field(default_factory=lambda: 2)
-    media_type: str = msgspec.field(default_factory=lambda: MANIFEST_MEDIA_TYPE)
+    media_type: str = msgspec.field(default_factory=lambda: IMAGE_MANIFEST_MEDIA_TYPE)
     artifact_type: str = ""
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -60,30 +60,35 @@ def is_manifest(media_type: str) -> bool:
 def check_size(descriptor: Descriptor, *, where: str) -> None:
     """Return if content of the declared size may be taken into memory.
 
-    Raises: IntegrityError, above MAX_MANIFEST_BYTES for a manifest and MAX_BLOB_BYTES for a blob.
+    Raises: IntegrityError, above MAX_IMAGE_MANIFEST_BYTES for a manifest and MAX_BLOB_BYTES for a blob.
     """
-    limit = MAX_MANIFEST_BYTES if is_manifest(descriptor.media_type) else MAX_BLOB_BYTES
+    limit = MAX_IMAGE_MANIFEST_BYTES if is_manifest(descriptor.media_type) else MAX_BLOB_BYTES
     if descriptor.size > limit:
         raise IntegrityError(
             "too large", where=where, expected=f"at most {limit} bytes", got=str(descriptor.size), code="E_SIZE"
         )
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
+def encode_image_manifest(manifest: ImageManifest) -> bytes:
     """Return manifest as compact JSON, always the same bytes for equal manifests; `layers` is there even when empty."""
     return msgspec.json.encode(manifest, order="deterministic")
 
 
-def parse_manifest(data: bytes, descriptor: Descriptor | None = None, *, where: str = "manifest") -> Manifest:
+def parse_image_manifest(
+    data: bytes, descriptor: Descriptor | None = None, *, where: str = "manifest"
+) -> ImageManifest:
     """Return the image manifest in data, which must be the bytes that descriptor names when one is given.
 
     Raises: IntegrityError, naming the member, unless data are exactly one OCI image manifest: not an index, nor a
     document that two clients could read differently (repeated members, `manifests` beside `layers`, `Layers`).
     Other unknown members are ignored.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
+    if len(data) > MAX_IMAGE_MANIFEST_BYTES:
         raise IntegrityError(
-            "manifest is too large", where=where, expected=f"at most {MAX_MANIFEST_BYTES} bytes", got=str(len(data))
+            "manifest is too large",
+            where=where,
+            expected=f"at most {MAX_IMAGE_MANIFEST_BYTES} bytes",
+            got=str(len(data)),
         )
     if descriptor is not None:
         check_bytes(data, descriptor, where=where)
@@ -92,7 +97,7 @@ def parse_manifest(data: bytes, descriptor: Descriptor | None = None, *, where: 
     _expect_unambiguous(members, where)
     _expect_media_type(members["mediaType"], where=f"{where} mediaType")
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        return msgspec.json.decode(data, type=ImageManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(f"not an OCI image manifest: {error}", where=where, code="E_MANIFEST") from error
 
@@ -136,11 +141,11 @@ def _expect_unambiguous(members: dict[str, object], where: str) -> None:
 
 
 def _expect_media_type(media_type: object, *, where: str) -> None:
-    if media_type != MANIFEST_MEDIA_TYPE:
+    if media_type != IMAGE_MANIFEST_MEDIA_TYPE:
         raise IntegrityError(
             "wrong media type",
             where=where,
-            expected=MANIFEST_MEDIA_TYPE,
+            expected=IMAGE_MANIFEST_MEDIA_TYPE,
             got=str(media_type)[:120],
             fix="this tag or digest does not name a pack",
             code="E_MANIFEST",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from ctxpack_identity.digest import Digest
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Entry", "Size"]
+__all__ = ["CachedPack", "Size"]
 
 
-class Entry(NamedTuple):
+class CachedPack(NamedTuple):
     """One published pack. published: seconds since the epoch."""
 
     key: Digest

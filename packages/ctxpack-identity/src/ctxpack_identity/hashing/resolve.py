@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ctxpack_identity.contract import Code, ContractFile, InputSource, Location, canonical_contract
-from ctxpack_identity.deephash import KnownDigests, hash_tree
+from ctxpack_identity.contract import Code, ContractFile, InputSource, TreeSource, canonical_contract
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.hashing.deephash import KnownDigests, hash_tree
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.scheme import scheme_of, shown_url
-from ctxpack_identity.tree import Entry, Tree
+from ctxpack_identity.tree import Tree, TreeEntry
 from ctxpack_identity.uri import CtxUri, uri_for
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def resolve(
     executor: Executor | None = None,
     known: KnownDigests | None = None,
     progress: Progress = silent,
-    on_entry: Callable[[str, Entry], object] | None = None,
+    on_entry: Callable[[str, TreeEntry], object] | None = None,
 ) -> Resolution:
     """Return the canonical contract: inputs, code and environment hashed, defaults written out.
 
@@ -61,7 +61,7 @@ def resolve(
     """
     junk: list[str] = []
 
-    def tree_at(location: Location, on_found: Callable[[Entry], object] | None = None) -> Tree:
+    def tree_at(location: TreeSource, on_found: Callable[[TreeEntry], object] | None = None) -> Tree:
         root = location.path if scheme_of(location.path) else os.path.join(base, location.path)
         tree = hash_tree(
             root,
@@ -93,8 +93,8 @@ def resolve(
             )
         return ResolvedInput(source.name, pack_outputs(source.uri), uri=source.uri)
 
-    def hash_of(code: Location | Code) -> str:
-        return tree_at(code).digest if isinstance(code, Location) else code
+    def hash_of(code: TreeSource | Code) -> str:
+        return tree_at(code).digest if isinstance(code, TreeSource) else code
 
     inputs = tuple(resolve_input(source) for source in contract.inputs)
     transforms: list[dict[str, Any]] = [

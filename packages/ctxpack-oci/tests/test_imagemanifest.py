@@ -12,12 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_identity.errors import IntegrityError
-from ctxpack_oci import MANIFEST_MEDIA_TYPE, Descriptor, Manifest, describe, encode_manifest, parse_manifest
-from ctxpack_oci.manifest import INDEX_MEDIA_TYPE, MAX_MANIFEST_BYTES, check_size, is_manifest
+from ctxpack_oci import (
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    Descriptor,
+    ImageManifest,
+    describe,
+    encode_image_manifest,
+    parse_image_manifest,
+)
+from ctxpack_oci.imagemanifest import INDEX_MEDIA_TYPE, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
 
 CONFIG = describe(b"{}", "application/vnd.ctxpack.contract.v1+json")
 LAYER = describe(b"chunk", "application/vnd.ctxpack.chunk.v1.tar+gzip", annotations={"dev.ctxpack.chunk.bytes": "9"})
-MANIFEST = Manifest(artifact_type="application/vnd.ctxpack.pack.v1", config=CONFIG, layers=(LAYER,))
+MANIFEST = ImageManifest(artifact_type="application/vnd.ctxpack.pack.v1", config=CONFIG, layers=(LAYER,))
 
 GOLDEN = (
     b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",'
@@ -41,7 +48,7 @@ descriptors = st.builds(
     artifact_type=text,
 )
 manifests = st.builds(
-    Manifest,
+    ImageManifest,
     artifact_type=text,
     config=descriptors,
     layers=st.lists(descriptors, max_size=4).map(tuple),
@@ -56,20 +63,20 @@ def changed(**members: Any) -> bytes:
 
 
 def test_the_encoded_form_is_fixed() -> None:
-    assert encode_manifest(MANIFEST) == GOLDEN
-    assert parse_manifest(GOLDEN) == MANIFEST
+    assert encode_image_manifest(MANIFEST) == GOLDEN
+    assert parse_image_manifest(GOLDEN) == MANIFEST
 
 
 def test_the_order_of_annotations_does_not_matter() -> None:
     one = msgspec.structs.replace(MANIFEST, annotations={"a": "1", "b": "2"})
     other = msgspec.structs.replace(MANIFEST, annotations={"b": "2", "a": "1"})
-    assert encode_manifest(one) == encode_manifest(other)
+    assert encode_image_manifest(one) == encode_image_manifest(other)
 
 
 @given(manifests)
-def test_parse_is_the_inverse_of_encode(manifest: Manifest) -> None:
-    data = encode_manifest(manifest)
-    assert parse_manifest(data, describe(data, MANIFEST_MEDIA_TYPE)) == manifest
+def test_parse_is_the_inverse_of_encode(manifest: ImageManifest) -> None:
+    data = encode_image_manifest(manifest)
+    assert parse_image_manifest(data, describe(data, IMAGE_MANIFEST_MEDIA_TYPE)) == manifest
 
 
 @given(descriptors)
@@ -80,29 +87,29 @@ def test_a_descriptor_survives_the_wire(descriptor: Descriptor) -> None:
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | text, st.lists).map(msgspec.json.encode))
 def test_arbitrary_bytes_only_raise_our_error(data: bytes) -> None:
     with pytest.raises(IntegrityError):
-        parse_manifest(data)
+        parse_image_manifest(data)
 
 
 @given(st.integers(0, len(GOLDEN) - 1), st.integers(0, 255))
 def test_one_changed_byte_never_escapes_as_another_exception(at: int, byte: int) -> None:
     data = GOLDEN[:at] + bytes([byte]) + GOLDEN[at + 1 :]
     with contextlib.suppress(IntegrityError):
-        parse_manifest(data)
+        parse_image_manifest(data)
     if data != GOLDEN:
         with pytest.raises(IntegrityError, match="digest differs"):
-            parse_manifest(data, describe(GOLDEN, MANIFEST_MEDIA_TYPE))
+            parse_image_manifest(data, describe(GOLDEN, IMAGE_MANIFEST_MEDIA_TYPE))
 
 
 @pytest.mark.parametrize("missing", ["schemaVersion", "mediaType", "config", "layers"])
 def test_a_missing_member_is_named(missing: str) -> None:
     with pytest.raises(IntegrityError, match=f"^manifest {missing}: missing member"):
-        parse_manifest(changed(**{missing: ...}))
+        parse_image_manifest(changed(**{missing: ...}))
 
 
 @pytest.mark.parametrize("name", ["manifests", "fsLayers", "history", "signatures", "Layers", "MEDIATYPE", "Config"])
 def test_an_ambiguous_member_is_named(name: str) -> None:
     with pytest.raises(IntegrityError, match=f"^manifest {name}: ambiguous manifest"):
-        parse_manifest(changed(**{name: []}))
+        parse_image_manifest(changed(**{name: []}))
 
 
 @pytest.mark.parametrize(
@@ -132,24 +139,24 @@ def test_an_ambiguous_member_is_named(name: str) -> None:
         (changed(annotations="@").replace(b'"@"', b'{"a":"\\ud800"}'), "not an OCI image manifest"),
         (changed(extra="@").replace(b'"@"', b"NaN"), "NaN is no JSON number"),
         (b"null", "expected a JSON object, got NoneType"),
-        (b" " * (MAX_MANIFEST_BYTES + 1), "manifest is too large: expected at most 4194304 bytes"),
+        (b" " * (MAX_IMAGE_MANIFEST_BYTES + 1), "manifest is too large: expected at most 4194304 bytes"),
     ],
 )
 def test_what_is_not_a_manifest(data: bytes, message: str) -> None:
     with pytest.raises(IntegrityError, match=message):
-        parse_manifest(data)
+        parse_image_manifest(data)
 
 
 def test_unknown_members_urls_and_embedded_data_are_ignored() -> None:
     layer = json.loads(msgspec.json.encode(LAYER)) | {"urls": ["http://evil.example/"], "data": "AAAA"}
-    assert parse_manifest(changed(layers=[layer], extra=[1], annotations={})) == MANIFEST
+    assert parse_image_manifest(changed(layers=[layer], extra=[1], annotations={})) == MANIFEST
 
 
 def test_bytes_are_compared_with_their_descriptor() -> None:
     with pytest.raises(IntegrityError, match="tag x: size differs: expected 5 bytes, got"):
-        parse_manifest(GOLDEN, describe(b"other", MANIFEST_MEDIA_TYPE), where="tag x")
+        parse_image_manifest(GOLDEN, describe(b"other", IMAGE_MANIFEST_MEDIA_TYPE), where="tag x")
     with pytest.raises(IntegrityError, match=r"descriptor: wrong media type: expected .*manifest.v1\+json, got a/b"):
-        parse_manifest(GOLDEN, describe(GOLDEN, "a/b"))
+        parse_image_manifest(GOLDEN, describe(GOLDEN, "a/b"))
 
 
 def test_sizes_are_bounded_by_kind() -> None:

@@ -11,13 +11,20 @@ from pathlib import Path
 import pytest
 from folder_trees import Executable, read_folder, write_folder
 
-from ctxpack_bundle import InputListings, assemble, outputs_digest, parse_manifest, read_entries, read_manifest
-from ctxpack_bundle.manifest import Listing
+from ctxpack_bundle import (
+    InputListings,
+    assemble,
+    outputs_digest,
+    parse_pack_manifest,
+    read_entries,
+    read_pack_manifest,
+)
+from ctxpack_bundle.packmanifest import Listing
 from ctxpack_identity import (
     CtxPackError,
-    Entry,
     IntegrityError,
     InvalidInput,
+    TreeEntry,
     digest_of,
     hash_tree,
     tree_digest,
@@ -28,7 +35,7 @@ MakePack = Callable[..., Path]
 
 
 def roots(pack: Path) -> list[tuple[str, str]]:
-    return [(root.name, root.type) for root in read_manifest(str(pack)).outputs.roots]
+    return [(root.name, root.type) for root in read_pack_manifest(str(pack)).outputs.roots]
 
 
 def test_the_content_of_a_single_folder_lies_directly_in_artifacts(tmp_path: Path, make_pack: MakePack) -> None:
@@ -37,7 +44,7 @@ def test_the_content_of_a_single_folder_lies_directly_in_artifacts(tmp_path: Pat
     pack = make_pack(source)
     assert read_folder(pack / "artifacts") == content
     assert roots(pack) == [("out", "folder")]
-    outputs = read_manifest(str(pack)).outputs
+    outputs = read_pack_manifest(str(pack)).outputs
     assert (outputs.files, outputs.size, outputs.empty_folders) == (3, 3, 1)
     assert outputs.digest == hash_tree(str(source)).digest
     assert [entry.path for entry in read_entries(str(pack))] == ["a", "bin/run", "empty/", "void"]
@@ -48,8 +55,8 @@ def test_a_single_file_lies_in_artifacts_by_its_name(tmp_path: Path, make_pack: 
     pack = make_pack(tmp_path / "model.bin")
     assert read_folder(pack / "artifacts") == {"model.bin": b"model"}
     assert roots(pack) == [("model.bin", "file")]
-    entry = Entry("model.bin", 5, digest_of(b"model")[7:])
-    assert read_manifest(str(pack)).outputs.digest == tree_digest([entry])
+    entry = TreeEntry("model.bin", 5, digest_of(b"model")[7:])
+    assert read_pack_manifest(str(pack)).outputs.digest == tree_digest([entry])
 
 
 def test_several_outputs_lie_in_artifacts_by_their_names(tmp_path: Path, make_pack: MakePack) -> None:
@@ -58,7 +65,7 @@ def test_several_outputs_lie_in_artifacts_by_their_names(tmp_path: Path, make_pa
     pack = make_pack(*(source / name for name in reversed(content)))
     assert read_folder(pack / "artifacts") == content
     assert roots(pack) == [("a", "folder"), ("a-b", "folder"), ("a.txt", "file"), ("none", "folder")]
-    assert read_manifest(str(pack)).outputs.digest == hash_tree(str(source)).digest
+    assert read_pack_manifest(str(pack)).outputs.digest == hash_tree(str(source)).digest
 
 
 def test_an_empty_folder_is_an_output_too(tmp_path: Path, make_pack: MakePack) -> None:
@@ -67,8 +74,8 @@ def test_an_empty_folder_is_an_output_too(tmp_path: Path, make_pack: MakePack) -
     alone, both = make_pack(tmp_path / "one"), make_pack(tmp_path / "one", tmp_path / "two")
     assert read_folder(alone / "artifacts") == {}
     assert read_folder(both / "artifacts") == {"one": {}, "two": {}}
-    assert read_manifest(str(alone)).outputs.empty_folders == 0
-    assert read_manifest(str(both)).outputs.empty_folders == 2
+    assert read_pack_manifest(str(alone)).outputs.empty_folders == 0
+    assert read_pack_manifest(str(both)).outputs.empty_folders == 2
 
 
 def test_a_folder_that_is_its_own_name(tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,13 +96,13 @@ def test_the_digest_outputs_would_have(tmp_path: Path, make_pack: MakePack) -> N
     for named in (["a"], ["f"], ["a", "f"], ["a", "none"]):
         pack = make_pack(*(source / name for name in named))
         standing = {name: str(source / name) for name in named}
-        assert outputs_digest(standing) == read_manifest(str(pack)).outputs.digest
+        assert outputs_digest(standing) == read_pack_manifest(str(pack)).outputs.digest
 
 
 def test_provenance_is_kept_as_given(tmp_path: Path, make_pack: MakePack) -> None:
     (tmp_path / "f").write_bytes(b"")
     pack = make_pack(tmp_path / "f", provenance={"who": "ü", "seconds": 1.5})
-    assert read_manifest(str(pack)).provenance == {"who": "ü", "seconds": 1.5}
+    assert read_pack_manifest(str(pack)).provenance == {"who": "ü", "seconds": 1.5}
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path, make_pack: MakePack) -> None:
@@ -115,7 +122,7 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
     inputs = InputListings(str(folder))
     for round_ in ("1", "2"):
         for name in names:
-            inputs.add(name, Entry(round_, 0, digest_of(b"")[7:]))
+            inputs.add(name, TreeEntry(round_, 0, digest_of(b"")[7:]))
     listed = inputs.finish([*names, "empty"])
     paths = [listing.path for listing in listed]
     assert paths == sorted(f"inputs/{name}.jsonl" for name in [*names, "empty"])
@@ -126,21 +133,22 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
     assert list(read_entries(str(folder), "inputs/empty.jsonl")) == []
     (tmp_path / "f").write_bytes(b"")
     assert (
-        parse_manifest((make_pack(tmp_path / "f", inputs=listed) / "manifest.json").read_bytes()).listings[1:] == listed
+        parse_pack_manifest((make_pack(tmp_path / "f", inputs=listed) / "manifest.json").read_bytes()).listings[1:]
+        == listed
     )
 
 
 def test_many_listings_grow_without_an_open_file(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(2000):
-        inputs.add(f"input-{number}", Entry("x", 0, digest_of(b"")[7:]))
+        inputs.add(f"input-{number}", TreeEntry("x", 0, digest_of(b"")[7:]))
     assert len(inputs.finish([])) == 0
 
 
 def test_a_long_listing_is_whole(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(3000):
-        inputs.add("many", Entry(f"{number:05}", number, digest_of(b"")[7:]))
+        inputs.add("many", TreeEntry(f"{number:05}", number, digest_of(b"")[7:]))
     [listing] = inputs.finish(["many"])
     assert [entry.size for entry in read_entries(str(tmp_path), listing.path)] == list(range(3000))
     assert listing == Listing(
@@ -318,7 +326,7 @@ def test_what_may_not_be_read(tmp_path: Path, environment: Mapping[str, str], hi
     """As a user who is not root: root reads everything."""
     folder = write_folder({"pack": {}, "out": {"file": b"x", "folder": {"y": b"y"}}}, tmp_path / "w")
     (folder / "out" / hidden).chmod(0)
-    drop = "import ctxpack_bundle.pack\n"
+    drop = "import ctxpack_bundle.packing\n"
     if os.getuid() == 0:
         drop += "os.chown('pack', 65534, 65534); os.setgroups([]); os.setgid(65534); os.setuid(65534)"
     try:

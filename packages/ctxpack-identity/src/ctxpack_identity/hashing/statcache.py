@@ -24,8 +24,8 @@ import re
 import time
 from collections.abc import Callable
 
+from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
-from ctxpack_identity.scan import Folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -248,7 +248,7 @@ def _rows(folder: Folder) -> list[Any]:
 def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
     """Return for each file whether a change after looked_up (ns) must show."""
     if folder.remote is not None:
-        from ctxpack_identity.version import is_certain  # loaded already, by what made the folder
+        from ctxpack_identity.hashing.urls.version import is_certain  # loaded already, by what made the folder
 
         return [is_certain(version) for version in folder.remote.versions]
     return [max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NS <= looked_up for _, status in folder.files]

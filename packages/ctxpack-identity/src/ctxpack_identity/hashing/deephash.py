@@ -11,13 +11,13 @@ from operator import itemgetter
 
 from ctxpack_identity.digest import Digest
 from ctxpack_identity.exclude import Excludes
-from ctxpack_identity.filehash import Batch
+from ctxpack_identity.hashing.filehash import Batch
+from ctxpack_identity.hashing.scan import Folder, checked_name, root_status, walk
+from ctxpack_identity.hashing.workers import ExecutorWorkers, LocalWorkers, Pending, Work, Workers
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple, Protocol
 from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.scan import Folder, checked_name, root_status, walk
 from ctxpack_identity.scheme import scheme_of
-from ctxpack_identity.tree import JUNK, Document, Entry, Tree, file_digest
-from ctxpack_identity.workers import ExecutorWorkers, LocalWorkers, Pending, Work, Workers
+from ctxpack_identity.tree import JUNK, Document, Tree, TreeEntry, file_digest
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -69,7 +69,7 @@ def hash_tree(
     executor: Executor | None = None,
     known: KnownDigests | None = None,
     progress: Progress = silent,
-    on_entry: Callable[[Entry], object] | None = None,
+    on_entry: Callable[[TreeEntry], object] | None = None,
 ) -> Tree:
     """Return the tree digest of the file or folder at root, with what was counted on the way.
 
@@ -99,9 +99,9 @@ def hash_tree(
 def _source(root: str, excludes: Excludes | None, follow: bool) -> Source:
     if not scheme_of(root):
         return _LocalSource(root, excludes, follow)
-    from ctxpack_identity.remote import RemoteSource  # which few need, and what it needs is optional
+    from ctxpack_identity.hashing.urls.source import UrlSource  # which few need, and what it needs is optional
 
-    return RemoteSource(root, excludes)
+    return UrlSource(root, excludes)
 
 
 class _LocalSource:
@@ -134,7 +134,7 @@ def _hash_single(
     workers: Workers,
     known: KnownDigests | None,
     progress: Progress,
-    on_entry: Callable[[Entry], object] | None,
+    on_entry: Callable[[TreeEntry], object] | None,
 ) -> Tree:
     ((name, status),) = alone.files
     ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, known, progress) if hashed)
@@ -143,14 +143,14 @@ def _hash_single(
     return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size, ())
 
 
-def _entry(path: str, status: os.stat_result, sha256: str) -> Entry:
-    return Entry(path, status.st_size, sha256, bool(status.st_mode & stat.S_IXUSR))
+def _entry(path: str, status: os.stat_result, sha256: str) -> TreeEntry:
+    return TreeEntry(path, status.st_size, sha256, bool(status.st_mode & stat.S_IXUSR))
 
 
 class _Fold:
     """Folders, entered and left in canonical order with their files' digests, become one tree digest."""
 
-    def __init__(self, on_entry: Callable[[Entry], object] | None) -> None:
+    def __init__(self, on_entry: Callable[[TreeEntry], object] | None) -> None:
         self._on_entry = on_entry
         self._open: list[_OpenFolder] = []
         self._files = self._size = 0
@@ -171,7 +171,7 @@ class _Fold:
         digest, size = left.document.close()
         folder = left.folder
         if self._on_entry is not None and folder.path and not (folder.files or folder.folders):
-            self._on_entry(Entry(folder.path, 0, ""))
+            self._on_entry(TreeEntry(folder.path, 0, ""))
         if self._open:
             parent = self._open[-1]
             parent.document.add(folder.path[len(parent.folder.path) : -1], digest, size, "folder")

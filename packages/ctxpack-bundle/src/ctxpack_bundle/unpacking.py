@@ -13,24 +13,24 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
-from ctxpack_bundle.manifest import FILES, MAX_MANIFEST_BYTES, Listing, PackManifest, parse_manifest
 from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, Listing, PackManifest, parse_pack_manifest
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
-from ctxpack_identity import Entry, IntegrityError
+from ctxpack_identity import IntegrityError, TreeEntry
 
-__all__ = ["manifest_of", "unpack", "unpack_entries", "unpack_listing"]
+__all__ = ["pack_manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
 _SIZE_FIELD: Final = slice(124, 136)
 
 
-def manifest_of(first: bytes, *, where: str) -> PackManifest:
+def pack_manifest_of(first: bytes, *, where: str) -> PackManifest:
     """Return the manifest in the first piece of a pack, which must hold nothing else.
 
-    Raises: IntegrityError as parse_manifest does, or when the piece is not the manifest's member alone.
+    Raises: IntegrityError as parse_pack_manifest does, or when the piece is not the manifest's member alone.
     """
     stream = _Stream([first], where)
-    manifest = parse_manifest(_manifest_bytes(stream), where=f"{where}, {MANIFEST}")
+    manifest = parse_pack_manifest(_manifest_bytes(stream), where=f"{where}, {MANIFEST}")
     stream.expect_end()
     return manifest
 
@@ -44,7 +44,7 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
     """
     stream = _Stream(pieces, where)
     data = _manifest_bytes(stream)
-    manifest = parse_manifest(data, where=f"{where}, {MANIFEST}")
+    manifest = parse_pack_manifest(data, where=f"{where}, {MANIFEST}")
     _write(os.path.join(folder, MANIFEST), data)
     for number, listing in enumerate(manifest.listings):
         if number == 1:
@@ -68,7 +68,7 @@ def unpack_listing(pieces: Iterable[bytes | memoryview], folder: str, listing: L
 
 
 def unpack_entries(
-    pieces: Iterable[bytes | memoryview], folder: str, entries: Iterable[Entry], *, modes: int, where: str
+    pieces: Iterable[bytes | memoryview], folder: str, entries: Iterable[TreeEntry], *, modes: int, where: str
 ) -> None:
     """Write entries of the outputs into folder, from pieces that are their members and nothing else.
 
@@ -86,7 +86,7 @@ def _manifest_bytes(stream: _Stream) -> bytes:
         size = int(header[_SIZE_FIELD].rstrip(b"\0"), 8)
     except ValueError:
         size = -1
-    if not 0 < size <= MAX_MANIFEST_BYTES or header != file_header(MANIFEST, size):
+    if not 0 < size <= MAX_PACK_MANIFEST_BYTES or header != file_header(MANIFEST, size):
         raise stream.differs(MANIFEST)
     data = bytes(stream.take(size, MANIFEST))
     stream.expect(padding(size), MANIFEST)
@@ -94,12 +94,12 @@ def _manifest_bytes(stream: _Stream) -> bytes:
 
 
 def _unpack_listing(stream: _Stream, folder: str, listing: Listing) -> None:
-    entry = Entry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+    entry = TreeEntry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
     with SideHash() as beside:
         _unpack_file(stream, os.path.join(folder, listing.path), listing.path, entry, SEALED, beside)
 
 
-def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], modes: int) -> None:
+def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[TreeEntry], modes: int) -> None:
     parents = ParentFolders(folder)
     with SideHash() as beside:
         for entry in entries:
@@ -112,7 +112,7 @@ def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[Entry], mode
                 _unpack_file(stream, location, name, entry, modes, beside)
 
 
-def _unpack_file(stream: _Stream, location: str, name: str, entry: Entry, modes: int, beside: SideHash) -> None:
+def _unpack_file(stream: _Stream, location: str, name: str, entry: TreeEntry, modes: int, beside: SideHash) -> None:
     stream.expect(file_header(name, entry.size, executable=entry.executable), name)
     fd = create_member(location, executable=entry.executable, modes=modes)
     try:

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
+from ctxpack_identity.hashing.urls.failure import INSTALL, changed, translated
+from ctxpack_identity.hashing.urls.version import Version, is_same, shown_version, version_of
 from ctxpack_identity.lighttyping import Any, NamedTuple
 from ctxpack_identity.progress import OnBytes
 from ctxpack_identity.scheme import scheme_fault, scheme_of, shown_url
-from ctxpack_identity.storefailure import INSTALL, changed, translated
-from ctxpack_identity.version import Version, is_same, shown_version, version_of
 
 __all__ = ["Listed", "Store"]
 

@@ -13,14 +13,14 @@ import sys
 from collections import deque
 
 from ctxpack_identity.errors import CtxPackError, LocalFailure
-from ctxpack_identity.filehash import Batch
+from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
 from ctxpack_identity.progress import OnBytes, Progress, silent
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-    from ctxpack_identity.threads import Threads
+    from ctxpack_identity.hashing.threads import Threads
 
 __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
 
@@ -157,7 +157,7 @@ class LocalWorkers:
 
 
 def _threads(count: int) -> Threads:
-    from ctxpack_identity.threads import Threads  # which small local files do without
+    from ctxpack_identity.hashing.threads import Threads  # which small local files do without
 
     return Threads(count)
 

@@ -8,12 +8,12 @@ from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_con
 from ctxpack_identity.contract import MAX_CONTRACT_BYTES
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["LoadedContract", "load_contract"]
+__all__ = ["LoadedContractFile", "load_contract_file"]
 
 _MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # people indent
 
 
-class LoadedContract(NamedTuple):
+class LoadedContractFile(NamedTuple):
     """A contract and where it was read. base: the folder its relative paths start from, "" for the current one."""
 
     path: str
@@ -26,7 +26,7 @@ class LoadedContract(NamedTuple):
         return [os.path.join(self.base, output) for output in self.file.outputs]
 
 
-def load_contract(path: str) -> LoadedContract:
+def load_contract_file(path: str) -> LoadedContractFile:
     """Return the contract in the file at path.
 
     Raises: InvalidInput when there is no such file or it is not a contract; LocalFailure when it cannot be read.
@@ -46,4 +46,4 @@ def load_contract(path: str) -> LoadedContract:
         raise InvalidInput(
             "too large for a contract file", where=path, expected=f"at most {_MAX_FILE_BYTES} bytes", code="E_TOO_LARGE"
         )
-    return LoadedContract(path, os.path.dirname(path), parse_contract_file(data, where=path))
+    return LoadedContractFile(path, os.path.dirname(path), parse_contract_file(data, where=path))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctxpack_identity import InvalidInput
-from ctxpack_pantry.contracts import load_contract
+from ctxpack_pantry.contractfile import load_contract_file
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -24,23 +24,23 @@ def test_declared_outputs_are_relative_to_the_contract(project: Project) -> None
 
 def test_beside_the_current_folder_paths_stay_short(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
-    assert load_contract("contract.json").outputs == ["./out"]
+    assert load_contract_file("contract.json").outputs == ["./out"]
 
 
 def test_a_missing_contract_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such contract file; `ctxpack init` writes one to fill in") as caught:
-        load_contract(str(tmp_path / "contract.json"))
+        load_contract_file(str(tmp_path / "contract.json"))
     assert caught.value.where == str(tmp_path / "contract.json")
 
 
 def test_a_file_is_no_folder_to_look_in(project: Project) -> None:
     with pytest.raises(InvalidInput, match="no such contract file"):
-        load_contract(str(project.code / "contract.json"))
+        load_contract_file(str(project.code / "contract.json"))
 
 
 def test_a_folder_is_no_contract(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="a folder, not a contract file"):
-        load_contract(str(tmp_path))
+        load_contract_file(str(tmp_path))
 
 
 def test_faults_in_it_name_the_file(project: Project) -> None:
@@ -61,11 +61,11 @@ def test_an_unreadable_file_is_a_failure_of_this_machine(project: Project) -> No
 import os, sys
 os.chdir(sys.argv[1])
 from ctxpack_pantry import CtxPackError
-from ctxpack_pantry.contracts import load_contract
+from ctxpack_pantry.contractfile import load_contract_file
 if os.geteuid() == 0:
     os.setuid(65534)
 try:
-    print(load_contract("contract.json"))
+    print(load_contract_file("contract.json"))
 except CtxPackError as error:
     print(type(error).__name__, error)
 """

@@ -14,7 +14,7 @@ from forged_pack import File, canonical, forge, listing, manifest, stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctxpack_bundle import manifest_of, pack, parse_manifest, unpack
+from ctxpack_bundle import pack, pack_manifest_of, parse_pack_manifest, unpack
 from ctxpack_identity import IntegrityError
 
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500)]
@@ -25,7 +25,7 @@ STREAM = stream(forge(FILES, inputs=INPUTS))
 def test_what_is_written(arena: Any) -> None:
     """The stream is made by hand after FORMAT.md, so this is the reader alone."""
     read = arena.unpack([STREAM])
-    assert read == parse_manifest(canonical(manifest(FILES, inputs=INPUTS)))
+    assert read == parse_pack_manifest(canonical(manifest(FILES, inputs=INPUTS)))
     assert read_folder(arena.staging) == {
         "manifest.json": canonical(manifest(FILES, inputs=INPUTS)),
         "files.jsonl": listing(FILES),
@@ -72,7 +72,7 @@ def test_what_is_only_claimed_can_be_changed_but_nothing_else(quick_arena: Any) 
     data = stream(honest)
     claims = {data.index(b"somebody") + offset for offset in range(8)}
     claims |= {data.index(b'"outputs","type"') + 1 + offset for offset in range(7)}
-    outputs = parse_manifest(honest[0].content).outputs_digest
+    outputs = parse_pack_manifest(honest[0].content).outputs_digest
     accepted = set()
     for position in range(512, 512 + len(honest[0].content)):
         try:
@@ -160,7 +160,9 @@ def test_the_umask_changes_no_pack(arena: Any, small_pack: Path, chunks_of: Call
 
 def test_the_manifest_in_the_first_piece(small_pack: Path) -> None:
     pieces = list(pack(str(small_pack)))
-    assert manifest_of(pieces[0], where="layer 0") == parse_manifest((small_pack / "manifest.json").read_bytes())
+    assert pack_manifest_of(pieces[0], where="layer 0") == parse_pack_manifest(
+        (small_pack / "manifest.json").read_bytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,5 +180,5 @@ def test_the_manifest_in_the_first_piece(small_pack: Path) -> None:
 )
 def test_any_other_first_piece_is_refused(piece: bytes, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
-        manifest_of(piece, where="layer 0")
+        pack_manifest_of(piece, where="layer 0")
     assert str(caught.value).startswith(fault)

@@ -12,23 +12,23 @@ from typing import Any, Literal
 from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
 from ctxpack_bundle.listing import listing_line
-from ctxpack_bundle.manifest import FILES, Listing, PackManifest, Root, encode_manifest
 from ctxpack_bundle.outputs import Totals
+from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, encode_pack_manifest
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     CtxUri,
     Digest,
-    Entry,
     FolderDigest,
     InvalidInput,
     Progress,
+    TreeEntry,
     hash_tree,
     parse_canonical_contract,
     silent,
 )
-from ctxpack_identity.deephash import KnownDigests
-from ctxpack_identity.filehash import open_regular, require_unchanged
-from ctxpack_identity.scan import Found, scan
+from ctxpack_identity.hashing.deephash import KnownDigests
+from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
+from ctxpack_identity.hashing.scan import Found, scan
 
 __all__ = ["InputListings", "assemble", "outputs_digest"]
 
@@ -42,7 +42,7 @@ class InputListings:
         self._folder = os.path.join(folder, "inputs")
         self._writers: dict[str, _ListingWriter] = {}
 
-    def add(self, name: str, entry: Entry) -> None:
+    def add(self, name: str, entry: TreeEntry) -> None:
         """Take the next entry of the input called name."""
         self._writer(name).add(entry)
 
@@ -95,7 +95,7 @@ def assemble(
         uri=uri,
     )
     with open(os.path.join(folder, MANIFEST), "xb") as file:
-        file.write(encode_manifest(manifest))
+        file.write(encode_pack_manifest(manifest))
     return manifest
 
 
@@ -121,14 +121,14 @@ def _hash_root(
     prefix = f"{name}/" if nested else ""
     empty = True
 
-    def add(entry: Entry) -> None:
+    def add(entry: TreeEntry) -> None:
         nonlocal empty
         empty = False
         tree.add(entry._replace(path=name if kind == "file" else prefix + entry.path))
 
     hash_tree(location, known=known, progress=progress, on_entry=add)
     if empty and nested:
-        tree.add(Entry(prefix, 0, ""))
+        tree.add(TreeEntry(prefix, 0, ""))
 
 
 _Root = tuple[str, Literal["file", "folder"], str]
@@ -162,12 +162,12 @@ def _scan_roots(roots: list[_Root]) -> Iterator[Found]:
             yield Found(prefix, os.path.join(location, ""), os.lstat(location))
 
 
-def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress) -> Entry:
+def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress) -> TreeEntry:
     check_path(found.path)
     target = parents.make(found.path)
     if found.is_empty_folder:
         os.mkdir(target)
-        return Entry(found.path, 0, "")
+        return TreeEntry(found.path, 0, "")
     executable = bool(found.stat.st_mode & stat.S_IXUSR)
     source = open_regular(found.location)
     try:
@@ -185,7 +185,7 @@ def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progre
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)
     finally:
         os.close(source)
-    return Entry(found.path, size, sha256, executable)
+    return TreeEntry(found.path, size, sha256, executable)
 
 
 class _ListingWriter:
@@ -201,7 +201,7 @@ class _ListingWriter:
         self._size = 0
         open(location, "xb").close()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TreeEntry) -> None:
         self._waiting += listing_line(entry)
         if len(self._waiting) >= _LISTING_BUFFER:
             self._flush()

@@ -10,10 +10,10 @@ from itertools import groupby
 from operator import itemgetter
 
 from ctxpack_bundle.chunk import cut
-from ctxpack_bundle.folder import open_member, read_entries, read_manifest
-from ctxpack_bundle.manifest import FILES, PackManifest
+from ctxpack_bundle.folder import open_member, read_entries, read_pack_manifest
 from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry_parts, listing_parts, manifest_part
 from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.packmanifest import FILES, PackManifest
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError
 
@@ -34,7 +34,7 @@ def pack(folder: str) -> Iterator[bytes]:
     the manifest's: the folder is damaged. OSError when the disk fails.
     Close the iterator when you leave it early: it holds a file open.
     """
-    manifest = read_manifest(folder)
+    manifest = read_pack_manifest(folder)
     total = stream_size(manifest)
     yield manifest_part(manifest)
     yield from _cut(folder, listing_parts(manifest), total)

@@ -18,13 +18,13 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from remote_store import Shelf
+from planted_store import Shelf
 
-from ctxpack_identity import Entry, InvalidInput, LocalFailure, Tree, hash_tree, parse_contract_file, resolve
+from ctxpack_identity import InvalidInput, LocalFailure, Tree, TreeEntry, hash_tree, parse_contract_file, resolve
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.statcache import StatCache
-from ctxpack_identity.store import READ_SIZE
-from ctxpack_identity.workers import STREAMS
+from ctxpack_identity.hashing.statcache import StatCache
+from ctxpack_identity.hashing.urls.store import READ_SIZE
+from ctxpack_identity.hashing.workers import STREAMS
 
 TREE = {
     "a/b": b"x",
@@ -52,8 +52,8 @@ def put(shelf: Shelf, tree: dict[str, bytes], root: str = "b/docs") -> str:
     return f"shelf://{root}"
 
 
-def entries(root: str, **options: Any) -> tuple[Tree, list[Entry]]:
-    found: list[Entry] = []
+def entries(root: str, **options: Any) -> tuple[Tree, list[TreeEntry]]:
+    found: list[TreeEntry] = []
     return hash_tree(root, on_entry=found.append, **options), found
 
 
@@ -439,7 +439,7 @@ def test_without_fsspec_the_error_says_what_to_install(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (
-        "s3://b/k: fsspec, which opens URLs, is not installed; pip install 'ctxpack-identity[remote]', and the package "
+        "s3://b/k: fsspec, which opens URLs, is not installed; pip install 'ctxpack-identity[urls]', and the package "
         "of the store, such as s3fs for s3://\n",
         "",
     )
@@ -455,7 +455,7 @@ def test_a_local_tree_loads_nothing_of_this(tmp_path: Path) -> None:
     script = "import sys; from ctxpack_identity import hash_tree; hash_tree('.'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     loaded = set(done.stdout.split())
-    unwanted = ("remote", "store", "storefailure", "threads", "version")
+    unwanted = ("hashing.threads", "hashing.urls")
     assert loaded.isdisjoint({"fsspec", "threading"} | {f"ctxpack_identity.{name}" for name in unwanted})
 
 

@@ -24,17 +24,17 @@ from ctxpack_identity.digest import DIGEST_PATTERN
 
 __all__ = [
     "FILES",
-    "MAX_MANIFEST_BYTES",
+    "MAX_PACK_MANIFEST_BYTES",
     "Listing",
     "Outputs",
     "PackManifest",
     "Root",
-    "encode_manifest",
-    "parse_manifest",
+    "encode_pack_manifest",
+    "parse_pack_manifest",
 ]
 
 FILES = "files.jsonl"
-MAX_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
+MAX_PACK_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
 _SHOWN = 500  # characters of what a stranger wrote
 
 _DigestField = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
@@ -98,20 +98,23 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return Digest(self.outputs.digest)
 
 
-def encode_manifest(manifest: PackManifest) -> bytes:
+def encode_pack_manifest(manifest: PackManifest) -> bytes:
     """Return the canonical JSON of manifest. Raises: InvalidInput when provenance holds a value JSON has not."""
     return canonical_json(msgspec.to_builtins(manifest), where="manifest.json")
 
 
-def parse_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest:
+def parse_pack_manifest(data: bytes, *, where: str = "manifest.json") -> PackManifest:
     """Return the manifest that data, canonical JSON, holds.
 
     Raises: IntegrityError unless data is canonical, follows the schema, holds a contract whose digest is its URI,
     lists FILES first and the inputs sorted by path, and names its roots in order.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
+    if len(data) > MAX_PACK_MANIFEST_BYTES:
         raise IntegrityError(
-            "manifest is too large", where=where, expected=f"at most {MAX_MANIFEST_BYTES} bytes", got=str(len(data))
+            "manifest is too large",
+            where=where,
+            expected=f"at most {MAX_PACK_MANIFEST_BYTES} bytes",
+            got=str(len(data)),
         )
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_CONTRACT_BYTES:
         raise IntegrityError("manifest holds too many values", where=where)  # a small chunk may unpack to a GiB of them

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from forged_pack import CONTRACT, File, canonical, manifest
 
-from ctxpack_bundle import encode_manifest, parse_manifest
+from ctxpack_bundle import encode_pack_manifest, parse_pack_manifest
 from ctxpack_identity import IntegrityError, InvalidInput, digest_of
 
 FILES = [File("b.txt", b"text"), File("empty/")]
@@ -21,7 +21,7 @@ DIGEST = digest_of(b"")
 
 
 def test_the_manifest_of_the_format_is_read() -> None:
-    read = parse_manifest(canonical(GOOD))
+    read = parse_pack_manifest(canonical(GOOD))
     assert read.outputs.files == 1
     assert read.outputs.empty_folders == 1
     assert read.outputs_digest == GOOD["outputs"]["digest"]
@@ -32,16 +32,16 @@ def test_the_manifest_of_the_format_is_read() -> None:
 
 
 def test_what_is_read_is_written_to_the_byte() -> None:
-    assert encode_manifest(parse_manifest(canonical(GOOD))) == canonical(GOOD)
+    assert encode_pack_manifest(parse_pack_manifest(canonical(GOOD))) == canonical(GOOD)
 
 
 def test_provenance_holds_only_what_json_holds() -> None:
-    read = parse_manifest(canonical(GOOD))
+    read = parse_pack_manifest(canonical(GOOD))
     for value in (float("nan"), 2**53, "\ud800", {1: 2}):
         provenance = {"value": value}
         wrong = msgspec.structs.replace(read, provenance=provenance)
         with pytest.raises(InvalidInput, match=r"^manifest.json, /provenance/value"):
-            encode_manifest(wrong)
+            encode_pack_manifest(wrong)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -115,7 +115,7 @@ NOT_THIS_FORM = {
 @pytest.mark.parametrize(("data", "fault"), NOT_THIS_FORM.values(), ids=NOT_THIS_FORM)
 def test_a_document_of_another_form_is_refused(data: bytes, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
-        parse_manifest(data, where="the pack")
+        parse_pack_manifest(data, where="the pack")
     assert str(caught.value).startswith("the pack: ")
     assert fault in str(caught.value)
     assert str(caught.value).isprintable()
@@ -151,7 +151,7 @@ HOSTILE_LISTINGS = [
 def test_a_listing_has_one_of_two_places(path: str) -> None:
     for index in (0, 1):
         with pytest.raises(IntegrityError, match=r"matching regex .* - at `\$\.listings"):
-            parse_manifest(put("listings", index, "path", value=path))
+            parse_pack_manifest(put("listings", index, "path", value=path))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_listing_has_one_of_two_places(path: str) -> None:
 def test_listings_stand_in_order_and_once(paths: list[str]) -> None:
     listings = [{"digest": DIGEST, "path": path, "size": 0} for path in paths]
     with pytest.raises(IntegrityError) as caught:
-        parse_manifest(put("listings", value=listings))
+        parse_pack_manifest(put("listings", value=listings))
     assert str(caught.value) == (
         f"manifest.json: listings are not in order: expected files.jsonl, then inputs, got {paths}"
     )
@@ -196,26 +196,26 @@ def test_listings_stand_in_order_and_once(paths: list[str]) -> None:
 def test_a_root_is_one_safe_name_and_stands_in_order(names: list[str], fault: str) -> None:
     """Whoever places outputs by these names must be able to trust them."""
     with pytest.raises(IntegrityError) as caught:
-        parse_manifest(put(*ROOTS, value=[{"name": name, "type": "file"} for name in names]))
+        parse_pack_manifest(put(*ROOTS, value=[{"name": name, "type": "file"} for name in names]))
     assert fault in str(caught.value)
 
 
 def test_the_uri_is_that_of_the_contract() -> None:
     with pytest.raises(IntegrityError) as caught:
-        parse_manifest(put("contract", "salt", value="other"))
+        parse_pack_manifest(put("contract", "salt", value="other"))
     assert caught.value.what == "contract is not the URI's"
     assert caught.value.expected == GOOD["uri"]
     assert caught.value.got.startswith("ctx://sha256:")
     for uri in ("", "ctx://sha256:../../x", GOOD["uri"][:-1], GOOD["uri"].upper(), GOOD["uri"] + "\n"):
         with pytest.raises(IntegrityError, match="contract is not the URI's"):
-            parse_manifest(put("uri", value=uri))
+            parse_pack_manifest(put("uri", value=uri))
 
 
 def test_a_manifest_has_at_most_16_mib() -> None:
     room = (16 << 20) - len(put("provenance", value={"x": ""}))
-    assert parse_manifest(put("provenance", value={"x": "x" * room})).provenance
+    assert parse_pack_manifest(put("provenance", value={"x": "x" * room})).provenance
     with pytest.raises(IntegrityError, match="manifest is too large: expected at most 16777216 bytes, got 16777217"):
-        parse_manifest(put("provenance", value={"x": "x" * (room + 1)}))
+        parse_pack_manifest(put("provenance", value={"x": "x" * (room + 1)}))
 
 
 def test_errors_do_not_repeat_megabytes() -> None:
@@ -226,16 +226,16 @@ def test_errors_do_not_repeat_megabytes() -> None:
         TEXT.replace('"who"', '"' + "x" * 1_000_000 + '":NaN,"who"').encode(),
     ):
         with pytest.raises(IntegrityError) as caught:
-            parse_manifest(data)
+            parse_pack_manifest(data)
         assert len(str(caught.value)) < 1000
 
 
 def test_an_announced_size_allocates_nothing() -> None:
     data = put("outputs", "size", value=2**53 - 1)
-    parse_manifest(data)
+    parse_pack_manifest(data)
     tracemalloc.start()
     try:
-        assert parse_manifest(data).outputs.size == 2**53 - 1
+        assert parse_pack_manifest(data).outputs.size == 2**53 - 1
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -245,5 +245,5 @@ def test_a_manifest_that_would_fill_memory_is_refused_before_it_is_parsed() -> N
     data = b'{"provenance":{"a":[' + b"[]," * (5 << 20) + b"[]]}}"
     before = time.process_time()
     with pytest.raises(IntegrityError, match="manifest holds too many values"):
-        parse_manifest(data)
+        parse_pack_manifest(data)
     assert time.process_time() - before < 1

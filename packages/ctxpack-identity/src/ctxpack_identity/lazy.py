@@ -1,0 +1,30 @@
+"""Package fronts that load a module when one of its names is first asked for (PEP 562).
+
+A command line must start fast: whoever imports one name of a package pays for the module of that name, not for all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+__all__ = ["lazy_front"]
+
+
+def lazy_front(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
+    """Return the ``__getattr__`` of a package's front.
+
+    modules: by module of the package, the names that it defines and the front offers, separated by blanks. No name may
+    be that of a module directly in the package: Python binds such a module to its name as soon as it is loaded.
+    """
+    homes = {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
+
+    def find(name: str) -> object:
+        home = homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value: object = getattr(__import__(home, fromlist=[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find
