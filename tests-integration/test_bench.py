@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import itertools
 import json
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -20,8 +22,9 @@ from bench.figures import figures, pairwise, ratio
 from bench.goals import judge
 from bench.measure import Command, Contender, NotDone, Run, Sample, alternate
 from bench.plot import growth_plot, ratio_plot
-from bench.results import Results, Table, WireRow, load, save
+from bench.results import Results, Table, TripsRow, WireRow, load, save
 from bench.table import markdown, render, text
+from bench.trips import Asked, Listener, kind_of, trips
 from bench.wire import Meter, requests_in
 from bench.workloads import NAMES, make
 from registry2 import RegistryServer
@@ -38,6 +41,7 @@ CONTENDERS = {
     },
     "push": CARRIERS | {"limit: curl PATCH"},
     "pull": CARRIERS | {"limit: curl GET"},
+    "requests": set(),  # its rows are steps of CtxPack alone
     "fill": {"blobs of 1 MiB", "blobs of 2 MiB", "blobs of 4 MiB", "blobs of 8 MiB"},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
@@ -75,7 +79,7 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     [path] = (tmp_path / "results").glob("*.json")
     results = load(path)
     assert [table.title for table in results.tables] == [
-        *("hash W2", "push W2", "pull W2", "fill registry", "startup tiny")
+        *("hash W2", "push W2", "pull W2", "requests small", "fill registry", "startup tiny")
     ]
     for table in results.tables:
         assert table.samples.keys() | table.absent.keys() == CONTENDERS[table.section], table.title
@@ -84,6 +88,12 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
         for name in CONTENDERS[table.section]:
             assert f"\n  {name}  " in done.stdout
     assert path.with_suffix(".txt").read_text("utf-8").strip() == done.stdout.strip()
+    [asked] = [table.trips for table in results.tables if table.section == "requests"]
+    assert [row.step for row in asked] == ["push", "push again", "pull", "inspect"]
+    kinds = {row.step: sorted(itertools.chain.from_iterable(row.trips)) for row in asked}
+    assert {"POST upload", "PUT blob", "PUT manifest", "PUT tag"} <= set(kinds["push"])
+    for step in ("push again", "pull", "inspect"):
+        assert {kind.partition(" ")[0] for kind in kinds[step]} == {"GET", "HEAD"}, step
     ElementTree.parse(path.with_suffix(".ratios.svg"))
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -202,6 +212,82 @@ def test_the_meter_counts_both_ways_and_the_log_tells_the_requests(registry: Reg
     while requests_in(log) == before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert requests_in(log) == before + 1
+
+
+def get(address: str, path: str) -> None:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        f"http://{address}{path}", timeout=20
+    ) as got:
+        got.read()
+
+
+def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_trip(registry: RegistryServer) -> None:
+    before = requests_in(registry.folder / "registry.log")
+    listener = Listener(delay=0.5)
+    with Meter(registry.address, listener.hear) as meter:
+        connection = http.client.HTTPConnection(meter.address, timeout=20)
+        connection.request("POST", "/v2/trips/blobs/uploads/")
+        started = connection.getresponse()
+        started.read()
+        body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several pieces; none of them is a request
+        digest = f"digest=sha256:{hashlib.sha256(body).hexdigest()}"
+        location = started.headers["Location"].partition(meter.address)[2]
+        connection.request("PUT", f"{location}&{digest}", body=body)
+        assert connection.getresponse().status == 201
+        connection.close()
+        both = [threading.Thread(target=get, args=(meter.address, "/v2/")) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        get(meter.address, "/v2/trips/blobs/" + digest.removeprefix("digest="))
+        taken = listener.take()
+        assert listener.take() == []
+    assert trips(taken) == [["POST upload"], ["PUT blob"], ["GET root", "GET root"], ["GET blob"]]
+    deadline = time.monotonic() + 10
+    while requests_in(registry.folder / "registry.log") < before + 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert requests_in(registry.folder / "registry.log") == before + 5
+
+
+def test_round_trips_are_the_longest_chain_of_requests_that_waited() -> None:
+    long, short, after, last = Asked("long", 0, 9), Asked("short", 1, 2), Asked("after", 3, 4), Asked("last", 9, 10)
+    assert trips([]) == []
+    assert trips([last, after, short, long]) == [["long", "short"], ["after"], ["last"]]
+    assert trips([Asked("never answered", 0), Asked("beside it", 5, 6)]) == [["never answered", "beside it"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("HEAD", "/v2/team/packs/manifests/ctx-ab", "HEAD tag"),
+        ("GET", "/v2/team/packs/manifests/sha256:ab", "GET manifest"),
+        ("POST", "/v2/packs/blobs/uploads/?mount=sha256:ab", "POST upload"),
+        ("PUT", "/v2/packs/blobs/uploads/f3-a?_state=x&digest=sha256%3Aab", "PUT blob"),
+        ("GET", "/v2/packs/blobs/sha256:ab", "GET blob"),
+        ("GET", "/v2/packs/tags/list?n=5", "GET tags"),
+        ("GET", "/v2/packs/referrers/sha256:ab", "GET referrers"),
+        ("GET", "/v2/", "GET root"),
+        ("GET", "/token?service=x", "GET /token"),
+    ],
+)
+def test_requests_are_named_by_what_they_mean(method: str, path: str, kind: str) -> None:
+    assert kind_of(method, path) == kind
+
+
+def test_requests_are_shown_by_trip_and_an_older_file_of_results_has_none(tmp_path: Path) -> None:
+    row = TripsRow(
+        contender="ctxpack", step="push", trips=[["HEAD tag"], ["PUT blob", "HEAD blob", "PUT blob"]], seconds=1
+    )
+    found = results(Table(section="requests", workload="small", files=5, size=9, trips=[row]))
+    save(found, tmp_path / "r.json")
+    assert load(tmp_path / "r.json") == found
+    expected = "| ctxpack | push | 4 | 2 | 1.000 | HEAD tag; 2 x PUT blob, HEAD blob |"
+    assert expected in render(found, judge(found), markdown)
+    older = json.loads((tmp_path / "r.json").read_text())
+    del older["tables"][0]["trips"]
+    (tmp_path / "r.json").write_text(json.dumps(older))
+    assert load(tmp_path / "r.json").tables[0].trips == []
 
 
 def results(*tables: Table) -> Results:

@@ -64,6 +64,10 @@ class CtxPack:
         cache = self._keep / "pulls" if self._remember else run / "cache"
         return self._run(run, cache, "pull", workload, where)
 
+    def inspect(self, workload: Workload, where: str, run: Path) -> Command:
+        """Return what shows a pack that only the registry has."""
+        return self._run(run, run / "cache", "inspect", workload, where)
+
     def pulled(self, run: Path, stdout: str) -> Path:
         return run / stdout.strip()
 

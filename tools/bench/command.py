@@ -20,6 +20,7 @@ from bench.plot import growth_plot, ratio_plot
 from bench.programs import DEBIAN, GO, PYTHON, SYSTEM, Absent, Programs, install_ctxpack
 from bench.pushing import pulling, pushing
 from bench.repushing import repushing
+from bench.requesting import requesting
 from bench.results import Results, Table, load, save
 from bench.seeding import seeding
 from bench.stage import Plan, Stage, remove_tree
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "push": pushing,
     "pull": pulling,
     "repush": repushing,
+    "requests": requesting,
     "fill": filling,
     "startup": starting,
     "growth": growing,

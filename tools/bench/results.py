@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.measure import Sample
 
-__all__ = ["Results", "Table", "WireRow", "load", "save"]
+__all__ = ["Results", "Table", "TripsRow", "WireRow", "load", "save"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,16 @@ class WireRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TripsRow:
+    """What one step asked a registry for. trips: kinds of requests, "HEAD tag", by round trip."""
+
+    contender: str
+    step: str
+    trips: list[list[str]]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One section on one workload. samples: by contender; absent: why a contender has none; size: bytes."""
 
@@ -34,6 +44,7 @@ class Table:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     wire: list[WireRow] = field(default_factory=list)
+    trips: list[TripsRow] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -64,10 +75,13 @@ def load(path: Path) -> Results:
 
 def _table(document: dict[str, object]) -> Table:
     samples, wire = document.pop("samples"), document.pop("wire")
+    trips = document.pop("trips", [])  # older results have none
     assert isinstance(samples, dict)
     assert isinstance(wire, list)
+    assert isinstance(trips, list)
     return Table(
         samples={name: [Sample(*sample) for sample in taken] for name, taken in samples.items()},
         wire=[WireRow(**row) for row in wire],
+        trips=[TripsRow(**row) for row in trips],
         **document,  # type: ignore[arg-type]  # as save() wrote them
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.figures import figures, pairwise, ratio
@@ -16,7 +17,8 @@ MIB = 1 << 20
 LEGEND = (
     "Medians of alternating runs, whole processes. x ours: ratio of the medians, above 1 is slower than CtxPack;",
     "pairwise: median of the ratios within each round. peak MiB: largest process; all MiB: all processes together,",
-    "sampled in the warm-up run. Small scales mostly measure start-up.",
+    "sampled in the warm-up run. Small scales mostly measure start-up. round trips: the longest chain of requests",
+    "that waited for each other, every answer held back as by a registry far away; what is asked at once is one.",
 )
 
 Row = Sequence[str]
@@ -25,6 +27,7 @@ Layout = Callable[[str, Sequence[Row]], Iterator[str]]
 
 TIMES = ("contender", "median s", "min – max", "x ours", "pairwise", "MB/s", "CPU s", "peak MiB", "all MiB", "n")
 WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "s")
+TRIPS = ("contender", "step", "requests", "round trips", "s", "asked for, round trip after round trip")
 
 
 def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str:
@@ -34,10 +37,12 @@ def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str
     lines += layout("Programs", [("", ""), *results.programs.items()])
     for table in results.tables:
         title = describe(table)
-        if table.samples or not table.wire:
+        if table.samples or not (table.wire or table.trips):
             lines += layout(title, [TIMES, *_times(table)])
         if table.wire:
             lines += layout(title, [WIRE, *_wire(table)])
+        if table.trips:
+            lines += layout(title, [TRIPS, *_trips(table)])
     if verdicts:
         lines += layout("Goals", [("table", "goal", "expected", "got", ""), *map(_verdict, verdicts)])
     return "\n".join(lines) + "\n"
@@ -108,10 +113,29 @@ def _wire(table: Table) -> Iterator[Row]:
     yield from ((name, f"absent: {why}") for name, why in table.absent.items())
 
 
+def _trips(table: Table) -> Iterator[Row]:
+    for row in table.trips:
+        yield (
+            row.contender,
+            row.step,
+            str(sum(map(len, row.trips))),
+            str(len(row.trips)),
+            f"{row.seconds:.3f}",
+            "; ".join(_counted(kinds) for kinds in row.trips),
+        )
+    yield from ((name, f"absent: {why}") for name, why in table.absent.items())
+
+
+def _counted(kinds: Sequence[str]) -> str:
+    """Return what was asked for at once: "2 x POST upload, HEAD blob"."""
+    return ", ".join(f"{times} x {kind}" if times > 1 else kind for kind, times in Counter(kinds).items())
+
+
 def _verdict(verdict: Verdict) -> Row:
     met = {True: "met", False: "MISSED", None: "?"}[verdict.met]
     return verdict.table, verdict.goal, verdict.expected, verdict.got, met
 
 
 def _is_figure(row: Row, column: int) -> bool:
-    return len(row) in (len(TIMES), len(WIRE)) and not (len(row) == len(WIRE) and column == 1)
+    words = {len(TIMES): (0,), len(WIRE): (0, 1), len(TRIPS): (0, 1, 5)}
+    return column not in words.get(len(row), (column,))

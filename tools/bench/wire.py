@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Meter", "Traffic", "requests_in"]
+__all__ = ["DOWN", "UP", "Hear", "Meter", "Traffic", "requests_in"]
 
 PIECE = 1 << 16  # bytes
+UP, DOWN = 0, 1
+
+Hear: TypeAlias = Callable[[int, int, bytes], None]
+"""Is told of a connection by its number, a direction, and a piece not yet passed on, which waits until it returns."""
 
 # A line of the registry's access log, which is in Apache's combined format.
 _REQUEST = re.compile(r'^\S+ - \S+ \[[^]]*\] "(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/', re.MULTILINE)
@@ -29,12 +35,14 @@ class Traffic(NamedTuple):
 class Meter:
     """Passes TCP connections on to a registry inside ``with``, and counts what passes.
 
-    For counting, not for timing: it is a thread for each direction.
+    For counting, not for timing: it is a thread for each direction. hear: called by them, for every piece.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, hear: Hear = lambda connection, direction, piece: None) -> None:
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
+        self._hear = hear
+        self._connections = itertools.count()
         self._counting = threading.Lock()
         self._passed = [0, 0]
         meter = self
@@ -68,17 +76,19 @@ class Meter:
         return taken
 
     def _pass_on(self, client: socket.socket) -> None:
+        connection = next(self._connections)
         with socket.create_connection(self._upstream) as server:
-            up = threading.Thread(target=self._copy, args=(client, server, 0))
+            up = threading.Thread(target=self._copy, args=(connection, client, server, UP))
             up.start()
-            self._copy(server, client, 1)
+            self._copy(connection, server, client, DOWN)
             up.join()
 
-    def _copy(self, source: socket.socket, sink: socket.socket, direction: int) -> None:
+    def _copy(self, connection: int, source: socket.socket, sink: socket.socket, direction: int) -> None:
         try:
             while piece := source.recv(PIECE):
                 with self._counting:
                     self._passed[direction] += len(piece)
+                self._hear(connection, direction, piece)
                 sink.sendall(piece)
             sink.shutdown(socket.SHUT_WR)
         except OSError:  # one side went away; the other is told by what it misses
