@@ -19,7 +19,7 @@ from conftest import Cli
 from distributed import Client, LocalCluster
 from s3_double import S3Double
 
-from ctxpack_identity import InvalidInput, LocalFailure, hash_tree
+from ctxpack_identity import Hashing, InvalidInput, LocalFailure, hash_tree
 from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.hashing.workers import ExecutorWorkers
 from ctxpack_pantry import Pantry, load_settings
@@ -75,7 +75,7 @@ class Noting:
 
 def test_a_cluster_gives_the_tree_this_machine_gives(client: Client, corpus: Path) -> None:
     executor: Any = Noting(client)
-    assert hash_tree(str(corpus), executor=executor) == hash_tree(str(corpus))
+    assert hash_tree(str(corpus), hashing=Hashing(executor=executor)) == hash_tree(str(corpus))
     processes = {future.result(LIMIT) for future in executor.processes}
     assert len(processes) == WORKERS
     assert os.getpid() not in processes
@@ -103,7 +103,7 @@ def test_objects_of_a_store_are_read_by_the_workers(monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv(name, value)
         with started() as (_, client):
             executor: Any = Noting(client)
-            tree = hash_tree("s3://corpus/raw", executor=executor)
+            tree = hash_tree("s3://corpus/raw", hashing=Hashing(executor=executor))
         assert (tree.files, len(executor.processes)) == (9, 9)
         assert tree == hash_tree("s3://corpus/raw")
 
@@ -116,7 +116,7 @@ def test_a_fault_of_a_file_arrives_as_itself(client: Client, corpus: Path) -> No
 
     executor: Any = Meddling(client)
     with pytest.raises(InvalidInput) as caught:
-        hash_tree(str(corpus), executor=executor)
+        hash_tree(str(corpus), hashing=Hashing(executor=executor))
     assert str(caught.value) == (f"{corpus / 'large'}: changed while it was read; try again when nothing writes to it")
     assert caught.value.code == "E_INPUT_CHANGED"
 
@@ -148,7 +148,7 @@ def failure(client: Client, root: Path, then: Callable[[], object]) -> str:
     timer.start()
     begun = time.monotonic()
     with pytest.raises(LocalFailure) as caught:
-        hash_tree(str(root), executor=executor)
+        hash_tree(str(root), hashing=Hashing(executor=executor))
     timer.join()
     assert time.monotonic() - begun < LIMIT / 2
     return str(caught.value)

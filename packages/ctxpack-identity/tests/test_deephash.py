@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_folder import plant
 
-from ctxpack_identity import FolderDigest, InvalidInput, Tree, TreeEntry, hash_tree, tree_digest
+from ctxpack_identity import FolderDigest, Hashing, InvalidInput, Tree, TreeEntry, hash_tree, tree_digest
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing import deephash, workers
 from ctxpack_identity.hashing.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
@@ -96,11 +96,11 @@ def test_every_tree_has_one_digest_however_it_is_cut(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deephash, "BATCH_FILES", batch)
         patch.setattr(deephash, "PENDING_FILES", pending)
-        assert assert_hashed(root) == assert_hashed(root, executor=shuffling(batch))
+        assert assert_hashed(root) == assert_hashed(root, hashing=Hashing(executor=shuffling(batch)))
 
 
 def test_every_executor_gives_the_same_tree(large: Path, executor: Executor | None) -> None:
-    assert_hashed(large, executor=executor)
+    assert_hashed(large, hashing=Hashing(executor=executor))
 
 
 def test_children_and_threads_give_the_same_tree(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,10 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
 def test_a_change_on_the_way_ends_it(tmp_path: Path, meddling: Callable[[Callable[[], object]], Executor]) -> None:
     plant(tmp_path / "root", {"a": b"x"})
     with pytest.raises(InvalidInput, match="a: changed while it was read"):
-        hash_tree(str(tmp_path / "root"), executor=meddling(lambda: (tmp_path / "root" / "a").write_bytes(b"yy")))
+        hash_tree(
+            str(tmp_path / "root"),
+            hashing=Hashing(executor=meddling(lambda: (tmp_path / "root" / "a").write_bytes(b"yy"))),
+        )
 
 
 def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callable[[int], Executor]) -> None:
@@ -152,7 +155,7 @@ def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callabl
     (tmp_path / "in" / "folder").symlink_to("../out/d")
     plant(tmp_path / "same", {"copy": b"3", "file": b"1", "folder": {"g": b"2"}})
     for executor in (None, shuffling(1)):
-        followed = hash_tree(str(tmp_path / "in"), follow=True, executor=executor)
+        followed = hash_tree(str(tmp_path / "in"), follow=True, hashing=Hashing(executor=executor))
         assert followed == hash_tree(str(tmp_path / "same"))
 
 
@@ -170,14 +173,14 @@ def test_progress_counts_every_byte_once(large: Path, executor: Executor | None)
         assert (stage, total) == ("hash", None)
         seen.append(advanced)
 
-    tree = hash_tree(str(large), executor=executor, progress=progress)
+    tree = hash_tree(str(large), hashing=Hashing(executor=executor, progress=progress))
     assert sum(seen) == tree.size
 
 
 def test_progress_hears_of_a_large_file_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(20 * READ_SIZE + 7))
     seen: list[int] = []
-    hash_tree(str(tmp_path), progress=lambda stage, advanced, total: seen.append(advanced))
+    hash_tree(str(tmp_path), hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)))
     assert sum(seen) == 20 * READ_SIZE + 7
     assert max(seen) <= READ_SIZE
 
@@ -191,7 +194,7 @@ def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[
         raise StopIteration
 
     with pytest.raises(StopIteration):
-        hash_tree(str(tmp_path), executor=lazy, on_entry=first)
+        hash_tree(str(tmp_path), on_entry=first, hashing=Hashing(executor=lazy))
     assert 1 < lazy.submitted <= PENDING_FILES // 100 + 1
 
 
@@ -221,7 +224,10 @@ def test_only_what_is_not_known_is_hashed(tmp_path: Path) -> None:
     plant(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
     one, two, three, four, five = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1, 6))
     known, seen = Known({"a": one, "c": three, "d/e": four}), []
-    tree = hash_tree(str(tmp_path / "root"), known=known, progress=lambda stage, advanced, total: seen.append(advanced))
+    tree = hash_tree(
+        str(tmp_path / "root"),
+        hashing=Hashing(known=known, progress=lambda stage, advanced, total: seen.append(advanced)),
+    )
     assert tree == hash_tree(str(tmp_path / "root"))
     assert known.told == [("", [one, two, three]), ("f/", [five])]
     assert sum(seen) == len("25")

@@ -13,6 +13,7 @@ import pytest
 from ctxpack_identity import (
     CtxUri,
     Digest,
+    Hashing,
     InvalidInput,
     NotFound,
     Resolution,
@@ -134,7 +135,7 @@ def test_progress_and_junk_cover_inputs_code_and_environment(project: Path) -> N
         project,
         [{"name": "raw", "path": "raw"}],
         {"code": {"path": "src"}, "environment": {"path": "uv.lock"}},
-        progress=lambda stage, advanced, total: seen.append(advanced),
+        hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)),
     )
     assert sum(seen) == len("a" + "jj" + "run" + "jjj" + "lock")
     assert resolution.junk == (os.path.join(project, "raw", ".DS_Store"), os.path.join(project, "src", "Thumbs.db"))
@@ -143,7 +144,9 @@ def test_progress_and_junk_cover_inputs_code_and_environment(project: Path) -> N
 def test_every_executor_gives_the_same_uri(project: Path, executor: Executor | None) -> None:
     inputs = [{"name": "raw", "path": "raw"}]
     code = {"code": {"path": "src"}}
-    assert resolved(project, inputs, code, executor=executor).uri == resolved(project, inputs, code).uri
+    assert (
+        resolved(project, inputs, code, hashing=Hashing(executor=executor)).uri == resolved(project, inputs, code).uri
+    )
 
 
 @pytest.mark.parametrize("member", ["input", "code", "environment"])

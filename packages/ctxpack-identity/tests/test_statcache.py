@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity import Tree, hash_tree, parse_contract_file, resolve
+from ctxpack_identity import Hashing, Tree, hash_tree, parse_contract_file, resolve
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing import statcache
 from ctxpack_identity.hashing.scan import Folder
@@ -70,14 +70,13 @@ def index(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "index.db"
 
 
-def hashed(root: Path, index: Path, **options: Any) -> Tree:
+def hashed(root: Path, index: Path, executor: Executor | None = None, **options: Any) -> Tree:
     """Hash root with the index; whatever that is like, the tree is the one hashed without."""
     known = StatCache(str(index))
     try:
-        tree = hash_tree(str(root), known=known, **options)
+        tree = hash_tree(str(root), **options, hashing=Hashing(executor, known))
     finally:
         known.close()
-    options.pop("executor", None)
     assert tree == hash_tree(str(root), **options)
     return tree
 
@@ -88,7 +87,7 @@ def opened(root: Path, index: Path, **options: Any) -> list[str]:
     known = StatCache(str(index))
     _opened = []
     try:
-        hash_tree(str(root), known=known, **options)
+        hash_tree(str(root), **options, hashing=Hashing(known=known))
     finally:
         read, _opened = _opened, None
         known.close()
@@ -123,7 +122,7 @@ def test_resolving_again_opens_nothing_and_gives_the_same(root: Path, index: Pat
         known = StatCache(str(index))
         _opened = []
         try:
-            assert resolve(contract, str(root), known=known) == expected
+            assert resolve(contract, str(root), hashing=Hashing(known=known)) == expected
         finally:
             read, _opened = _opened, None
             known.close()
@@ -463,7 +462,7 @@ def test_a_locked_index_is_waited_for_only_once(root: Path, index: Path, lock: s
 def test_who_hashes_for_long_keeps_nobody_from_writing(root: Path, index: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "other")
     slow = StatCache(str(index))
-    hash_tree(str(root), known=slow)
+    hash_tree(str(root), hashing=Hashing(known=slow))
     begin = time.monotonic()
     hashed(tmp_path / "other", index)
     assert time.monotonic() - begin < PATIENCE
@@ -474,7 +473,7 @@ def test_who_hashes_for_long_keeps_nobody_from_writing(root: Path, index: Path, 
 def test_what_is_remembered_is_written_in_portions(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statcache, "UNWRITTEN_BYTES", 1)
     known = StatCache(str(index))
-    hash_tree(str(root), known=known)
+    hash_tree(str(root), hashing=Hashing(known=known))
     assert opened(root, index) == []  # before close
     known.close()
 
@@ -482,7 +481,7 @@ def test_what_is_remembered_is_written_in_portions(root: Path, index: Path, monk
 RUN = """
 import sys, time
 from types import SimpleNamespace
-from ctxpack_identity import hash_tree
+from ctxpack_identity import Hashing, hash_tree
 from ctxpack_identity.hashing import statcache
 statcache._file_system = lambda path: "ext4"
 statcache.time = SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
@@ -491,7 +490,7 @@ statcache.UNWRITTEN_BYTES = 1
 for _ in range(10):
     known = statcache.StatCache(sys.argv[1])
     for root in sys.argv[2:]:
-        print(hash_tree(root, known=known).digest)
+        print(hash_tree(root, hashing=Hashing(known=known)).digest)
     known.close()
 """
 
@@ -518,8 +517,8 @@ def test_any_number_of_processes_may_use_it_at_once(root: Path, index: Path, tmp
 
 def test_threads_may_take_turns(root: Path, index: Path) -> None:
     known, trees = StatCache(str(index)), []
-    hash_tree(str(root / "d"), known=known)
-    thread = threading.Thread(target=lambda: trees.append(hash_tree(str(root), known=known)))
+    hash_tree(str(root / "d"), hashing=Hashing(known=known))
+    thread = threading.Thread(target=lambda: trees.append(hash_tree(str(root), hashing=Hashing(known=known))))
     thread.start()
     thread.join()
     known.close()

@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_folder import plant
 
-from ctxpack_identity import FolderDigest, InvalidInput, TreeEntry, canonical_json, digest_of, hash_tree, tree_digest
+from ctxpack_identity import (
+    FolderDigest,
+    Hashing,
+    InvalidInput,
+    TreeEntry,
+    canonical_json,
+    digest_of,
+    hash_tree,
+    tree_digest,
+)
 from ctxpack_identity.tree import TREE_SCHEMA, file_digest
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
@@ -96,7 +105,7 @@ def test_a_folder_of_one_file_is_no_file_even_if_it_vanishes_meanwhile(tmp_path:
 def test_every_executor_gives_the_same_tree(tmp_path: Path, executor: Executor | None) -> None:
     content = {f"{n:03}": {"a": b"%d" % n, "b": b"x" * n * 100} for n in range(300)} | {"large": b"y" * (3 << 20)}
     plant(tmp_path / "root", content)
-    assert hash_tree(str(tmp_path / "root"), executor=executor).digest == digest_of(document(content))
+    assert hash_tree(str(tmp_path / "root"), hashing=Hashing(executor=executor)).digest == digest_of(document(content))
 
 
 def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:

@@ -20,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_store import Shelf
 
-from ctxpack_identity import InvalidInput, LocalFailure, Tree, TreeEntry, hash_tree, parse_contract_file, resolve
+from ctxpack_identity import (
+    Hashing,
+    InvalidInput,
+    LocalFailure,
+    Tree,
+    TreeEntry,
+    hash_tree,
+    parse_contract_file,
+    resolve,
+)
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing.statcache import StatCache
 from ctxpack_identity.hashing.urls.store import READ_SIZE
@@ -205,12 +214,12 @@ def test_folders_are_listed_once_each_and_some_ahead(shelf: Shelf, tmp_path: Pat
 
 
 def test_every_executor_gives_the_same_tree(shelf: Shelf, tmp_path: Path, executor: Executor | None) -> None:
-    assert entries(put(shelf, TREE), executor=executor) == entries(plant(tmp_path / "root", TREE))
+    assert entries(put(shelf, TREE), hashing=Hashing(executor=executor)) == entries(plant(tmp_path / "root", TREE))
 
 
 def test_progress_counts_every_byte_once(shelf: Shelf) -> None:
     seen: list[int] = []
-    tree = hash_tree(put(shelf, TREE), progress=lambda stage, advanced, total: seen.append(advanced))
+    tree = hash_tree(put(shelf, TREE), hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)))
     assert sum(seen) == tree.size
 
 
@@ -294,7 +303,7 @@ def read(shelf: Shelf, url: str, index: str, **options: Any) -> list[str]:
     known = StatCache(index, **options)
     shelf.asked.clear()
     try:
-        tree = hash_tree(url, known=known)
+        tree = hash_tree(url, hashing=Hashing(known=known))
     finally:
         known.close()
     found = shelf.read()

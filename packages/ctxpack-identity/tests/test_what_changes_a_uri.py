@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from planted_folder import plant
 
-from ctxpack_identity import CtxUri, parse_contract_file, resolve
+from ctxpack_identity import CtxUri, Hashing, parse_contract_file, resolve
 
 Folder = dict[str, Any]
 
@@ -123,10 +123,10 @@ def test_who_hashes_and_in_which_order_does_not_matter(
     plant(base / "one", one)
     value = contract("one", "one", step)
     before = uri(base, value)
-    assert uri(base, value, executor=shuffling(seed)) == before
+    assert uri(base, value, hashing=Hashing(executor=shuffling(seed))) == before
     for threads in (1, 4):
         with ThreadPoolExecutor(threads) as pool:
-            assert uri(base, value, executor=pool) == before
+            assert uri(base, value, hashing=Hashing(executor=pool)) == before
 
 
 STEP = {"tool": "t", "tool_version": "1", "code_hash": "opaque", "params": {"b": [1, {"x": None}], "a": "ü"}}
@@ -138,7 +138,7 @@ def test_other_processes_and_their_hash_seeds_do_not_matter(place: Callable[[], 
     value = contract("one", "one", STEP)
     before = uri(base, value)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
-        assert uri(base, value, executor=processes) == before
+        assert uri(base, value, hashing=Hashing(executor=processes)) == before
     code = (
         "import sys; from ctxpack_identity import parse_contract_file, resolve; "
         "print(resolve(parse_contract_file(sys.argv[1]), sys.argv[2]).uri)"

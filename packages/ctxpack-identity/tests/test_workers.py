@@ -410,14 +410,14 @@ def test_signals_are_the_parent_s_business(four_cores: None, nothing_left: None,
 
 SLOW = """
 import os, sys, time
-from ctxpack_identity import hash_tree
+from ctxpack_identity import Hashing, hash_tree
 from ctxpack_identity.hashing import workers
 os.sched_getaffinity = lambda pid: {0, 1, 2, 3}
 workers.ALONE = 1
 def progress(stage, advanced, total):
     print("hashing", flush=True)
     time.sleep(0.05)
-hash_tree(sys.argv[1], progress=progress)
+hash_tree(sys.argv[1], hashing=Hashing(progress=progress))
 """
 
 

@@ -28,8 +28,8 @@ def test_the_public_names_are_these() -> None:
         "describe",
         "encode_image_manifest",
         "open_target",
-        "parse_location",
         "parse_image_manifest",
+        "parse_location",
     ]
     assert all(hasattr(ctxpack_oci, name) for name in ctxpack_oci.__all__)
 

@@ -16,9 +16,11 @@ from ctxpack_bundle.outputs import Totals
 from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, encode_pack_manifest
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
+    DEFAULT_HASHING,
     CtxUri,
     Digest,
     FolderDigest,
+    Hashing,
     InvalidInput,
     Progress,
     TreeEntry,
@@ -26,7 +28,6 @@ from ctxpack_identity import (
     parse_canonical_contract,
     silent,
 )
-from ctxpack_identity.hashing.deephash import KnownDigests
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.scan import Found, scan
 
@@ -100,22 +101,22 @@ def assemble(
 
 
 def outputs_digest(
-    outputs: Mapping[str, str], *, known: KnownDigests | None = None, progress: Progress = silent
+    outputs: Mapping[str, str],
+    *,
+    hashing: Hashing = DEFAULT_HASHING,
 ) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: where each stands, by the base name it has in the pack. known: see hash_tree.
+    outputs: where each stands, by the base name it has in the pack.
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
     for root in sorted(_root(name, location) for name, location in outputs.items()):
-        _hash_root(root, tree, nested=len(outputs) > 1, known=known, progress=progress)
+        _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
     return tree.finish()
 
 
-def _hash_root(
-    root: _Root, tree: FolderDigest, *, nested: bool, known: KnownDigests | None, progress: Progress
-) -> None:
+def _hash_root(root: _Root, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
     """Add what stands at a root to tree, each path as it would be below ``artifacts/``."""
     name, kind, location = root
     prefix = f"{name}/" if nested else ""
@@ -126,7 +127,7 @@ def _hash_root(
         empty = False
         tree.add(entry._replace(path=name if kind == "file" else prefix + entry.path))
 
-    hash_tree(location, known=known, progress=progress, on_entry=add)
+    hash_tree(location, hashing=hashing, on_entry=add)
     if empty and nested:
         tree.add(TreeEntry(prefix, 0, ""))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         parse_canonical_contract,
         parse_contract_file,
     )
-    from ctxpack_identity.digest import Digest, digest_of, parse_digest
+    from ctxpack_identity.digest import Digest, digest_from_hex, digest_of, hex_of, parse_digest
     from ctxpack_identity.errors import (
         AccessDenied,
         Conflict,
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         NotFound,
         PolicyRefused,
         Unavailable,
+        printable,
     )
-    from ctxpack_identity.hashing.deephash import hash_tree
+    from ctxpack_identity.hashing.deephash import DEFAULT_HASHING, Hashing, KnownDigests, hash_tree
     from ctxpack_identity.hashing.resolve import Resolution, ResolvedInput, resolve
     from ctxpack_identity.progress import Progress, silent
     from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, tree_digest
@@ -37,12 +38,12 @@ __getattr__ = lazy_front(
     {
         "canonical": "canonical_json parse_json",
         "contract": "ContractFile ContractInvalid canonical_contract parse_canonical_contract parse_contract_file",
-        "digest": "Digest digest_of parse_digest",
+        "digest": "Digest digest_from_hex digest_of hex_of parse_digest",
         "errors": (
             "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
-            "Unavailable"
+            "Unavailable printable"
         ),
-        "hashing.deephash": "hash_tree",
+        "hashing.deephash": "DEFAULT_HASHING Hashing KnownDigests hash_tree",
         "hashing.resolve": "Resolution ResolvedInput resolve",
         "progress": "Progress silent",
         "tree": "FolderDigest Tree TreeEntry tree_digest",
@@ -51,6 +52,7 @@ __getattr__ = lazy_front(
 )
 
 __all__ = [
+    "DEFAULT_HASHING",
     "AccessDenied",
     "Conflict",
     "ContractFile",
@@ -59,8 +61,10 @@ __all__ = [
     "CtxUri",
     "Digest",
     "FolderDigest",
+    "Hashing",
     "IntegrityError",
     "InvalidInput",
+    "KnownDigests",
     "LocalFailure",
     "NotFound",
     "PolicyRefused",
@@ -72,13 +76,16 @@ __all__ = [
     "Unavailable",
     "canonical_contract",
     "canonical_json",
+    "digest_from_hex",
     "digest_of",
     "hash_tree",
+    "hex_of",
     "parse_canonical_contract",
     "parse_contract_file",
     "parse_digest",
     "parse_json",
     "parse_uri",
+    "printable",
     "resolve",
     "silent",
     "tree_digest",

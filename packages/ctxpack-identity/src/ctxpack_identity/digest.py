@@ -8,10 +8,11 @@ import re
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import NewType
 
-__all__ = ["DIGEST_PATTERN", "Digest", "digest_of", "parse_digest"]
+__all__ = ["DIGEST_PATTERN", "Digest", "digest_from_hex", "digest_of", "hex_of", "parse_digest"]
 
 Digest = NewType("Digest", str)
 
+_ALGORITHM = "sha256:"
 DIGEST_PATTERN = r"\Asha256:[0-9a-f]{64}\Z"
 
 _is_digest = re.compile(DIGEST_PATTERN).match
@@ -19,7 +20,21 @@ _is_digest = re.compile(DIGEST_PATTERN).match
 
 def digest_of(data: bytes | bytearray | memoryview) -> Digest:
     """Return the SHA-256 digest of data."""
-    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    return digest_from_hex(hashlib.sha256(data).hexdigest())
+
+
+def digest_from_hex(sha256: str) -> Digest:
+    """Return the digest that these 64 hexadecimal digits, as hashlib gives them, are of.
+
+    >>> digest_from_hex("00" * 32)[:10]
+    'sha256:000'
+    """
+    return Digest(_ALGORITHM + sha256)
+
+
+def hex_of(digest: Digest) -> str:
+    """Return the 64 hexadecimal digits of a digest."""
+    return digest.removeprefix(_ALGORITHM)
 
 
 def parse_digest(text: object, *, where: str = "digest") -> Digest:

@@ -25,6 +25,7 @@ __all__ = [
     "NotFound",
     "PolicyRefused",
     "Unavailable",
+    "printable",
 ]
 
 

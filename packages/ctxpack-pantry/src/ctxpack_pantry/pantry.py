@@ -17,6 +17,7 @@ from ctxpack_cache import Cache
 from ctxpack_identity import (
     CtxUri,
     Digest,
+    Hashing,
     IntegrityError,
     NotFound,
     Progress,
@@ -128,9 +129,7 @@ class Pantry:
                 loaded.base,
                 where=loaded.path,
                 pack_outputs=self.outputs_of,
-                executor=self._executor,
-                known=known,
-                progress=self._progress,
+                hashing=Hashing(self._executor, known, self._progress),
             )
         self._warn_of_junk(resolution.junk)
         return resolution

@@ -12,7 +12,7 @@ from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_pack_ma
 from ctxpack_bundle.folder import ParentFolders
 from ctxpack_cache import Cache
 from ctxpack_cache.tree import remove_tree
-from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
+from ctxpack_identity import Digest, Hashing, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
 from ctxpack_identity.hashing.deephash import KnownDigests
 
 __all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
@@ -159,7 +159,9 @@ def _digest_of(placings: Sequence[Placing], known: KnownDigests | None, progress
     if not all(os.path.lexists(item.destination) for item in placings):
         return None
     try:
-        return outputs_digest({item.name: item.destination for item in placings}, known=known, progress=progress)
+        return outputs_digest(
+            {item.name: item.destination for item in placings}, hashing=Hashing(known=known, progress=progress)
+        )
     except InvalidInput:
         return None
 

@@ -11,6 +11,7 @@ from ctxpack_identity import (
     Conflict,
     CtxUri,
     Digest,
+    Hashing,
     InvalidInput,
     Progress,
     Resolution,
@@ -75,9 +76,7 @@ def seed(
             contract.base,
             where=contract.path,
             pack_outputs=pack_outputs,
-            executor=executor,
-            known=known,
-            progress=progress,
+            hashing=Hashing(executor, known, progress),
             on_entry=inputs.add,
         )
         if expected is not None:

@@ -22,7 +22,7 @@ from ctxpack_identity.tree import JUNK, Document, Tree, TreeEntry, file_digest
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["KnownDigests", "Source", "hash_tree"]
+__all__ = ["DEFAULT_HASHING", "Hashing", "KnownDigests", "Source", "hash_tree"]
 
 BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
 BATCH_FILES = 128
@@ -41,6 +41,21 @@ class KnownDigests(Protocol):
     def remember(self, folder: Folder, digests: list[str]) -> None:
         """Take note of the digests of the folder's files, which were hashed since it was looked up."""
         ...
+
+
+class Hashing(NamedTuple):
+    """How files are hashed. None of it ever changes a digest.
+
+    executor: any concurrent.futures.Executor; by default this machine's cores. known: digests from an earlier time,
+    for files that did not change since. progress: hears of bytes as they are hashed.
+    """
+
+    executor: Executor | None = None
+    known: KnownDigests | None = None
+    progress: Progress = silent
+
+
+DEFAULT_HASHING = Hashing()
 
 
 class Source(Protocol):
@@ -66,27 +81,24 @@ def hash_tree(
     *,
     excludes: Excludes | None = None,
     follow: bool = False,
-    executor: Executor | None = None,
-    known: KnownDigests | None = None,
-    progress: Progress = silent,
+    hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[TreeEntry], object] | None = None,
 ) -> Tree:
     """Return the tree digest of the file or folder at root, with what was counted on the way.
 
     root: a path, or the URL of a remote store that fsspec opens. follow: read what symbolic links point at instead of
-    refusing them. executor: any concurrent.futures.Executor; by default this machine's cores. known: digests from an
-    earlier time, for files that did not change since. None of them ever changes the digest. on_entry: called with
-    every entry, in canonical order.
+    refusing them. on_entry: called with every entry, in canonical order.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
-    workers: Workers = LocalWorkers(progress) if executor is None else ExecutorWorkers(executor)
+    executor = hashing.executor
+    workers: Workers = LocalWorkers(hashing.progress) if executor is None else ExecutorWorkers(executor)
     try:
         source = _source(root, excludes, follow)
         alone = source.single()
         if alone is not None:
-            return _hash_single(alone, source, workers, known, progress, on_entry)
+            return _hash_single(alone, source, workers, hashing, on_entry)
         fold = _Fold(on_entry)
-        for hashed in _hash_folders(source.walk(), source, workers, known, progress):
+        for hashed in _hash_folders(source.walk(), source, workers, hashing):
             if hashed is None:
                 fold.leave()
             else:
@@ -132,12 +144,11 @@ def _hash_single(
     alone: Folder,
     source: Source,
     workers: Workers,
-    known: KnownDigests | None,
-    progress: Progress,
+    hashing: Hashing,
     on_entry: Callable[[TreeEntry], object] | None,
 ) -> Tree:
     ((name, status),) = alone.files
-    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, known, progress) if hashed)
+    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, hashing) if hashed)
     if on_entry is not None:
         on_entry(_entry(name, status, sha256))
     return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size, ())
@@ -220,21 +231,20 @@ def _hash_folders(
     folders: Iterable[Folder | None],
     source: Source,
     workers: Workers,
-    known: KnownDigests | None,
-    progress: Progress,
+    hashing: Hashing,
 ) -> Iterator[tuple[Folder, list[str]] | None]:
     """Yield each folder with its files' digests, and None where one is left, in the order given."""
     underway: deque[_Underway | None] = deque()
     files = 0
     for folder in folders:
-        underway.append(_begin(folder, source, workers, known) if folder is not None else None)
+        underway.append(_begin(folder, source, workers, hashing.known) if folder is not None else None)
         files += len(folder.files) if folder is not None else 0
         while files + len(underway) > PENDING_FILES:
             done = underway.popleft()
             files -= len(done.folder.files) if done is not None else 0
-            yield _finish(done, known, progress)
+            yield _finish(done, hashing)
     while underway:
-        yield _finish(underway.popleft(), known, progress)
+        yield _finish(underway.popleft(), hashing)
 
 
 def _begin(folder: Folder, source: Source, workers: Workers, known: KnownDigests | None) -> _Underway:
@@ -257,9 +267,7 @@ def _batches(files: list[tuple[str, os.stat_result]], places: list[int], most: i
         yield batch
 
 
-def _finish(
-    underway: _Underway | None, known: KnownDigests | None, progress: Progress
-) -> tuple[Folder, list[str]] | None:
+def _finish(underway: _Underway | None, hashing: Hashing) -> tuple[Folder, list[str]] | None:
     if underway is None:
         return None
     folder, found, jobs = underway
@@ -268,8 +276,8 @@ def _finish(
         for place, digest in zip(places, job.result(), strict=True):
             found[place] = digest
             size += folder.files[place][1].st_size
-        progress("hash", max(0, size - job.told), None)
+        hashing.progress("hash", max(0, size - job.told), None)
     digests = [digest for digest in found if digest is not None]
-    if known is not None and jobs:
-        known.remember(folder, digests)
+    if hashing.known is not None and jobs:
+        hashing.known.remember(folder, digests)
     return folder, digests

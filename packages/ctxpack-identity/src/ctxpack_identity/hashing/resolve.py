@@ -9,15 +9,11 @@ from ctxpack_identity.contract import Code, ContractFile, InputSource, TreeSourc
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.hashing.deephash import KnownDigests, hash_tree
-from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
-from ctxpack_identity.progress import Progress, silent
+from ctxpack_identity.hashing.deephash import DEFAULT_HASHING, Hashing, hash_tree
+from ctxpack_identity.lighttyping import Any, NamedTuple
 from ctxpack_identity.scheme import scheme_of, shown_url
 from ctxpack_identity.tree import Tree, TreeEntry
 from ctxpack_identity.uri import CtxUri, uri_for
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 __all__ = ["Resolution", "ResolvedInput", "resolve"]
 
@@ -46,15 +42,13 @@ def resolve(
     *,
     where: str = "contract",
     pack_outputs: Callable[[CtxUri], Digest] | None = None,
-    executor: Executor | None = None,
-    known: KnownDigests | None = None,
-    progress: Progress = silent,
+    hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[str, TreeEntry], object] | None = None,
 ) -> Resolution:
     """Return the canonical contract: inputs, code and environment hashed, defaults written out.
 
     base: the folder relative paths start from. pack_outputs: answers a URI with the tree digest of that pack's
-    outputs; needed when an input is given by URI. executor, known: see hash_tree. on_entry: called with the input's
+    outputs; needed when an input is given by URI. on_entry: called with the input's
     name and each of its entries, for inputs given by path.
     Raises: InvalidInput, LocalFailure for what cannot be hashed, AccessDenied and Unavailable too for what a remote
     store holds; whatever pack_outputs raises.
@@ -67,9 +61,7 @@ def resolve(
             root,
             excludes=compile_excludes(location.excludes) if location.excludes else None,
             follow=location.follow,
-            executor=executor,
-            known=known,
-            progress=progress,
+            hashing=hashing,
             on_entry=on_found,
         )
         junk.extend(os.path.join(shown_url(root) if scheme_of(root) else root, path) for path in tree.junk)
