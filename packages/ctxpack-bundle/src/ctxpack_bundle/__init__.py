@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from ctxpack_bundle.selection import Selection, listing_excerpt
     from ctxpack_bundle.stream import PackStream
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
-
-__getattr__ = lazy_front(
-    __name__,
-    {
-        "assembly": "InputListings assemble outputs_digest",
-        "chunk": "Chunk MAX_CHUNK_BYTES inflate_chunk make_chunk",
-        "excerpt": "Excerpt",
-        "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
-        "packing": "pack stream_size",
-        "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
-        "selection": "Selection listing_excerpt",
-        "stream": "PackStream",
-        "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
-    },
-)
+else:
+    __getattr__ = lazy_front(
+        __name__,
+        {
+            "assembly": "InputListings assemble outputs_digest",
+            "chunk": "Chunk MAX_CHUNK_BYTES inflate_chunk make_chunk",
+            "excerpt": "Excerpt",
+            "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
+            "packing": "pack stream_size",
+            "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
+            "selection": "Selection listing_excerpt",
+            "stream": "PackStream",
+            "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
+        },
+    )
 
 __all__ = [
     "ARTIFACTS",

@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from ctxpack_identity.progress import Progress, silent
     from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, tree_digest
     from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
-
-__getattr__ = lazy_front(
-    __name__,
-    {
-        "canonical": "canonical_json parse_json",
-        "contract": "ContractFile ContractInvalid canonical_contract parse_canonical_contract parse_contract_file",
-        "digest": "Digest digest_from_hex digest_of hex_of parse_digest",
-        "errors": (
-            "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
-            "Unavailable printable"
-        ),
-        "hashing.deephash": "DEFAULT_HASHING Hashing KnownDigests hash_tree",
-        "hashing.resolve": "Resolution ResolvedInput resolve",
-        "progress": "Progress silent",
-        "tree": "FolderDigest Tree TreeEntry tree_digest",
-        "uri": "CtxUri parse_uri uri_digest uri_for",
-    },
-)
+else:
+    __getattr__ = lazy_front(
+        __name__,
+        {
+            "canonical": "canonical_json parse_json",
+            "contract": "ContractFile ContractInvalid canonical_contract parse_canonical_contract parse_contract_file",
+            "digest": "Digest digest_from_hex digest_of hex_of parse_digest",
+            "errors": (
+                "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
+                "Unavailable printable"
+            ),
+            "hashing.deephash": "DEFAULT_HASHING Hashing KnownDigests hash_tree",
+            "hashing.resolve": "Resolution ResolvedInput resolve",
+            "progress": "Progress silent",
+            "tree": "FolderDigest Tree TreeEntry tree_digest",
+            "uri": "CtxUri parse_uri uri_digest uri_for",
+        },
+    )
 
 __all__ = [
     "DEFAULT_HASHING",

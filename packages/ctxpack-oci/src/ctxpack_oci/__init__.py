@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from ctxpack_oci.layout import Layout
     from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, open_target, parse_location
     from ctxpack_oci.target import Target
-
-__getattr__ = lazy_front(
-    __name__,
-    {
-        "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe",
-        "imagemanifest": (
-            "IMAGE_MANIFEST_MEDIA_TYPE ImageManifest MAX_IMAGE_MANIFEST_BYTES encode_image_manifest "
-            "parse_image_manifest"
-        ),
-        "layout": "Layout",
-        "location": "LayoutLocation Location RegistryLocation open_target parse_location",
-        "target": "Target",
-    },
-)
+else:
+    __getattr__ = lazy_front(
+        __name__,
+        {
+            "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe",
+            "imagemanifest": (
+                "IMAGE_MANIFEST_MEDIA_TYPE ImageManifest MAX_IMAGE_MANIFEST_BYTES encode_image_manifest "
+                "parse_image_manifest"
+            ),
+            "layout": "Layout",
+            "location": "LayoutLocation Location RegistryLocation open_target parse_location",
+            "target": "Target",
+        },
+    )
 
 __all__ = [
     "IMAGE_MANIFEST_MEDIA_TYPE",

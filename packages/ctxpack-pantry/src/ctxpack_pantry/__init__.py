@@ -1,5 +1,7 @@
 """The Python API of CtxPack: resolve, seed, push, pull, inspect, run. Pantry is the entry point."""
 
+from __future__ import annotations
+
 from ctxpack_identity import (
     AccessDenied,
     Conflict,
@@ -13,25 +15,72 @@ from ctxpack_identity import (
     Progress,
     Unavailable,
     parse_uri,
+    printable,
 )
-from ctxpack_pantry.pantry import Pantry, Stored
-from ctxpack_pantry.settings import Settings, load_settings
+from ctxpack_identity.lazy import lazy_front
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxpack_pantry.admission import Candidate, Policy
+    from ctxpack_pantry.context import Context
+    from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
+    from ctxpack_pantry.pantry import Pantry
+    from ctxpack_pantry.results import (
+        Identified,
+        Initialised,
+        Inspected,
+        Listed,
+        Pulled,
+        Pushed,
+        Ran,
+        Removed,
+        Seeded,
+        StoredPack,
+    )
+    from ctxpack_pantry.settings import Settings, load_settings
+else:
+    __getattr__ = lazy_front(
+        __name__,
+        {
+            "admission": "Candidate Policy",
+            "context": "Context",
+            "contractfile": "LoadedContractFile load_contract_file",
+            "pantry": "Pantry",
+            "results": "Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack",
+            "settings": "Settings load_settings",
+        },
+    )
 
 __all__ = [
     "AccessDenied",
+    "Candidate",
     "Conflict",
+    "Context",
     "CtxPackError",
     "CtxUri",
+    "Identified",
+    "Initialised",
+    "Inspected",
     "IntegrityError",
     "InvalidInput",
+    "Listed",
+    "LoadedContractFile",
     "LocalFailure",
     "NotFound",
     "Pantry",
+    "Policy",
     "PolicyRefused",
     "Progress",
+    "Pulled",
+    "Pushed",
+    "Ran",
+    "Removed",
+    "Seeded",
     "Settings",
-    "Stored",
+    "StoredPack",
     "Unavailable",
+    "load_contract_file",
     "load_settings",
     "parse_uri",
+    "printable",
 ]

@@ -1,32 +1,24 @@
-"""A pack as an OCI artifact. FORMAT.md of ctxpack-bundle, "On a registry".
+"""A pack as an OCI artifact: media types, tags and descriptors. FORMAT.md of ctxpack-bundle, "On a registry".
 
-The config blob is the canonical contract, so ``config.digest`` is the digest in the URI: a tag that serves another
-contract's pack is caught before any layer moves.
+The config blob is the canonical contract, so ``config.digest`` is the digest in the URI: a tag that names another
+contract's pack is refused before any layer is fetched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from ctxpack_bundle import Chunk, PackManifest, inflate_chunk, pack_manifest_of
-from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_digest
-from ctxpack_oci import (
-    Descriptor,
-    ImageManifest,
-    Target,
-    describe,
-    encode_image_manifest,
-    parse_image_manifest,
-)
+from ctxpack_bundle import Chunk
+from ctxpack_identity import CtxUri, Digest, IntegrityError, hex_of, uri_digest
+from ctxpack_oci import Descriptor, ImageManifest, describe, encode_image_manifest
 
 __all__ = [
-    "Artifact",
-    "build_artifact",
+    "build_image_manifest",
+    "check_shape",
     "chunk_descriptor",
     "content_size",
     "describe_contract",
-    "find_artifact",
+    "not_the_pack",
     "tag_of",
 ]
 
@@ -36,26 +28,9 @@ CHUNK_MEDIA_TYPE = "application/vnd.ctxpack.chunk.v1.tar+gzip"
 CONTENT_SIZE = "dev.ctxpack.chunk.bytes"
 
 
-class Artifact(NamedTuple):
-    """A pack found in a target. descriptor: of the OCI manifest; pack: what its first layer says it is."""
-
-    descriptor: Descriptor
-    manifest: ImageManifest
-    pack: PackManifest
-
-    @property
-    def chunks(self) -> tuple[Descriptor, ...]:
-        return self.manifest.layers
-
-    @property
-    def transfer_size(self) -> int:
-        """Bytes of all chunks, as they travel."""
-        return sum(chunk.size for chunk in self.chunks)
-
-
 def tag_of(uri: CtxUri) -> str:
     """Return the tag of a pack: never ``sha256-<hex>``, which is the referrers fallback (distribution-spec)."""
-    return f"ctx-{uri_digest(uri).removeprefix('sha256:')}"
+    return f"ctx-{hex_of(uri_digest(uri))}"
 
 
 def describe_contract(contract: bytes) -> Descriptor:
@@ -74,7 +49,7 @@ def chunk_descriptor(chunk: Chunk) -> Descriptor:
 
 
 def content_size(chunk: Descriptor, *, where: str) -> int:
-    """Return how many bytes a chunk unpacks to. Raises: IntegrityError when its annotation does not say."""
+    """Return the size (bytes) of a chunk's piece. Raises: IntegrityError when the annotation does not give it."""
     value = chunk.annotations.get(CONTENT_SIZE, "")
     if not (value.isascii() and value.isdigit() and len(value) < 12):
         raise IntegrityError(
@@ -83,73 +58,28 @@ def content_size(chunk: Descriptor, *, where: str) -> int:
     return int(value)
 
 
-def build_artifact(contract: bytes, chunks: Sequence[Descriptor]) -> bytes:
-    """Return the OCI manifest of a pack."""
+def build_image_manifest(contract: bytes, chunks: Sequence[Descriptor]) -> bytes:
+    """Return the image manifest of a pack."""
     return encode_image_manifest(
         ImageManifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=tuple(chunks))
     )
 
 
-def find_artifact(target: Target, uri: CtxUri) -> Artifact | None:
-    """Return the pack that target serves for uri, or None when it has none.
-
-    Fetches the OCI manifest, the contract and the first chunk, nothing else.
-    Raises: IntegrityError when what the tag names is not this contract's pack; AccessDenied, Unavailable when the
-    answer is not known.
-    """
-    descriptor = target.resolve(tag_of(uri))
-    return None if descriptor is None else _read(target, descriptor, uri)
-
-
-def chunks_served(target: Target, uri: CtxUri) -> frozenset[Digest]:
-    """Return the chunks of the pack that target serves for uri, none when it has none. Two requests at most.
-
-    Target has them all: a registry takes no manifest whose blobs it lacks, and keeps what a manifest names.
-    Raises: as find_artifact does.
-    """
-    descriptor = target.resolve(tag_of(uri))
-    if descriptor is None:
-        return frozenset()
-    where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
-    return frozenset(layer.digest for layer in manifest.layers)
-
-
-def _read(target: Target, descriptor: Descriptor, uri: CtxUri) -> Artifact:
-    """Return the pack whose OCI manifest descriptor names. Raises: as find_artifact does."""
-    where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
-    _check_shape(manifest, uri_digest(uri), where)
-    _fetch(target, manifest.config, where)
-    first = manifest.layers[0]
-    content = inflate_chunk(
-        _fetch(target, first, where), content_size(first, where=where), where=f"{where}, first chunk"
-    )
-    pack = pack_manifest_of(content, where=f"{where}, first chunk")
-    if pack.uri != uri:
-        raise IntegrityError("pack of another contract", where=where, expected=uri, got=pack.uri)
-    return Artifact(descriptor, manifest, pack)
-
-
-def _fetch(target: Target, descriptor: Descriptor, where: str) -> bytes:
-    """A part of what the tag names: that it is gone is damage, not a miss."""
-    try:
-        return target.fetch(descriptor)
-    except NotFound as error:
-        raise IntegrityError(
-            f"{descriptor.digest} is missing", where=where, fix="push the pack again", code="E_INCOMPLETE"
-        ) from error
-
-
-def _check_shape(manifest: ImageManifest, contract: Digest, where: str) -> None:
+def check_shape(manifest: ImageManifest, contract: Digest, *, where: str) -> None:
+    """Return if manifest is that of a pack of the contract with this digest. Raises: IntegrityError."""
     kinds = {layer.media_type for layer in manifest.layers}
-    for what, expected, got in (
+    for member, expected, got in (
         ("artifactType", ARTIFACT_TYPE, manifest.artifact_type),
         ("config.mediaType", CONTRACT_MEDIA_TYPE, manifest.config.media_type),
         ("config.digest, the contract", contract, manifest.config.digest),
         ("layers", CHUNK_MEDIA_TYPE, ", ".join(sorted(kinds)) or "none"),
     ):
         if expected != got:
-            raise IntegrityError(
-                f"not this contract's pack: {what}", where=where, expected=expected, got=got, code="E_NOT_THE_PACK"
-            )
+            raise not_the_pack(member, where, expected, got)
+
+
+def not_the_pack(member: str, where: str, expected: str, got: str) -> IntegrityError:
+    """Return the error that says that an image manifest is not that of this contract's pack."""
+    return IntegrityError(
+        f"not this contract's pack: {member}", where=where, expected=expected, got=got, code="E_NOT_THE_PACK"
+    )

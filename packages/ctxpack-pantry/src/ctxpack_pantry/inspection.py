@@ -1,57 +1,45 @@
-"""Inspection: what made a pack and what it holds, without its artifacts."""
+"""Inspect: what made a pack and what it holds, without its artifacts."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-from ctxpack_bundle import PackManifest
+from ctxpack_bundle import read_pack_manifest
+from ctxpack_identity import CtxUri, Digest
 from ctxpack_identity.contract import OPAQUE, UNDECLARED
-from ctxpack_pantry.artifact import Artifact
+from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.results import Inspected
 
-__all__ = ["Inspection"]
+__all__ = ["inspect", "outputs_digest_of"]
 
 
-class Inspection(NamedTuple):
-    """found_in: the cache's folder of the pack, or the registry. artifact: what the registry has, if asked."""
+def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
+    """Return what made a pack and what it holds; from the registry only its first chunk is fetched.
 
-    manifest: PackManifest
-    found_in: str
-    artifact: Artifact | None
+    Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
+    """
+    folder = None if skip_cache else find_cached(context, uri)
+    if folder is not None:
+        manifest, found_in, located = read_pack_manifest(folder), folder, None
+    else:
+        from ctxpack_pantry.lookup import require_found  # HTTP is loaded only when the registry is asked
 
-    @property
-    def weaknesses(self) -> tuple[str, ...]:
-        """What the contract leaves open, so that the URI names less than one might think."""
-        found = []
-        for index, transform in enumerate(self.manifest.contract["transforms"]):
-            tool = f"transform {index} ({transform['tool']})"
-            if transform["code_hash"] == OPAQUE:
-                found.append(f"{tool}: code is opaque, so a change of it goes unnoticed")
-            if transform["environment_hash"] == UNDECLARED:
-                found.append(f"{tool}: no environment declared, so a library upgrade goes unnoticed")
-        return tuple(found)
+        located, manifest, _ = require_found(context, uri)
+        found_in = context.target.name
+    return Inspected(manifest, found_in, located, tuple(_weaknesses(manifest.contract)))
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the inspection as one JSON object, schema ctxpack/inspection/v1."""
-        manifest, outputs = self.manifest, self.manifest.outputs
-        found: dict[str, Any] = {
-            "schema": "ctxpack/inspection/v1",
-            "uri": manifest.uri,
-            "found_in": self.found_in,
-            "contract": manifest.contract,
-            "outputs": {
-                "digest": outputs.digest,
-                "files": outputs.files,
-                "empty_folders": outputs.empty_folders,
-                "size": outputs.size,
-                "roots": [{"name": root.name, "type": root.type} for root in outputs.roots],
-            },
-            "provenance": manifest.provenance,
-            "weaknesses": list(self.weaknesses),
-        }
-        if self.artifact is not None:
-            found["artifact"] = {
-                "digest": self.artifact.descriptor.digest,
-                "chunks": len(self.artifact.chunks),
-                "size": self.artifact.transfer_size,
-            }
-        return found
+
+def outputs_digest_of(context: Context, uri: CtxUri) -> Digest:
+    """Return the tree digest of a pack's outputs, without fetching them. Raises: as inspect does."""
+    return inspect(context, uri).manifest.outputs_digest
+
+
+def _weaknesses(contract: dict[str, Any]) -> Iterator[str]:
+    for index, transform in enumerate(contract["transforms"]):
+        tool = f"transform {index} ({transform['tool']})"
+        if transform["code_hash"] == OPAQUE:
+            yield f"{tool}: code is opaque, so a change of it goes unnoticed"
+        if transform["environment_hash"] == UNDECLARED:
+            yield f"{tool}: no environment declared, so a library upgrade goes unnoticed"

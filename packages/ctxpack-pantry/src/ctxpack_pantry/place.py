@@ -12,8 +12,8 @@ from ctxpack_bundle import ARTIFACTS, PackManifest, outputs_digest, read_pack_ma
 from ctxpack_bundle.folder import ParentFolders
 from ctxpack_cache import Cache
 from ctxpack_cache.tree import remove_tree
-from ctxpack_identity import Digest, Hashing, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
-from ctxpack_identity.hashing.deephash import KnownDigests
+from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
+from ctxpack_pantry.context import Context
 
 __all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
 
@@ -26,48 +26,30 @@ class Placing(NamedTuple):
     destination: str
 
 
-def place(
-    cache: Cache,
-    folder: str,
-    placings: Sequence[Placing],
-    *,
-    force: bool,
-    progress: Progress,
-    known: KnownDigests | None = None,
-) -> bool:
-    """Copy outputs of the pack in folder to where they belong; return whether anything had to be written.
+def place(context: Context, folder: str, placings: Sequence[Placing], *, force: bool) -> bool:
+    """Copy outputs of the pack in folder to their destinations; return whether anything had to be written.
 
-    What stands there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the
-    outputs of a pack that the cache holds (so nothing is lost), or when force is set. known: see hash_tree.
-    Raises: InvalidInput when something else stands there; LocalFailure when it cannot be read or written.
+    What is there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the outputs
+    of a pack that the cache holds (so nothing is lost), or when force is set.
+    Raises: InvalidInput when something else is there; LocalFailure when it cannot be read or written.
     """
-    placings = [_named_once(item) for item in placings]
-    if not force and _stand_there(
-        cache, placings, lambda: read_pack_manifest(folder).outputs_digest, known=known, progress=progress
-    ):
+    placings = [_normalised(item) for item in placings]
+    if not force and _are_in_place(context, placings, lambda: read_pack_manifest(folder).outputs_digest):
         return False
     for item in placings:
-        _replace(item.destination, partial(_copy, os.path.join(folder, ARTIFACTS, item.source), progress=progress))
+        source = os.path.join(folder, ARTIFACTS, item.source)
+        _replace(item.destination, partial(_copy, source, progress=context.progress))
     return True
 
 
-def place_made(
-    cache: Cache,
-    placing: Placing,
-    digest: Digest,
-    make: Callable[[str], None],
-    *,
-    force: bool,
-    progress: Progress,
-    known: KnownDigests | None = None,
-) -> bool:
-    """Let make write something of this tree digest to the path it is given, then put that where it belongs.
+def place_made(context: Context, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool) -> bool:
+    """Call make with a fresh path, where it writes outputs of this tree digest, then move them to their destination.
 
-    What stands there is treated as by place. What make raises passes through, and then nothing has changed.
+    What is there already is treated as by place. What make raises passes through, and then nothing has changed.
     Raises: as place does.
     """
-    placing = _named_once(placing)
-    if not force and _stand_there(cache, [placing], lambda: digest, known=known, progress=progress):
+    placing = _normalised(placing)
+    if not force and _are_in_place(context, [placing], lambda: digest):
         return False
     _replace(placing.destination, make)
     return True
@@ -114,30 +96,23 @@ def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing
     return [Placing(name, name, by_name[name]) for name in names]
 
 
-def _named_once(item: Placing) -> Placing:
-    """One name for each place: the system says that nothing is at "" or "file/", and yet there is something to lose."""
+def _normalised(item: Placing) -> Placing:
+    # lexists("") and lexists("file/") are False although writing there would overwrite something.
     return item._replace(destination=os.path.normpath(item.destination))
 
 
-def _stand_there(
-    cache: Cache,
-    placings: Sequence[Placing],
-    digest: Callable[[], Digest],
-    *,
-    known: KnownDigests | None,
-    progress: Progress,
-) -> bool:
-    """Return whether what belongs there, of this digest, stands there already. Raises: InvalidInput, see place."""
-    standing = [item.destination for item in placings if _is_something(item.destination)]
-    if not standing:
+def _are_in_place(context: Context, placings: Sequence[Placing], digest: Callable[[], Digest]) -> bool:
+    """Return whether outputs of this digest are at the destinations already. Raises: InvalidInput, see place."""
+    occupied = [item.destination for item in placings if _is_something(item.destination)]
+    if not occupied:
         return False
-    found = _digest_of(placings, known, progress)
+    found = _digest_of(context, placings)
     if found == digest():
         return True
-    if found is None or not _is_in_cache(cache, found):
+    if found is None or not _is_in_cache(context.cache, found):
         raise InvalidInput(
             "something else is there already",
-            where=standing[0],
+            where=occupied[0],
             expected="nothing, an empty folder, or outputs that a pack in the cache holds",
             fix="move it away, choose another place, or replace it with --force",
             code="E_OCCUPIED",
@@ -154,14 +129,12 @@ def _is_something(path: str) -> bool:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
 
 
-def _digest_of(placings: Sequence[Placing], known: KnownDigests | None, progress: Progress) -> Digest | None:
-    """Return the digest of what stands there; None when some is missing, or no pack could hold it (links, devices)."""
+def _digest_of(context: Context, placings: Sequence[Placing]) -> Digest | None:
+    """Return the digest of what is there; None when some is missing, or no pack could hold it (links, devices)."""
     if not all(os.path.lexists(item.destination) for item in placings):
         return None
     try:
-        return outputs_digest(
-            {item.name: item.destination for item in placings}, hashing=Hashing(known=known, progress=progress)
-        )
+        return outputs_digest({item.name: item.destination for item in placings}, hashing=context.hashing)
     except InvalidInput:
         return None
 
@@ -177,7 +150,7 @@ def _is_in_cache(cache: Cache, digest: Digest) -> bool:
 
 
 def _replace(destination: str, make: Callable[[str], None]) -> None:
-    """Make it beside destination, then rename. Killed in between, the old content stays under a name of its own."""
+    """Make the new content in the same folder, then rename. Killed in between, the old content has another name."""
     destination = os.path.abspath(destination)
     parent, name = os.path.split(destination)
     unique = f".{name}.{os.urandom(4).hex()}"
@@ -193,13 +166,13 @@ def _replace(destination: str, make: Callable[[str], None]) -> None:
             _tidy(destination, fresh, old)
     except OSError as error:
         fix = (
-            f"what stood there, or the rest of it, is in {old}" if os.path.lexists(old) else "nothing was changed there"
+            f"the old content, or the rest of it, is in {old}" if os.path.lexists(old) else "nothing was changed there"
         )
         raise LocalFailure(f"cannot be written: {error.strerror}", where=destination, fix=fix) from error
 
 
 def _tidy(destination: str, fresh: str, old: str) -> None:
-    """Leave one of the three. A Ctrl-C meanwhile does not stop that; a second one does, and loses nothing."""
+    """Leave one of the three. A Ctrl-C meanwhile does not stop that; a second Ctrl-C does, and loses nothing."""
     replaced = not os.path.lexists(fresh)
     try:
         _leave_one(destination, fresh, old, replaced)
@@ -214,7 +187,7 @@ def _leave_one(destination: str, fresh: str, old: str, replaced: bool) -> None:
     if os.path.lexists(old):
         if not os.path.lexists(destination):
             os.rename(old, destination)
-        elif replaced:  # else somebody else has put something there, and what was there stays in old
+        elif replaced:  # otherwise somebody else wrote to destination, and the old content stays in old
             _remove(old)
     _remove(fresh)
 

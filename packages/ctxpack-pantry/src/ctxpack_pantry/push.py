@@ -5,140 +5,163 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, make_chunk, pack, read_pack_manifest, stream_size
-from ctxpack_identity import Conflict, CtxPackError, CtxUri, Digest, IntegrityError, Progress, silent
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
-from ctxpack_pantry.artifact import (
-    build_artifact,
-    chunk_descriptor,
-    chunks_served,
-    describe_contract,
-    find_artifact,
-    tag_of,
+from ctxpack_bundle import encode_pack_manifest, make_chunk, pack, read_pack_manifest, stream_size
+from ctxpack_identity import (
+    Conflict,
+    CtxPackError,
+    CtxUri,
+    Digest,
+    IntegrityError,
+    NotFound,
+    Progress,
+    digest_of,
+    silent,
+    uri_digest,
 )
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
+from ctxpack_pantry.artifact import build_image_manifest, chunk_descriptor, describe_contract, tag_of
+from ctxpack_pantry.context import Context
 from ctxpack_pantry.holdings import Holdings
+from ctxpack_pantry.lookup import Located, admit, locate, open_pack
+from ctxpack_pantry.origins import Origins
+from ctxpack_pantry.results import Pushed
 from ctxpack_pantry.transfer import in_order
 
-__all__ = ["ABSENT_RUN", "PROBE", "Presence", "Pushed", "push"]
+__all__ = ["ABSENT_RUN", "PROBE", "Presence", "push"]
 
 ABSENT_RUN = 8  # chunks: more than the manifest and listings, which are new in every pack
 PROBE = 8  # chunks, of which one is asked for
-NEIGHBOURS = 4  # packs that target is asked for; two requests each
+NEIGHBOURS = 4  # packs that target is asked for; one request each
 
 
-class Pushed(NamedTuple):
-    """A pack in a target. artifact: digest of its OCI manifest; sent: bytes of blobs that were not there before."""
+def push(context: Context, uri: CtxUri) -> Pushed:
+    """Publish the cached pack of uri under its tag; nothing is sent when the registry has it.
 
-    uri: CtxUri
-    target: str
-    artifact: str
-    sent: int
-    new: bool
-
-
-def push(target: Target, folder: str, uri: CtxUri, *, progress: Progress, holdings: Holdings | None = None) -> Pushed:
-    """Publish the pack in folder under the tag of uri.
-
-    holdings: of the cache that folder lies in, if it does; they learn the pack's chunks.
-    Raises: Conflict when the tag names other outputs, which is never overwritten; IntegrityError when the folder is
-    damaged or the tag names something else than this contract's pack; AccessDenied, Unavailable.
+    Raises: NotFound when the cache has no such pack; Conflict when the tag names other outputs, which is never
+    overwritten; IntegrityError when the cached pack is damaged or the tag names something else than this contract's
+    pack; PolicyRefused, AccessDenied, Unavailable.
     """
-    manifest = read_pack_manifest(folder)
-    if manifest.uri != uri:
-        raise IntegrityError("pack of another contract", where=folder, expected=uri, got=manifest.uri)
-    present = _present(target, manifest)
-    if present is not None:
-        return Pushed(uri, target.name, present.digest, 0, False)
-    known = _known(target, holdings, uri) if holdings is not None else frozenset()
-    chunks, sent = _push_chunks(target, folder, manifest, known, progress)
-    try:
-        artifact = _push_manifest(target, manifest, chunks)
-    except CtxPackError:
-        if not known:
-            raise
-        # Perhaps somebody removed a blob from under its manifest: now ask for each.
-        chunks, more = _push_chunks(target, folder, manifest, frozenset(), silent)
-        sent += more
-        artifact = _push_manifest(target, manifest, chunks)
-    if holdings is not None:
-        holdings.record(manifest, chunks)
-    # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
-    present = _present(target, manifest)
-    if present is None:
-        target.tag(artifact, tag_of(uri))
-        present = _present(target, manifest)
-    return Pushed(uri, target.name, (present or artifact).digest, sent, True)
-
-
-def _present(target: Target, manifest: PackManifest) -> Descriptor | None:
-    """Return what the tag names, if it is these outputs. Raises: Conflict if it is others."""
-    found = find_artifact(target, manifest.uri)
-    if found is None:
-        return None
-    if found.pack.outputs_digest != manifest.outputs_digest:
-        raise Conflict(
-            "the registry holds other outputs of the same contract",
-            where=f"{target.name}:{tag_of(manifest.uri)}",
-            expected=f"outputs {found.pack.outputs_digest}",
-            got=manifest.outputs_digest,
-            fix="this push overwrote nothing; the transform is not deterministic, or something it depends on is "
-            "missing from the contract",
+    folder = context.cache.find(uri_digest(uri))
+    if folder is None:
+        raise NotFound(
+            f"no such pack: {uri}",
+            where="the cache",
+            fix="make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache",
         )
-    return found.descriptor
+    return _Push(context, uri, folder).publish()
 
 
-def _known(target: Target, holdings: Holdings, uri: CtxUri) -> frozenset[Digest]:
-    """Return chunks that target certainly has: of the cache's newest packs but that of uri, those it has as well."""
-    known: frozenset[Digest] = frozenset()
-    for other in islice((other for other in holdings.recent() if other != uri), NEIGHBOURS):
-        with suppress(IntegrityError):  # not what we ask for, and nothing to rely on
-            known |= chunks_served(target, other)
-    return known
+class _Push:
+    """One push. sent: bytes of blobs that the target did not have."""
 
+    def __init__(self, context: Context, uri: CtxUri, folder: str) -> None:
+        self._context, self._uri, self._folder = context, uri, folder
+        self._target, self._holdings, self._origins = context.target, Holdings(context.cache), Origins(context.cache)
+        self._manifest = read_pack_manifest(folder)
+        if self._manifest.uri != uri:
+            raise IntegrityError("pack of another contract", where=folder, expected=uri, got=self._manifest.uri)
+        self._sent = 0
+        self._counting = threading.Lock()
 
-def _push_manifest(target: Target, manifest: PackManifest, chunks: list[Descriptor]) -> Descriptor:
-    contract = manifest.contract_bytes
-    target.push(describe_contract(contract), contract)
-    data = build_artifact(contract, chunks)
-    artifact = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
-    target.push(artifact, data)
-    return artifact
+    def publish(self) -> Pushed:
+        target, tag = self._target, tag_of(self._uri)
+        found = locate(target, self._uri)
+        if found is not None:
+            self._require_same(found, self._origins.image(self._uri, target.name, self._folder))
+            return self._pushed(found.image, new=False)
+        chunks, image, data = self._send_all()
+        self._holdings.record(self._manifest, chunks)
+        # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
+        found = locate(target, self._uri)
+        if found is None:
+            target.tag(image, tag)
+            found = locate(target, self._uri)
+        if found is not None:
+            self._require_same(found, image.digest)
+        present, data = (image.digest, data) if found is None else (found.image, found.data)
+        self._origins.record(self._uri, target.name, digest_of(encode_pack_manifest(self._manifest)), data)
+        return self._pushed(present, new=True)
 
+    def _pushed(self, image: Digest, *, new: bool) -> Pushed:
+        return Pushed(self._uri, self._target.name, image, self._sent, new)
 
-def _push_chunks(
-    target: Target, folder: str, manifest: PackManifest, known: frozenset[Digest], progress: Progress
-) -> tuple[list[Descriptor], int]:
-    total = stream_size(manifest)
-    sent = 0
-    counting = threading.Lock()
-    presence = Presence(target, known)
+    def _require_same(self, found: Located, ours: Digest | None) -> None:
+        """Return if found holds these outputs. ours: an image manifest that is known to. Raises: Conflict."""
+        if found.image == ours:
+            return
+        theirs = open_pack(self._target, admit(self._context, found)).manifest.outputs_digest
+        if theirs != self._manifest.outputs_digest:
+            raise Conflict(
+                "the registry holds other outputs of the same contract",
+                where=found.where,
+                expected=f"outputs {theirs}",
+                got=self._manifest.outputs_digest,
+                fix="this push overwrote nothing; the transform is not deterministic, or something it depends on is "
+                "missing from the contract",
+            )
 
-    def send(piece: bytes) -> Descriptor:
-        nonlocal sent
-        chunk = make_chunk(piece)
-        del piece  # while the chunk is on its way, it alone takes memory
-        descriptor = chunk_descriptor(chunk)
-        if not presence.of(descriptor):
-            target.push(descriptor, chunk.data)
-            with counting:
-                sent += descriptor.size
-        progress("push", chunk.content_size, total)
-        return descriptor
+    def _send_all(self) -> tuple[list[Descriptor], Descriptor, bytes]:
+        """Send chunks, contract and image manifest; return the chunks, and the image manifest with its bytes."""
+        known = self._known()
+        chunks = self._send_chunks(known, self._context.progress)
+        try:
+            return chunks, *self._send_image_manifest(chunks)
+        except CtxPackError:
+            if not known:
+                raise
+        # Perhaps a blob was removed although a manifest names it: now ask for each.
+        chunks = self._send_chunks(frozenset(), silent)
+        return chunks, *self._send_image_manifest(chunks)
 
-    def weigh(piece: bytes) -> int:
-        return 3 * len(piece) // 2  # the piece, then also its chunk, then the chunk alone
+    def _known(self) -> frozenset[Digest]:
+        """Return chunks that target certainly has: those of the cache's newest packs that target has as well.
 
-    return list(in_order(send, pack(folder), weigh=weigh)), sent
+        A registry takes no manifest whose blobs it lacks, and keeps what a manifest names.
+        """
+        known: frozenset[Digest] = frozenset()
+        others = (uri for uri in self._holdings.recent() if uri != self._uri)
+        for uri in islice(others, NEIGHBOURS):
+            with suppress(IntegrityError):  # another pack's tag, on which nothing depends
+                found = locate(self._target, uri)
+                known |= {chunk.digest for chunk in found.chunks} if found is not None else set()
+        return known
+
+    def _send_image_manifest(self, chunks: list[Descriptor]) -> tuple[Descriptor, bytes]:
+        contract = self._manifest.contract_bytes
+        self._target.push(describe_contract(contract), contract)
+        data = build_image_manifest(contract, chunks)
+        image = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
+        self._target.push(image, data)
+        return image, data
+
+    def _send_chunks(self, known: frozenset[Digest], progress: Progress) -> list[Descriptor]:
+        total = stream_size(self._manifest)
+        presence = Presence(self._target, known)
+
+        def send(piece: bytes) -> Descriptor:
+            chunk = make_chunk(piece)
+            del piece  # while the chunk is sent, only the chunk takes memory
+            descriptor = chunk_descriptor(chunk)
+            if not presence.of(descriptor):
+                self._target.push(descriptor, chunk.data)
+                with self._counting:
+                    self._sent += descriptor.size
+            progress("push", chunk.content_size, total)
+            return descriptor
+
+        def weigh(piece: bytes) -> int:
+            return 3 * len(piece) // 2  # the piece, then also its chunk, then the chunk alone
+
+        return list(in_order(send, pack(self._folder), weigh=weigh))
 
 
 class Presence:
-    """Whether target has a chunk already: asked less often where the answer was no for a while.
+    """Whether target has a chunk already. Fewer chunks are asked for after several noes in a row.
 
     Asking takes a third of all requests. After ABSENT_RUN noes in a row only every PROBE-th chunk is asked for, until
-    there is a yes again: a new pack costs hardly a question, a changed one a few chunks sent for nothing. About known
-    chunks it is never asked.
+    the answer is yes again: a new pack costs few questions, a changed one sends a few chunks for nothing. Known chunks
+    are never asked for.
     """
 
     def __init__(self, target: Target, known: frozenset[Digest] = frozenset()) -> None:

@@ -1,84 +1,92 @@
-"""Run: make the outputs of a contract, unless somebody did already."""
+"""Run: place the outputs of a contract if anybody made them already, otherwise make and seed them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from ctxpack_identity import CtxUri, InvalidInput
+from ctxpack_bundle import read_pack_manifest
+from ctxpack_identity import CtxUri, InvalidInput, NotFound, uri_digest
+from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.seed import Run
+from ctxpack_pantry.identify import identify
+from ctxpack_pantry.place import each_to, place
+from ctxpack_pantry.results import Ran
 
-__all__ = ["Ran", "execute", "require_made", "require_outputs"]
+# A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 
-_GRACE = 10.0  # seconds that a command gets to tidy up, after Ctrl-C and again after SIGTERM
-
-
-class Ran(NamedTuple):
-    """hit: the pack was there and the command did not run. status: of the command, 0 on a hit."""
-
-    uri: CtxUri
-    hit: bool
-    status: int
+__all__ = ["require_outputs", "run"]
 
 
-def require_outputs(contract: LoadedContractFile) -> list[str]:
-    """Return the declared outputs as paths on disk. Raises: InvalidInput when the contract declares none."""
-    if not contract.outputs:
+def run(
+    context: Context,
+    contract_file: LoadedContractFile,
+    command: Sequence[str],
+    *,
+    push: bool = False,
+    force: bool = False,
+    offline: bool = False,
+) -> Ran:
+    """Place the declared outputs if their pack is in the cache or the registry; else run command and seed its outputs.
+
+    push: send the pack to the registry too. force: replace what is at an output's place. offline: ask the cache only.
+    On a miss nothing is seeded when the command fails (its status is returned), an output is missing, or an input
+    changed meanwhile. Of two processes with one contract the second waits, and then hits.
+    Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
+    Conflict, IntegrityError, PolicyRefused, LocalFailure.
+    """
+    outputs = require_outputs(contract_file)
+    identified = identify(context, contract_file)
+    uri = identified.uri
+    waiting = "another process runs this contract; waiting"
+    with context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting)):
+        folder = find_cached(context, uri) if offline else _find(context, uri)
+        if folder is not None:
+            place(context, folder, each_to(read_pack_manifest(folder), outputs), force=force)
+        else:
+            from ctxpack_pantry.execution import execute
+            from ctxpack_pantry.seed import seed
+
+            status, execution = execute(command, uri)
+            if status != 0:
+                return Ran(uri, False, status)
+            _require_made(outputs)
+            seed(context, contract_file, outputs, execution=execution, expected=identified)
+    if push:
+        from ctxpack_pantry.push import push as push_pack
+
+        push_pack(context, uri)
+    return Ran(uri, folder is not None, 0)
+
+
+def require_outputs(contract_file: LoadedContractFile) -> list[str]:
+    """Return the declared outputs as paths on disk. Raises: InvalidInput when the contract file declares none."""
+    if not contract_file.outputs:
         raise InvalidInput(
             "contract declares no outputs",
-            where=f"{contract.path}, /outputs",
+            where=f"{contract_file.path}, /outputs",
             fix='say what the command makes: "outputs": [{"path": "./processed_data"}]',
             code="E_NO_OUTPUTS",
         )
-    return contract.outputs
+    return contract_file.outputs
 
 
-def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tuple[int, Run]:
-    """Run command to its end; return its exit status (128 + n when signal n ended it) and how long it took.
+def _find(context: Context, uri: CtxUri) -> str | None:
+    """Return the pack's folder, fetched if need be, or None for a miss. Raises when that is not known."""
+    folder = find_cached(context, uri)
+    if folder is not None:
+        return folder
+    from ctxpack_pantry.fetch import fetch
 
-    Its standard output goes to standard error: on a hit there is none, so nothing may depend on it. It finds the URI
-    in CTXPACK_URI. Whatever interrupts this process ends the command too; grace: seconds it gets to obey.
-    Raises: InvalidInput when command cannot be started.
-    """
-    if not command:
-        raise InvalidInput("no command", fix="say what makes the outputs", code="E_COMMAND")
-    started = time.monotonic()
     try:
-        child = subprocess.Popen(command, stdout=2, env={**os.environ, "CTXPACK_URI": uri})
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidInput(f"command cannot be started: {reason}", where=command[0], code="E_COMMAND") from error
-    try:
-        status = child.wait()
-    except KeyboardInterrupt:
-        # Ctrl-C reached it too, if it came from a terminal; a second one ends its time to tidy up.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(grace)
-        raise
-    finally:
-        _end(child, grace)
-    return (128 - status if status < 0 else status), Run(tuple(command), time.monotonic() - started)
+        return fetch(context, uri).folder
+    except NotFound:
+        return None
 
 
-def _end(child: subprocess.Popen[bytes], grace: float) -> None:
-    """Return when child has ended, by itself or because it must."""
-    if child.poll() is not None:
-        return
-    child.terminate()
-    try:
-        child.wait(grace)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def require_made(outputs: Sequence[str]) -> None:
-    """Raise InvalidInput when the command ended well but did not make what the contract declares."""
+def _require_made(outputs: Sequence[str]) -> None:
+    """Raise InvalidInput when the command ended with 0 but did not make what the contract declares."""
     missing = [output for output in outputs if not os.path.exists(output)]
     if missing:
         raise InvalidInput(

@@ -2,115 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
 
 from ctxpack_bundle import InputListings, PackManifest, assemble, read_entries, read_pack_manifest
-from ctxpack_cache import Cache
-from ctxpack_identity import (
-    Conflict,
-    CtxUri,
-    Digest,
-    Hashing,
-    InvalidInput,
-    Progress,
-    Resolution,
-    resolve,
-    uri_digest,
-)
-from ctxpack_identity.hashing.deephash import KnownDigests
+from ctxpack_identity import Conflict, CtxUri, InvalidInput, uri_digest
+from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.provenance import record_provenance
+from ctxpack_pantry.identify import identify
+from ctxpack_pantry.provenance import Execution, record_provenance
+from ctxpack_pantry.results import Identified, Seeded
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+__all__ = ["VERSION", "seed"]
 
-__all__ = ["PackOutputs", "Run", "Seeded", "seed"]
-
-
-PackOutputs = Callable[[CtxUri], Digest]
-"""Answers the URI of a pack with the tree digest of its outputs."""
-
-
-class Run(NamedTuple):
-    """The command that made the outputs, and how long it took."""
-
-    command: tuple[str, ...]
-    seconds: float
-
-
-class Seeded(NamedTuple):
-    """A pack in the cache. path: its folder; new: whether it was not there before."""
-
-    uri: CtxUri
-    path: str
-    manifest: PackManifest
-    new: bool
-    junk: tuple[str, ...]
+VERSION = "0.1.0"  # of this package; packs are marked with it
 
 
 def seed(
-    cache: Cache,
-    contract: LoadedContractFile,
+    context: Context,
+    contract_file: LoadedContractFile,
     outputs: Sequence[str],
     *,
-    version: str,
-    pack_outputs: PackOutputs,
-    executor: Executor | None,
-    known: KnownDigests | None,
-    progress: Progress,
-    run: Run | None = None,
-    expected: Resolution | None = None,
+    execution: Execution | None = None,
+    expected: Identified | None = None,
 ) -> Seeded:
-    """Hash the contract's inputs, copy outputs into the cache, and publish them under the contract's URI.
+    """Hash the contract file's inputs, copy outputs into the cache, and publish them under the URI.
 
-    executor, known: see hash_tree.
-    expected: what the contract resolved to before its command ran; inputs that changed since are an error, because
-    nobody can say which version made the outputs.
-    Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure.
+    execution: of the command that made them, for provenance. expected: what was identified before the command ran;
+    inputs that changed since are an error, because it is not known which version made the outputs.
+    Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure; as identify does.
     """
+    cache = context.cache
     with cache.staging() as staging:
         inputs = InputListings(staging)
-        resolution = resolve(
-            contract.file,
-            contract.base,
-            where=contract.path,
-            pack_outputs=pack_outputs,
-            hashing=Hashing(executor, known, progress),
-            on_entry=inputs.add,
-        )
+        identified = identify(context, contract_file, on_entry=inputs.add)
         if expected is not None:
-            _require_same(expected, resolution)
-        listed = {item.name for item in resolution.inputs if item.tree is not None}
-        listed |= _list_upstream(cache, resolution, inputs)
+            _require_same(expected, identified)
+        listed = {item.name for item in identified.inputs if item.tree is not None}
+        listed |= _list_packs(context, identified, inputs)
         provenance = record_provenance(
-            version=version,
-            base=contract.base,
-            labels=contract.file.labels,
-            upstream={item.name: item.uri for item in resolution.inputs if item.uri},
-            command=run.command if run else (),
-            seconds=run.seconds if run else None,
+            version=VERSION,
+            base=contract_file.base,
+            labels=contract_file.file.labels,
+            upstream={item.name: item.uri for item in identified.inputs if item.uri},
+            execution=execution,
         )
         with cache.flush_ahead(staging):
             manifest = assemble(
                 staging,
                 outputs,
-                uri=resolution.uri,
-                contract=resolution.canonical,
+                contract=identified.canonical,
                 inputs=inputs.finish(listed),
                 provenance=provenance,
-                progress=progress,
+                progress=context.progress,
             )
-        key = uri_digest(resolution.uri)
+        key = uri_digest(identified.uri)
         with cache.lock(key):
             present = cache.find(key)
             if present is not None:
-                return _already_there(present, manifest, resolution)
-            path = cache.publish(key, staging)
-    return Seeded(resolution.uri, path, manifest, True, resolution.junk)
+                return _already_there(present, manifest)
+            folder = cache.publish(key, staging)
+    return Seeded(identified.uri, folder, manifest, True)
 
 
-def _require_same(before: Resolution, after: Resolution) -> None:
+def _require_same(before: Identified, after: Identified) -> None:
     if before.uri == after.uri:
         return
     was = {item.name: item.digest for item in before.inputs}
@@ -125,11 +80,11 @@ def _require_same(before: Resolution, after: Resolution) -> None:
     )
 
 
-def _list_upstream(cache: Cache, resolution: Resolution, inputs: InputListings) -> set[str]:
-    """List the inputs given by URI whose packs are at hand; the others stay known by digest alone."""
+def _list_packs(context: Context, identified: Identified, inputs: InputListings) -> set[str]:
+    """List the inputs that are packs of the cache; the others stay known by digest alone."""
     listed = set()
-    for item in resolution.inputs:
-        folder = cache.find(uri_digest(item.uri)) if item.uri else None
+    for item in identified.inputs:
+        folder = find_cached(context, item.uri) if item.uri else None
         if folder is not None:
             listed.add(item.name)
             for entry in read_entries(folder):
@@ -137,15 +92,15 @@ def _list_upstream(cache: Cache, resolution: Resolution, inputs: InputListings) 
     return listed
 
 
-def _already_there(path: str, made: PackManifest, resolution: Resolution) -> Seeded:
-    present = read_pack_manifest(path)
+def _already_there(folder: str, made: PackManifest) -> Seeded:
+    uri, present = CtxUri(made.uri), read_pack_manifest(folder)
     if present.outputs_digest != made.outputs_digest:
         raise Conflict(
             "the cache holds other outputs of the same contract",
-            where=resolution.uri,
+            where=uri,
             expected=f"outputs {present.outputs_digest}",
             got=made.outputs_digest,
             fix="the transform is not deterministic, or something it depends on is missing from the contract; "
-            f"to replace the pack: ctxpack rm {resolution.uri}",
+            f"to replace the pack: ctxpack rm {uri}",
         )
-    return Seeded(resolution.uri, path, present, False, resolution.junk)
+    return Seeded(uri, folder, present, False)

@@ -1,0 +1,58 @@
+"""The circumstances of one call of the Python API: made once, handed down, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ctxpack_identity as identity
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from ctxpack_cache import Cache
+    from ctxpack_identity import Hashing, Progress
+    from ctxpack_identity.hashing.statcache import StatCache
+    from ctxpack_oci import Target
+    from ctxpack_pantry.admission import Policy
+
+__all__ = ["Context", "Notice", "ignore"]
+
+Notice = Callable[[str], None]
+"""Called with one line for people, such as "waiting for another process"."""
+
+
+def ignore(message: str) -> None:
+    """A Notice that nobody reads."""
+
+
+class Context(NamedTuple):
+    """Where packs are, who hashes, and who hears of it. Leaving it as a context manager saves what was hashed.
+
+    open_target: returns the registry; a cache hit never opens it. known: digests of unchanged files. executor: hashes
+    inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them.
+    """
+
+    cache: Cache
+    open_target: Callable[[], Target]
+    known: StatCache
+    executor: Executor | None
+    progress: Progress
+    notice: Notice
+    policy: Policy | None
+
+    @property
+    def target(self) -> Target:
+        """The registry. Raises: InvalidInput when its setting is not a registry's name."""
+        return self.open_target()
+
+    @property
+    def hashing(self) -> Hashing:
+        """How inputs and outputs are hashed."""
+        return identity.Hashing(self.executor, self.known, self.progress)
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.known.close()

@@ -1,0 +1,60 @@
+"""Execution: a contract's command runs to its end, whatever interrupts this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+
+from ctxpack_identity import CtxUri, InvalidInput
+from ctxpack_pantry.provenance import Execution
+
+__all__ = ["execute"]
+
+_GRACE = 10.0  # seconds that a command gets to tidy up, after Ctrl-C and again after SIGTERM
+
+
+def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tuple[int, Execution]:
+    """Run command to its end; return its exit status (128 + n when signal n ended it) and how long it took.
+
+    Its standard output goes to standard error: on a hit there is none, so nothing may depend on it. It finds the URI
+    in CTXPACK_URI. What interrupts this process ends the command too; grace: seconds that the command gets to obey.
+    Raises: InvalidInput when command cannot be started.
+    """
+    if not command:
+        raise InvalidInput("no command", fix="say what makes the outputs", code="E_COMMAND")
+    started = time.monotonic()
+    try:
+        child = subprocess.Popen(command, stdout=2, env={**os.environ, "CTXPACK_URI": uri})
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(
+            f"command cannot be started: {reason}",
+            where=command[0],
+            fix="check the name of the program; a shell's syntax needs: sh -c '…'",
+            code="E_COMMAND",
+        ) from error
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        # From a terminal, Ctrl-C reached the command as well; a second Ctrl-C ends its time to tidy up.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
+        raise
+    finally:
+        _end(child, grace)
+    return (128 - status if status < 0 else status), Execution(tuple(command), time.monotonic() - started)
+
+
+def _end(child: subprocess.Popen[bytes], grace: float) -> None:
+    """Return when child has ended, by itself or because it must."""
+    if child.poll() is not None:
+        return
+    child.terminate()
+    try:
+        child.wait(grace)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,0 +1,62 @@
+"""Origins: with which image manifest a cached pack came from a repository, or was pushed to it.
+
+One note for each pack and repository, ``origins/<64 hex of the URI>/<64 hex>``, named after the SHA-256 of the
+repository's name: the digest of the pack's manifest.json, a line feed, and the image manifest as the repository has it.
+A note about another manifest.json than the cached one is stale, and is as if absent.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ctxpack_identity.digest import digest_of, hex_of
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+from ctxpack_identity.uri import CtxUri, uri_digest
+from ctxpack_pantry.notes import Notes
+
+if TYPE_CHECKING:
+    from ctxpack_cache import Cache
+    from ctxpack_identity import Digest
+
+__all__ = ["Origins"]
+
+_KIND = "origins"
+_MAX_NOTE = (4 << 20) + 128  # bytes: an image manifest of the largest size, and what is before it
+
+
+class Origins:
+    """The origins of the packs in cache, as far as they are known."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._notes = Notes(cache, _KIND)
+
+    def record(self, uri: CtxUri, repository: str, pack_manifest: Digest, image_manifest: bytes) -> None:
+        """Note that repository has the pack under this image manifest. pack_manifest: digest of manifest.json."""
+        self._notes.write(_name(uri, repository), f"{pack_manifest}\n".encode() + image_manifest)
+
+    def image(self, uri: CtxUri, repository: str, folder: str) -> Digest | None:
+        """Return the digest of the image manifest of the cached pack in folder, or None when it is not known."""
+        image_manifest = self.image_manifest(uri, repository, folder)
+        return None if image_manifest is None else digest_of(image_manifest)
+
+    def image_manifest(self, uri: CtxUri, repository: str, folder: str) -> bytes | None:
+        """Return the image manifest of the cached pack in folder, or None when it is not known."""
+        pack_manifest, separator, image_manifest = self._notes.read(_name(uri, repository), _MAX_NOTE).partition(b"\n")
+        cached = _digest_of_file(os.path.join(folder, "manifest.json"))
+        return image_manifest if separator and pack_manifest.decode(errors="replace") == cached else None
+
+    def forget(self, uri: CtxUri) -> None:
+        """Remove what is known of the pack of uri."""
+        self._notes.remove_all(hex_of(uri_digest(uri)))
+
+
+def _name(uri: CtxUri, repository: str) -> str:
+    return f"{hex_of(uri_digest(uri))}/{hex_of(digest_of(repository.encode(errors='surrogateescape')))}"
+
+
+def _digest_of_file(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return digest_of(file.read())
+    except OSError:
+        return ""

@@ -1,0 +1,97 @@
+"""Partial reading: outputs of a pack are listed, read and extracted, and only chunks that hold them are fetched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+
+from ctxpack_bundle import (
+    Excerpt,
+    Selection,
+    Spans,
+    content_span,
+    listing_excerpt,
+    read_entries,
+    unpack_entries,
+    unpack_listing,
+)
+from ctxpack_cache import Cache
+from ctxpack_identity import InvalidInput, TreeEntry
+from ctxpack_pantry.artifact import content_size
+from ctxpack_pantry.download import Download
+from ctxpack_pantry.holdings import NOTHING_HELD, Held
+from ctxpack_pantry.lookup import OpenedPack
+
+__all__ = ["PartialPack"]
+
+_MODES = 0o777  # as for every file that a user makes, the umask decides
+
+
+class PartialPack:
+    """The outputs of an opened pack. Entered as a context manager it has their listing; nothing stays on disk after.
+
+    folder: holds files.jsonl meanwhile. held: chunks that need not be fetched, as far as a digest of the whole checks
+    what is made of them. Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
+    """
+
+    folder: str
+
+    def __init__(self, cache: Cache, opened: OpenedPack, download: Download, held: Held) -> None:
+        self._cache, self._opened, self._download, self._held = cache, opened, download, held
+        self._sizes = [content_size(chunk, where=download.where) for chunk in opened.located.chunks]
+        self._done = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> PartialPack:
+        with ExitStack() as opening:
+            self.folder = opening.enter_context(self._cache.staging())
+            self._unpack_listing()
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def entries(self) -> Iterator[TreeEntry]:
+        """Yield the outputs in canonical order."""
+        return read_entries(self.folder)
+
+    def extract(self, selection: Selection, folder: str) -> None:
+        """Make folder, and write what is selected into it; every file is checked against the listing."""
+        excerpt = selection.excerpt(self._sizes)
+        os.mkdir(folder)
+        with closing(self._pieces(excerpt, self._held)) as pieces:
+            unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """Return size bytes (fewer at the end) of the file at path from offset on, checked by the digests of chunks.
+
+        Raises: InvalidInput when the pack holds no such file.
+        """
+        where = self._download.where
+        span = content_span(self.folder, self._opened.manifest, path, where=where)
+        if span is None:
+            raise InvalidInput(
+                "no such file among the outputs", where=where, got=repr(path), fix="list the outputs", code="E_NO_MATCH"
+            )
+        spans = Spans()
+        start = span.start + min(max(offset, 0), span.size)
+        spans.add(start, min(start + max(size, 0), span.start + span.size))
+        excerpt = Excerpt(spans, self._sizes)
+        # A held piece is checked by the digest of a whole file, which a range does not have.
+        with closing(self._pieces(excerpt, NOTHING_HELD)) as pieces:
+            return b"".join(excerpt.cut(pieces))
+
+    def _unpack_listing(self) -> None:
+        manifest = self._opened.manifest
+        listing = manifest.listings[0]
+        excerpt = listing_excerpt(manifest, listing, self._sizes)
+        with closing(self._pieces(excerpt, self._held)) as pieces:
+            unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
+
+    def _pieces(self, excerpt: Excerpt, held: Held) -> Generator[bytes, None, None]:
+        chunks = [self._opened.located.chunks[number] for number in excerpt.needed]
+        done = self._done
+        self._done += sum(chunk.size for chunk in chunks)
+        return self._download.pieces(chunks, held, total=self._done, done=done)

@@ -1,0 +1,200 @@
+"""What each verb returns: one named tuple, which knows its JSON document. docs/json.md describes the documents.
+
+Loading this loads little, because it is part of every cache hit.
+"""
+
+from __future__ import annotations
+
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
+from ctxpack_identity.uri import CtxUri
+
+if TYPE_CHECKING:
+    from ctxpack_bundle import PackManifest
+    from ctxpack_identity import Digest, ResolvedInput
+    from ctxpack_pantry.lookup import Located
+
+__all__ = [
+    "Identified",
+    "Initialised",
+    "Inspected",
+    "Listed",
+    "Pulled",
+    "Pushed",
+    "Ran",
+    "Removed",
+    "Seeded",
+    "StoredPack",
+]
+
+Document = dict[str, Any]
+
+
+class Initialised(NamedTuple):
+    """A contract file that was written. contract_file: its path."""
+
+    contract_file: str
+
+    def as_json(self) -> Document:
+        return {"schema": "ctxpack/init/v1", "contract_file": self.contract_file}
+
+
+class Identified(NamedTuple):
+    """A contract and its URI. canonical: the bytes whose SHA-256 is the URI. junk: paths of files of file managers."""
+
+    uri: CtxUri
+    canonical: bytes
+    inputs: tuple[ResolvedInput, ...]
+    junk: tuple[str, ...]
+
+    def as_json(self) -> Document:
+        import json  # only this needs it
+
+        return {"schema": "ctxpack/id/v1", "uri": self.uri, "contract": json.loads(self.canonical)}
+
+
+class Seeded(NamedTuple):
+    """A pack in the cache. folder: the pack's; new: whether it was not there before."""
+
+    uri: CtxUri
+    folder: str
+    manifest: PackManifest
+    new: bool
+
+    def as_json(self) -> Document:
+        outputs = self.manifest.outputs
+        return {
+            "schema": "ctxpack/seed/v1",
+            "uri": self.uri,
+            "outputs": {"digest": outputs.digest, "files": outputs.files, "size": outputs.size},
+            "new": self.new,
+        }
+
+
+class Pushed(NamedTuple):
+    """A pack in a registry. image: digest of its image manifest; sent: bytes of blobs that were not there before."""
+
+    uri: CtxUri
+    registry: str
+    image: Digest
+    sent: int
+    new: bool
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/push/v1",
+            "uri": self.uri,
+            "registry": self.registry,
+            "image": self.image,
+            "sent": self.sent,
+            "new": self.new,
+        }
+
+
+class Pulled(NamedTuple):
+    """Outputs in a folder. received: bytes of chunks fetched, 0 when the cache had the pack.
+
+    files, size (bytes): what was chosen with include, otherwise None.
+    """
+
+    uri: CtxUri
+    folder: str
+    received: int
+    files: int | None = None
+    size: int | None = None
+
+    def as_json(self) -> Document:
+        document: Document = {
+            "schema": "ctxpack/pull/v1",
+            "uri": self.uri,
+            "folder": self.folder,
+            "received": self.received,
+        }
+        return document if self.files is None else document | {"files": self.files, "size": self.size}
+
+
+class Ran(NamedTuple):
+    """hit: the pack was there and the command did not run. status: of the command, 0 on a hit."""
+
+    uri: CtxUri
+    hit: bool
+    status: int
+
+    def as_json(self) -> Document:
+        return {"schema": "ctxpack/run/v1", "uri": self.uri, "hit": self.hit, "status": self.status}
+
+
+class Inspected(NamedTuple):
+    """What made a pack and what it holds. found_in: the pack's folder in the cache, or the registry.
+
+    located: the image manifest, when the registry was asked. weaknesses: what the contract leaves open, so that the URI
+    covers less than one might think.
+    """
+
+    manifest: PackManifest
+    found_in: str
+    located: Located | None
+    weaknesses: tuple[str, ...]
+
+    def as_json(self) -> Document:
+        manifest, outputs = self.manifest, self.manifest.outputs
+        document: Document = {
+            "schema": "ctxpack/inspection/v1",
+            "uri": manifest.uri,
+            "found_in": self.found_in,
+            "contract": manifest.contract,
+            "outputs": {
+                "digest": outputs.digest,
+                "files": outputs.files,
+                "empty_folders": outputs.empty_folders,
+                "size": outputs.size,
+                "roots": [{"name": root.name, "type": root.type} for root in outputs.roots],
+            },
+            "provenance": manifest.provenance,
+            "weaknesses": list(self.weaknesses),
+        }
+        if self.located is not None:
+            document["image"] = {
+                "digest": self.located.image,
+                "chunks": len(self.located.chunks),
+                "size": self.located.transfer_size,
+            }
+        return document
+
+
+class StoredPack(NamedTuple):
+    """A pack of the cache. manifest: None when the pack is damaged."""
+
+    uri: CtxUri
+    folder: str
+    manifest: PackManifest | None
+
+    def as_json(self) -> Document:
+        document: Document = {"uri": self.uri, "folder": self.folder}
+        manifest = self.manifest
+        if manifest is None:
+            return document | {"damaged": True}
+        return document | {
+            "files": manifest.outputs.files,
+            "size": manifest.outputs.size,
+            "created": manifest.provenance.get("created", ""),
+            "tools": [transform["tool"] for transform in manifest.contract["transforms"]],
+        }
+
+
+class Listed(NamedTuple):
+    """The packs of the cache, by URI."""
+
+    packs: tuple[StoredPack, ...]
+
+    def as_json(self) -> Document:
+        return {"schema": "ctxpack/ls/v1", "packs": [pack.as_json() for pack in self.packs]}
+
+
+class Removed(NamedTuple):
+    """removed: packs that are gone from the cache now; missing: packs that it did not have."""
+
+    removed: tuple[CtxUri, ...]
+    missing: tuple[CtxUri, ...]
+
+    def as_json(self) -> Document:
+        return {"schema": "ctxpack/rm/v1", "removed": list(self.removed), "missing": list(self.missing)}
