@@ -67,8 +67,8 @@ class Cache:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def entries(self) -> Iterator[CachedPack]:
-        """Yield the published packs by key. Names that are not ours are passed over."""
+    def packs(self) -> Iterator[CachedPack]:
+        """Yield the published packs, sorted by key. Other names in their folder are skipped."""
         with translated("cannot list the packs", self._packs):
             for name in sorted(self._names()):
                 key = _key_of(name)
@@ -80,18 +80,18 @@ class Cache:
                 if key is not None and stat.S_ISDIR(seen.st_mode):
                     yield CachedPack(key, path, seen.st_mtime)
 
-    def size_of(self, entry: CachedPack) -> Size:
-        """Return what the files of entry add up to; one stat(2) for each.
+    def size_of(self, pack: CachedPack) -> Size:
+        """Return the total size of the pack's files; one stat(2) for each.
 
         Raises: NotFound when it was removed meanwhile.
         """
         from ctxpack_cache.tree import measure_tree
 
-        with translated("cannot measure a pack", entry.path):
+        with translated("cannot measure a pack", pack.path):
             try:
-                return measure_tree(entry.path)
+                return measure_tree(pack.path)
             except FileNotFoundError as error:
-                raise NotFound("the pack was removed from the cache", where=entry.path) from error
+                raise NotFound("the pack was removed from the cache", where=pack.path) from error
 
     def lock(self, key: Digest, purpose: str = "pack", on_wait: Callable[[], None] | None = None) -> Lock:
         """Return a context in which no other thread or process holds the same key for the same purpose.
@@ -147,7 +147,7 @@ class Cache:
             return path
         with translated("cannot publish the pack", path):
             seal_tree(staging_path)
-            os.utime(staging_path)  # what entries() reports as published
+            os.utime(staging_path)  # what packs() reports as published
             os.chmod(staging_path, 0o755)  # not yet 0555: only a writable folder can move to another parent
             flush_tree(staging_path)
             try:

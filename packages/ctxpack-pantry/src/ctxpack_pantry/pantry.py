@@ -289,12 +289,12 @@ class Pantry:
         """Yield the packs of the cache, by URI. A damaged one comes without its manifest."""
         from ctxpack_bundle import read_pack_manifest
 
-        for entry in self.cache.entries():
+        for pack in self.cache.packs():
             try:
-                manifest = read_pack_manifest(entry.path)
+                manifest = read_pack_manifest(pack.path)
             except IntegrityError:
                 manifest = None
-            yield Stored(uri_for(entry.key), entry.path, manifest)
+            yield Stored(uri_for(pack.key), pack.path, manifest)
 
     def remove(self, uri: CtxUri) -> bool:
         """Remove a pack from the cache, never from the registry; return whether it was there."""
