@@ -134,7 +134,7 @@ class Cache:
 
         Killed at any moment: the pack is absent or complete and read-only, except perhaps its top folder (0755).
         Power lost before the return: the same, as contents are flushed before the name. Power lost after it:
-        complete. Both as far as the disk keeps what fsync promised (macOS: little), and not on Windows.
+        complete. Both as far as the disk keeps what fsync promised (macOS: little).
         Raises: InvalidInput unless staging_path came from staging(), or if it holds anything but files and folders.
         """
         from ctxpack_cache.durability import flush, flush_tree
