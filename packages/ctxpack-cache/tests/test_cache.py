@@ -12,7 +12,7 @@ import pytest
 
 import ctxpack_cache
 from ctxpack_cache import Cache, CachedPack, Size
-from ctxpack_identity.digest import Digest, digest_of
+from ctxpack_identity.digest import Digest, digest_of, hex_of
 from ctxpack_identity.errors import InvalidInput, LocalFailure, NotFound
 
 KEY = digest_of(b"a contract")
@@ -46,7 +46,7 @@ def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) ->
 
 def test_a_published_pack_is_found_where_the_layout_says(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     path = publish(cache, KEY, fill)
-    assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:"))
+    assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / hex_of(KEY))
     assert cache.find(OTHER) is None
     assert sorted(os.listdir(tmp_path / "cache")) == ["CACHEDIR.TAG", "v1"]
     assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "staging"]
@@ -100,7 +100,7 @@ def test_packs_are_listed_by_key_with_the_time_of_publication(cache: Cache, tmp_
 
 def test_only_a_folder_is_a_hit(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     path = Path(publish(cache, OTHER, fill))
-    path.with_name(KEY.removeprefix("sha256:")).symlink_to(path)
+    path.with_name(hex_of(KEY)).symlink_to(path)
     assert cache.find(KEY) is None
 
 
@@ -196,7 +196,7 @@ def test_a_pack_with_a_link_is_refused_and_the_target_left_alone(cache: Cache, t
 def test_a_file_in_the_place_of_a_pack_is_a_failure_not_a_pack(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     with cache.staging():
         pass
-    place = tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:")
+    place = tmp_path / "cache" / "v1" / "packs" / hex_of(KEY)
     place.write_text("in the way")
     with pytest.raises(LocalFailure, match="cannot publish the pack: Not a directory"):
         publish(cache, KEY, fill)

@@ -19,7 +19,7 @@ import stat
 
 from ctxpack_cache.cachedpack import CachedPack, Size
 from ctxpack_cache.failure import translated
-from ctxpack_identity.digest import Digest, parse_digest
+from ctxpack_identity.digest import Digest, digest_from_hex, hex_of, parse_digest
 from ctxpack_identity.errors import InvalidInput, NotFound
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 # Locks, staging, trees and flushing are imported where they are used: a cache hit, the commonest command, needs none.
 
 __all__ = ["Cache"]
-
-_ALGORITHM = "sha256:"
 
 # https://bford.info/cachedir/: the signature line is fixed.
 _TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
@@ -219,12 +217,12 @@ class Cache:
 
 def _hex_of(key: Digest) -> str:
     # Checked although the type says so: this becomes a path, and paths here get deleted.
-    return parse_digest(key, where="cache key").removeprefix(_ALGORITHM)
+    return hex_of(parse_digest(key, where="cache key"))
 
 
 def _key_of(name: str) -> Digest | None:
     try:
-        return parse_digest(_ALGORITHM + name)
+        return parse_digest(digest_from_hex(name))
     except InvalidInput:
         return None
 
