@@ -207,7 +207,7 @@ def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file")
     assert cache.find(KEY) is None
-    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory"):
+    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory; check the disk"):
         cache.staging()
 
 
