@@ -20,7 +20,7 @@ from ctxpack_identity import (
 )
 from ctxpack_identity.hashing.deephash import KnownDigests
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.provenance import record_provenance
+from ctxpack_pantry.provenance import Execution, record_provenance
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -88,8 +88,7 @@ def seed(
             base=contract.base,
             labels=contract.file.labels,
             upstream={item.name: item.uri for item in resolution.inputs if item.uri},
-            command=run.command if run else (),
-            seconds=run.seconds if run else None,
+            execution=Execution(run.command, run.seconds) if run else None,
         )
         with cache.flush_ahead(staging):
             manifest = assemble(
