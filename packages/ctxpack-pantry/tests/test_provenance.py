@@ -7,12 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ctxpack_identity import canonical_json
+from ctxpack_pantry import Pantry
 from ctxpack_pantry.provenance import Execution, record_provenance
+
+if TYPE_CHECKING:
+    from pantry_project import Project
 
 
 def record(base: Path | str = "/", **more: Any) -> dict[str, Any]:
@@ -58,6 +62,14 @@ def test_bytes_of_an_argument_that_are_not_utf8_are_escaped(tmp_path: Path) -> N
     made = record(tmp_path, execution=Execution(("cat", os.fsdecode(b"\xff\xc3\xa4")), 0.0))
     assert made["run"]["command"] == ["cat", "\\xffä"]
     canonical_json(made)
+
+
+def test_bytes_of_a_user_name_that_are_not_utf8_are_escaped(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", os.fsdecode(b"\xff\xc3\xa4"))
+    seeded = pantry.seed([], str(project.contract))
+    assert seeded.manifest.provenance["creator"]["user"] == "\\xffä"
 
 
 @pytest.mark.parametrize(

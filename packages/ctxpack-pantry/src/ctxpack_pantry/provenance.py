@@ -40,7 +40,7 @@ def record_provenance(
     """
     record: dict[str, Any] = {
         "created": _now(environ),
-        "creator": {"host": platform.node(), "user": _user()},
+        "creator": {"host": _text(platform.node()), "user": _text(_user())},
         "versions": {"ctxpack": version, "platform": platform.platform(), "python": platform.python_version()},
     }
     if labels:
@@ -57,7 +57,7 @@ def record_provenance(
 
 
 def _text(value: str) -> str:
-    """Return an argument as text: JSON has no bytes, so those that are not UTF-8 become escapes such as ``\\xff``."""
+    """Return value as text: JSON has no bytes, so those that are not UTF-8 become escapes such as ``\\xff``."""
     return os.fsencode(value).decode(errors="backslashreplace")
 
 
