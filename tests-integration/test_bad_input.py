@@ -316,8 +316,8 @@ def test_a_registry_whose_name_is_none(machine: Machine, registry: str, said: st
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("registry = 1", "setting 'registry': expected registry or cache, a string"),
-        ("registri = 'x'", "setting 'registri': expected registry or cache"),
+        ("registry = 1", "setting 'registry' is empty or not a text; write registry = \"...\""),
+        ("registri = 'x'", "unknown setting 'registri': expected registry or cache"),
         ("registry", "not TOML: "),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 import ctxpack_cache
 from ctxpack_cache import Cache, CachedPack, Size
-from ctxpack_identity.digest import Digest, digest_of
+from ctxpack_identity.digest import Digest, digest_of, hex_of
 from ctxpack_identity.errors import InvalidInput, LocalFailure, NotFound
 
 KEY = digest_of(b"a contract")
@@ -38,7 +38,7 @@ def test_the_public_names_are_these() -> None:
 
 def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) -> None:
     assert cache.find(KEY) is None
-    assert list(cache.entries()) == []
+    assert list(cache.packs()) == []
     assert cache.remove(KEY) is False
     assert cache.sweep() == 0
     assert os.listdir(tmp_path) == []
@@ -46,7 +46,7 @@ def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) ->
 
 def test_a_published_pack_is_found_where_the_layout_says(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     path = publish(cache, KEY, fill)
-    assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:"))
+    assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / hex_of(KEY))
     assert cache.find(OTHER) is None
     assert sorted(os.listdir(tmp_path / "cache")) == ["CACHEDIR.TAG", "v1"]
     assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "staging"]
@@ -85,22 +85,22 @@ def test_the_first_to_publish_wins(
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_entries_are_the_packs_and_when_they_came(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+def test_packs_are_listed_by_key_with_the_time_of_publication(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     before = time.time()
     paths = {key: publish(cache, key, fill) for key in (KEY, OTHER)}
-    packs = tmp_path / "cache" / "v1" / "packs"
-    (packs / "README").mkdir()
-    (packs / ("A" * 64)).mkdir()
-    (packs / ("0" * 64)).write_text("no folder")
-    (packs / ("1" * 64)).symlink_to(paths[KEY])
-    entries = list(cache.entries())
-    assert [(entry.key, entry.path) for entry in entries] == sorted(paths.items())
-    assert all(before - 1 < entry.published < time.time() + 1 for entry in entries)
+    folder = tmp_path / "cache" / "v1" / "packs"
+    (folder / "README").mkdir()
+    (folder / ("A" * 64)).mkdir()
+    (folder / ("0" * 64)).write_text("no folder")
+    (folder / ("1" * 64)).symlink_to(paths[KEY])
+    packs = list(cache.packs())
+    assert [(pack.key, pack.path) for pack in packs] == sorted(paths.items())
+    assert all(before - 1 < pack.published < time.time() + 1 for pack in packs)
 
 
 def test_only_a_folder_is_a_hit(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     path = Path(publish(cache, OTHER, fill))
-    path.with_name(KEY.removeprefix("sha256:")).symlink_to(path)
+    path.with_name(hex_of(KEY)).symlink_to(path)
     assert cache.find(KEY) is None
 
 
@@ -113,7 +113,7 @@ def test_notes_lie_beside_the_packs_and_are_left_alone(cache: Cache, tmp_path: P
     with cache.staging() as staging:
         Path(staging, "note").write_text("mine")
         os.rename(os.path.join(staging, "note"), os.path.join(notes, "note"))
-    assert [entry.key for entry in cache.entries()] == [KEY]
+    assert [pack.key for pack in cache.packs()] == [KEY]
     assert cache.remove(KEY)
     assert Path(notes, "note").read_text() == "mine"
 
@@ -126,8 +126,8 @@ def test_a_name_for_notes_cannot_leave_the_cache_or_meet_what_is_there(cache: Ca
 
 def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
     publish(cache, KEY, fill)
-    (entry,) = cache.entries()
-    assert cache.size_of(entry) == Size(bytes=len("{}" + "words" + "#!/bin/sh\n"), files=3)
+    (pack,) = cache.packs()
+    assert cache.size_of(pack) == Size(bytes=len("{}" + "words" + "#!/bin/sh\n"), files=3)
 
 
 def test_the_size_of_a_removed_pack_is_a_miss(cache: Cache, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_remove_says_whether_there_was_one(
     publish(cache, OTHER, fill)
     assert cache.remove(KEY) is True
     assert cache.remove(KEY) is False
-    assert [entry.key for entry in cache.entries()] == [OTHER]
+    assert [pack.key for pack in cache.packs()] == [OTHER]
     assert leftovers(tmp_path / "cache") == []
 
 
@@ -196,7 +196,7 @@ def test_a_pack_with_a_link_is_refused_and_the_target_left_alone(cache: Cache, t
 def test_a_file_in_the_place_of_a_pack_is_a_failure_not_a_pack(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     with cache.staging():
         pass
-    place = tmp_path / "cache" / "v1" / "packs" / KEY.removeprefix("sha256:")
+    place = tmp_path / "cache" / "v1" / "packs" / hex_of(KEY)
     place.write_text("in the way")
     with pytest.raises(LocalFailure, match="cannot publish the pack: Not a directory"):
         publish(cache, KEY, fill)
@@ -207,7 +207,7 @@ def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file")
     assert cache.find(KEY) is None
-    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory"):
+    with pytest.raises(LocalFailure, match="cannot make the cache: Not a directory; check the disk"):
         cache.staging()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ctxpack_cache import Cache
 from ctxpack_cache.durability import AHEAD, FlushAhead, flush, flush_tree, flush_tree_one_by_one
-from ctxpack_identity.digest import digest_of
+from ctxpack_identity.digest import digest_of, hex_of
 
 KEY = digest_of(b"a contract")
 
@@ -50,7 +50,7 @@ def test_content_is_flushed_before_the_name_and_the_name_before_the_return(
         fill(folder)
         steps = opened(run, lambda: cache.publish(KEY, folder), tmp_path)
     staged = os.path.relpath(folder, tmp_path)
-    pack = f"v1/packs/{KEY.removeprefix('sha256:')}"
+    pack = f"v1/packs/{hex_of(KEY)}"
     flushed = steps.index(f"rename {staged}") - 1
     assert steps[flushed] == f"open {staged}"
     assert all(step.startswith(f"chmod {staged}") for step in steps[:flushed])

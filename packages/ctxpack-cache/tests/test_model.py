@@ -53,11 +53,11 @@ class CacheModel(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        held = {entry.key: Path(entry.path, "manifest.json").read_text() for entry in self.cache.entries()}
+        held = {pack.key: Path(pack.path, "manifest.json").read_text() for pack in self.cache.packs()}
         assert held == self.model
-        for entry in self.cache.entries():
-            assert self.cache.find(entry.key) == entry.path
-            assert self.cache.size_of(entry) == (len(self.model[entry.key]), 1)
+        for pack in self.cache.packs():
+            assert self.cache.find(pack.key) == pack.path
+            assert self.cache.size_of(pack) == (len(self.model[pack.key]), 1)
 
     @invariant()
     def nothing_is_left_over(self) -> None:

@@ -173,7 +173,7 @@ def test_size_of_a_pack_removed_meanwhile_is_told(cache: Cache, fill: Fill) -> N
     with cache.staging() as folder:
         fill(folder)
         cache.publish(KEY, folder)
-    listed = list(cache.entries())
+    (pack,) = cache.packs()
     cache.remove(KEY)
     with pytest.raises(Exception, match="the pack was removed from the cache"):
-        cache.size_of(listed[0])
+        cache.size_of(pack)

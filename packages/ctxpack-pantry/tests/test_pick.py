@@ -127,7 +127,7 @@ def pick(
 def untouched(cache: Cache, leftovers: Callable[[], list[str]], there: Path) -> bool:
     """Nothing is in the cache, and nothing stands there or beside."""
     beside = sorted(path.name for path in there.parent.glob("*")) if there.parent.exists() else []
-    return list(cache.entries()) == [] and leftovers() == [] and beside == []
+    return list(cache.packs()) == [] and leftovers() == [] and beside == []
 
 
 def asked(target: MeddledTarget) -> set[str]:
@@ -149,7 +149,7 @@ def test_what_is_wanted_is_there_and_nothing_else_was_fetched(
     received = first.size + sum(chunk.size for chunk in needed)
     assert picked == (shelf.uri, str(there), 2, SIZE + len("#!/bin/sh\n"), received)
     assert received < shelf.artifact.transfer_size * 3 / 4
-    assert list(cache.entries()) == []
+    assert list(cache.packs()) == []
     assert leftovers() == []
     assert [path.name for path in there.parent.iterdir()] == ["there"]
 

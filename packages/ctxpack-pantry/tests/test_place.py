@@ -113,8 +113,8 @@ def a_folder_with_an_odd_name(there: Path, project: Project) -> None:
 
 def outputs_of_a_damaged_pack(there: Path, project: Project) -> None:
     other_pack(there, project)
-    for entry in Pantry(project.settings).cache.entries():
-        manifest = Path(entry.path, "manifest.json")
+    for pack in Pantry(project.settings).cache.packs():
+        manifest = Path(pack.path, "manifest.json")
         if '{"older":true}' in manifest.read_text():
             manifest.chmod(0o644)
             manifest.write_text("no manifest")

@@ -7,12 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ctxpack_identity import canonical_json
-from ctxpack_pantry.provenance import record_provenance
+from ctxpack_pantry import Pantry
+from ctxpack_pantry.provenance import Execution, record_provenance
+
+if TYPE_CHECKING:
+    from pantry_project import Project
 
 
 def record(base: Path | str = "/", **more: Any) -> dict[str, Any]:
@@ -47,18 +51,25 @@ def test_without_labels_upstream_command_and_git_it_says_who_when_and_with_what(
 
 
 def test_labels_upstream_and_command_are_noted(tmp_path: Path) -> None:
-    made = record(
-        tmp_path, labels={"team": "search"}, upstream={"model": "ctx://…"}, command=["python", "x.py"], seconds=1.23456
-    )
+    execution = Execution(("python", "x.py"), 1.23456)
+    made = record(tmp_path, labels={"team": "search"}, upstream={"model": "ctx://…"}, execution=execution)
     assert made["labels"] == {"team": "search"}
     assert made["inputs"] == {"model": {"uri": "ctx://…"}}
     assert made["run"] == {"command": ["python", "x.py"], "seconds": 1.235}
 
 
-def test_arguments_that_are_no_text_can_be_noted_all_the_same(tmp_path: Path) -> None:
-    made = record(tmp_path, command=["cat", os.fsdecode(b"\xff\xc3\xa4")], seconds=0.0)
+def test_bytes_of_an_argument_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    made = record(tmp_path, execution=Execution(("cat", os.fsdecode(b"\xff\xc3\xa4")), 0.0))
     assert made["run"]["command"] == ["cat", "\\xffä"]
     canonical_json(made)
+
+
+def test_bytes_of_a_user_name_that_are_not_utf8_are_escaped(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", os.fsdecode(b"\xff\xc3\xa4"))
+    seeded = pantry.seed([], str(project.contract))
+    assert seeded.manifest.provenance["creator"]["user"] == "\\xffä"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def target(shelf: Shelf, tmp_path: Path) -> MeddledTarget:
 
 
 def untouched(cache: Cache, leftovers: Callable[[], list[str]]) -> bool:
-    return list(cache.entries()) == [] and leftovers() == []
+    return list(cache.packs()) == [] and leftovers() == []
 
 
 def test_the_cache_holds_what_was_seeded(
@@ -180,7 +180,7 @@ def test_a_liar_who_may_push_and_changes_a_byte_before_it_is_named_gets_nowhere(
     try:
         path = pull(cache, Forged(shelf, chunks, bytes(changed)), shelf.uri, progress=silent).path
     except IntegrityError:
-        assert list(cache.entries()) == []
+        assert list(cache.packs()) == []
     else:
         assert contents(Path(path, "artifacts")) == shelf.outputs
         cache.remove(uri_digest(shelf.uri))

@@ -119,12 +119,18 @@ def test_a_tilde_in_a_file_is_the_home_folder(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("registry =", r"not TOML: Invalid value \(at end of document\)"),
-        ("registry = 'a'\nregistry = 'b'", "not TOML: Cannot overwrite a value"),
+        (
+            "registry = 'a'\nregistry = 'b'",
+            r"not TOML: Cannot overwrite a value .*; correct the syntax \(https://toml\.io\)",
+        ),
         ("\xff", "not TOML: 'utf-8' codec can't decode byte 0xff"),
-        ("regsitry = 'x'", "setting 'regsitry': expected registry or cache, a string"),
-        ("cache = 5", "setting 'cache': expected registry or cache, a string"),
-        ("cache = ''", "setting 'cache': expected registry or cache, a string"),
-        ("[registry]\nurl = 'x'", "setting 'registry': expected registry or cache, a string"),
+        (
+            "regsitry = 'x'",
+            "unknown setting 'regsitry': expected registry or cache; correct the name, or remove the setting",
+        ),
+        ("cache = 5", r"setting 'cache' is empty or not a text; write cache = \"\.\.\.\", or remove the setting"),
+        ("cache = ''", "setting 'cache' is empty or not a text"),
+        ("[registry]\nurl = 'x'", "setting 'registry' is empty or not a text"),
     ],
 )
 def test_a_file_that_is_not_settings_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -167,7 +173,7 @@ except CtxPackError as error:
         path.chmod(0)
         os.chmod(folder, 0o755)
         done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
-        assert done.stdout == f"LocalFailure {path}: cannot be read: Permission denied\n"
+        assert done.stdout == f"LocalFailure {path}: cannot be read: Permission denied; check its permissions\n"
 
 
 def test_a_folder_called_like_a_settings_file_is_passed_over(tmp_path: Path) -> None:

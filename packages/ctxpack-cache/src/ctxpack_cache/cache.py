@@ -19,7 +19,7 @@ import stat
 
 from ctxpack_cache.cachedpack import CachedPack, Size
 from ctxpack_cache.failure import translated
-from ctxpack_identity.digest import Digest, parse_digest
+from ctxpack_identity.digest import Digest, digest_from_hex, hex_of, parse_digest
 from ctxpack_identity.errors import InvalidInput, NotFound
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 # Locks, staging, trees and flushing are imported where they are used: a cache hit, the commonest command, needs none.
 
 __all__ = ["Cache"]
-
-_ALGORITHM = "sha256:"
 
 # https://bford.info/cachedir/: the signature line is fixed.
 _TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
@@ -67,8 +65,8 @@ class Cache:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def entries(self) -> Iterator[CachedPack]:
-        """Yield the published packs by key. Names that are not ours are passed over."""
+    def packs(self) -> Iterator[CachedPack]:
+        """Yield the published packs, sorted by key. Other names in their folder are skipped."""
         with translated("cannot list the packs", self._packs):
             for name in sorted(self._names()):
                 key = _key_of(name)
@@ -80,18 +78,18 @@ class Cache:
                 if key is not None and stat.S_ISDIR(seen.st_mode):
                     yield CachedPack(key, path, seen.st_mtime)
 
-    def size_of(self, entry: CachedPack) -> Size:
-        """Return what the files of entry add up to; one stat(2) for each.
+    def size_of(self, pack: CachedPack) -> Size:
+        """Return the total size of the pack's files; one stat(2) for each.
 
         Raises: NotFound when it was removed meanwhile.
         """
         from ctxpack_cache.tree import measure_tree
 
-        with translated("cannot measure a pack", entry.path):
+        with translated("cannot measure a pack", pack.path):
             try:
-                return measure_tree(entry.path)
+                return measure_tree(pack.path)
             except FileNotFoundError as error:
-                raise NotFound("the pack was removed from the cache", where=entry.path) from error
+                raise NotFound("the pack was removed from the cache", where=pack.path) from error
 
     def lock(self, key: Digest, purpose: str = "pack", on_wait: Callable[[], None] | None = None) -> Lock:
         """Return a context in which no other thread or process holds the same key for the same purpose.
@@ -134,7 +132,7 @@ class Cache:
 
         Killed at any moment: the pack is absent or complete and read-only, except perhaps its top folder (0755).
         Power lost before the return: the same, as contents are flushed before the name. Power lost after it:
-        complete. Both as far as the disk keeps what fsync promised (macOS: little), and not on Windows.
+        complete. Both as far as the disk keeps what fsync promised (macOS: little).
         Raises: InvalidInput unless staging_path came from staging(), or if it holds anything but files and folders.
         """
         from ctxpack_cache.durability import flush, flush_tree
@@ -147,7 +145,7 @@ class Cache:
             return path
         with translated("cannot publish the pack", path):
             seal_tree(staging_path)
-            os.utime(staging_path)  # what entries() reports as published
+            os.utime(staging_path)  # what packs() reports as published
             os.chmod(staging_path, 0o755)  # not yet 0555: only a writable folder can move to another parent
             flush_tree(staging_path)
             try:
@@ -219,12 +217,12 @@ class Cache:
 
 def _hex_of(key: Digest) -> str:
     # Checked although the type says so: this becomes a path, and paths here get deleted.
-    return parse_digest(key, where="cache key").removeprefix(_ALGORITHM)
+    return hex_of(parse_digest(key, where="cache key"))
 
 
 def _key_of(name: str) -> Digest | None:
     try:
-        return parse_digest(_ALGORITHM + name)
+        return parse_digest(digest_from_hex(name))
     except InvalidInput:
         return None
 

@@ -3,7 +3,6 @@
 Linux: one syncfs(2). Measured on ext4, 20,000 small files: 0.2 s, against 4 to 7 s for an fsync of each. It also
 writes what other programs left unwritten on that filesystem, and waits for it; before Linux 5.8 it reports no write
 errors. Elsewhere: an fsync of each.
-Windows: nothing, since only a writable file can be flushed there and these no longer are.
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ def flush_tree(folder: str) -> None:
 
     Raises: OSError, also when the disk reports that it lost something.
     """
-    if sys.platform == "win32":  # pragma: no cover
-        return
     if not _flush_filesystem(folder):
         flush_tree_one_by_one(folder)
 
@@ -40,8 +37,6 @@ def flush_tree_one_by_one(folder: str) -> None:
 
 def flush(path: str) -> None:
     """Return when this file's bytes, or this folder's names, are on the disk. Raises: OSError."""
-    if sys.platform == "win32":  # pragma: no cover
-        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,6 +14,8 @@ __all__ = ["NO_ROOM", "local_failure", "translated"]
 
 _MOVE = "or move the cache (CTXPACK_CACHE)"
 
+_CHECK = f"check the disk and the folder's permissions, {_MOVE}"
+
 _KNOWN = {
     errno.ENOSPC: ("no space left on the disk", f"free some space, {_MOVE}", "E_DISK_FULL"),
     errno.EDQUOT: ("disk quota exceeded", f"free some space, {_MOVE}", "E_DISK_FULL"),
@@ -31,7 +33,7 @@ def local_failure(error: OSError, what: str, where: str) -> LocalFailure:
 
     what: the step that failed, such as "cannot publish the pack". where: used when error names no file.
     """
-    reason, fix, code = _KNOWN.get(error.errno or 0, (error.strerror or type(error).__name__, "", ""))
+    reason, fix, code = _KNOWN.get(error.errno or 0, (error.strerror or type(error).__name__, _CHECK, ""))
     named = error.filename if isinstance(error.filename, str) else where
     return LocalFailure(f"{what}: {reason}", where=named, fix=fix, code=code)
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,6 @@ from ctxpack_identity.errors import LocalFailure
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-else:
-    import fcntl
 
 __all__ = ["Lock"]
 
@@ -95,13 +90,17 @@ class Lock:
             return
         try:
             if held:
-                _remove(self._path)
+                with contextlib.suppress(OSError):  # an empty file may stay: the next holder takes it over
+                    os.unlink(self._path)
         finally:
             os.close(descriptor)
 
     def _exclude(self, descriptor: int) -> bool:
         try:
-            return _try_lock(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise local_failure(error, "cannot lock", self._path) from error
@@ -118,29 +117,3 @@ class Lock:
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
         except FileNotFoundError:
             return False
-
-
-if sys.platform == "win32":  # pragma: no cover
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-
-    def _remove(path: str) -> None:
-        """Nothing: Windows removes no open file, and a closed one may already be another's."""
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _remove(path: str) -> None:
-        with contextlib.suppress(OSError):  # an empty file may stay: the next holder takes it over
-            os.unlink(path)

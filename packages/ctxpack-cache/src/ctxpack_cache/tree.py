@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 from ctxpack_cache.cachedpack import Size
@@ -104,11 +103,5 @@ def _remove_files(folder: str) -> list[str]:
             os.chmod(entry.path, 0o700)
             folders.append(entry.path)
         else:
-            _remove_file(entry.path)
+            os.unlink(entry.path)
     return folders
-
-
-def _remove_file(path: str) -> None:
-    if sys.platform == "win32":  # pragma: no cover
-        os.chmod(path, stat.S_IWRITE)  # it removes no read-only file
-    os.unlink(path)

@@ -156,7 +156,7 @@ class Pantry:
             except IntegrityError:
                 return StoredPack(uri, folder, None)
 
-        return Listed(tuple(stored(uri_for(pack.key), pack.path) for pack in self.cache.entries()))
+        return Listed(tuple(stored(uri_for(pack.key), pack.path) for pack in self.cache.packs()))
 
     def remove(self, *uris: CtxUri) -> Removed:
         """Remove packs from the cache, never from the registry."""

@@ -140,9 +140,9 @@ def _digest_of(context: Context, placings: Sequence[Placing]) -> Digest | None:
 
 
 def _is_in_cache(cache: Cache, digest: Digest) -> bool:
-    for entry in cache.entries():
+    for pack in cache.packs():
         try:
-            if read_pack_manifest(entry.path).outputs_digest == digest:
+            if read_pack_manifest(pack.path).outputs_digest == digest:
                 return True
         except IntegrityError:  # a damaged pack saves nothing
             continue

@@ -7,12 +7,19 @@ import getpass
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ctxpack_identity import CtxUri
 
-__all__ = ["record_provenance"]
+__all__ = ["Execution", "record_provenance"]
+
+
+class Execution(NamedTuple):
+    """One run of a command. command: its arguments; seconds: how long it took."""
+
+    command: tuple[str, ...]
+    seconds: float
 
 
 def record_provenance(
@@ -21,33 +28,37 @@ def record_provenance(
     base: str,
     labels: Mapping[str, str],
     upstream: Mapping[str, CtxUri],
-    command: Sequence[str] = (),
-    seconds: float | None = None,
+    execution: Execution | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Return the provenance of a pack made now, as a JSON object.
 
     version: of ctxpack. base: the contract's folder, whose git commit is noted. upstream: inputs given by URI.
-    command, seconds: what was run and how long it took. environ: SOURCE_DATE_EPOCH, when set, is the time noted
-    (reproducible-builds.org), so that the same work gives the same pack.
+    execution: the command that made the outputs, if CtxPack ran it.
+    environ: SOURCE_DATE_EPOCH, if set, is the time noted (reproducible-builds.org), so that the same work gives the
+    same pack.
     """
     record: dict[str, Any] = {
         "created": _now(environ),
-        "creator": {"host": platform.node(), "user": _user()},
+        "creator": {"host": _text(platform.node()), "user": _text(_user())},
         "versions": {"ctxpack": version, "platform": platform.platform(), "python": platform.python_version()},
     }
     if labels:
         record["labels"] = dict(labels)
     if upstream:
         record["inputs"] = {name: {"uri": uri} for name, uri in upstream.items()}
-    if command:
-        # An argument is bytes; JSON has no way to say those that are not UTF-8.
-        said = [os.fsencode(argument).decode(errors="backslashreplace") for argument in command]
-        record["run"] = {"command": said, "seconds": round(seconds or 0.0, 3)}
+    if execution is not None:
+        command = [_text(argument) for argument in execution.command]
+        record["run"] = {"command": command, "seconds": round(execution.seconds, 3)}
     git = _git(base)
     if git:
         record["git"] = git
     return record
+
+
+def _text(value: str) -> str:
+    """Return value as text: JSON has no bytes, so those that are not UTF-8 become escapes such as ``\\xff``."""
+    return os.fsencode(value).decode(errors="backslashreplace")
 
 
 def _now(environ: Mapping[str, str]) -> str:

@@ -95,13 +95,26 @@ def _read(path: str) -> dict[str, str]:
         with open(path, "rb") as file:
             values = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"not TOML: {error}", where=path, code="E_SETTINGS") from error
+        raise InvalidInput(
+            f"not TOML: {error}", where=path, fix="correct the syntax (https://toml.io)", code="E_SETTINGS"
+        ) from error
     except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
     for name, value in values.items():
-        if name not in _NAMES or not isinstance(value, str) or not value:
+        if name not in _NAMES:
             raise InvalidInput(
-                f"setting {name!r}", where=path, expected=f"{' or '.join(_NAMES)}, a string", code="E_SETTINGS"
+                f"unknown setting {name!r}",
+                where=path,
+                expected=" or ".join(_NAMES),
+                fix="correct the name, or remove the setting",
+                code="E_SETTINGS",
+            )
+        if not isinstance(value, str) or not value:
+            raise InvalidInput(
+                f"setting {name!r} is empty or not a text",
+                where=path,
+                fix=f'write {name} = "...", or remove the setting',
+                code="E_SETTINGS",
             )
     return {name: _from_file(value, path, name) for name, value in values.items()}
 
