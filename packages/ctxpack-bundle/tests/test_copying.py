@@ -13,8 +13,8 @@ import pytest
 from ctxpack_bundle.copying import Copier
 from ctxpack_identity import LocalFailure
 
-PIECE = 1 << 20  # bytes
-SIZES = [0, 1, 511, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 5]
+BLOCK = 1 << 20  # bytes
+SIZES = [0, 1, 511, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 5]
 
 
 def content(size: int) -> bytes:
@@ -59,16 +59,16 @@ def test_one_copier_serves_many_files(tmp_path: Path, size: int) -> None:
             assert copy.read_bytes() == data
 
 
-@pytest.mark.parametrize("size", [10, PIECE, 2 * PIECE])
+@pytest.mark.parametrize("size", [10, BLOCK, 2 * BLOCK])
 def test_a_file_that_grew_is_seen_and_not_followed_to_its_end(tmp_path: Path, size: int) -> None:
-    (tmp_path / "a").write_bytes(content(size + 5 * PIECE))
+    (tmp_path / "a").write_bytes(content(size + 5 * BLOCK))
     (_, length), _ = copied(tmp_path / "a", tmp_path / "b", size)
-    assert size < length <= size + 5 * PIECE
+    assert size < length <= size + 5 * BLOCK
     if os.path.getsize(tmp_path / "b") == length:  # not a clone
-        assert length <= size + PIECE
+        assert length <= size + BLOCK
 
 
-@pytest.mark.parametrize("size", [10, PIECE, 2 * PIECE])
+@pytest.mark.parametrize("size", [10, BLOCK, 2 * BLOCK])
 def test_a_file_that_shrank_is_seen(tmp_path: Path, size: int) -> None:
     data = content(size // 2)
     (tmp_path / "a").write_bytes(data)
@@ -76,13 +76,13 @@ def test_a_file_that_shrank_is_seen(tmp_path: Path, size: int) -> None:
     assert done == (hashlib.sha256(data).hexdigest(), len(data))
 
 
-@pytest.mark.parametrize("size", [10, 2 * PIECE])
+@pytest.mark.parametrize("size", [10, 2 * BLOCK])
 def test_what_cannot_be_read_is_named(tmp_path: Path, size: int) -> None:
     with pytest.raises(LocalFailure, match="source: cannot be read: Is a directory"):
         copied(tmp_path, tmp_path / "b", size)
 
 
-@pytest.mark.parametrize("size", [10, 3 * PIECE])
+@pytest.mark.parametrize("size", [10, 3 * BLOCK])
 def test_a_copy_that_cannot_be_written_is_the_callers_error(tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(content(size))
     (tmp_path / "b").touch()

@@ -26,13 +26,13 @@ def test_what_is_written_is_what_was_hashed(
 ) -> None:
     folder = tmp_path_factory.mktemp("written")
     with SideHash() as beside:
-        for number, parts in enumerate(contents):
+        for number, blocks in enumerate(contents):
             fd = create_member(str(folder / str(number)))
             try:
-                said = beside.write(map(memoryview, parts), fd)
+                said = beside.write(map(memoryview, blocks), fd)
             finally:
                 os.close(fd)
-            whole = b"".join(parts)
+            whole = b"".join(blocks)
             assert said == (hashlib.sha256(whole).hexdigest(), len(whole))
             assert (folder / str(number)).read_bytes() == whole
 
@@ -41,7 +41,7 @@ def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
     buffers = [bytearray(1 << 20), bytearray(1 << 20)]
     wanted = hashlib.sha256()
 
-    def parts() -> Iterator[memoryview]:
+    def blocks() -> Iterator[memoryview]:
         for number in range(20):
             buffer = buffers[number % 2]
             buffer[:] = bytes([number]) * len(buffer)
@@ -50,7 +50,7 @@ def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
 
     fd = create_member(str(tmp_path / "large"))
     with SideHash() as beside:
-        said = beside.write(parts(), fd)
+        said = beside.write(blocks(), fd)
     os.close(fd)
     assert said == (wanted.hexdigest(), 20 << 20)
     assert hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest() == wanted.hexdigest()

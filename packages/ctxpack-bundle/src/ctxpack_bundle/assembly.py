@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
@@ -77,7 +77,7 @@ def assemble(
     may hold (links, devices, paths beyond paths.check_path); LocalFailure for unreadable ones; OSError when folder
     cannot be written.
     """
-    roots = _roots(outputs)
+    roots = _locate(outputs)
     listing, totals = _ListingWriter(os.path.join(folder, FILES)), Totals()
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
@@ -90,7 +90,7 @@ def assemble(
     manifest = PackManifest(
         contract=parse_canonical_contract(contract),
         listings=(listing.finish(FILES), *inputs),
-        outputs=totals.finish(tuple(Root(name=name, type=kind) for name, kind, _ in roots)),
+        outputs=totals.finish(tuple(Root(name=root.name, type=root.type) for root in roots)),
         provenance=provenance or {},
         schema="ctxpack/pack/v1",
         uri=uri,
@@ -100,67 +100,79 @@ def assemble(
     return manifest
 
 
-def outputs_digest(
-    outputs: Mapping[str, str],
-    *,
-    hashing: Hashing = DEFAULT_HASHING,
-) -> Digest:
+def outputs_digest(outputs: Mapping[str, str], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
     outputs: where each stands, by the base name it has in the pack.
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
-    for root in sorted(_root(name, location) for name, location in outputs.items()):
+    for root in sorted(_located(name, location) for name, location in outputs.items()):
         _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
     return tree.finish()
 
 
-def _hash_root(root: _Root, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
-    """Add what stands at a root to tree, each path as it would be below ``artifacts/``."""
-    name, kind, location = root
-    prefix = f"{name}/" if nested else ""
-    empty = True
+class _LocatedRoot(NamedTuple):
+    """A root of a pack, and where it is on disk."""
 
-    def add(entry: TreeEntry) -> None:
-        nonlocal empty
-        empty = False
-        tree.add(entry._replace(path=name if kind == "file" else prefix + entry.path))
-
-    hash_tree(location, hashing=hashing, on_entry=add)
-    if empty and nested:
-        tree.add(TreeEntry(prefix, 0, ""))
+    name: str
+    type: Literal["file", "folder"]
+    location: str
 
 
-_Root = tuple[str, Literal["file", "folder"], str]
-"""(base name, what it is, where it is)"""
+def _located(name: str, location: str) -> _LocatedRoot:
+    check_path(name)
+    return _LocatedRoot(name, "folder" if os.path.isdir(location) else "file", location)
 
 
-def _roots(outputs: Sequence[str]) -> list[_Root]:
-    roots = sorted(_root(os.path.basename(os.path.abspath(output)), output) for output in outputs)
-    for (name, *_), (other, *_) in pairwise(roots):
-        if name == other:
+def _locate(outputs: Sequence[str]) -> list[_LocatedRoot]:
+    roots = sorted(_located(os.path.basename(os.path.abspath(output)), output) for output in outputs)
+    for one, other in pairwise(roots):
+        if one.name == other.name:
             raise InvalidInput(
-                "two outputs have the same name", where=name, fix="rename one of them", code="E_OUTPUT_NAME"
+                "two outputs have the same name", where=one.name, fix="rename one of them", code="E_OUTPUT_NAME"
             )
     return roots
 
 
-def _root(name: str, location: str) -> _Root:
-    check_path(name)
-    return name, "folder" if os.path.isdir(location) else "file", location
+class _PackPaths:
+    """Which paths a root's files have below ``artifacts/``. nested: whether it is one of several roots."""
+
+    def __init__(self, root: _LocatedRoot, *, nested: bool) -> None:
+        self._root = root
+        self._prefix = f"{root.name}/" if nested else ""
+        self._empty = True
+
+    def path(self, path: str) -> str:
+        """Return the path in the pack of what has this path in the root."""
+        self._empty = False
+        return self._root.name if self._root.type == "file" else self._prefix + path
+
+    def empty_folder(self) -> str:
+        """Return the path of the root if it needs an entry as an empty folder: path() was never called; else ""."""
+        return self._prefix if self._empty else ""
 
 
-def _scan_roots(roots: list[_Root]) -> Iterator[Found]:
-    """Yield what the pack will hold, each path as it will be below ``artifacts/``."""
-    for name, kind, location in roots:
-        prefix = "" if len(roots) == 1 else f"{name}/"
-        empty = True
-        for found in scan(location):
-            empty = False
-            yield found._replace(path=name if kind == "file" else prefix + found.path)
-        if empty and prefix:
-            yield Found(prefix, os.path.join(location, ""), os.lstat(location))
+def _hash_root(root: _LocatedRoot, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
+    """Add the files of root to tree, by their paths below ``artifacts/``."""
+    paths = _PackPaths(root, nested=nested)
+    hash_tree(
+        root.location,
+        hashing=hashing,
+        on_entry=lambda entry: tree.add(entry._replace(path=paths.path(entry.path))),
+    )
+    if empty := paths.empty_folder():
+        tree.add(TreeEntry(empty, 0, ""))
+
+
+def _scan_roots(roots: list[_LocatedRoot]) -> Iterator[Found]:
+    """Yield what the pack will hold, by paths below ``artifacts/``."""
+    for root in roots:
+        paths = _PackPaths(root, nested=len(roots) > 1)
+        for found in scan(root.location):
+            yield found._replace(path=paths.path(found.path))
+        if empty := paths.empty_folder():
+            yield Found(empty, os.path.join(root.location, ""), os.lstat(root.location))
 
 
 def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress) -> TreeEntry:

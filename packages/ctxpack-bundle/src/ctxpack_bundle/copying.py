@@ -16,7 +16,7 @@ from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Copier"]
 
-_PIECE = 1 << 20  # bytes read at once
+_BLOCK = 1 << 20  # bytes read at once
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2): the copy shares the blocks until one of the two is written to
 _NO_CLONE = frozenset(
@@ -51,7 +51,7 @@ class Copier:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
             return _hash(copy, size, where, on_bytes)
-        return self._beside.write(_pieces(source, size, where, on_bytes), copy)
+        return self._beside.write(_blocks(source, size, where, on_bytes), copy)
 
     def _clone(self, source: int, copy: int) -> bool:
         if not self._can_clone:
@@ -69,21 +69,21 @@ class Copier:
 
 def _hash(copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
     digest, length = hashlib.sha256(), 0
-    for piece in _pieces(copy, size, where, on_bytes):
-        digest.update(piece)
-        length += len(piece)
+    for block in _blocks(copy, size, where, on_bytes):
+        digest.update(block)
+        length += len(block)
     return digest.hexdigest(), length
 
 
-def _pieces(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[memoryview]:
+def _blocks(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[memoryview]:
     """Yield what can be read from source, at most some bytes more than size, in two buffers by turns."""
-    piece, other = memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))
+    block, other = memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK))
     length = 0
-    while length <= size and (count := _read_into(source, piece, where)):
-        yield piece[:count]
+    while length <= size and (count := _read_into(source, block, where)):
+        yield block[:count]
         length += count
         on_bytes(count)
-        piece, other = other, piece
+        block, other = other, block
 
 
 def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
@@ -102,9 +102,9 @@ def _read(source: int, size: int, where: str) -> bytes:
         raise _unreadable(where, error) from error
 
 
-def _read_into(source: int, piece: memoryview, where: str) -> int:
+def _read_into(source: int, block: memoryview, where: str) -> int:
     try:
-        return os.readv(source, [piece])
+        return os.readv(source, [block])
     except OSError as error:
         raise _unreadable(where, error) from error
 

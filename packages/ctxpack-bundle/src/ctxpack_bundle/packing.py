@@ -50,7 +50,7 @@ def stream_size(manifest: PackManifest) -> int:
 
 
 def _cut(folder: str, parts: Parts, total: int) -> Iterator[bytes]:
-    with closing(_Stream(folder, _gathered(folder, parts))) as stream:
+    with closing(_PartReader(folder, _gathered(folder, parts))) as stream:
         yield from cut(stream, total)
 
 
@@ -99,8 +99,8 @@ def _read_small(folder: str, content: Content) -> bytes:
     return data
 
 
-class _Stream:
-    """The parts as one readable stream, files read straight into the caller's buffer and hashed there."""
+class _PartReader:
+    """Reads the parts as one stream: files straight into the caller's buffer, and hashed there."""
 
     def __init__(self, folder: str, parts: Parts) -> None:
         self._folder, self._parts = folder, parts

@@ -34,22 +34,22 @@ class SideHash:
         if self._threads is not None:
             self._threads.close()
 
-    def write(self, parts: Iterable[memoryview], fd: int) -> tuple[str, int]:
-        """Write parts to fd, a descriptor; return SHA-256 (64 hexadecimal digits) and length (bytes) of them all.
+    def write(self, blocks: Iterable[memoryview], fd: int) -> tuple[str, int]:
+        """Write blocks to fd, a descriptor; return SHA-256 (64 hexadecimal digits) and length (bytes) of them all.
 
-        A part is read until the next but one is asked for, so its maker may use two buffers in turn.
-        Raises: OSError when fd cannot be written; whatever parts raise.
+        A block is in use until the next block but one is requested, so two buffers in turn are enough.
+        Raises: OSError when fd cannot be written; whatever blocks raises.
         """
         if self._threads is None:
             self._threads = Threads(1)
         digest, length = hashlib.sha256(), 0
         hashing: Job | None = None
-        for part in parts:
+        for block in blocks:
             if hashing is not None:
                 hashing.result()
-            hashing = self._threads.submit(partial(digest.update, part))
-            write_all(fd, part)
-            length += len(part)
+            hashing = self._threads.submit(partial(digest.update, block))
+            write_all(fd, block)
+            length += len(block)
         if hashing is not None:
             hashing.result()
         return digest.hexdigest(), length

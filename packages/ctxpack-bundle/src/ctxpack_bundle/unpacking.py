@@ -29,7 +29,7 @@ def pack_manifest_of(first: bytes, *, where: str) -> PackManifest:
 
     Raises: IntegrityError as parse_pack_manifest does, or when the piece is not the manifest's member alone.
     """
-    stream = _Stream([first], where)
+    stream = _PieceReader([first], where)
     manifest = parse_pack_manifest(_manifest_bytes(stream), where=f"{where}, {MANIFEST}")
     stream.expect_end()
     return manifest
@@ -42,7 +42,7 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
     and the tree digest of what was written is the manifest's.
     Raises: IntegrityError at the first byte that is not as it must be; OSError when folder cannot be written.
     """
-    stream = _Stream(pieces, where)
+    stream = _PieceReader(pieces, where)
     data = _manifest_bytes(stream)
     manifest = parse_pack_manifest(data, where=f"{where}, {MANIFEST}")
     _write(os.path.join(folder, MANIFEST), data)
@@ -62,7 +62,7 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
 
 def unpack_listing(pieces: Iterable[bytes | memoryview], folder: str, listing: Listing, *, where: str) -> None:
     """Write a listing into folder, from pieces that are its member and nothing else. Raises: as unpack does."""
-    stream = _Stream(pieces, where)
+    stream = _PieceReader(pieces, where)
     _unpack_listing(stream, folder, listing)
     stream.expect_end()
 
@@ -75,12 +75,12 @@ def unpack_entries(
     entries: known to be safe, in canonical order. modes: bits that those of the files may have.
     Raises: as unpack does.
     """
-    stream = _Stream(pieces, where)
+    stream = _PieceReader(pieces, where)
     _unpack_entries(stream, folder, entries, modes)
     stream.expect_end()
 
 
-def _manifest_bytes(stream: _Stream) -> bytes:
+def _manifest_bytes(stream: _PieceReader) -> bytes:
     header = bytes(stream.take(BLOCK, MANIFEST))
     try:
         size = int(header[_SIZE_FIELD].rstrip(b"\0"), 8)
@@ -93,13 +93,13 @@ def _manifest_bytes(stream: _Stream) -> bytes:
     return data
 
 
-def _unpack_listing(stream: _Stream, folder: str, listing: Listing) -> None:
+def _unpack_listing(stream: _PieceReader, folder: str, listing: Listing) -> None:
     entry = TreeEntry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
     with SideHash() as beside:
         _unpack_file(stream, os.path.join(folder, listing.path), listing.path, entry, SEALED, beside)
 
 
-def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[TreeEntry], modes: int) -> None:
+def _unpack_entries(stream: _PieceReader, folder: str, entries: Iterable[TreeEntry], modes: int) -> None:
     parents = ParentFolders(folder)
     with SideHash() as beside:
         for entry in entries:
@@ -112,7 +112,9 @@ def _unpack_entries(stream: _Stream, folder: str, entries: Iterable[TreeEntry], 
                 _unpack_file(stream, location, name, entry, modes, beside)
 
 
-def _unpack_file(stream: _Stream, location: str, name: str, entry: TreeEntry, modes: int, beside: SideHash) -> None:
+def _unpack_file(
+    stream: _PieceReader, location: str, name: str, entry: TreeEntry, modes: int, beside: SideHash
+) -> None:
     stream.expect(file_header(name, entry.size, executable=entry.executable), name)
     fd = create_member(location, executable=entry.executable, modes=modes)
     try:
@@ -129,10 +131,10 @@ def _unpack_file(stream: _Stream, location: str, name: str, entry: TreeEntry, mo
     stream.expect(padding(entry.size), name)
 
 
-def _copy(stream: _Stream, fd: int, name: str, size: int, beside: SideHash) -> str:
+def _copy(stream: _PieceReader, fd: int, name: str, size: int, beside: SideHash) -> str:
     """Write the next size bytes to fd; return their SHA-256."""
     if size > WORTHWHILE:
-        return beside.write(stream.parts(size, name), fd)[0]
+        return beside.write(stream.slices(size, name), fd)[0]
     content = stream.take(size, name)
     write_all(fd, content)
     return hashlib.sha256(content).hexdigest()
@@ -146,32 +148,32 @@ def _write(location: str, data: bytes) -> None:
         os.close(fd)
 
 
-class _Stream:
-    """The pieces as one stream that is read exactly as far as something is expected."""
+class _PieceReader:
+    """Reads the pieces as one stream, and exactly as far as something is expected."""
 
     def __init__(self, pieces: Iterable[bytes | memoryview], where: str) -> None:
         self.where = where
         self._pieces = iter(pieces)
         self._rest = memoryview(b"")
 
-    def parts(self, size: int, name: str) -> Iterator[memoryview]:
-        """Yield the next size bytes, in whatever parts they lie."""
+    def slices(self, size: int, name: str) -> Iterator[memoryview]:
+        """Yield the next size bytes, as slices of the pieces that hold them."""
         while size:
             if not self._rest:
                 piece = next(self._pieces, None)
                 if piece is None:
                     raise IntegrityError("pack ends too early", where=f"{self.where}, {name}", got=f"{size} bytes less")
                 self._rest = memoryview(piece)
-            part, self._rest = self._rest[:size], self._rest[size:]
-            size -= len(part)
-            yield part
+            data, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(data)
+            yield data
 
     def take(self, size: int, name: str) -> bytes | memoryview:
-        """Return the next size bytes in one part, as they lie there if they do."""
+        """Return the next size bytes at once, without a copy if one piece holds them all."""
         if len(self._rest) < size:
-            return b"".join(self.parts(size, name))
-        part, self._rest = self._rest[:size], self._rest[size:]
-        return part
+            return b"".join(self.slices(size, name))
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
 
     def expect(self, data: bytes, name: str) -> None:
         """Read past data. Raises: IntegrityError when something else comes."""
