@@ -13,7 +13,7 @@ from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Folder", "Found", "Remote", "checked_name", "root_status", "scan", "walk"]
+__all__ = ["Folder", "Found", "StoreFolder", "checked_name", "root_status", "scan", "walk"]
 
 _name = itemgetter(0)
 
@@ -37,27 +37,29 @@ class Found(NamedTuple):
         return self.path.endswith("/")
 
 
-class Remote(NamedTuple):
-    """What a folder of a remote store has besides. key: names store and folder, without secrets.
+class StoreFolder(NamedTuple):
+    """What a folder of a store has in addition. key: identifies store and folder, without secrets.
 
-    versions: of each file, what the store says that changes with its content: (name, value), sorted.
+    versions: for each file, values of the store that change with the content: (name, value), sorted. certain: for each
+    file, whether a changed content always has another version.
     """
 
     key: bytes
     versions: list[tuple[tuple[str, str], ...]]
+    certain: list[bool]
 
 
 class Folder(NamedTuple):
     """One folder. path: relative to the root, with a ``/`` behind it unless it is the root; location likewise.
 
-    files, folders: names with what stat(2) says of them, each in canonical order; of remote ones size and kind only.
+    files, folders: names with the result of stat(2), each in canonical order; files of a store have size and kind only.
     """
 
     path: str
     location: str
     files: list[tuple[str, os.stat_result]]
     folders: list[tuple[str, os.stat_result]]
-    remote: Remote | None = None
+    store: StoreFolder | None = None
 
 
 def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Found]:
