@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["Folder", "Found", "StoreFolder", "checked_name", "root_status", "scan", "walk"]
@@ -129,7 +130,7 @@ def root_status(root: str, *, follow: bool = False) -> os.stat_result:
     try:
         status = os.stat(root) if follow else os.lstat(root)
     except OSError as error:
-        raise _unreadable(root, error) from error
+        raise _not_found_or_unreadable(root, error) from error
     if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
         raise _symlink(root)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
@@ -149,7 +150,7 @@ def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -
                     if not excludes(path + entry.name, _is_folder(entry, follow))
                 ]
     except OSError as error:
-        raise _unreadable(error.filename or location, error) from error
+        raise _not_found_or_unreadable(error.filename or location, error) from error
     found.sort(key=_name)
     files, folders = [], []
     for child in found:
@@ -219,10 +220,10 @@ def _cycle(location: str) -> InvalidInput:
     return InvalidInput("symbolic links form a cycle", where=location, fix="remove or exclude one", code="E_SYMLINK")
 
 
-def _unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
+def _not_found_or_unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
     shown = os.fsencode(location.rstrip("/") or "/").decode(errors="backslashreplace")
     if error.errno == errno.ELOOP:
         return _cycle(shown)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InvalidInput("no such file or folder", where=shown, fix="check the path", code="E_INPUT_MISSING")
-    return LocalFailure(f"cannot be read: {error.strerror}", where=shown, code="E_INPUT_UNREADABLE")
+    return unreadable(shown, error)
