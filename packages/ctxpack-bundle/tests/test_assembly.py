@@ -333,4 +333,5 @@ def test_what_may_not_be_read(tmp_path: Path, environment: Mapping[str, str], hi
         said = in_a_process(drop, folder, environment)
     finally:
         (folder / "out" / hidden).chmod(0o755)
-    assert said == f"LocalFailure E_INPUT_UNREADABLE out/{hidden}: cannot be read: Permission denied"
+    fault = "cannot be read: Permission denied; check its permissions"
+    assert said == f"LocalFailure E_INPUT_UNREADABLE out/{hidden}: {fault}"

@@ -38,7 +38,7 @@ def test_the_seed_format_is_read_as_written() -> None:
         f'"code_hash":"{D}","params":{{"dpi":300}}}}],"outputs":[{{"path":"./processed_data"}}]}}'
     )
     read = parse_contract_file(text)
-    assert read.inputs == (InputSource("raw_docs", location=TreeSource("./raw_pdfs")),)
+    assert read.inputs == (InputSource("raw_docs", source=TreeSource("./raw_pdfs")),)
     assert read.transforms == (TransformSource("vision-pro", "1.2", D, "undeclared", {"dpi": 300}),)
     assert (read.outputs, read.salt, read.labels) == (("./processed_data",), "", {})
 
@@ -58,7 +58,7 @@ def test_everything_a_contract_can_say_is_read() -> None:
     ]
     read = parse_contract_file(contract(inputs, transform, salt="s", labels={"k": "v"}))
     assert read.inputs == (
-        InputSource("a", location=TreeSource("x", ("*.tmp", "!k"), follow=True)),
+        InputSource("a", source=TreeSource("x", ("*.tmp", "!k"), follow=True)),
         InputSource("b", digest=Digest(D)),
         InputSource("c", uri=uri),  # type: ignore[arg-type]
     )

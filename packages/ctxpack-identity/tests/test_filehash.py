@@ -203,7 +203,7 @@ def test_a_file_that_may_not_be_read_says_so(
     error = as_nobody(tmp_path, lambda: hash_file("secret", size, mtime_ns))
     assert type(error) is LocalFailure
     assert error.code == "E_INPUT_UNREADABLE"
-    assert str(error) == "secret: cannot be read: Permission denied"
+    assert str(error) == "secret: cannot be read: Permission denied; check its permissions"
 
 
 def test_a_disk_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_a_folder_that_may_not_be_listed_says_so(
     (tmp_path / "open" / "locked").mkdir(mode=0)
     error = as_nobody(tmp_path, lambda: list(scan("open")))
     assert type(error) is LocalFailure
-    assert str(error) == "open/locked: cannot be read: Permission denied"
+    assert str(error) == "open/locked: cannot be read: Permission denied; check its permissions"
     error = as_nobody(tmp_path, lambda: list(scan("open/locked/inside")))
     assert (type(error), error.code) == (LocalFailure, "E_INPUT_UNREADABLE")
 

@@ -223,7 +223,8 @@ def test_what_a_child_may_not_read_is_said_too(
 
     error = as_nobody(tmp_path, hash_in_a_child)
     assert type(error) is LocalFailure
-    assert (str(error), error.code) == ("folder/003: cannot be read: Permission denied", "E_INPUT_UNREADABLE")
+    assert str(error) == "folder/003: cannot be read: Permission denied; check its permissions"
+    assert error.code == "E_INPUT_UNREADABLE"
 
 
 @pytest.mark.parametrize("when", ["before a task", "after a task"])

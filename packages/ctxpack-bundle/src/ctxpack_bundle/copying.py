@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ctxpack_bundle.folder import write_all
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
-from ctxpack_identity import LocalFailure
+from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Copier"]
@@ -99,15 +99,11 @@ def _read(source: int, size: int, where: str) -> bytes:
     try:
         return os.read(source, size)
     except OSError as error:
-        raise _unreadable(where, error) from error
+        raise unreadable(where, error) from error
 
 
 def _read_into(source: int, block: memoryview, where: str) -> int:
     try:
         return os.readv(source, [block])
     except OSError as error:
-        raise _unreadable(where, error) from error
-
-
-def _unreadable(where: str, error: OSError) -> LocalFailure:
-    return LocalFailure(f"cannot be read: {error.strerror}", where=where, code="E_INPUT_UNREADABLE")
+        raise unreadable(where, error) from error

@@ -81,10 +81,10 @@ class TreeSource(NamedTuple):
 
 
 class InputSource(NamedTuple):
-    """An input as written: exactly one of location, digest and uri is set."""
+    """An input as written: exactly one of source, digest and uri is set."""
 
     name: str
-    location: TreeSource | None = None
+    source: TreeSource | None = None
     digest: Digest | None = None
     uri: CtxUri | None = None
 
@@ -179,7 +179,7 @@ def _input(read: _Reader, value: Any, at: str) -> InputSource:
     if name and not _is_input_name(name):
         read.fault("E_INPUT_NAME", pointer(at, "name"), f"{name!r} is not a name; use letters, digits, . _ and -")
     if "path" in fields:
-        return InputSource(name, location=_location(read, fields, at))
+        return InputSource(name, source=_tree_source(read, fields, at))
     for member in ("exclude", "symlinks"):
         if member in fields:
             read.fault("E_UNKNOWN_FIELD", pointer(at, member), 'only means something beside "path"; remove it')
@@ -229,13 +229,13 @@ def _code(
     elif member in fields:
         here = pointer(at, member)
         inner = read.members(fields[member], here, required=("path",), optional=("exclude", "symlinks"))
-        return _location(read, inner, here, excludes)
+        return _tree_source(read, inner, here, excludes)
     elif hashed in fields:
         return read.digest(fields, hashed, at, word=word)
     return word
 
 
-def _location(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> TreeSource:
+def _tree_source(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> TreeSource:
     path = read.path(fields, at)
     if scheme_of(path):
         if fault := scheme_fault(path):

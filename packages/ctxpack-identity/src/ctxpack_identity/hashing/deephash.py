@@ -1,4 +1,4 @@
-"""From a file or folder, on disk or in a remote store, to its tree digest: every file hashed once, many at a time."""
+"""From a file or folder, on disk or in a store, to its tree digest: every file hashed once, many at a time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def hash_tree(
 ) -> Tree:
     """Return the tree digest of the file or folder at root, with what was counted on the way.
 
-    root: a path, or the URL of a remote store that fsspec opens. follow: read what symbolic links point at instead of
+    root: a path, or the URL of a store that fsspec opens. follow: read what symbolic links point at instead of
     refusing them. on_entry: called with every entry, in canonical order.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
@@ -111,7 +111,8 @@ def hash_tree(
 def _source(root: str, excludes: Excludes | None, follow: bool) -> Source:
     if not scheme_of(root):
         return _LocalSource(root, excludes, follow)
-    from ctxpack_identity.hashing.urls.source import UrlSource  # which few need, and what it needs is optional
+    # The only import of the floor above: few contracts have a URL, and fsspec is an optional dependency.
+    from ctxpack_identity.hashing.urls.source import UrlSource
 
     return UrlSource(root, excludes)
 

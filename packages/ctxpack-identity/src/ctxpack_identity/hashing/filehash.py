@@ -11,7 +11,7 @@ from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import NamedTuple
 from ctxpack_identity.progress import OnBytes
 
-__all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchanged"]
+__all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchanged", "unreadable"]
 
 READ_SIZE = 1 << 20  # bytes; hashing gains nothing from larger reads
 
@@ -65,7 +65,7 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False, 
         require_unchanged(fd, location, size, mtime_ns)
     except OSError as error:
         require_unchanged(fd, location, size, mtime_ns)  # a folder by now, say: that is the better answer
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
     finally:
         os.close(fd)
     if length != size:
@@ -83,7 +83,7 @@ def open_regular(location: str, *, follow: bool = False) -> int:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
     except OSError as error:
         os.close(fd)
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
     if not regular:
         os.close(fd)
         raise _changed(location)
@@ -98,9 +98,15 @@ def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
     try:
         now = os.fstat(fd)
     except OSError as error:  # a stale handle of a network file system
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
     if now.st_size != size or now.st_mtime_ns != mtime_ns or not stat.S_ISREG(now.st_mode):
         raise _changed(location)
+
+
+def unreadable(location: str, error: OSError) -> LocalFailure:
+    """Return the error for a file or folder that the system does not let us read."""
+    fix = "check its permissions" if isinstance(error, PermissionError) else ""
+    return LocalFailure(f"cannot be read: {error.strerror}", where=location, fix=fix, code="E_INPUT_UNREADABLE")
 
 
 def _open(location: str, follow: bool) -> int:
@@ -110,7 +116,7 @@ def _open(location: str, follow: bool) -> int:
     except OSError as error:
         if error.errno in _REPLACED:
             raise _changed(location) from error
-        raise _unreadable(location, error) from error
+        raise unreadable(location, error) from error
 
 
 def _hash_large(fd: int, size: int, on_bytes: OnBytes | None = None) -> tuple[str, int]:
@@ -124,10 +130,6 @@ def _hash_large(fd: int, size: int, on_bytes: OnBytes | None = None) -> tuple[st
         if on_bytes is not None:
             on_bytes(count)
     return hasher.hexdigest(), length
-
-
-def _unreadable(location: str, error: OSError) -> LocalFailure:
-    return LocalFailure(f"cannot be read: {error.strerror}", where=location, code="E_INPUT_UNREADABLE")
 
 
 def _changed(location: str) -> InvalidInput:

@@ -47,48 +47,48 @@ def resolve(
 ) -> Resolution:
     """Return the canonical contract: inputs, code and environment hashed, defaults written out.
 
-    base: the folder relative paths start from. pack_outputs: answers a URI with the tree digest of that pack's
-    outputs; needed when an input is given by URI. on_entry: called with the input's
-    name and each of its entries, for inputs given by path.
-    Raises: InvalidInput, LocalFailure for what cannot be hashed, AccessDenied and Unavailable too for what a remote
-    store holds; whatever pack_outputs raises.
+    base: the folder that relative paths start from. pack_outputs: returns the tree digest of the outputs of the pack
+    with this URI; needed when an input is given by URI. on_entry: called with the name of an input given by path, and
+    each of its entries.
+    Raises: InvalidInput and LocalFailure as hash_tree does, for a URL AccessDenied and Unavailable too; whatever
+    pack_outputs raises.
     """
     junk: list[str] = []
 
-    def tree_at(location: TreeSource, on_found: Callable[[TreeEntry], object] | None = None) -> Tree:
-        root = location.path if scheme_of(location.path) else os.path.join(base, location.path)
+    def tree_at(source: TreeSource, on_found: Callable[[TreeEntry], object] | None = None) -> Tree:
+        root = source.path if scheme_of(source.path) else os.path.join(base, source.path)
         tree = hash_tree(
             root,
-            excludes=compile_excludes(location.excludes) if location.excludes else None,
-            follow=location.follow,
+            excludes=compile_excludes(source.excludes) if source.excludes else None,
+            follow=source.follow,
             hashing=hashing,
             on_entry=on_found,
         )
         junk.extend(os.path.join(shown_url(root) if scheme_of(root) else root, path) for path in tree.junk)
         return tree
 
-    def resolve_input(source: InputSource) -> ResolvedInput:
-        if source.location is not None:
-            on_found = None if on_entry is None else lambda entry: on_entry(source.name, entry)
-            tree = tree_at(source.location, on_found)
-            return ResolvedInput(source.name, tree.digest, tree=tree)
-        if source.uri is None:
-            assert source.digest is not None
-            return ResolvedInput(source.name, source.digest)
+    def resolve_input(given: InputSource) -> ResolvedInput:
+        if given.source is not None:
+            on_found = None if on_entry is None else lambda entry: on_entry(given.name, entry)
+            tree = tree_at(given.source, on_found)
+            return ResolvedInput(given.name, tree.digest, tree=tree)
+        if given.uri is None:
+            assert given.digest is not None
+            return ResolvedInput(given.name, given.digest)
         if pack_outputs is None:
             raise InvalidInput(
                 "an input given by URI needs a place to look packs up",
-                where=f"{where}, input {source.name!r}",
-                got=source.uri,
+                where=f"{where}, input {given.name!r}",
+                got=given.uri,
                 fix='give its "digest" or "path", or resolve with pack_outputs',
                 code="E_NO_PANTRY",
             )
-        return ResolvedInput(source.name, pack_outputs(source.uri), uri=source.uri)
+        return ResolvedInput(given.name, pack_outputs(given.uri), uri=given.uri)
 
     def hash_of(code: TreeSource | Code) -> str:
         return tree_at(code).digest if isinstance(code, TreeSource) else code
 
-    inputs = tuple(resolve_input(source) for source in contract.inputs)
+    inputs = tuple(resolve_input(given) for given in contract.inputs)
     transforms: list[dict[str, Any]] = [
         {
             "code_hash": hash_of(transform.code),

@@ -11,9 +11,10 @@ from operator import itemgetter
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import Excludes
+from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Folder", "Found", "Remote", "checked_name", "root_status", "scan", "walk"]
+__all__ = ["Folder", "Found", "StoreFolder", "checked_name", "root_status", "scan", "walk"]
 
 _name = itemgetter(0)
 
@@ -37,27 +38,29 @@ class Found(NamedTuple):
         return self.path.endswith("/")
 
 
-class Remote(NamedTuple):
-    """What a folder of a remote store has besides. key: names store and folder, without secrets.
+class StoreFolder(NamedTuple):
+    """What a folder of a store has in addition. key: identifies store and folder, without secrets.
 
-    versions: of each file, what the store says that changes with its content: (name, value), sorted.
+    versions: for each file, values of the store that change with the content: (name, value), sorted. certain: for each
+    file, whether a changed content always has another version.
     """
 
     key: bytes
     versions: list[tuple[tuple[str, str], ...]]
+    certain: list[bool]
 
 
 class Folder(NamedTuple):
     """One folder. path: relative to the root, with a ``/`` behind it unless it is the root; location likewise.
 
-    files, folders: names with what stat(2) says of them, each in canonical order; of remote ones size and kind only.
+    files, folders: names with the result of stat(2), each in canonical order; files of a store have size and kind only.
     """
 
     path: str
     location: str
     files: list[tuple[str, os.stat_result]]
     folders: list[tuple[str, os.stat_result]]
-    remote: Remote | None = None
+    store: StoreFolder | None = None
 
 
 def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Found]:
@@ -127,7 +130,7 @@ def root_status(root: str, *, follow: bool = False) -> os.stat_result:
     try:
         status = os.stat(root) if follow else os.lstat(root)
     except OSError as error:
-        raise _unreadable(root, error) from error
+        raise _not_found_or_unreadable(root, error) from error
     if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
         raise _symlink(root)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
@@ -147,7 +150,7 @@ def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -
                     if not excludes(path + entry.name, _is_folder(entry, follow))
                 ]
     except OSError as error:
-        raise _unreadable(error.filename or location, error) from error
+        raise _not_found_or_unreadable(error.filename or location, error) from error
     found.sort(key=_name)
     files, folders = [], []
     for child in found:
@@ -217,10 +220,10 @@ def _cycle(location: str) -> InvalidInput:
     return InvalidInput("symbolic links form a cycle", where=location, fix="remove or exclude one", code="E_SYMLINK")
 
 
-def _unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
+def _not_found_or_unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
     shown = os.fsencode(location.rstrip("/") or "/").decode(errors="backslashreplace")
     if error.errno == errno.ELOOP:
         return _cycle(shown)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InvalidInput("no such file or folder", where=shown, fix="check the path", code="E_INPUT_MISSING")
-    return LocalFailure(f"cannot be read: {error.strerror}", where=shown, code="E_INPUT_UNREADABLE")
+    return unreadable(shown, error)

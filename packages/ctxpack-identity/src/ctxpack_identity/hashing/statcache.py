@@ -9,7 +9,7 @@ through an old memory map, and a change beneath a mounted file system.
 Only file systems whose numbers and times this machine's kernel keeps are believed: no network's, none that makes its
 inode numbers up (FAT), none that comes as an image with the builder's times (squashfs).
 
-An object of a remote store is taken for unchanged when its size and all that the store says of its version are what
+An object of a store is taken for unchanged when its size and all that the store says of its version are what
 they were, and that holds more than a time: an ETag, a generation. That is as certain as the store makes it.
 
 The index is advice. It is sealed record by record; a record or file that is damaged is forgotten, never believed.
@@ -86,7 +86,7 @@ class StatCache:
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
-        if not (self._is_worthwhile(folder) and self._usable and (folder.remote or self._is_local(folder))):
+        if not (self._is_worthwhile(folder) and self._usable and (folder.store or self._is_local(folder))):
             return [None] * len(folder.files)
         key = _key(folder)
         now = time.time_ns()
@@ -162,7 +162,7 @@ class StatCache:
     def _is_worthwhile(self, folder: Folder) -> bool:
         self._seen_files += len(folder.files)
         self._seen_bytes += sum([status.st_size for _, status in folder.files])
-        return self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES or folder.remote is not None
+        return self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES or folder.store is not None
 
     def _is_local(self, folder: Folder) -> bool:
         """Whether all files, of which followed links may spread over several, are on local file systems."""
@@ -233,24 +233,22 @@ def _remove(path: str) -> None:
 
 
 def _key(folder: Folder) -> bytes:
-    return folder.remote.key if folder.remote else os.fsencode(os.path.abspath(folder.location))
+    return folder.store.key if folder.store else os.fsencode(os.path.abspath(folder.location))
 
 
 def _rows(folder: Folder) -> list[Any]:
     """Return what must stay: of a file name, device, inode, size (bytes), mtime and ctime (ns); of an object name, size
     and version."""
-    if folder.remote is None:
+    if folder.store is None:
         return [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
-    found = zip(folder.files, folder.remote.versions, strict=True)
+    found = zip(folder.files, folder.store.versions, strict=True)
     return [(name, status.st_size, version) for (name, status), version in found]
 
 
 def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
     """Return for each file whether a change after looked_up (ns) must show."""
-    if folder.remote is not None:
-        from ctxpack_identity.hashing.urls.version import is_certain  # loaded already, by what made the folder
-
-        return [is_certain(version) for version in folder.remote.versions]
+    if folder.store is not None:
+        return folder.store.certain
     return [max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NS <= looked_up for _, status in folder.files]
 
 

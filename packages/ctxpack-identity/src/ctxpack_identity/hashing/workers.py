@@ -1,4 +1,4 @@
-"""Who hashes besides the main thread: threads for large and remote files, forked processes for many small ones.
+"""Who hashes besides the main thread: threads for large files and for URLs, forked processes for many small files.
 
 Measured on two cores: SHA-256 releases the GIL, so threads double the rate from some hundred KiB a file; for 8 KiB
 files they make it slower than one thread, while a second process nearly doubles it.
@@ -26,7 +26,7 @@ __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
 
 LARGE = 256 << 10  # bytes a file on average, from which a thread beats a process
 ALONE = 512  # small files hashed before a second process is worth its start
-STREAMS = 8  # objects of a remote store read at a time; each holds some MiB
+STREAMS = 8  # objects of a store read at a time; each holds some MiB
 MOST = 8  # threads, or processes; one walk does not feed more, and a container may own fewer cores than it sees
 CHILD_BATCHES = 3  # sent ahead to a child, so that it never waits
 PIPE_SIZE = 64 << 10  # bytes, Linux' default; the answers to CHILD_BATCHES (9 KB each) must fit, see _Child
@@ -78,7 +78,7 @@ class ExecutorWorkers:
         except Exception as error:
             raise _executor_failed(error) from error
         self._futures.append(future)
-        return _Remote(future)
+        return _ExecutorJob(future)
 
     def close(self) -> None:
         for future in self._futures:
@@ -90,7 +90,7 @@ def _digests(batch: Work, unique: bytes) -> list[str]:
     return batch.digests()
 
 
-class _Remote:
+class _ExecutorJob:
     told = 0
 
     def __init__(self, future: Future[list[str]]) -> None:

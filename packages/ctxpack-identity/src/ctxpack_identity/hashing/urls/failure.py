@@ -1,4 +1,4 @@
-"""What the libraries that open remote stores raise, translated, without the secrets that their messages may hold."""
+"""What the libraries that open stores raise, translated, without the secrets that their messages may hold."""
 
 from __future__ import annotations
 

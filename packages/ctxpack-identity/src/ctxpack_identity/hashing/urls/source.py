@@ -1,4 +1,4 @@
-"""A file or folder in a remote store, as hash_tree wants it: walked in canonical order, objects given to workers.
+"""A file or folder in a store, as hash_tree wants it: walked in canonical order, objects given to workers.
 
 An object store has objects with slashes in their names, and folders only so far as names make them. An object without
 content whose name ends in a slash is how such stores mark a folder: it stands for the folder, which may be empty, and
@@ -17,11 +17,11 @@ from operator import itemgetter
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes
-from ctxpack_identity.hashing.scan import Folder, Remote
+from ctxpack_identity.hashing.scan import Folder, StoreFolder
 from ctxpack_identity.hashing.threads import Job, Threads
 from ctxpack_identity.hashing.urls.failure import missing
 from ctxpack_identity.hashing.urls.store import Listed, Store
-from ctxpack_identity.hashing.urls.version import Version
+from ctxpack_identity.hashing.urls.version import Version, is_certain
 from ctxpack_identity.lighttyping import NamedTuple
 from ctxpack_identity.progress import OnBytes
 
@@ -73,7 +73,7 @@ class UrlSource:
         location, _, name = store.shown("").rpartition("/")
         _check_name(name, store.shown(""))
         size = _size(self._root, store.shown(""))
-        return Folder("", f"{location}/", [(name, _file(size))], [], self._remote(store, "", [self._root.version]))
+        return Folder("", f"{location}/", [(name, _file(size))], [], self._in_store(store, "", [self._root.version]))
 
     def walk(self) -> Iterator[Folder | None]:
         """Yield every folder from the root downwards, in canonical order, and None where one is left again.
@@ -97,8 +97,8 @@ class UrlSource:
 
     def batch(self, folder: Folder, places: list[int]) -> Objects:
         """Return the work of hashing the folder's files at these places."""
-        assert folder.remote is not None
-        files, versions = folder.files, folder.remote.versions
+        assert folder.store is not None
+        files, versions = folder.files, folder.store.versions
         single = self._root.kind == "file"
         paths = ["" if single else folder.path + files[place][0] for place in places]
         return Objects(
@@ -133,12 +133,13 @@ class UrlSource:
         files.sort(key=_name)
         folders.sort(key=_name)
         _require_unique([name for name, *_ in files] + [name for name, _ in folders], store.shown(path))
-        remote = self._remote(store, location, [version for *_, version in files])
-        return Folder(path, store.shown(path), [(name, status) for name, status, _ in files], folders, remote)
+        found = [(name, status) for name, status, _ in files]
+        in_store = self._in_store(store, location, [version for *_, version in files])
+        return Folder(path, store.shown(path), found, folders, in_store)
 
-    def _remote(self, store: Store, location: str, versions: list[Version]) -> Remote:
+    def _in_store(self, store: Store, location: str, versions: list[Version]) -> StoreFolder:
         where = f"{self._identity} {store.location(location)}".encode(errors="surrogatepass")
-        return Remote(hashlib.sha256(where).digest(), versions)
+        return StoreFolder(hashlib.sha256(where).digest(), versions, [is_certain(version) for version in versions])
 
 
 def _name_in(folder: str, child: Listed, shown: str) -> str:

@@ -1,4 +1,4 @@
-"""A remote store, by fsspec: what it lists, what it says of an object's version, and the object's bytes.
+"""A store, opened by fsspec: what it lists, what it says of an object's version, and the object's bytes.
 
 fsspec is an optional dependency, and imported only when a path is a URL. It keeps one file system object for each
 thread, or one for all where that is safe, so every function here asks it anew.
@@ -110,11 +110,11 @@ class Store:
         """
         hasher, length = hashlib.sha256(), 0
         try:
-            for data in self._chunks(path):
-                hasher.update(data)
-                length += len(data)
+            for block in self._blocks(path):
+                hasher.update(block)
+                length += len(block)
                 if on_bytes is not None:
-                    on_bytes(len(data))
+                    on_bytes(len(block))
                 if length > size:
                     break
             after = self.info(path)
@@ -129,16 +129,16 @@ class Store:
             raise changed(self.shown(path), expected=shown_version(version), got=shown_version(after.version))
         return hasher.hexdigest()
 
-    def _chunks(self, path: str) -> Iterator[bytes]:
+    def _blocks(self, path: str) -> Iterator[bytes]:
         # 0 has HTTP and Hugging Face stream: their servers need not know how to send a part. What is read once, in
         # order, need not be cached.
-        block = 0 if scheme_of(self.url) in ("http", "https", "hf") else READ_SIZE
+        block_size = 0 if scheme_of(self.url) in ("http", "https", "hf") else READ_SIZE
         with (
             translated(self.shown(path)),
-            self._files.open(self.location(path), "rb", block_size=block, cache_type="none") as stream,
+            self._files.open(self.location(path), "rb", block_size=block_size, cache_type="none") as stream,
         ):
-            while data := stream.read(READ_SIZE):
-                yield data
+            while block := stream.read(READ_SIZE):
+                yield block
 
 
 def _listed(info: dict[str, Any]) -> Listed:

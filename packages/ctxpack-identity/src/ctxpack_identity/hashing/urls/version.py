@@ -1,4 +1,4 @@
-"""What a remote store says of an object that is another thing once its content is: an ETag, a generation, a time."""
+"""What a store says of an object that is another thing once its content is: an ETag, a generation, a time."""
 
 from __future__ import annotations
 
