@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shelf import Shelf, tag_of
+from plain_target import PlainTarget, tag_of
 
 from ctxpack_identity import hash_tree
 
@@ -19,7 +19,7 @@ __all__ = ["Artifact", "audit_artifact", "audit_cache", "digest_of", "leftovers"
 
 
 class Artifact(NamedTuple):
-    """A pack on a shelf. manifest: the OCI one, as JSON; layers: their bytes, in order."""
+    """A pack on a target. manifest: the OCI one, as JSON; layers: their bytes, in order."""
 
     manifest: dict[str, Any]
     layers: list[bytes]
@@ -47,14 +47,14 @@ def leftovers(cache: Path) -> list[str]:
     return unfinished(cache) + sorted(path.name for path in cache.glob("v1/locks/*"))
 
 
-def audit_artifact(shelf: Shelf, uri: str) -> Artifact | None:
-    """Return the pack that a shelf shows under the tag of uri, or None. Raises: AssertionError unless it is whole."""
-    data = shelf.manifest(tag_of(uri))
+def audit_artifact(target: PlainTarget, uri: str) -> Artifact | None:
+    """Return the pack that a target shows under the tag of uri, or None. Raises: AssertionError unless it is whole."""
+    data = target.manifest(tag_of(uri))
     if data is None:
         return None
     manifest = json.loads(data)
     assert manifest["config"]["digest"] == uri.removeprefix("ctx://")
-    blobs = [(part, shelf.blob(part["digest"])) for part in (manifest["config"], *manifest["layers"])]
+    blobs = [(part, target.blob(part["digest"])) for part in (manifest["config"], *manifest["layers"])]
     for part, blob in blobs:
         assert (part["digest"], part["size"]) == (digest_of(blob), len(blob))
     layers = [blob for _, blob in blobs[1:]]

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 from machine import Machine
-from shelf import KINDS, Shelf, open_shelf
+from plain_target import KINDS, PlainTarget, open_target
 
 from registry2 import RegistryServer
 from sandbox import private_environment
@@ -45,15 +45,15 @@ def auth_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry
 
 
 @pytest.fixture(params=KINDS)
-def shelf(request: pytest.FixtureRequest) -> Shelf:
+def target(request: pytest.FixtureRequest) -> PlainTarget:
     """Each kind of place where packs are kept, in turn."""
-    return open_shelf(request.param, request)
+    return open_target(request.param, request)
 
 
 @pytest.fixture
-def maker(tmp_path: Path, shelf: Shelf) -> Machine:
-    """Whoever does the work, and pushes to the shelf."""
-    return Machine(tmp_path / "maker", shelf.location, shelf.environment)
+def maker(tmp_path: Path, target: PlainTarget) -> Machine:
+    """Whoever does the work, and pushes to the target."""
+    return Machine(tmp_path / "maker", target.location, target.environment)
 
 
 class Finished(NamedTuple):

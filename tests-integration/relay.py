@@ -1,6 +1,6 @@
-"""A server between CtxPack and a real registry: it counts what passes, and does the mischief a test asks for.
+"""A server between CtxPack and a real registry: it records the requests, and changes what a test wants changed.
 
-``Relay(registry.address)`` passes everything on. Its ``trick`` sees each request first: it may forward it, change what
+``Relay(registry.address)`` passes everything on. Its ``rule`` sees each request first: it may forward it, change what
 comes back, answer itself, or wait.
 """
 
@@ -17,13 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["Answer", "Asked", "Forward", "Hold", "Relay", "Trick"]
+__all__ = ["Answer", "Forward", "Hold", "Relay", "Request", "Rule"]
 
 PATIENCE = 60.0  # seconds; longer than any test needs, so that nothing hangs for ever
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A request as it came. headers: names in lower case."""
 
     method: str
@@ -74,27 +74,27 @@ class Answer(NamedTuple):
     hold: Hold | None = None
 
 
-Forward: TypeAlias = Callable[[Asked], Answer]
+Forward: TypeAlias = Callable[[Request], Answer]
 """Asks the registry, for the same or for something else, and returns its answer."""
 
-Trick: TypeAlias = Callable[[Asked, Forward], Answer]
+Rule: TypeAlias = Callable[[Request, Forward], Answer]
 """Answers a request in the relay's place."""
 
 
 class Relay:
     """A reverse proxy that runs inside ``with``. upstream: host:port of the registry, "" for none behind it."""
 
-    def __init__(self, upstream: str = "", trick: Trick | None = None) -> None:
-        self.trick = trick
+    def __init__(self, upstream: str = "", rule: Rule | None = None) -> None:
+        self.rule = rule
         self._upstream = upstream
         self._lock = threading.Lock()
-        self._log: list[Asked] = []
+        self._log: list[Request] = []
         self._holds: list[Hold] = []
         relay = self
 
         class Handler(_Handler):
-            def answer(self, asked: Asked) -> Answer:
-                return relay._answer(asked)
+            def answer(self, request: Request) -> Answer:
+                return relay._answer(request)
 
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="relay")
@@ -125,7 +125,7 @@ class Relay:
         self._holds.append(Hold())
         return self._holds[-1]
 
-    def seen(self, method: str = "", path: str = "") -> list[Asked]:
+    def seen(self, method: str = "", path: str = "") -> list[Request]:
         """Return the requests so far, in order of arrival: those of method whose path matches the pattern."""
         with self._lock:
             return [one for one in self._log if method in ("", one.method) and re.search(path, one.path)]
@@ -134,23 +134,23 @@ class Relay:
         with self._lock:
             self._log.clear()
 
-    def _answer(self, asked: Asked) -> Answer:
+    def _answer(self, request: Request) -> Answer:
         with self._lock:
-            self._log.append(asked)
-        return self.trick(asked, self._forward) if self.trick else self._forward(asked)
+            self._log.append(request)
+        return self.rule(request, self._forward) if self.rule else self._forward(request)
 
-    def _forward(self, asked: Asked) -> Answer:
+    def _forward(self, request: Request) -> Answer:
         connection = http.client.HTTPConnection(self._upstream, timeout=PATIENCE)
         try:
             # Host as it came: the registry makes the URLs of its Location headers from it.
-            headers = {name: value for name, value in asked.headers.items() if name not in _HOP_BY_HOP}
-            if asked.body or asked.method not in ("GET", "HEAD"):
-                headers["Content-Length"] = str(len(asked.body))
-            connection.request(asked.method, asked.path, body=asked.body or None, headers=headers)
+            headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
+            if request.body or request.method not in ("GET", "HEAD"):
+                headers["Content-Length"] = str(len(request.body))
+            connection.request(request.method, request.path, body=request.body or None, headers=headers)
             reply = connection.getresponse()
             body = reply.read()
             kept = {name: value for name, value in reply.getheaders() if name.lower() not in _HOP_BY_HOP}
-            length = reply.getheader("Content-Length") if asked.method == "HEAD" else None
+            length = reply.getheader("Content-Length") if request.method == "HEAD" else None
             return Answer(reply.status, kept, body, length=int(length) if length else None)
         finally:
             connection.close()
@@ -169,13 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
     disable_nagle_algorithm = True  # headers and body go out in two writes; the second must not wait for an ACK
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, request: Request) -> Answer:
         raise NotImplementedError
 
     def handle_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.answer(Asked(self.command, self.path, headers, body))
+        answer = self.answer(Request(self.command, self.path, headers, body))
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

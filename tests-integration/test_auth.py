@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from faults import holding, where
 from machine import Machine
-from mischief import holding, where
+from plain_target import Repository
 from recipe import seed_pack
-from relay import Answer, Asked, Forward, Relay
-from shelf import RegistryShelf
+from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer
 
@@ -30,148 +30,150 @@ def docker_login(machine: Machine, host: str, username: str, password: str, file
 
 
 @pytest.fixture
-def shelf(auth_registry: RegistryServer) -> RegistryShelf:
-    return RegistryShelf(auth_registry)
+def repository(auth_registry: RegistryServer) -> Repository:
+    return Repository(auth_registry)
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, shelf: RegistryShelf) -> Machine:
+def machine(tmp_path: Path, repository: Repository) -> Machine:
     """A machine on which nobody has logged in."""
-    return Machine(tmp_path / "stranger", shelf.location)
+    return Machine(tmp_path / "machine", repository.location)
 
 
 @pytest.mark.parametrize("file", [".docker/config.json", ".config/containers/auth.json"])
 def test_what_docker_and_podman_login_stored_opens_the_registry(
-    shelf: RegistryShelf, stranger: Machine, file: str
+    repository: Repository, machine: Machine, file: str
 ) -> None:
-    server = shelf.server
-    docker_login(stranger, server.address, server.username, server.password, file)
-    uri = seed_pack(stranger)
-    stranger.succeed("push", uri)
-    stranger.succeed("rm", uri)
-    stranger.succeed("pull", uri)
+    server = repository.server
+    docker_login(machine, server.address, server.username, server.password, file)
+    uri = seed_pack(machine)
+    machine.succeed("push", uri)
+    machine.succeed("rm", uri)
+    machine.succeed("pull", uri)
 
 
-def test_the_environment_wins_over_what_was_stored(shelf: RegistryShelf, stranger: Machine) -> None:
-    docker_login(stranger, shelf.server.address, shelf.server.username, "outdated")
-    stranger.environment |= shelf.environment
-    stranger.succeed("push", seed_pack(stranger))
+def test_the_environment_wins_over_what_was_stored(repository: Repository, machine: Machine) -> None:
+    docker_login(machine, repository.server.address, repository.server.username, "outdated")
+    machine.environment |= repository.environment
+    machine.succeed("push", seed_pack(machine))
 
 
-def test_credentials_of_another_host_are_not_used(shelf: RegistryShelf, stranger: Machine) -> None:
-    docker_login(stranger, "127.0.0.1:1", shelf.server.username, shelf.server.password)
-    assert stranger.run("pull", NOWHERE).status == 4
+def test_credentials_of_another_host_are_not_used(repository: Repository, machine: Machine) -> None:
+    docker_login(machine, "127.0.0.1:1", repository.server.username, repository.server.password)
+    assert machine.run("pull", NOWHERE).status == 4
 
 
 @pytest.mark.parametrize("password", ["", "wrong horse"])
 @pytest.mark.parametrize("command", ["pull", "inspect", "push", "run"])
 def test_a_wrong_password_or_none_is_refused_and_never_a_miss(
-    shelf: RegistryShelf, stranger: Machine, command: str, password: str
+    repository: Repository, machine: Machine, command: str, password: str
 ) -> None:
     if password:
-        stranger.environment |= {"CTXPACK_USERNAME": shelf.server.username, "CTXPACK_PASSWORD": password}
-    uri = seed_pack(stranger)
+        machine.environment |= {"CTXPACK_USERNAME": repository.server.username, "CTXPACK_PASSWORD": password}
+    uri = seed_pack(machine)
     if command == "run":
-        stranger.succeed("rm", uri)
-        done = stranger.run("run", "--", "touch", "computed")
+        machine.succeed("rm", uri)
+        done = machine.run("run", "--", "touch", "computed")
     else:
-        done = stranger.run(command, uri if command == "push" else NOWHERE)
+        done = machine.run(command, uri if command == "push" else NOWHERE)
     assert (done.status, done.stdout) == (4, "")
     assert "answered 401" in done.stderr
-    assert shelf.location in done.stderr
-    assert f"`docker login {shelf.server.address}`" in done.stderr
+    assert repository.location in done.stderr
+    assert f"`docker login {repository.server.address}`" in done.stderr
     assert "CTXPACK_PASSWORD" in done.stderr
     assert "wrong horse" not in done.stderr
-    assert not (stranger.work / "computed").exists()
+    assert not (machine.work / "computed").exists()
 
 
-def test_half_a_pair_of_variables_is_named(stranger: Machine) -> None:
-    stranger.environment["CTXPACK_USERNAME"] = "cook"
-    done = stranger.run("pull", NOWHERE)
+def test_half_a_pair_of_variables_is_named(machine: Machine) -> None:
+    machine.environment["CTXPACK_USERNAME"] = "cook"
+    done = machine.run("pull", NOWHERE)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr == "ctxpack: error: CTXPACK_PASSWORD: not set; set both, or neither\n"
 
 
 def test_a_password_shows_neither_in_output_nor_in_the_list_of_processes(
-    shelf: RegistryShelf, stranger: Machine
+    repository: Repository, machine: Machine
 ) -> None:
-    stranger.environment |= shelf.environment
-    uri = seed_pack(stranger)
-    secrets = (shelf.server.password, basic(shelf.server.username, shelf.server.password))
-    with Relay(shelf.server.address) as relay:
+    machine.environment |= repository.environment
+    uri = seed_pack(machine)
+    secrets = (repository.server.password, basic(repository.server.username, repository.server.password))
+    with Relay(repository.server.address) as relay:
         hold = relay.hold()
-        relay.trick = where(holding(hold), method="PUT", path="/blobs/uploads/")
-        started = stranger.start("push", uri, registry=shelf.through(relay.address))
+        relay.rule = where(holding(hold), method="PUT", path="/blobs/uploads/")
+        started = machine.start("push", uri, registry=repository.through(relay.address))
         hold.until_reached()
         seen = Path(f"/proc/{started.pid}/cmdline").read_bytes().decode()
         hold.release()
         done = started.finish()
-        assert f"Basic {secrets[1]}" in {asked.headers.get("authorization") for asked in relay.seen("PUT")}
+        assert f"Basic {secrets[1]}" in {request.headers.get("authorization") for request in relay.seen("PUT")}
     assert done.status == 0
     assert uri in seen
     assert not [secret for secret in secrets for text in (seen, done.stdout, done.stderr) if secret in text]
 
 
 def test_a_registry_is_not_sent_a_password_before_it_asks(tmp_path: Path, registry: RegistryServer) -> None:
-    open_shelf = RegistryShelf(registry)
+    repository = Repository(registry)
     credentials = {"CTXPACK_USERNAME": "cook", "CTXPACK_PASSWORD": "for another registry"}
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "machine", open_shelf.through(relay.address), credentials)
+        machine = Machine(tmp_path / "machine", repository.through(relay.address), credentials)
         machine.succeed("push", seed_pack(machine))
-        assert [asked for asked in relay.seen() if "authorization" in asked.headers] == []
+        assert [request for request in relay.seen() if "authorization" in request.headers] == []
 
 
-def test_a_redirect_to_another_server_does_not_take_the_password_along(shelf: RegistryShelf, stranger: Machine) -> None:
-    stranger.environment |= shelf.environment
-    uri = seed_pack(stranger)
-    stranger.succeed("push", uri)
-    stranger.succeed("rm", uri)
-    with Relay() as storage, Relay(shelf.server.address) as relay:
+def test_a_redirect_to_another_server_does_not_take_the_password_along(
+    repository: Repository, machine: Machine
+) -> None:
+    machine.environment |= repository.environment
+    uri = seed_pack(machine)
+    machine.succeed("push", uri)
+    machine.succeed("rm", uri)
+    with Relay() as storage, Relay(repository.server.address) as relay:
 
-        def serve(asked: Asked, forward: Forward) -> Answer:
-            return Answer(200, {}, shelf.blob(asked.path.removeprefix("/signed/")))
+        def serve(request: Request, forward: Forward) -> Answer:
+            return Answer(200, {}, repository.blob(request.path.removeprefix("/signed/")))
 
-        def redirect(asked: Asked, forward: Forward) -> Answer:
-            answer = forward(asked)
+        def redirect(request: Request, forward: Forward) -> Answer:
+            answer = forward(request)
             if answer.status == 401:
                 return answer
-            digest = asked.path.rpartition("/")[2]
+            digest = request.path.rpartition("/")[2]
             return Answer(307, {"Location": f"http://{storage.address}/signed/{digest}"})
 
-        storage.trick = serve
-        relay.trick = where(redirect, method="GET", path="/blobs/")
-        stranger.succeed("pull", uri, registry=shelf.through(relay.address))
+        storage.rule = serve
+        relay.rule = where(redirect, method="GET", path="/blobs/")
+        machine.succeed("pull", uri, registry=repository.through(relay.address))
         assert len(storage.seen("GET", "/signed/")) > 4
-        assert {header for asked in storage.seen() for header in asked.headers} <= {
+        assert {header for request in storage.seen() for header in request.headers} <= {
             "host",
             "user-agent",
             "accept",
             "accept-encoding",
         }
-        assert any("authorization" in asked.headers for asked in relay.seen("GET", "/blobs/"))
+        assert any("authorization" in request.headers for request in relay.seen("GET", "/blobs/"))
 
 
-def test_a_token_service_on_another_host_is_not_given_the_password(shelf: RegistryShelf, stranger: Machine) -> None:
-    stranger.environment |= shelf.environment
+def test_a_token_service_on_another_host_is_not_given_the_password(repository: Repository, machine: Machine) -> None:
+    machine.environment |= repository.environment
     with Relay() as other, Relay() as relay:
-        other.trick = lambda asked, forward: Answer(200, {}, b'{"token": "anonymous"}')
+        other.rule = lambda request, forward: Answer(200, {}, b'{"token": "anonymous"}')
         # The same machine, but a host by another name: what a hijacked challenge would say.
         realm = f'Bearer realm="http://localhost:{other.port}/token",service="x"'
-        relay.trick = lambda asked, forward: Answer(401, {"WWW-Authenticate": realm})
-        done = stranger.run("pull", NOWHERE, registry=shelf.through(relay.address))
-        (asked,) = other.seen()
-    assert "authorization" not in asked.headers
-    assert shelf.server.password not in asked.path
+        relay.rule = lambda request, forward: Answer(401, {"WWW-Authenticate": realm})
+        done = machine.run("pull", NOWHERE, registry=repository.through(relay.address))
+        (request,) = other.seen()
+    assert "authorization" not in request.headers
+    assert repository.server.password not in request.path
     assert done.status == 4
     assert "the credentials were not given to localhost" in done.stderr
 
 
-def test_a_challenge_by_another_server_is_not_answered(shelf: RegistryShelf, stranger: Machine) -> None:
-    stranger.environment |= shelf.environment
+def test_a_challenge_by_another_server_is_not_answered(repository: Repository, machine: Machine) -> None:
+    machine.environment |= repository.environment
     with Relay() as other, Relay() as relay:
-        other.trick = lambda asked, forward: Answer(401, {"WWW-Authenticate": 'Basic realm="give"'})
-        relay.trick = lambda asked, forward: Answer(307, {"Location": f"http://{other.address}{asked.path}"})
-        done = stranger.run("pull", NOWHERE, registry=shelf.through(relay.address))
-        assert [asked for asked in other.seen() if "authorization" in asked.headers] == []
+        other.rule = lambda request, forward: Answer(401, {"WWW-Authenticate": 'Basic realm="give"'})
+        relay.rule = lambda request, forward: Answer(307, {"Location": f"http://{other.address}{request.path}"})
+        done = machine.run("pull", NOWHERE, registry=repository.through(relay.address))
+        assert [request for request in other.seen() if "authorization" in request.headers] == []
         assert len(other.seen()) == 1
     assert done.status == 4

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from audit import audit_cache, leftovers
 from machine import Finished, Machine
+from plain_target import KINDS, open_target
 from recipe import seed_pack, write_contract, write_outputs
-from shelf import KINDS, open_shelf
 
 NOWHERE = "ctx://sha256:" + "0" * 64
 
@@ -263,10 +263,12 @@ def test_no_command_takes_a_uri_that_is_none(machine: Machine) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pack_that_is_nowhere_is_a_miss(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
-    shelf = open_shelf(kind, request)
-    machine = Machine(tmp_path / "machine", shelf.location, shelf.environment)
+    target = open_target(kind, request)
+    machine = Machine(tmp_path / "machine", target.location, target.environment)
     for command in ("pull", "inspect"):
-        must_fail(machine.run(command, NOWHERE), 3, f"{shelf.location}: no such pack: got {NOWHERE}; check the URI and")
+        must_fail(
+            machine.run(command, NOWHERE), 3, f"{target.location}: no such pack: got {NOWHERE}; check the URI and"
+        )
     must_fail(machine.run("push", NOWHERE), 3, f"cache {machine.cache}: no such pack", "ctxpack seed")
     must_fail(machine.run("rm", NOWHERE), 3, f"{NOWHERE}: not in the cache; `ctxpack ls` lists what is")
     write_contract(machine.work, inputs=[{"name": "docs", "uri": NOWHERE}])

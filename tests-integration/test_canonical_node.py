@@ -5,12 +5,10 @@ RFC 8785 is defined by what ECMAScript writes; here it is asked, not believed. A
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,24 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxpack_identity import canonical_json, digest_of, parse_json
+from testmodules import load
 
 Case = dict[str, Any]
 Ask = Callable[..., Case]
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parent / "packages" / "ctxpack-identity" / "vectors"
-
-
-def _fill() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ctxpack_identity_vectors_fill_for_node", VECTORS / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fill = _fill()
+fill = load(VECTORS, "fill")
 
 
 def cases(file: str, section: str) -> pytest.MarkDecorator:

@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 from audit import audit_artifact, audit_cache, leftovers
+from faults import where
 from machine import Finished, Machine
-from mischief import where
+from plain_target import Layout, PlainTarget, Repository, tag_of
 from recipe import OUTPUTS, content_of, seed_pack, write_contract
-from relay import Answer, Asked, Forward, Relay
-from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
+from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer
 
@@ -25,17 +25,17 @@ def outputs_digest(machine: Machine, uri: str) -> str:
 
 
 def test_four_pulls_of_one_pack_fetch_it_once(tmp_path: Path, registry: RegistryServer) -> None:
-    shelf = RegistryShelf(registry)
-    maker = Machine(tmp_path / "maker", shelf.location)
+    repository = Repository(registry)
+    maker = Machine(tmp_path / "maker", repository.location)
     uri = seed_pack(maker)
     maker.succeed("push", uri)
-    artifact = audit_artifact(shelf, uri)
+    artifact = audit_artifact(repository, uri)
     assert artifact is not None
     with Relay(registry.address) as relay:
-        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        user = Machine(tmp_path / "user", repository.through(relay.address))
         started = [user.start("pull", uri) for _ in range(4)]
         folders = {(done.status, done.stdout) for done in [each.finish() for each in started]}
-        fetched = Counter(asked.path.rpartition("/")[2] for asked in relay.seen("GET", "/blobs/"))
+        fetched = Counter(request.path.rpartition("/")[2] for request in relay.seen("GET", "/blobs/"))
     assert folders == {(0, f"{user.cache}/v1/packs/{uri[-64:]}/artifacts\n")}
     assert audit_cache(user.cache) == [uri]
     assert leftovers(user.cache) == []
@@ -44,52 +44,54 @@ def test_four_pulls_of_one_pack_fetch_it_once(tmp_path: Path, registry: Registry
     assert fetched[layers[0]] <= 2  # it says what the pack is, and then it is a part of it
 
 
-def test_two_who_push_the_same_pack_at_once_both_succeed(tmp_path: Path, shelf: Shelf) -> None:
-    machines = [Machine(tmp_path / name, shelf.location, shelf.environment) for name in ("one", "two")]
+def test_two_who_push_the_same_pack_at_once_both_succeed(tmp_path: Path, target: PlainTarget) -> None:
+    machines = [Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two")]
     uri, _ = (seed_pack(machine) for machine in machines)
     finished = [each.finish() for each in [machine.start("push", uri) for machine in machines]]
     assert [done.stderr for done in finished if done.status] == []
-    assert audit_artifact(shelf, uri) is not None
-    user = Machine(tmp_path / "user", shelf.location, shelf.environment)
+    assert audit_artifact(target, uri) is not None
+    user = Machine(tmp_path / "user", target.location, target.environment)
     assert content_of(Path(user.succeed("pull", uri))) == content_of(machines[0].work / "processed_data")
 
 
 def test_of_two_who_tag_other_outputs_at_once_one_wins_and_the_other_is_told(
     tmp_path: Path, registry: RegistryServer
 ) -> None:
-    shelf = RegistryShelf(registry)
+    repository = Repository(registry)
     both_tag, both_have = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
 
-    def together(asked: Asked, forward: Forward) -> Answer:
+    def together(request: Request, forward: Forward) -> Answer:
         both_tag.wait()
-        answer = forward(asked)
+        answer = forward(request)
         both_have.wait()
         return answer
 
     with Relay(registry.address, where(together, method="PUT", path="/manifests/ctx-")) as relay:
-        machines = [Machine(tmp_path / name, shelf.through(relay.address)) for name in ("one", "two")]
+        machines = [Machine(tmp_path / name, repository.through(relay.address)) for name in ("one", "two")]
         uri = seed_pack(machines[0])
         assert seed_pack(machines[1], files=OTHERS) == uri
         started = [machine.start("push", uri) for machine in machines]
         finished = [each.finish() for each in started]
     assert sorted(done.status for done in finished) == [0, 8]
-    must_agree(tmp_path, shelf, uri, machines, finished)
+    must_agree(tmp_path, repository, uri, machines, finished)
 
 
-def test_other_outputs_pushed_at_once_never_make_a_third(tmp_path: Path, shelf: Shelf) -> None:
-    machines = [Machine(tmp_path / name, shelf.location, shelf.environment) for name in ("one", "two")]
+def test_other_outputs_pushed_at_once_never_make_a_third(tmp_path: Path, target: PlainTarget) -> None:
+    machines = [Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two")]
     uri = seed_pack(machines[0])
     assert seed_pack(machines[1], files=OTHERS) == uri
     started = [machine.start("push", uri) for machine in machines]
     finished = [each.finish() for each in started]
     assert {done.status for done in finished} <= {0, 8}, finished
-    must_agree(tmp_path, shelf, uri, machines, finished)
+    must_agree(tmp_path, target, uri, machines, finished)
 
 
-def must_agree(tmp_path: Path, shelf: Shelf, uri: str, machines: list[Machine], finished: list[Finished]) -> None:
+def must_agree(
+    tmp_path: Path, target: PlainTarget, uri: str, machines: list[Machine], finished: list[Finished]
+) -> None:
     """Some push has won, the registry holds what it pushed, and who did not win knows both digests."""
-    assert audit_artifact(shelf, uri) is not None
-    user = Machine(tmp_path / "user", shelf.location, shelf.environment)
+    assert audit_artifact(target, uri) is not None
+    user = Machine(tmp_path / "user", target.location, target.environment)
     user.succeed("pull", uri)
     held = outputs_digest(user, uri)
     own = [outputs_digest(machine, uri) for machine in machines]
@@ -97,7 +99,7 @@ def must_agree(tmp_path: Path, shelf: Shelf, uri: str, machines: list[Machine], 
     for done, digest in zip(finished, own, strict=True):
         assert done.status == 0 or f"expected outputs {held}, got {digest}" in done.stderr
     for machine, digest in zip(machines, own, strict=True):
-        assert machine.run("push", uri, registry=shelf.location).status == (0 if digest == held else 8)
+        assert machine.run("push", uri, registry=target.location).status == (0 if digest == held else 8)
 
 
 def test_two_runs_of_one_contract_run_its_command_once(tmp_path: Path) -> None:
@@ -114,16 +116,18 @@ def test_two_runs_of_one_contract_run_its_command_once(tmp_path: Path) -> None:
 
 
 def test_many_contracts_pushed_into_one_layout_at_once_are_all_there(tmp_path: Path) -> None:
-    shelf = LayoutShelf(tmp_path / "layout")
-    machine = Machine(tmp_path / "machine", shelf.location)
+    layout = Layout(tmp_path / "layout")
+    machine = Machine(tmp_path / "machine", layout.location)
     uris = [seed_pack(machine, dpi=dpi, files={"text": b"%d" % dpi}) for dpi in range(6)]
     started = [machine.start("push", uri) for uri in uris]
     assert [done.status for done in [each.finish() for each in started]] == [0] * 6
-    assert all(shelf.manifest(tag_of(uri)) for uri in uris)
+    assert all(layout.manifest(tag_of(uri)) for uri in uris)
 
 
-def test_seeding_pulling_removing_and_listing_at_once_never_shows_half_a_pack(tmp_path: Path, shelf: Shelf) -> None:
-    machine = Machine(tmp_path / "machine", shelf.location, shelf.environment)
+def test_seeding_pulling_removing_and_listing_at_once_never_shows_half_a_pack(
+    tmp_path: Path, target: PlainTarget
+) -> None:
+    machine = Machine(tmp_path / "machine", target.location, target.environment)
     uri = seed_pack(machine)
     machine.succeed("push", uri)
     whole = content_of(machine.work / "processed_data")

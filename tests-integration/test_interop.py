@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from audit import audit_artifact, digest_of
 from machine import Machine
+from plain_target import PlainTarget, tag_of
 from recipe import content_of, seed_pack
-from shelf import Shelf, tag_of
 
 
 @pytest.fixture
-def archive(tmp_path: Path, shelf: Shelf, maker: Machine) -> Path:
+def archive(tmp_path: Path, target: PlainTarget, maker: Machine) -> Path:
     """The layers of a pushed pack, one after the other, as a file."""
     uri = seed_pack(maker)
     maker.succeed("push", uri)
-    artifact = audit_artifact(shelf, uri)
+    artifact = audit_artifact(target, uri)
     assert artifact is not None
     path = tmp_path / "pack.tar.gz"
     path.write_bytes(b"".join(artifact.layers))
@@ -70,11 +70,11 @@ def test_the_command_line_of_any_machine_checks_a_pack(archive: Path) -> None:
             assert digest_of(data) == f"sha256:{line['sha256']}"
 
 
-def test_the_registrys_own_digest_of_the_contract_is_the_uri(shelf: Shelf, maker: Machine) -> None:
+def test_the_registrys_own_digest_of_the_contract_is_the_uri(target: PlainTarget, maker: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
-    manifest = json.loads(shelf.manifest(tag_of(uri)) or b"{}")
-    contract = shelf.blob(manifest["config"]["digest"])
+    manifest = json.loads(target.manifest(tag_of(uri)) or b"{}")
+    contract = target.blob(manifest["config"]["digest"])
     assert f"ctx://{digest_of(contract)}" == uri
     assert json.loads(contract)["schema"] == "ctxpack/contract/v1"
     assert (manifest["schemaVersion"], manifest["mediaType"]) == (2, "application/vnd.oci.image.manifest.v1+json")

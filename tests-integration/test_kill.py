@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers, unfinished
+from faults import holding, holding_body, nth, where
 from machine import Machine, Started
-from mischief import holding, holding_body, nth, where
+from plain_target import Layout, Repository
 from recipe import LARGE, content_of, seed_pack, write_contract
-from relay import Relay, Trick
-from shelf import LayoutShelf, RegistryShelf
+from relay import Relay, Rule
 
 from registry2 import RegistryServer
 
@@ -39,7 +39,7 @@ class Maker(NamedTuple):
     machine: Machine
     uri: str
     server: RegistryServer
-    shelf: RegistryShelf
+    repository: Repository
     pushing: int
     pulling: int
 
@@ -47,14 +47,14 @@ class Maker(NamedTuple):
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -> Maker:
     folder = tmp_path_factory.mktemp("maker")
-    machine, shelf = Machine(folder / "maker"), RegistryShelf(registry)
+    machine, repository = Machine(folder / "maker"), Repository(registry)
     uri = seed_pack(machine, files=SMALL)
     with Relay(registry.address) as relay:
-        location = shelf.through(relay.address)
+        location = repository.through(relay.address)
         machine.succeed("push", uri, registry=location)
         pushing = len(relay.seen())
         Machine(folder / "user", location).succeed("pull", uri)
-        return Maker(machine, uri, registry, shelf, pushing, len(relay.seen()) - pushing)
+        return Maker(machine, uri, registry, repository, pushing, len(relay.seen()) - pushing)
 
 
 def until(moment: Callable[[], bool], started: Started) -> bool:
@@ -78,32 +78,32 @@ def test_a_push_killed_at_a_request_leaves_no_tag_or_a_whole_pack(maker: Maker) 
     assert maker.pushing > 15
     # The blobs' requests are much alike: every third of them, then each of those that make the tag.
     for number in sorted({*range(0, maker.pushing, 3), *range(maker.pushing - 6, maker.pushing)}):
-        shelf = RegistryShelf(maker.server)
+        repository = Repository(maker.server)
         with Relay(maker.server.address) as relay:
             hold = relay.hold()
-            relay.trick = nth(number, holding(hold))
-            started = maker.machine.start("push", maker.uri, registry=shelf.through(relay.address))
+            relay.rule = nth(number, holding(hold))
+            started = maker.machine.start("push", maker.uri, registry=repository.through(relay.address))
             hold.until_reached()
             assert started.end_with(signal.SIGKILL).status == -signal.SIGKILL
-        audit_artifact(shelf, maker.uri)
-        maker.machine.succeed("push", maker.uri, registry=shelf.location)
-        assert audit_artifact(shelf, maker.uri) is not None
+        audit_artifact(repository, maker.uri)
+        maker.machine.succeed("push", maker.uri, registry=repository.location)
+        assert audit_artifact(repository, maker.uri) is not None
 
 
 def test_a_pull_killed_at_any_request_leaves_nothing_visible(maker: Maker, tmp_path: Path) -> None:
     assert maker.pulling > 5
     user = Machine(tmp_path / "user")
-    moments: list[Callable[..., Trick]] = [holding, holding_body]
+    moments: list[Callable[..., Rule]] = [holding, holding_body]
     for number in range(1, maker.pulling):
         with Relay(maker.server.address) as relay:
             hold = relay.hold()
-            relay.trick = nth(number, moments[number % 2](hold))
-            started = user.start("pull", maker.uri, registry=maker.shelf.through(relay.address))
+            relay.rule = nth(number, moments[number % 2](hold))
+            started = user.start("pull", maker.uri, registry=maker.repository.through(relay.address))
             hold.until_reached()
             started.end_with(signal.SIGKILL)
         assert audit_cache(user.cache) == []
     assert leftovers(user.cache) != []
-    user.succeed("pull", maker.uri, registry=maker.shelf.location)
+    user.succeed("pull", maker.uri, registry=maker.repository.location)
     assert audit_cache(user.cache) == [maker.uri]
     assert leftovers(user.cache) == []
 
@@ -134,18 +134,18 @@ def test_a_command_is_interrupted_at_once_while_the_registry_stalls(
     command: str,
     method: str,
     path: str,
-    moment: Callable[..., Trick],
+    moment: Callable[..., Rule],
 ) -> None:
-    shelf = maker.shelf if command != "push" else RegistryShelf(maker.server)
+    repository = maker.repository if command != "push" else Repository(maker.server)
     machine = maker.machine if command == "push" else Machine(tmp_path / "user")
     with Relay(maker.server.address) as relay:
         hold = relay.hold()
-        relay.trick = where(moment(hold), method=method, path=path)
+        relay.rule = where(moment(hold), method=method, path=path)
         arguments = [command, maker.uri]
         if command == "run":
             write_contract(machine.work)
             arguments = ["run", "--", "touch", "computed"]
-        started = machine.start(*arguments, registry=shelf.through(relay.address))
+        started = machine.start(*arguments, registry=repository.through(relay.address))
         hold.until_reached()
         done = started.end_with(number)
     assert (done.status, done.stdout) == (STATUS[number], "")
@@ -155,7 +155,7 @@ def test_a_command_is_interrupted_at_once_while_the_registry_stalls(
     assert audit_cache(machine.cache) == ([maker.uri] if command == "push" else [])
     assert not (machine.work / "computed").exists()
     if command == "push":
-        audit_artifact(shelf, maker.uri)
+        audit_artifact(repository, maker.uri)
 
 
 MOMENTS: dict[str, Callable[[Path], bool]] = {
@@ -208,16 +208,16 @@ def test_work_on_the_disk_ended_in_the_middle_leaves_a_whole_pack_or_none(
 
 
 def test_a_push_into_a_layout_killed_in_the_middle_leaves_no_tag_or_a_whole_pack(tmp_path: Path) -> None:
-    shelf = LayoutShelf(tmp_path / "layout")
-    machine = Machine(tmp_path / "machine", shelf.location)
+    layout = Layout(tmp_path / "layout")
+    machine = Machine(tmp_path / "machine", layout.location)
     uri = seed_pack(machine, files=MANY)
     for blobs in range(6):
         started = machine.start("push", uri)
-        until(lambda blobs=blobs: count(shelf.folder / "blobs", "sha256/*") >= blobs, started)  # type: ignore[misc]
+        until(lambda blobs=blobs: count(layout.folder / "blobs", "sha256/*") >= blobs, started)  # type: ignore[misc]
         started.end_with(signal.SIGKILL)
-        audit_artifact(shelf, uri)
+        audit_artifact(layout, uri)
     machine.succeed("push", uri)
-    assert audit_artifact(shelf, uri) is not None
+    assert audit_artifact(layout, uri) is not None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, *STATUS])
@@ -270,8 +270,8 @@ def test_waiting_for_another_process_can_be_interrupted(maker: Maker, tmp_path: 
     user = Machine(tmp_path / "user")
     with Relay(maker.server.address) as relay:
         hold = relay.hold()
-        relay.trick = where(holding(hold), path="/blobs/")
-        location = maker.shelf.through(relay.address)
+        relay.rule = where(holding(hold), path="/blobs/")
+        location = maker.repository.through(relay.address)
         working = user.start("pull", maker.uri, registry=location)
         hold.until_reached()
         waiting = user.start("pull", maker.uri, registry=location)

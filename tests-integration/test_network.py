@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers
+from faults import first, flipped, holding, holding_body, refusing, resetting, sizing, where
 from machine import Machine
-from mischief import first, flipped, holding, holding_body, refusing, resetting, sizing, where
+from plain_target import Repository
 from recipe import LARGE, seed_pack
-from relay import Answer, Asked, Forward, Relay, Trick
-from shelf import RegistryShelf
+from relay import Answer, Forward, Relay, Request, Rule
 
 from ctxpack_cache import Cache
 from ctxpack_identity import Unavailable, parse_uri, silent
@@ -37,48 +37,48 @@ def relay(registry: RegistryServer) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def shelf(registry: RegistryServer) -> RegistryShelf:
-    return RegistryShelf(registry)
+def repository(registry: RegistryServer) -> Repository:
+    return Repository(registry)
 
 
 @pytest.fixture
-def machine(tmp_path: Path, shelf: RegistryShelf, relay: Relay) -> Machine:
+def machine(tmp_path: Path, repository: Repository, relay: Relay) -> Machine:
     """A machine whose way to the registry is the relay."""
-    return Machine(tmp_path / "machine", shelf.through(relay.address))
+    return Machine(tmp_path / "machine", repository.through(relay.address))
 
 
-def at_each(places: list[tuple[str, str]], trick: Callable[[], Trick]) -> Trick:
-    """Apply a trick of its own, made by trick, to each kind of request."""
-    chosen = [(method, path, trick()) for method, path in places]
+def at_each(places: list[tuple[str, str]], make_rule: Callable[[], Rule]) -> Rule:
+    """Apply a rule of its own, made by make_rule, to each kind of request."""
+    chosen = [(method, path, make_rule()) for method, path in places]
 
-    def applied(asked: Asked, forward: Forward) -> Answer:
+    def applied(request: Request, forward: Forward) -> Answer:
         for method, path, one in chosen:
-            if method == asked.method and path in asked.path:
-                return one(asked, forward)
-        return forward(asked)
+            if method == request.method and path in request.path:
+                return one(request, forward)
+        return forward(request)
 
     return applied
 
 
-def refused_twice() -> Trick:
+def refused_twice() -> Rule:
     """Two answers that may be others a moment later, then the registry's own."""
     return first(1, refusing(429), then=first(1, refusing(503)))
 
 
 def test_two_refusals_of_every_kind_of_request_are_survived(
-    machine: Machine, relay: Relay, shelf: RegistryShelf
+    machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri, registry=f"{relay.address}/team/undisturbed")
     usual = {place: len(relay.seen(*place)) for place in PUSH}
     relay.forget()
-    relay.trick = at_each(PUSH, refused_twice)
+    relay.rule = at_each(PUSH, refused_twice)
     machine.succeed("push", uri)
     again = {place: len(relay.seen(*place)) - usual[place] for place in PUSH}
     assert again == dict.fromkeys(PUSH, 2) | {UPLOAD_BEGINS: 4}  # an upload refused at its end begins anew
-    assert audit_artifact(shelf, uri) is not None
+    assert audit_artifact(repository, uri) is not None
     machine.succeed("rm", uri)
-    relay.trick = at_each(PULL, refused_twice)
+    relay.rule = at_each(PULL, refused_twice)
     machine.succeed("pull", uri)
     assert audit_cache(machine.cache) == [uri]
 
@@ -86,11 +86,11 @@ def test_two_refusals_of_every_kind_of_request_are_survived(
 def test_a_wait_that_the_registry_asks_for_is_kept(machine: Machine, relay: Relay) -> None:
     times: list[float] = []
 
-    def busy(asked: Asked, forward: Forward) -> Answer:
+    def busy(request: Request, forward: Forward) -> Answer:
         times.append(time.monotonic())
-        return refusing(429, Retry_After="2")(asked, forward) if len(times) == 1 else forward(asked)
+        return refusing(429, Retry_After="2")(request, forward) if len(times) == 1 else forward(request)
 
-    relay.trick = where(busy, method="HEAD")
+    relay.rule = where(busy, method="HEAD")
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
     assert times[1] - times[0] >= 2.0
@@ -101,11 +101,11 @@ def test_attempts_are_counted_and_end(machine: Machine, relay: Relay) -> None:
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
     relay.forget()
-    relay.trick = where(refusing(503), method="GET", path="/manifests/")
+    relay.rule = where(refusing(503), method="GET", path="/manifests/")
     done = machine.run("pull", uri)
     assert (done.status, done.stdout) == (6, "")
     assert "answered 503 (TOOMANYREQUESTS: slow down) (5 attempts); try again later" in done.stderr
-    assert [asked.method for asked in relay.seen()] == ["HEAD"] + ["GET"] * 5
+    assert [request.method for request in relay.seen()] == ["HEAD"] + ["GET"] * 5
     assert 3 < done.seconds < 20
     assert audit_cache(machine.cache) == []
     assert leftovers(machine.cache) == []
@@ -114,78 +114,80 @@ def test_attempts_are_counted_and_end(machine: Machine, relay: Relay) -> None:
 def test_a_connection_cut_in_any_body_is_survived(machine: Machine, relay: Relay) -> None:
     uri = seed_pack(machine)
     machine.succeed("push", uri)
-    for trick in (resetting, sizing(1)):
+    for rule in (resetting, sizing(1)):
         machine.succeed("rm", uri)
-        relay.trick = at_each(PULL[1:], lambda trick=trick: first(1, trick))  # type: ignore[misc]
+        relay.rule = at_each(PULL[1:], lambda rule=rule: first(1, rule))  # type: ignore[misc]
         machine.succeed("pull", uri)
         assert audit_cache(machine.cache) == [uri]
 
 
-def test_a_connection_cut_in_an_upload_is_survived(machine: Machine, relay: Relay, shelf: RegistryShelf) -> None:
-    def lost(asked: Asked, forward: Forward) -> Answer:
-        forward(asked)  # it arrives, but nobody is told
+def test_a_connection_cut_in_an_upload_is_survived(machine: Machine, relay: Relay, repository: Repository) -> None:
+    def lost(request: Request, forward: Forward) -> Answer:
+        forward(request)  # it arrives, but nobody is told
         return Answer(201, {}, b"x", pause_at=0)
 
-    relay.trick = at_each(PUSH[2:], lambda: first(1, lost))
+    relay.rule = at_each(PUSH[2:], lambda: first(1, lost))
     uri = seed_pack(machine)
     machine.succeed("push", uri)
-    assert audit_artifact(shelf, uri) is not None
+    assert audit_artifact(repository, uri) is not None
 
 
 def test_a_bit_that_changes_on_the_way_to_the_registry_is_found(
-    machine: Machine, relay: Relay, shelf: RegistryShelf
+    machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
-    relay.trick = lambda asked, forward: forward(
-        asked._replace(body=flipped(asked.body, -1)) if asked.sends_blob else asked
+    relay.rule = lambda request, forward: forward(
+        request._replace(body=flipped(request.body, -1)) if request.sends_blob else request
     )
     done = machine.run("push", uri)
     assert (done.status, done.stdout) == (5, "")
     assert "digest differs from what the registry received: expected sha256:" in done.stderr
-    assert audit_artifact(shelf, uri) is None
+    assert audit_artifact(repository, uri) is None
 
 
 def test_a_manifest_whose_blobs_another_push_is_writing_is_put_again(
-    machine: Machine, relay: Relay, shelf: RegistryShelf
+    machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     """registry:2 answers so, about once in thirty times, when two push the same blobs at once."""
     code = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'
-    relay.trick = at_each(PUSH[4:], lambda: first(1, lambda asked, forward: Answer(400, {}, code)))
+    relay.rule = at_each(PUSH[4:], lambda: first(1, lambda request, forward: Answer(400, {}, code)))
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
-    assert audit_artifact(shelf, uri) is not None
+    assert audit_artifact(repository, uri) is not None
 
 
 @pytest.mark.parametrize("moment", [holding, holding_body])
 def test_a_registry_that_stops_answering_is_given_up(
-    machine: Machine, relay: Relay, shelf: RegistryShelf, moment: Callable[..., Trick]
+    machine: Machine, relay: Relay, repository: Repository, moment: Callable[..., Rule]
 ) -> None:
     """The limits of the command are minutes, so here the same code gets smaller ones."""
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
-    relay.trick = where(moment(relay.hold()), method="GET", path="/blobs/")
-    must_give_up(machine, relay, shelf, uri, Patience(read=0.2, attempts=2, first_wait=0.01))
+    relay.rule = where(moment(relay.hold()), method="GET", path="/blobs/")
+    must_give_up(machine, relay, repository, uri, Patience(read=0.2, attempts=2, first_wait=0.01))
     assert len(relay.seen("GET", "/blobs/")) == 2
 
 
 def test_a_registry_that_is_always_busy_is_given_up_when_the_time_is_over(
-    machine: Machine, relay: Relay, shelf: RegistryShelf
+    machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
 
-    def busy(asked: Asked, forward: Forward) -> Answer:
+    def busy(request: Request, forward: Forward) -> Answer:
         time.sleep(0.05)
         return Answer(503, {"Retry-After": "0"})
 
-    relay.trick = where(busy, method="GET", path="/blobs/")
-    must_give_up(machine, relay, shelf, uri, Patience(total=0.5, attempts=1000, first_wait=0.01, slowest_rate=1 << 40))
+    relay.rule = where(busy, method="GET", path="/blobs/")
+    must_give_up(
+        machine, relay, repository, uri, Patience(total=0.5, attempts=1000, first_wait=0.01, slowest_rate=1 << 40)
+    )
     assert 2 < len(relay.seen("GET", "/blobs/")) < 50
 
 
-def must_give_up(machine: Machine, relay: Relay, shelf: RegistryShelf, uri: str, patience: Patience) -> None:
+def must_give_up(machine: Machine, relay: Relay, repository: Repository, uri: str, patience: Patience) -> None:
     relay.forget()
-    location = RegistryLocation(scheme="http", host=relay.address, repository=shelf.repository)
+    location = RegistryLocation(scheme="http", host=relay.address, repository=repository.name)
     target = Registry(location, patience=patience)
     cache = machine.cache.with_name("another cache")
     begun = time.monotonic()

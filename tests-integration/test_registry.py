@@ -8,20 +8,22 @@ from pathlib import Path, PurePosixPath
 import pytest
 from audit import audit_artifact, audit_cache, digest_of, leftovers
 from machine import Machine
+from plain_target import Layout, PlainTarget, Repository, tag_of
 from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay
-from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
 
 from registry2 import RegistryServer
 
 
 @pytest.fixture
-def user(tmp_path: Path, shelf: Shelf) -> Machine:
-    """Someone else, who shares nothing with the maker but the shelf."""
-    return Machine(tmp_path / "user", shelf.location, shelf.environment)
+def user(tmp_path: Path, target: PlainTarget) -> Machine:
+    """Someone else, who shares nothing with the maker but the target."""
+    return Machine(tmp_path / "user", target.location, target.environment)
 
 
-def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(shelf: Shelf, maker: Machine, user: Machine) -> None:
+def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(
+    target: PlainTarget, maker: Machine, user: Machine
+) -> None:
     uri = seed_pack(maker)
     assert maker.succeed("id") == uri
     assert maker.succeed("push", uri) == f"Pushed: {uri}"
@@ -36,10 +38,10 @@ def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(shelf: Shelf, mak
     assert content_of(user.work / copy) == made
 
 
-def test_a_pack_is_the_artifact_that_the_design_says(shelf: Shelf, maker: Machine) -> None:
+def test_a_pack_is_the_artifact_that_the_design_says(target: PlainTarget, maker: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
-    found = audit_artifact(shelf, uri)
+    found = audit_artifact(target, uri)
     assert found is not None
     manifest = found.manifest
     assert manifest["artifactType"] == "application/vnd.ctxpack.pack.v1"
@@ -49,15 +51,15 @@ def test_a_pack_is_the_artifact_that_the_design_says(shelf: Shelf, maker: Machin
     assert all(layer["annotations"]["dev.ctxpack.chunk.bytes"].isdigit() for layer in manifest["layers"])
     assert len(found.layers) > 4  # manifest, listings, and the large file in several
     canonical = maker.succeed("id", "--canonical").encode()
-    assert shelf.blob(manifest["config"]["digest"]) == canonical
+    assert target.blob(manifest["config"]["digest"]) == canonical
     assert digest_of(canonical) == uri.removeprefix("ctx://")
 
 
-def test_inspect_says_what_made_a_pack_that_is_not_here(shelf: Shelf, maker: Machine, user: Machine) -> None:
+def test_inspect_says_what_made_a_pack_that_is_not_here(target: PlainTarget, maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     shown = json.loads(user.succeed("inspect", uri, "--json"))
-    assert (shown["uri"], shown["found_in"]) == (uri, shelf.location)
+    assert (shown["uri"], shown["found_in"]) == (uri, target.location)
     assert shown["contract"]["transforms"][0]["params"] == {"dpi": 300}
     assert shown["contract"]["inputs"]["raw_docs"]["digest"].startswith("sha256:")
     assert shown["outputs"]["files"] == 7
@@ -114,9 +116,9 @@ def test_a_pack_and_the_folder_made_of_it_are_the_same_input(maker: Machine, use
     assert shown["provenance"]["inputs"] == {"docs": {"uri": uri}}
 
 
-def test_every_command_answers_with_one_json_document(shelf: Shelf, maker: Machine, user: Machine) -> None:
+def test_every_command_answers_with_one_json_document(target: PlainTarget, maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
-    name = shelf.location
+    name = target.location
     digest = json.loads(maker.succeed("inspect", uri, "--json"))["outputs"]["digest"]
     expected: list[tuple[tuple[str, ...], dict[str, object]]] = [
         (("seed",), {"uri": uri, "new": False}),
@@ -146,25 +148,25 @@ def test_with_nothing_set_packs_go_to_a_layout_in_the_data_folder(tmp_path: Path
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
     machine.succeed("inspect", uri)
-    shelf = LayoutShelf(machine.home / ".local" / "share" / "ctxpack" / "registry")
-    assert audit_artifact(shelf, uri) is not None
+    layout = Layout(machine.home / ".local" / "share" / "ctxpack" / "registry")
+    assert audit_artifact(layout, uri) is not None
 
 
 def test_inspect_fetches_manifest_contract_and_first_layer_and_nothing_else(
     tmp_path: Path, registry: RegistryServer
 ) -> None:
-    shelf = RegistryShelf(registry)
-    uri = seed_pack(machine := Machine(tmp_path / "maker", shelf.location))
+    repository = Repository(registry)
+    uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
-    artifact = audit_artifact(shelf, uri)
+    artifact = audit_artifact(repository, uri)
     assert artifact is not None
     with Relay(registry.address) as relay:
-        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        user = Machine(tmp_path / "user", repository.through(relay.address))
         user.succeed("inspect", uri)
-        fetched = [asked.path.rpartition("/")[2] for asked in relay.seen("GET")]
-        written = [asked for asked in relay.seen() if asked.method not in ("GET", "HEAD")]
+        fetched = [request.path.rpartition("/")[2] for request in relay.seen("GET")]
+        written = [request for request in relay.seen() if request.method not in ("GET", "HEAD")]
     assert fetched[1:] == [uri.removeprefix("ctx://"), artifact.manifest["layers"][0]["digest"]]
-    assert fetched[0] == digest_of(shelf.manifest(tag_of(uri)) or b"")
+    assert fetched[0] == digest_of(repository.manifest(tag_of(uri)) or b"")
     assert written == []
 
 
@@ -191,19 +193,19 @@ def test_what_is_included_arrives_byte_for_byte(maker: Machine, user: Machine) -
 
 
 def test_what_is_included_costs_its_layers_and_no_request_more(tmp_path: Path, registry: RegistryServer) -> None:
-    shelf = RegistryShelf(registry)
-    uri = seed_pack(machine := Machine(tmp_path / "maker", shelf.location))
+    repository = Repository(registry)
+    uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
-    artifact = audit_artifact(shelf, uri)
+    artifact = audit_artifact(repository, uri)
     assert artifact is not None
     layers = {layer["digest"]: layer["size"] for layer in artifact.manifest["layers"]}
     first, listings, *_, last = layers
     with Relay(registry.address) as relay:
-        user = Machine(tmp_path / "user", shelf.through(relay.address))
+        user = Machine(tmp_path / "user", repository.through(relay.address))
         pulled = json.loads(user.succeed("pull", uri, "--include", "tool.sh", "-o", "some", "--json"))
-        fetched = [asked.path.rpartition("/")[2] for asked in relay.seen("GET")]
-        written = [asked for asked in relay.seen() if asked.method not in ("GET", "HEAD")]
-    manifest = digest_of(shelf.manifest(tag_of(uri)) or b"")
+        fetched = [request.path.rpartition("/")[2] for request in relay.seen("GET")]
+        written = [request for request in relay.seen() if request.method not in ("GET", "HEAD")]
+    manifest = digest_of(repository.manifest(tag_of(uri)) or b"")
     assert fetched == [manifest, uri.removeprefix("ctx://"), first, listings, last]  # tool.sh is last in the pack
     assert pulled["received"] == sum(layers[digest] for digest in (first, listings, last))
     assert pulled["received"] < sum(layers.values()) / 2
@@ -212,21 +214,21 @@ def test_what_is_included_costs_its_layers_and_no_request_more(tmp_path: Path, r
 
 
 def test_a_second_push_is_a_handful_of_requests_without_a_body(tmp_path: Path, registry: RegistryServer) -> None:
-    shelf = RegistryShelf(registry)
+    repository = Repository(registry)
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "maker", shelf.through(relay.address))
+        machine = Machine(tmp_path / "maker", repository.through(relay.address))
         uri = seed_pack(machine)
         machine.succeed("push", uri)
-        assert sum(len(asked.body) for asked in relay.seen("PUT")) > len(LARGE)
+        assert sum(len(request.body) for request in relay.seen("PUT")) > len(LARGE)
         relay.forget()
         machine.succeed("push", uri)
-        assert [asked.method for asked in relay.seen()] == ["HEAD", "GET", "GET", "GET"]
+        assert [request.method for request in relay.seen()] == ["HEAD", "GET", "GET", "GET"]
 
 
 def test_a_pack_in_the_cache_is_pulled_without_a_request(tmp_path: Path, registry: RegistryServer) -> None:
-    shelf = RegistryShelf(registry)
+    repository = Repository(registry)
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "maker", shelf.through(relay.address))
+        machine = Machine(tmp_path / "maker", repository.through(relay.address))
         uri = seed_pack(machine)
         machine.succeed("pull", uri)
         machine.succeed("run", "--", "false")

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from audit import Artifact, audit_artifact, audit_cache, digest_of, leftovers
+from faults import cut_short, flipped, flipping, sizing, where
 from machine import Finished, Machine
-from mischief import cut_short, flipped, flipping, sizing, where
+from plain_target import Layout, PlainTarget, Repository, tag_of
 from recipe import OUTPUTS, seed_pack
-from relay import Answer, Asked, Forward, Relay, Trick
-from shelf import LayoutShelf, RegistryShelf, Shelf, tag_of
+from relay import Answer, Forward, Relay, Request, Rule
 
 from registry2 import RegistryServer
 
@@ -24,7 +24,7 @@ from registry2 import RegistryServer
 class Pushed(NamedTuple):
     """Two packs on a registry, and the folder of a layout that holds the same two."""
 
-    shelf: RegistryShelf
+    repository: Repository
     layout: Path
     uri: str
     other: str
@@ -47,16 +47,16 @@ PARTS = ("manifest", "contract", "first layer", "listings", "later layer", "last
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -> Pushed:
     folder = tmp_path_factory.mktemp("pushed")
-    shelf, layout = RegistryShelf(registry), folder / "layout"
-    machine = Machine(folder / "maker", shelf.location)
+    repository, layout = Repository(registry), folder / "layout"
+    machine = Machine(folder / "maker", repository.location)
     other, uri = seed_pack(machine, dpi=72), seed_pack(machine)
     for each in (uri, other):
         machine.succeed("push", each)
         machine.succeed("push", each, registry=f"oci:{layout}")
-    artifact, manifest = audit_artifact(shelf, uri), shelf.manifest(tag_of(uri))
+    artifact, manifest = audit_artifact(repository, uri), repository.manifest(tag_of(uri))
     assert artifact
     assert manifest
-    return Pushed(shelf, layout, uri, other, artifact, manifest)
+    return Pushed(repository, layout, uri, other, artifact, manifest)
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def user(tmp_path: Path) -> Iterator[Machine]:
     assert list(machine.work.iterdir()) == []
 
 
-def copy_of(pushed: Pushed, folder: Path) -> LayoutShelf:
+def copy_of(pushed: Pushed, folder: Path) -> Layout:
     """Return a layout to damage. Its files are links: replace them, do not write into them."""
     shutil.copytree(pushed.layout, folder / "layout", copy_function=os.link)
-    return LayoutShelf(folder / "layout")
+    return Layout(folder / "layout")
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -80,9 +80,9 @@ def replace(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def pull_by(trick: Trick, pushed: Pushed, user: Machine) -> Finished:
-    with Relay(pushed.shelf.server.address, trick) as relay:
-        return user.run("pull", pushed.uri, "-o", "got", registry=pushed.shelf.through(relay.address))
+def pull_by(rule: Rule, pushed: Pushed, user: Machine) -> Finished:
+    with Relay(pushed.repository.server.address, rule) as relay:
+        return user.run("pull", pushed.uri, "-o", "got", registry=pushed.repository.through(relay.address))
 
 
 def must_refuse(done: Finished, *said: str) -> None:
@@ -100,13 +100,13 @@ def test_one_bit_changed_on_the_way(pushed: Pushed, user: Machine, part: str, po
 
 @pytest.mark.parametrize("part", PARTS)
 def test_one_bit_changed_on_disk(pushed: Pushed, user: Machine, tmp_path: Path, part: str) -> None:
-    shelf = copy_of(pushed, tmp_path)
+    layout = copy_of(pushed, tmp_path)
     digest = pushed.digest(part)
-    path = shelf.path(digest)
+    path = layout.path(digest)
     good = path.read_bytes()
     for position in (len(good) // 2, -1):
         replace(path, flipped(good, position))
-        done = user.run("pull", pushed.uri, "-o", "got", registry=shelf.location)
+        done = user.run("pull", pushed.uri, "-o", "got", registry=layout.location)
         must_refuse(done, digest[:19], f"expected {digest}, got sha256:")
 
 
@@ -115,12 +115,12 @@ def test_a_part_cut_short_or_gone(pushed: Pushed, user: Machine, tmp_path: Path,
     digest = pushed.digest(part)
     done = pull_by(where(cut_short(-1), method="GET", path=digest), pushed, user)
     must_refuse(done, digest[:19], " bytes, got ")
-    shelf = copy_of(pushed, tmp_path)
-    path = shelf.path(digest)
+    layout = copy_of(pushed, tmp_path)
+    path = layout.path(digest)
     replace(path, b"")
-    must_refuse(user.run("pull", pushed.uri, registry=shelf.location), digest[:19], " bytes, got 0")
+    must_refuse(user.run("pull", pushed.uri, registry=layout.location), digest[:19], " bytes, got 0")
     path.unlink()
-    must_refuse(user.run("pull", pushed.uri, registry=shelf.location), digest[:19], "missing", "push the pack again")
+    must_refuse(user.run("pull", pushed.uri, registry=layout.location), digest[:19], "missing", "push the pack again")
 
 
 @pytest.mark.parametrize("part", ["manifest", "later layer"])
@@ -136,8 +136,8 @@ def test_a_wrong_size_of_the_manifest(pushed: Pushed, user: Machine, difference:
 
 
 def test_a_tag_that_serves_another_contracts_pack(pushed: Pushed, user: Machine) -> None:
-    def swapped(asked: Asked, forward: Forward) -> Answer:
-        return forward(asked._replace(path=asked.path.replace(tag_of(pushed.uri), tag_of(pushed.other))))
+    def swapped(request: Request, forward: Forward) -> Answer:
+        return forward(request._replace(path=request.path.replace(tag_of(pushed.uri), tag_of(pushed.other))))
 
     contract, other = (uri.removeprefix("ctx://") for uri in (pushed.uri, pushed.other))
     done = pull_by(swapped, pushed, user)
@@ -145,12 +145,12 @@ def test_a_tag_that_serves_another_contracts_pack(pushed: Pushed, user: Machine)
 
 
 def test_an_index_whose_tag_names_another_contracts_pack(pushed: Pushed, user: Machine, tmp_path: Path) -> None:
-    shelf = copy_of(pushed, tmp_path)
-    index = shelf.folder / "index.json"
+    layout = copy_of(pushed, tmp_path)
+    index = layout.folder / "index.json"
     tags = (tag_of(pushed.uri), "swap", tag_of(pushed.other))
     text = index.read_text().replace(tags[0], tags[1]).replace(tags[2], tags[0]).replace(tags[1], tags[2])
     replace(index, text.encode())
-    done = user.run("pull", pushed.uri, registry=shelf.location)
+    done = user.run("pull", pushed.uri, registry=layout.location)
     must_refuse(done, "not this contract's pack", pushed.other.removeprefix("ctx://"))
 
 
@@ -166,11 +166,11 @@ def test_an_index_whose_tag_names_another_contracts_pack(pushed: Pushed, user: M
 def test_a_damaged_layout(
     pushed: Pushed, user: Machine, tmp_path: Path, name: str, data: bytes | None, said: str
 ) -> None:
-    shelf = copy_of(pushed, tmp_path)
-    replace(shelf.folder / name, data or b"")
+    layout = copy_of(pushed, tmp_path)
+    replace(layout.folder / name, data or b"")
     if data is None:
-        (shelf.folder / name).unlink()
-    must_refuse(user.run("pull", pushed.uri, registry=shelf.location), said, os.fspath(shelf.folder))
+        (layout.folder / name).unlink()
+    must_refuse(user.run("pull", pushed.uri, registry=layout.location), said, os.fspath(layout.folder))
 
 
 Forge = Callable[[dict[str, Any], list[bytes]], None]
@@ -249,24 +249,24 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
 def test_a_forgery_whose_digests_are_all_true(pushed: Pushed, user: Machine, name: str) -> None:
     """Whoever may push can put anything under a tag: then the pack contradicts itself, and says where."""
     forge, said = FORGERIES[name]
-    shelf = RegistryShelf(pushed.shelf.server)
+    repository = Repository(pushed.repository.server)
     manifest, layers = json.loads(pushed.manifest), list(pushed.artifact.layers)
     forge(manifest, layers)
-    for blob in (pushed.shelf.blob(manifest["config"]["digest"]), *layers):
-        shelf.put_blob(digest_of(blob), blob)
+    for blob in (pushed.repository.blob(manifest["config"]["digest"]), *layers):
+        repository.put_blob(digest_of(blob), blob)
     forged = json.dumps(manifest).encode()
     try:
-        shelf.put_manifest(tag_of(pushed.uri), forged)
-        registry = shelf.location
+        repository.put_manifest(tag_of(pushed.uri), forged)
+        registry = repository.location
     except OSError:  # registry:2 knows better; a layout takes everything
-        registry = forged_layout(user.home / "layout", pushed.uri, forged, layers, shelf)
+        registry = forged_layout(user.home / "layout", pushed.uri, forged, layers, repository)
     must_refuse(user.run("pull", pushed.uri, "-o", "got", registry=registry), said, tag_of(pushed.uri))
 
 
-def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], shelf: Shelf) -> str:
-    layout = LayoutShelf(folder)
+def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], target: PlainTarget) -> str:
+    layout = Layout(folder)
     layout.path("sha256:0").parent.mkdir(parents=True)
-    for blob in (manifest, shelf.blob(json.loads(manifest)["config"]["digest"]), *layers):
+    for blob in (manifest, target.blob(json.loads(manifest)["config"]["digest"]), *layers):
         layout.path(digest_of(blob)).write_bytes(blob)
     entry = {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -279,19 +279,19 @@ def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], 
     return layout.location
 
 
-def test_other_outputs_of_the_same_contract_overwrite_nothing(tmp_path: Path, shelf: Shelf) -> None:
-    one, two = (Machine(tmp_path / name, shelf.location, shelf.environment) for name in ("one", "two"))
+def test_other_outputs_of_the_same_contract_overwrite_nothing(tmp_path: Path, target: PlainTarget) -> None:
+    one, two = (Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two"))
     uri = seed_pack(one)
     one.succeed("push", uri)
-    before = shelf.manifest(tag_of(uri))
+    before = target.manifest(tag_of(uri))
     assert seed_pack(two, files=OUTPUTS | {"sub/chunk 01.txt": b"something else\n"}) == uri
     done = two.run("push", uri)
     digests = [json.loads(each.succeed("inspect", uri, "--json"))["outputs"]["digest"] for each in (one, two)]
     assert (done.status, done.stdout) == (8, "")
     assert f"expected outputs {digests[0]}, got {digests[1]}; " in done.stderr
     assert "overwrote nothing" in done.stderr
-    assert shelf.manifest(tag_of(uri)) == before
-    assert audit_artifact(shelf, uri) is not None
+    assert target.manifest(tag_of(uri)) == before
+    assert audit_artifact(target, uri) is not None
 
 
 def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_path: Path) -> None:
@@ -309,19 +309,19 @@ def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_pat
 
 
 def test_a_push_onto_a_tag_that_names_another_contracts_pack(tmp_path: Path, pushed: Pushed) -> None:
-    shelf = RegistryShelf(pushed.shelf.server)
-    machine = Machine(tmp_path / "machine", shelf.location)
+    repository = Repository(pushed.repository.server)
+    machine = Machine(tmp_path / "machine", repository.location)
     uri = seed_pack(machine, dpi=72)
     machine.succeed("push", uri)
-    taken = shelf.manifest(tag_of(uri)) or b""
+    taken = repository.manifest(tag_of(uri)) or b""
     uri = seed_pack(machine, dpi=600)
-    shelf.put_manifest(tag_of(uri), taken)
+    repository.put_manifest(tag_of(uri), taken)
     must_refuse(machine.run("push", uri), "not this contract's pack", tag_of(uri))
-    assert shelf.manifest(tag_of(uri)) == taken
+    assert repository.manifest(tag_of(uri)) == taken
 
 
-def test_a_pack_damaged_in_the_cache_is_not_spread(tmp_path: Path, shelf: Shelf) -> None:
-    machine = Machine(tmp_path / "machine", shelf.location, shelf.environment)
+def test_a_pack_damaged_in_the_cache_is_not_spread(tmp_path: Path, target: PlainTarget) -> None:
+    machine = Machine(tmp_path / "machine", target.location, target.environment)
     uri = seed_pack(machine)
     folder = machine.cache / "v1" / "packs" / uri[-64:]
     victim = folder / "artifacts" / "large.bin"
@@ -329,4 +329,4 @@ def test_a_pack_damaged_in_the_cache_is_not_spread(tmp_path: Path, shelf: Shelf)
     victim.write_bytes(flipped(victim.read_bytes(), -1))
     done = machine.run("push", uri)
     must_refuse(done, os.fspath(victim), "file differs from its listing", "ctxpack rm")
-    assert shelf.manifest(tag_of(uri)) is None
+    assert target.manifest(tag_of(uri)) is None

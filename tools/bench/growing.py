@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from bench.carriers import CtxPack
 from bench.compare import compare, expect_copy, tidy_few, write_contract
 from bench.measure import Command, Contender, Run
+from bench.repository import expect_pushed
 from bench.results import Table
-from bench.shelf import expect_pushed
 from bench.stage import Stage, remove_tree
 from bench.workloads import Workload, make_files
 from registry2 import RegistryServer

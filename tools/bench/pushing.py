@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.carriers import Carrier, CtxPack, carriers, url
 from bench.compare import compare, expect_copy, tidy_few
 from bench.measure import Command, Contender, Run, execute
+from bench.repository import expect_pushed, layers
 from bench.results import Table
-from bench.shelf import expect_pushed, layers
 from bench.stage import Stage, remove_tree
 from bench.workloads import Workload
 from registry2 import RegistryServer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import stat
@@ -11,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,24 +29,12 @@ from ctxpack_bundle import (
     unpack_listing,
 )
 from ctxpack_identity import IntegrityError, canonical_contract, digest_of, uri_for
+from testmodules import load
 
 TESTS = Path(__file__).parent
 
-
-def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 for _name in ("forged_pack", "folder_trees"):
-    _load(_name)
-
+    load(TESTS, _name)
 
 CONTRACT = canonical_contract(
     {},

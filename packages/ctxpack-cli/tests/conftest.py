@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+
+from testmodules import load
 
 if TYPE_CHECKING:
     from cli_process import Cli
 
 TESTS = Path(__file__).parent
 
-
-def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_process = _load("cli_process")
+_process = load(TESTS, "cli_process")
 
 
 def _environment(home: Path) -> dict[str, str]:

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import random
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
 
+from testmodules import load
+
 if TYPE_CHECKING:
     from planted_store import Shelf
 
+TESTS = Path(__file__).parent
 NOBODY = 65534
 
-
-def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_load("planted_folder")
-_remote_store = _load("planted_store")
+load(TESTS, "planted_folder")
+_remote_store = load(TESTS, "planted_store")
 fsspec.register_implementation("shelf", _remote_store.ShelfFileSystem)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,22 +26,12 @@ from ctxpack_identity import (
     uri_for,
 )
 from ctxpack_identity.exclude import compile_excludes
+from testmodules import load
 
 Case = dict[str, Any]
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-
-
-def _fill() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ctxpack_identity_vectors_fill", VECTORS / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fill = _fill()
+fill = load(VECTORS, "fill")
 
 
 def cases(file: str, section: str) -> pytest.MarkDecorator:

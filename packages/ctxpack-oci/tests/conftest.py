@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,25 +12,14 @@ from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.location import RegistryLocation, parse_location
 from ctxpack_oci.patience import Patience
 from ctxpack_oci.registry import Registry
+from testmodules import load
 
 if TYPE_CHECKING:
     from registry_double import Clock, RegistryDouble
 
 TESTS = Path(__file__).parent
 
-
-def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_double = _load("registry_double")
+_double = load(TESTS, "registry_double")
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +13,7 @@ from ctxpack_cache import Cache
 from ctxpack_oci import Target
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.settings import Setting
+from testmodules import load
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -23,20 +21,8 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-
-def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_project = _load("pantry_project")
-_target = _load("pantry_target")
+_project = load(TESTS, "pantry_project")
+_target = load(TESTS, "pantry_target")
 
 
 @pytest.fixture(autouse=True)

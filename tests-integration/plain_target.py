@@ -1,4 +1,4 @@
-"""Where packs are kept, read without CtxPack: a registry by plain HTTP, or the files of an OCI layout."""
+"""A target, read without CtxPack: a repository by plain HTTP, or the files of an OCI layout."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 
 from registry2 import RegistryServer
 
-__all__ = ["KINDS", "LayoutShelf", "RegistryShelf", "Shelf", "open_shelf", "tag_of"]
+__all__ = ["KINDS", "Layout", "PlainTarget", "Repository", "open_target", "tag_of"]
 
 KINDS = ("registry", "auth_registry", "layout")
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
-class Shelf(Protocol):
+class PlainTarget(Protocol):
     """location: what CTXPACK_REGISTRY says. environment: the credentials it wants."""
 
     location: str
@@ -36,20 +36,20 @@ class Shelf(Protocol):
         ...
 
 
-class RegistryShelf:
+class Repository:
     """A repository of its own on a running registry."""
 
-    def __init__(self, server: RegistryServer, repository: str = "") -> None:
+    def __init__(self, server: RegistryServer, name: str = "") -> None:
         self.server = server
-        self.repository = repository or f"team/{uuid.uuid4().hex[:12]}"
-        self.location = f"{server.address}/{self.repository}"
+        self.name = name or f"team/{uuid.uuid4().hex[:12]}"
+        self.location = f"{server.address}/{self.name}"
         self.environment = {}
         if server.username:
             self.environment = {"CTXPACK_USERNAME": server.username, "CTXPACK_PASSWORD": server.password}
 
     def through(self, address: str) -> str:
         """Return the location of this repository by way of a relay at address."""
-        return f"{address}/{self.repository}"
+        return f"{address}/{self.name}"
 
     def manifest(self, tag: str) -> bytes | None:
         return self._get(f"manifests/{tag}", Accept=MANIFEST_TYPE)
@@ -83,7 +83,7 @@ class RegistryShelf:
         self._open(self._request(method, path, data, **headers)).close()
 
     def _request(self, method: str, path: str, data: bytes | None, **headers: str) -> urllib.request.Request:
-        url = f"http://{self.server.address}/v2/{self.repository}/{path}"
+        url = f"http://{self.server.address}/v2/{self.name}/{path}"
         request = urllib.request.Request(url, data, headers, method=method)
         if self.server.username:
             pair = f"{self.server.username}:{self.server.password}".encode()
@@ -94,7 +94,7 @@ class RegistryShelf:
         return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
 
 
-class LayoutShelf:
+class Layout:
     """An OCI image layout in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,13 +115,13 @@ class LayoutShelf:
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
-def open_shelf(kind: str, request: pytest.FixtureRequest) -> Shelf:
-    """Return an empty shelf of one of KINDS, for the test of request alone."""
+def open_target(kind: str, request: pytest.FixtureRequest) -> PlainTarget:
+    """Return an empty target of one of KINDS, for the test of request alone."""
     if kind == "layout":
         folder: Path = request.getfixturevalue("tmp_path")
-        return LayoutShelf(folder / "layout")
+        return Layout(folder / "layout")
     server: RegistryServer = request.getfixturevalue(kind)
-    return RegistryShelf(server)
+    return Repository(server)
 
 
 def tag_of(uri: str) -> str:
