@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctxpack_cache import Cache
-from ctxpack_oci import Target
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.settings import Setting
 from testmodules import load
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 TESTS = Path(__file__).parent
 
@@ -59,9 +58,9 @@ def leftovers(tmp_path: Path) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[MeddledTarget]:
+def registry(tmp_path: Path) -> Iterator[FaultyTarget]:
     """An OCI layout in tmp_path/registry; at the end it may have had no reason to complain about its user."""
-    target = _target.MeddledTarget(tmp_path / "registry")
+    target = _target.FaultyTarget(tmp_path / "registry")
     yield target
     assert target.complaints == []
 
@@ -73,17 +72,12 @@ def notices() -> list[str]:
 
 
 @pytest.fixture
-def open_pantry(tmp_path: Path, registry: MeddledTarget, notices: list[str]) -> Callable[..., Pantry]:
+def open_pantry(tmp_path: Path, registry: FaultyTarget, notices: list[str]) -> Callable[..., Pantry]:
     """Make a pantry with a cache of that name below tmp_path, and with registry."""
-
-    class MeddledPantry(Pantry):
-        @property
-        def target(self) -> Target:
-            return registry
 
     def make(cache: str = "cache") -> Pantry:
         settings = Settings(Setting(f"oci:{tmp_path / 'registry'}", "test"), Setting(str(tmp_path / cache), "test"))
-        return MeddledPantry(settings, notice=notices.append)
+        return Pantry(settings, target=registry, notice=notices.append)
 
     return make
 

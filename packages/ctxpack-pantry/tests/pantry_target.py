@@ -31,7 +31,7 @@ Rule = Callable[[Call], object]
 """Called before a call is answered: may raise, wait, or change what the registry holds."""
 
 
-class MeddledTarget:
+class FaultyTarget:
     """A Target over an OCI layout.
 
     It complains about content sent although it was there, and takes no manifest that lacks a part, as registry:2 does.

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from pantry_context import context_of
 
+from ctxpack_bundle import read_pack_manifest
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, hash_tree, silent, uri_digest
 from ctxpack_oci import Descriptor
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.artifact import content_size, find_artifact
+from ctxpack_pantry.artifact import content_size
+from ctxpack_pantry.lookup import locate
 from ctxpack_pantry.holdings import Holdings
-from ctxpack_pantry.pull import Pulled, pull
+from ctxpack_pantry.fetch import Fetched, fetch
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 MIB = 1 << 20
 
@@ -42,7 +45,7 @@ Publish = Callable[[str], Version]
 
 
 @pytest.fixture
-def publish(open_pantry: Callable[..., Pantry], project: Project, registry: MeddledTarget) -> Publish:
+def publish(open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget) -> Publish:
     """Make a pack of what is in project.out, on another machine, and push it. label: what makes it another pack."""
 
     def make(label: str) -> Version:
@@ -50,9 +53,9 @@ def publish(open_pantry: Callable[..., Pantry], project: Project, registry: Medd
         project.write_contract(params={"version": label})
         uri = maker.seed([], str(project.contract)).uri
         maker.push(uri)
-        artifact = find_artifact(registry, uri)
-        assert artifact is not None
-        return Version(uri, hash_tree(str(project.out)).digest, artifact.chunks)
+        located = locate(registry, uri)
+        assert located is not None
+        return Version(uri, hash_tree(str(project.out)).digest, located.chunks)
 
     return make
 
@@ -84,10 +87,10 @@ def versions(project: Project, publish: Publish) -> tuple[Version, Version]:
     return before, publish("2")
 
 
-def fetched(cache: Cache, registry: MeddledTarget, version: Version) -> Pulled:
+def fetched(cache: Cache, registry: FaultyTarget, version: Version) -> Fetched:
     """Pull, and see that every file is what it should be."""
-    pulled = pull(cache, registry, version.uri, progress=silent)
-    assert hash_tree(os.path.join(pulled.path, "artifacts")).digest == version.outputs
+    pulled = fetch(context_of(cache, registry), version.uri)
+    assert hash_tree(os.path.join(pulled.folder, "artifacts")).digest == version.outputs
     return pulled
 
 
@@ -100,7 +103,7 @@ def sizes(chunks: Iterable[Descriptor]) -> list[int]:
 
 
 def test_a_small_change_costs_a_small_transfer(
-    project: Project, publish: Publish, cache: Cache, registry: MeddledTarget
+    project: Project, publish: Publish, cache: Cache, registry: FaultyTarget
 ) -> None:
     fill(project, 64 * MIB)
     before = publish("1")
@@ -109,8 +112,8 @@ def test_a_small_change_costs_a_small_transfer(
     assert fetched(cache, registry, before).received == before.size
     calls = len(registry.calls)
     steps: list[int] = []
-    pulled = pull(cache, registry, after.uri, progress=lambda _, step, __: steps.append(step))
-    assert hash_tree(os.path.join(pulled.path, "artifacts")).digest == after.outputs
+    pulled = fetch(context_of(cache, registry, progress=lambda _, step, __: steps.append(step)), after.uri)
+    assert hash_tree(os.path.join(pulled.folder, "artifacts")).digest == after.outputs
     assert 0 < pulled.received <= 0.15 * after.size
     assert sum(steps) == after.size, "progress counts what was at hand, too"
     known = {chunk.digest for chunk in before.chunks}
@@ -120,7 +123,7 @@ def test_a_small_change_costs_a_small_transfer(
 
 
 def test_what_was_pushed_from_here_is_known_too(
-    project: Project, publish: Publish, pantry: Pantry, cache: Cache, registry: MeddledTarget
+    project: Project, publish: Publish, pantry: Pantry, cache: Cache, registry: FaultyTarget
 ) -> None:
     fill(project, 16 * MIB)
     project.write_contract(params={"version": "mine"})
@@ -131,7 +134,7 @@ def test_what_was_pushed_from_here_is_known_too(
 
 
 def test_chunks_are_found_in_several_packs(
-    project: Project, publish: Publish, cache: Cache, registry: MeddledTarget
+    project: Project, publish: Publish, cache: Cache, registry: FaultyTarget
 ) -> None:
     fill(project, 32 * MIB)
     first = publish("1")
@@ -156,7 +159,7 @@ def large(cache: Cache, version: Version, number: int) -> Path:
 
 
 def test_a_damaged_pack_is_not_believed(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
     """Same size, other bytes: seen when it is unpacked; then everything is fetched, and progress is told once."""
     before, after = versions
@@ -164,15 +167,15 @@ def test_a_damaged_pack_is_not_believed(
     path = large(cache, before, 3)
     path.write_bytes(bytes(path.stat().st_size))
     steps: list[int] = []
-    pulled = pull(cache, registry, after.uri, progress=lambda _, step, __: steps.append(step))
-    assert hash_tree(os.path.join(pulled.path, "artifacts")).digest == after.outputs
+    pulled = fetch(context_of(cache, registry, progress=lambda _, step, __: steps.append(step)), after.uri)
+    assert hash_tree(os.path.join(pulled.folder, "artifacts")).digest == after.outputs
     assert pulled.received >= after.size
     assert sum(steps) == after.size
     assert leftovers() == []
 
 
 def test_a_file_that_is_gone_costs_its_chunks_only(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
@@ -183,7 +186,7 @@ def test_a_file_that_is_gone_costs_its_chunks_only(
 
 @pytest.mark.parametrize("number", [0, 2, 3, 4])
 def test_a_pack_that_is_removed_meanwhile(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], number: int
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], number: int
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
@@ -193,20 +196,20 @@ def test_a_pack_that_is_removed_meanwhile(
 
 
 def test_chunks_of_a_pack_that_went_after_they_were_found(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before = versions[0]
     fetched(cache, registry, before)
     chunk = before.chunks[2]
     held = Holdings(cache).hold({chunk.digest})
     cache.remove(uri_digest(before.uri))
-    assert held.content(chunk.digest, *sizes([chunk])) is None
+    assert held.piece(chunk.digest, *sizes([chunk])) is None
     assert not held.used
     held.close()
 
 
 def test_the_file_of_a_removed_pack_goes(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
@@ -227,7 +230,7 @@ def flipped(data: bytes) -> bytes:
 )
 def test_a_damaged_file_is_ignored(
     cache: Cache,
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     versions: tuple[Version, Version],
     damage: Callable[[bytes], bytes],
 ) -> None:
@@ -240,7 +243,7 @@ def test_a_damaged_file_is_ignored(
 
 
 def test_a_file_that_speaks_of_another_pack_is_not_believed(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], publish: Publish
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], publish: Publish
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
@@ -252,17 +255,17 @@ def test_a_file_that_speaks_of_another_pack_is_not_believed(
 
 
 def test_a_sealed_lie_costs_a_second_attempt(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
-    manifest = fetched(cache, registry, before).manifest
+    manifest = read_pack_manifest(fetched(cache, registry, before).folder)
     first, *others = before.chunks
     Holdings(cache).record(manifest, [first, *reversed(others)])
     assert fetched(cache, registry, after).received >= after.size
 
 
 def test_when_the_registry_is_what_is_damaged_the_pull_fails(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
@@ -276,7 +279,7 @@ def test_when_the_registry_is_what_is_damaged_the_pull_fails(
 
 
 def test_where_nothing_can_be_noted_pulls_still_succeed(
-    cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
+    cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
     Path(cache.side("chunks")).parent.mkdir(parents=True)
     Path(cache.side("chunks")).write_text("in the way")
@@ -287,7 +290,7 @@ def test_where_nothing_can_be_noted_pulls_still_succeed(
 
 @pytest.mark.parametrize(("newer", "asked"), [(15, True), (16, False)])
 def test_only_the_newest_files_are_read(
-    tmp_path: Path, cache: Cache, registry: MeddledTarget, versions: tuple[Version, Version], newer: int, asked: bool
+    tmp_path: Path, cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], newer: int, asked: bool
 ) -> None:
     before = versions[0]
     fetched(cache, registry, before)
@@ -298,13 +301,13 @@ def test_only_the_newest_files_are_read(
         Path(cache.side("chunks"), name).write_bytes(b"")
     chunk = before.chunks[2]
     held = Holdings(cache).hold({chunk.digest})
-    assert (held.content(chunk.digest, *sizes([chunk])) is not None) is asked
+    assert (held.piece(chunk.digest, *sizes([chunk])) is not None) is asked
     held.close()
 
 
 def test_pulls_at_once_help_themselves_from_one_pack(
     tmp_path: Path,
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     versions: tuple[Version, Version],
     publish: Publish,
     leftovers: Callable[[], list[str]],
@@ -328,8 +331,8 @@ def test_pulls_at_once_help_themselves_from_one_pack(
     assert leftovers() == []
 
 
-def test_fetch_says_what_it_cost(pantry: Pantry, versions: tuple[Version, Version]) -> None:
+def test_pull_says_what_it_cost(pantry: Pantry, versions: tuple[Version, Version]) -> None:
     before, after = versions
-    assert pantry.fetch(before.uri) == before.size
-    assert 0 < pantry.fetch(after.uri) < after.size
-    assert pantry.fetch(after.uri) == 0
+    assert pantry.pull(before.uri).received == before.size
+    assert 0 < pantry.pull(after.uri).received < after.size
+    assert pantry.pull(after.uri).received == 0

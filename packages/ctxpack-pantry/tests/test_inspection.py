@@ -14,7 +14,7 @@ from ctxpack_pantry import Pantry
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 
 @pytest.fixture
@@ -26,39 +26,39 @@ def uri(pantry: Pantry, project: Project) -> CtxUri:
 
 
 def test_the_caches_pack_is_inspected_without_asking_the_registry(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri
 ) -> None:
     before = len(registry.calls)
     inspection = pantry.inspect(uri)
     assert inspection.found_in == pantry.cache.find(uri_digest(uri))
-    assert inspection.artifact is None
+    assert inspection.located is None
     assert len(registry.calls) == before
 
 
 def test_the_registrys_pack_is_inspected_without_fetching_its_artifacts(
-    open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, tmp_path: Path
+    open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, tmp_path: Path
 ) -> None:
     before = registry.count("fetch")
     inspection = open_pantry("elsewhere").inspect(uri)
     assert inspection.found_in == "the registry"
-    assert inspection.artifact is not None
-    assert registry.count("fetch") == before + 3  # manifest, contract, first chunk
+    assert inspection.located is not None
+    assert registry.count("fetch") == before + 1  # the first chunk
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_remote_asks_the_registry_even_if_the_cache_has_it(pantry: Pantry, uri: CtxUri) -> None:
-    here, there = pantry.inspect(uri), pantry.inspect(uri, remote=True)
+def test_skip_cache_asks_the_registry_even_if_the_cache_has_it(pantry: Pantry, uri: CtxUri) -> None:
+    here, there = pantry.inspect(uri), pantry.inspect(uri, skip_cache=True)
     assert there.found_in == "the registry"
     assert there.manifest == here.manifest
 
 
 def test_a_pack_that_is_nowhere(pantry: Pantry) -> None:
-    with pytest.raises(NotFound, match="the registry: no such pack"):
+    with pytest.raises(NotFound, match="the registry: no such pack: ctx://sha256:0000"):
         pantry.inspect(CtxUri("ctx://sha256:" + "0" * 64))
 
 
 def test_a_damaged_pack_in_the_registry_is_said_to_be(
-    open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri
+    open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri
 ) -> None:
     registry.flip(uri_digest(uri), 0)
     with pytest.raises(IntegrityError, match="digest differs"):
@@ -66,7 +66,7 @@ def test_a_damaged_pack_in_the_registry_is_said_to_be(
 
 
 def test_as_json_it_is_one_document_with_a_schema(pantry: Pantry, project: Project, uri: CtxUri) -> None:
-    document = pantry.inspect(uri, remote=True).as_json()
+    document = pantry.inspect(uri, skip_cache=True).as_json()
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == "ctxpack/inspection/v1"
     assert document["uri"] == uri
@@ -74,15 +74,15 @@ def test_as_json_it_is_one_document_with_a_schema(pantry: Pantry, project: Proje
         "raw_docs": {"digest": pantry.resolve(str(project.contract)).inputs[0].digest}
     }
     assert document["outputs"] == {
-        "digest": pantry.outputs_of(uri),
+        "digest": pantry.inspect(uri).manifest.outputs_digest,
         "files": 3,
         "empty_folders": 1,
         "size": len("alphabeta" + "the user's own" + "#!/bin/sh\n"),
         "roots": [{"name": "out", "type": "folder"}],
     }
     assert set(document["provenance"]) == {"created", "creator", "versions"}
-    assert set(document["artifact"]) == {"digest", "chunks", "size"}
-    assert "artifact" not in pantry.inspect(uri).as_json()
+    assert set(document["image"]) == {"digest", "chunks", "size"}
+    assert "image" not in pantry.inspect(uri).as_json()
 
 
 LOCKED = {"environment_hash": digest_of(b"uv.lock")}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_context import context_of
 from pantry_project import contents
 
 from ctxpack_bundle import read_pack_manifest
@@ -62,7 +63,7 @@ def test_what_is_worth_nothing_is_replaced(
     pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
 ) -> None:
     standing(there, project)
-    assert pantry.pull(uri, str(there)) == str(there)
+    assert pantry.pull(uri, str(there)).folder == str(there)
     assert contents(there) == contents(project.out)
     assert rests(there) == []
 
@@ -228,13 +229,11 @@ def test_a_file_where_a_folder_above_should_be_is_a_failure(pantry: Pantry, uri:
 
 def test_a_pack_of_one_file_is_placed_as_that_file(pantry: Pantry, project: Project, there: Path) -> None:
     project.write_contract(outputs=[{"path": "./out/joined"}])
-    folder = pantry.seed([], str(project.contract)).path
+    folder = pantry.seed([], str(project.contract)).folder
     assert each_to(read_pack_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
-    place(pantry.cache, folder, each_to(read_pack_manifest(folder), [str(there)]), force=False, progress=silent)
+    place(context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False)
     assert there.read_text() == "alphabeta"
-    assert not place(
-        pantry.cache, folder, each_to(read_pack_manifest(folder), [str(there)]), force=False, progress=silent
-    )
+    assert not place(context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False)
 
 
 def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Project, there: Path) -> None:
@@ -250,7 +249,7 @@ def several(pantry: Pantry, project: Project) -> str:
     """The folder of a pack with three outputs: a folder, a file and an empty folder."""
     (project.root / "none").mkdir()
     project.write_contract(outputs=[{"path": "./out"}, {"path": "ingest.sh"}, {"path": "none"}])
-    return pantry.seed([], str(project.contract)).path
+    return pantry.seed([], str(project.contract)).folder
 
 
 def test_several_outputs_go_each_to_its_own_place(
@@ -258,11 +257,11 @@ def test_several_outputs_go_each_to_its_own_place(
 ) -> None:
     places = [str(tmp_path / "x" / name) for name in ("none", "out", "ingest.sh")]
     placings = each_to(read_pack_manifest(several), places)
-    assert place(pantry.cache, several, placings, force=False, progress=silent)
+    assert place(context_of(pantry.cache, pantry.target), several, placings, force=False)
     assert contents(tmp_path / "x" / "out") == contents(project.out)
     assert (tmp_path / "x" / "ingest.sh").read_text() == project.code.read_text()
     assert contents(tmp_path / "x" / "none") == {}
-    assert not place(pantry.cache, several, placings, force=False, progress=silent)
+    assert not place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
 
 def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
@@ -272,7 +271,7 @@ def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
     (project.root / "none").write_text("was an empty folder")
     placings = each_to(read_pack_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
     with pytest.raises(InvalidInput, match="something else is there already"):
-        place(pantry.cache, several, placings, force=False, progress=silent)
+        place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
 
 def test_several_outputs_of_which_only_some_stand_are_refused(
@@ -283,7 +282,7 @@ def test_several_outputs_of_which_only_some_stand_are_refused(
     there.mkdir()
     (there / "ingest.sh").write_text("my own notes")
     with pytest.raises(InvalidInput, match=r"ingest\.sh: something else is there already"):
-        place(pantry.cache, several, each_to(read_pack_manifest(several), places), force=False, progress=silent)
+        place(context_of(pantry.cache, pantry.target), several, each_to(read_pack_manifest(several), places), force=False)
     assert [path.name for path in there.iterdir()] == ["ingest.sh"]
 
 
@@ -310,16 +309,17 @@ def test_destinations_that_are_not_the_packs_outputs_are_refused(
 def test_all_of_several_outputs_can_be_pulled_into_one_folder(
     pantry: Pantry, project: Project, several: str, there: Path
 ) -> None:
-    assert place(pantry.cache, several, all_into(str(there)), force=False, progress=silent)
+    assert place(context_of(pantry.cache, pantry.target), several, all_into(str(there)), force=False)
     assert sorted(os.listdir(there)) == ["ingest.sh", "none", "out"]
-    assert not place(pantry.cache, several, all_into(str(there)), force=False, progress=silent)
+    assert not place(context_of(pantry.cache, pantry.target), several, all_into(str(there)), force=False)
 
 
 def test_progress_counts_what_is_copied(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
     folder = pantry.cache.find(uri_digest(uri))
     assert folder is not None
     seen: list[tuple[str, int, int | None]] = []
-    place(pantry.cache, folder, all_into(str(there)), force=False, progress=lambda *step: seen.append(step))
+    progress = lambda *step: seen.append(step)  # noqa: E731
+    place(context_of(pantry.cache, pantry.target, progress=progress), folder, all_into(str(there)), force=False)
     assert {(stage, total) for stage, _, total in seen} == {("place", None)}
     assert sum(advanced for _, advanced, _ in seen) == read_pack_manifest(folder).outputs.size
 
@@ -329,6 +329,8 @@ import os, sys
 from pathlib import Path
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxPackError, LocalFailure, silent
+from ctxpack_identity.hashing.statcache import StatCache
+from ctxpack_pantry.context import Context, ignore
 from ctxpack_pantry.place import all_into, place
 import ctypes, ctxpack_cache.tree
 
@@ -346,6 +348,8 @@ def hook(event, arguments):  # called before each system call that our code real
 def read(folder):
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
+known = StatCache(str(root / "hashes"))
+context = Context(Cache(root / "cache"), None, known, None, silent, ignore, None)
 sys.addaudithook(hook)
 new = read(Path(folder, "artifacts"))
 steps = kept = 0
@@ -356,7 +360,7 @@ while True:
     (there / "deep" / "old").write_text("old")
     left = steps
     try:
-        place(Cache(root / "cache"), folder, all_into(str(there)), force=True, progress=silent)
+        place(context, folder, all_into(str(there)), force=True)
         unharmed, left = left > 0, -1
         assert read(there) == new
         if unharmed:
@@ -412,7 +416,7 @@ def work(folder):
     pantry = Pantry(load_settings(cache="cache", registry="oci:registry"))
     uri = pantry.seed(["contract.json"], "contract.json").uri
     os.chmod("there/deep", 0o555)
-    return pantry.pull(uri, "there", force=True), sorted(os.listdir(".")), os.listdir("there")
+    return pantry.pull(uri, "there", force=True).folder, sorted(os.listdir(".")), os.listdir("there")
 
 os.chdir(sys.argv[1])
 work("as we are")  # whoever gave up root may be unable to read what is imported late

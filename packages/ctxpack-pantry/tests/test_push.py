@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_context import context_of
 from pantry_target import wait_until_idle
 
 from ctxpack_identity import (
@@ -24,12 +25,13 @@ from ctxpack_identity import (
 )
 from ctxpack_oci import Descriptor, Layout
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.artifact import find_artifact, tag_of
+from ctxpack_pantry.artifact import tag_of
+from ctxpack_pantry.lookup import locate
 from ctxpack_pantry.push import ABSENT_RUN, PROBE, Presence, push
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 
 @pytest.fixture
@@ -40,48 +42,50 @@ def uri(pantry: Pantry, project: Project) -> CtxUri:
 
 @pytest.fixture
 def rival(
-    open_pantry: Callable[..., Pantry], project: Project, uri: CtxUri, registry: MeddledTarget, tmp_path: Path
+    open_pantry: Callable[..., Pantry], project: Project, uri: CtxUri, registry: FaultyTarget, tmp_path: Path
 ) -> Callable[[], object]:
     """Let the tag name other outputs of the same contract, whatever it named before."""
     project.make_outputs("made elsewhere")
     elsewhere = Layout(tmp_path / "elsewhere")
-    push(elsewhere, open_pantry("rival").seed([], str(project.contract)).path, uri, progress=silent)
-    artifact = find_artifact(elsewhere, uri)
-    assert artifact is not None
+    maker = open_pantry("rival")
+    maker.seed([], str(project.contract))
+    push(context_of(maker.cache, elsewhere), uri)
+    located = locate(elsewhere, uri)
+    assert located is not None
 
     def come() -> None:
-        for part in (artifact.manifest.config, *artifact.chunks, artifact.descriptor):
+        for part in (located.manifest.config, *located.chunks, located.descriptor):
             registry.layout.push(part, elsewhere.fetch(part))
-        registry.layout.tag(artifact.descriptor, tag_of(uri))
+        registry.layout.tag(located.descriptor, tag_of(uri))
 
     return come
 
 
-def test_a_pushed_pack_is_found_under_its_tag(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+def test_a_pushed_pack_is_found_under_its_tag(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     pushed = pantry.push(uri)
-    artifact = find_artifact(registry, uri)
-    assert artifact is not None
-    assert (pushed.uri, pushed.target, pushed.artifact) == (uri, "the registry", artifact.descriptor.digest)
+    located = locate(registry, uri)
+    assert located is not None
+    assert (pushed.uri, pushed.registry, pushed.image) == (uri, "the registry", located.image)
     assert pushed.new
-    assert pushed.sent == artifact.transfer_size
+    assert pushed.sent == located.transfer_size
 
 
-def test_the_tag_comes_last(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+def test_the_tag_comes_last(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     pantry.push(uri)
     methods = [call.method for call in registry.calls]
     assert methods.index("tag") > max(index for index, method in enumerate(methods) if method == "push")
 
 
-def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     first = pantry.push(uri)
     before = len(registry.calls)
     again = pantry.push(uri)
     assert again == first._replace(sent=0, new=False)
-    assert [call.method for call in registry.calls[before:]] == ["resolve", "fetch", "fetch", "fetch"]
+    assert [call.method for call in registry.calls[before:]] == ["fetch_tag"]
 
 
 def test_the_same_outputs_seeded_elsewhere_are_there_already(
-    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, project: Project
+    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
     elsewhere = open_pantry("elsewhere")
@@ -90,7 +94,7 @@ def test_the_same_outputs_seeded_elsewhere_are_there_already(
 
 
 def test_only_the_chunks_that_the_registry_lacks_are_sent(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, project: Project
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
     project.write_contract(params={"other": True})
@@ -99,33 +103,34 @@ def test_only_the_chunks_that_the_registry_lacks_are_sent(
     assert 0 < other.sent < first.sent
 
 
-def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: MeddledTarget, uri: CtxUri) -> None:
+def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    folder = pantry.cache.find(uri_digest(uri))
-    assert folder is not None
-    push(registry, folder, uri, progress=lambda *step: seen.append(step))
-    artifact = find_artifact(registry, uri)
-    assert artifact is not None
-    sizes = [int(chunk.annotations["dev.ctxpack.chunk.bytes"]) for chunk in artifact.chunks]
+    push(context_of(pantry.cache, registry, progress=lambda *step: seen.append(step)), uri)
+    located = locate(registry, uri)
+    assert located is not None
+    sizes = [int(chunk.annotations["dev.ctxpack.chunk.bytes"]) for chunk in located.chunks]
     assert sorted(advanced for _, advanced, _ in seen) == sorted(sizes)
     assert {(stage, total is not None) for stage, _, total in seen} == {("push", True)}
 
 
-def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
+def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
-    with pytest.raises(NotFound, match="no such pack") as caught:
+    with pytest.raises(NotFound) as caught:
         pantry.push(nowhere)
-    assert caught.value.where == f"cache {tmp_path}/cache"
+    assert str(caught.value) == (
+        f"the cache: no such pack: {nowhere}; make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; "
+        "`ctxpack ls` lists the cache"
+    )
 
 
 def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     rival()
     before = registry.layout.resolve(tag_of(uri))
     with pytest.raises(Conflict) as caught:
         pantry.push(uri)
-    theirs, ours = pantry.inspect(uri, remote=True), pantry.inspect(uri)
+    theirs, ours = pantry.inspect(uri, skip_cache=True), pantry.inspect(uri)
     assert str(caught.value) == (
         f"the registry:{tag_of(uri)}: the registry holds other outputs of the same contract: "
         f"expected outputs {theirs.manifest.outputs_digest}, got {ours.manifest.outputs_digest}; "
@@ -137,48 +142,49 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
 
 
 def test_a_rival_that_comes_while_we_send_is_a_conflict_and_stays(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
-    registry.after("resolve", 1, rival)  # between our first look and the second
+    registry.after("fetch_tag", 1, rival)  # between our first look and the second
     with pytest.raises(Conflict):
         pantry.push(uri)
     assert registry.count("tag") == 0
-    assert pantry.inspect(uri, remote=True).manifest.outputs_digest != pantry.inspect(uri).manifest.outputs_digest
+    assert pantry.inspect(uri, skip_cache=True).manifest.outputs_digest != pantry.inspect(uri).manifest.outputs_digest
 
 
 def test_the_same_outputs_that_come_while_we_send_are_success(
-    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, project: Project
+    pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
-    folder = open_pantry("friend").seed([], str(project.contract)).path
-    registry.after("resolve", 1, lambda: push(registry.layout, folder, uri, progress=silent))
+    friend = open_pantry("friend")
+    friend.seed([], str(project.contract))
+    registry.after("fetch_tag", 1, lambda: push(context_of(friend.cache, registry.layout), uri))
     pushed = pantry.push(uri)
     theirs = registry.layout.resolve(tag_of(uri))
     assert theirs is not None
-    assert pushed.artifact == theirs.digest
+    assert pushed.image == theirs.digest
     assert registry.count("tag") == 0
 
 
 def test_a_rival_that_tags_after_us_is_told_of(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     """Both saw no tag; the registry keeps the last writer, and the first learns of it."""
-    registry.after("resolve", 2, rival)  # between our tag and our last look
+    registry.after("fetch_tag", 2, rival)  # between our tag and our last look
     with pytest.raises(Conflict, match="the registry holds other outputs of the same contract"):
         pantry.push(uri)
     assert registry.count("tag") == 1
 
 
 def test_the_last_writer_wins_and_knows_nothing_of_it(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     """Registries have no "tag unless it exists": the smallest window there is stays open."""
     registry.after("tag", 0, rival)
     assert pantry.push(uri).new
-    assert pantry.inspect(uri, remote=True).manifest.outputs_digest == pantry.inspect(uri).manifest.outputs_digest
+    assert pantry.inspect(uri, skip_cache=True).manifest.outputs_digest == pantry.inspect(uri).manifest.outputs_digest
 
 
 def test_a_tag_that_names_another_contracts_pack_is_refused_and_stays(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, project: Project
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     project.write_contract(params={"other": True})
     other = pantry.seed([], str(project.contract)).uri
@@ -212,7 +218,7 @@ def _flip(path: Path) -> None:
 )
 def test_a_damaged_pack_never_gets_a_tag(
     pantry: Pantry,
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     uri: CtxUri,
     member: str,
     damage: Callable[[Path], object],
@@ -230,20 +236,21 @@ def test_a_damaged_pack_never_gets_a_tag(
 
 
 def test_a_pack_in_another_packs_place_is_not_pushed_under_its_uri(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri
 ) -> None:
     folder = pantry.cache.find(uri_digest(uri))
     assert folder is not None
     other = CtxUri("ctx://sha256:" + "0" * 64)
+    os.rename(folder, Path(folder).with_name("0" * 64))
     with pytest.raises(IntegrityError, match=f"pack of another contract: expected {other}, got {uri}"):
-        push(registry, folder, other, progress=silent)
+        pantry.push(other)
     assert registry.calls == []
 
 
-@pytest.mark.parametrize("method", ["resolve", "exists", "push", "tag"])
+@pytest.mark.parametrize("method", ["fetch_tag", "exists", "push", "tag"])
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
 def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_succeeds(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, method: str, error: type[CtxPackError]
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, method: str, error: type[CtxPackError]
 ) -> None:
     def fail(_: object) -> None:
         raise error("said no", where="the registry")
@@ -266,12 +273,12 @@ def neighbour(pantry: Pantry, project: Project, uri: CtxUri) -> CtxUri:
 
 
 def test_chunks_of_a_pack_that_the_registry_has_are_neither_asked_for_nor_sent(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, neighbour: CtxUri
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, neighbour: CtxUri
 ) -> None:
-    served = find_artifact(registry, uri)
+    served = locate(registry, uri)
     before = len(registry.calls)
     pantry.push(neighbour)
-    found = find_artifact(registry, neighbour)
+    found = locate(registry, neighbour)
     assert served is not None
     assert found is not None
     shared = {chunk.digest for chunk in served.chunks} & {chunk.digest for chunk in found.chunks}
@@ -282,21 +289,21 @@ def test_chunks_of_a_pack_that_the_registry_has_are_neither_asked_for_nor_sent(
 
 
 def test_a_chunk_that_was_removed_from_under_its_manifest_is_sent_again(
-    pantry: Pantry, registry: MeddledTarget, uri: CtxUri, neighbour: CtxUri
+    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, neighbour: CtxUri
 ) -> None:
-    served = find_artifact(registry, uri)
+    served = locate(registry, uri)
     assert served is not None
     for chunk in served.chunks[1:]:
         registry.blob(chunk.digest).unlink()
     pantry.push(neighbour)
-    found = find_artifact(registry, neighbour)
+    found = locate(registry, neighbour)
     assert found is not None
     for chunk in found.chunks:
         registry.fetch(chunk)
 
 
-class Shelf:
-    """Counts what it is asked, and has the chunks it was told to have."""
+class Asked:
+    """A target that has the chunks in held, and notes which chunks it is asked for."""
 
     def __init__(self, held: set[int]) -> None:
         self.held, self.asked = held, list[int]()
@@ -307,25 +314,25 @@ class Shelf:
 
 
 def test_a_new_pack_costs_few_questions() -> None:
-    shelf = Shelf(set())
-    presence = Presence(shelf)  # type: ignore[arg-type]  # asked for exists() alone
+    target = Asked(set())
+    presence = Presence(target)  # type: ignore[arg-type]  # asked for exists() alone
     assert not any(presence.of(chunk(number)) for number in range(400))
-    assert len(shelf.asked) == ABSENT_RUN + (400 - ABSENT_RUN) // PROBE
+    assert len(target.asked) == ABSENT_RUN + (400 - ABSENT_RUN) // PROBE
 
 
 def test_after_a_stretch_of_new_chunks_the_old_ones_are_noticed_again() -> None:
     held = {number for number in range(400) if not 100 <= number < 150}
-    presence = Presence(Shelf(held))  # type: ignore[arg-type]
+    presence = Presence(Asked(held))  # type: ignore[arg-type]
     sent = [number for number in range(400) if not presence.of(chunk(number))]
     assert set(range(100, 150)) <= set(sent)
     assert len(sent) < 50 + PROBE
 
 
 def test_known_chunks_are_never_asked_for() -> None:
-    shelf = Shelf(set())
-    presence = Presence(shelf, frozenset(chunk(number).digest for number in range(50)))  # type: ignore[arg-type]
+    target = Asked(set())
+    presence = Presence(target, frozenset(chunk(number).digest for number in range(50)))  # type: ignore[arg-type]
     assert [presence.of(chunk(number)) for number in range(52)] == [True] * 50 + [False] * 2
-    assert shelf.asked == [50, 51]
+    assert target.asked == [50, 51]
 
 
 def chunk(number: int) -> Descriptor:

@@ -32,7 +32,7 @@ from ctxpack_pantry.run import execute
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 URI = CtxUri("ctx://sha256:" + "0" * 64)
 
@@ -60,7 +60,7 @@ def runs(project: Project) -> int:
 def test_on_a_miss_the_command_runs_and_its_outputs_are_seeded(pantry: Pantry, project: Project) -> None:
     ran = pantry.run("contract.json", MAKE)
     assert ran == (project.uri, False, 0)
-    [pack] = pantry.packs()
+    [pack] = pantry.list_packs().packs
     assert contents(Path(pack.path, "artifacts")) == {"joined": "alphabeta"}
     assert pack.manifest is not None
     assert pack.manifest.provenance["run"]["command"] == MAKE
@@ -86,7 +86,7 @@ def test_on_a_hit_in_the_registry_the_pack_is_fetched_and_nothing_runs(
 
 
 def test_offline_only_the_cache_is_asked(
-    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: MeddledTarget
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget
 ) -> None:
     pantry.run("contract.json", MAKE, push=True)
     before = len(registry.calls)
@@ -119,14 +119,14 @@ def test_a_failing_commands_status_is_returned_and_nothing_is_seeded(
     pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
 ) -> None:
     assert pantry.run("contract.json", shell("mkdir -p out; exit 7"), push=True) == (project.uri, False, 7)
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
     assert leftovers() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_a_command_that_a_signal_ends_has_the_status_a_shell_would_give_it(pantry: Pantry, number: int) -> None:
     assert pantry.run("contract.json", shell(f"kill -{int(number)} $$")).status == 128 + number
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
 
 
 def test_a_command_that_does_not_make_the_output_is_not_seeded(pantry: Pantry) -> None:
@@ -136,7 +136,7 @@ def test_a_command_that_does_not_make_the_output_is_not_seeded(pantry: Pantry) -
         "./out: the command did not make this output, so nothing was seeded; "
         "make the command write it, or correct /outputs in the contract"
     )
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
 
 
 def test_a_contract_without_outputs_cannot_be_run(pantry: Pantry, project: Project) -> None:
@@ -161,7 +161,7 @@ def test_what_changes_while_the_command_runs_is_not_seeded(pantry: Pantry, chang
         pantry.run("contract.json", shell(f"mkdir out; {change}"))
     assert caught.value.where == where
     assert (caught.value.expected, caught.value.code) == (before, "E_INPUT_CHANGED")
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_the_command_prints_is_no_result_of_ours(pantry: Pantry, capfd: pyt
 
 
 def test_push_sees_to_it_that_the_registry_has_the_pack_on_a_hit_too(
-    pantry: Pantry, project: Project, registry: MeddledTarget
+    pantry: Pantry, project: Project, registry: FaultyTarget
 ) -> None:
     pantry.run("contract.json", MAKE)
     assert list(registry.layout.tags()) == []
@@ -202,7 +202,7 @@ def test_push_sees_to_it_that_the_registry_has_the_pack_on_a_hit_too(
 
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied, IntegrityError])
 def test_when_the_registrys_answer_is_not_known_the_command_does_not_run(
-    pantry: Pantry, project: Project, registry: MeddledTarget, error: type[CtxPackError]
+    pantry: Pantry, project: Project, registry: FaultyTarget, error: type[CtxPackError]
 ) -> None:
     def fail(_: object) -> None:
         raise error("no answer")
@@ -215,7 +215,7 @@ def test_when_the_registrys_answer_is_not_known_the_command_does_not_run(
 
 
 def test_a_pack_that_is_seeded_but_could_not_be_pushed_is_not_made_again(
-    pantry: Pantry, project: Project, registry: MeddledTarget
+    pantry: Pantry, project: Project, registry: FaultyTarget
 ) -> None:
     def fail(_: object) -> None:
         raise Unavailable("no answer")

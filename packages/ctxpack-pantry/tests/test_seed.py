@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_context import context_of
 from pantry_project import contents
 
 from ctxpack_bundle import read_entries
 from ctxpack_cache import Cache
 from ctxpack_identity import Conflict, CtxUri, InvalidInput, LocalFailure, NotFound, digest_of, hash_tree, uri_digest
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.seed import Run
+from ctxpack_pantry.provenance import Execution
+from ctxpack_pantry.seed import seed
 
 if TYPE_CHECKING:
     from pantry_project import Project
+    from pantry_target import FaultyTarget
 
 
-def seed(pantry: Pantry, project: Project) -> CtxUri:
+def seeded_uri(pantry: Pantry, project: Project) -> CtxUri:
     return pantry.seed([], str(project.contract)).uri
 
 
@@ -29,7 +32,7 @@ def test_the_pack_holds_the_outputs_under_the_contracts_uri(pantry: Pantry, proj
     seeded = pantry.seed([str(project.out)], str(project.contract))
     assert seeded.uri == project.uri
     assert seeded.new
-    assert contents(Path(seeded.path, "artifacts")) == contents(project.out)
+    assert contents(Path(seeded.folder, "artifacts")) == contents(project.out)
     assert seeded.manifest.outputs_digest == hash_tree(str(project.out)).digest
 
 
@@ -50,7 +53,7 @@ def test_the_same_outputs_again_are_not_new(
 ) -> None:
     first = pantry.seed([], str(project.contract))
     again = pantry.seed([], str(project.contract))
-    assert (again.new, again.path, again.manifest) == (False, first.path, first.manifest)
+    assert (again.new, again.folder, again.manifest) == (False, first.folder, first.manifest)
     assert leftovers() == []
 
 
@@ -67,14 +70,14 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_with_both_digests(
         "the transform is not deterministic, or something it depends on is missing from the contract; "
         f"to replace the pack: ctxpack rm {first.uri}"
     )
-    assert Path(first.path, "artifacts", "joined").read_text() == "alphabeta"
+    assert Path(first.folder, "artifacts", "joined").read_text() == "alphabeta"
     assert leftovers() == []
 
 
 def test_after_removing_the_pack_the_other_outputs_can_be_seeded(pantry: Pantry, project: Project) -> None:
-    uri = seed(pantry, project)
+    uri = seeded_uri(pantry, project)
     project.make_outputs("something else")
-    assert pantry.remove(uri)
+    assert pantry.remove(uri).removed == (uri,)
     assert pantry.seed([], str(project.contract)).new
 
 
@@ -86,11 +89,11 @@ def test_every_input_is_listed_and_the_listing_is_anchored_in_the_manifest(pantr
     listings = {listing.path: listing for listing in seeded.manifest.listings}
     assert list(listings) == ["files.jsonl", "inputs/one.jsonl", "inputs/raw_docs.jsonl"]
     for path, listing in listings.items():
-        data = Path(seeded.path, path).read_bytes()
+        data = Path(seeded.folder, path).read_bytes()
         assert (digest_of(data), len(data)) == (listing.digest, listing.size)
-    found = [(entry.path, entry.size) for entry in read_entries(seeded.path, "inputs/raw_docs.jsonl")]
+    found = [(entry.path, entry.size) for entry in read_entries(seeded.folder, "inputs/raw_docs.jsonl")]
     assert found == [("a.txt", 5), ("b.txt", 4), ("empty/", 0)]
-    assert [entry.path for entry in read_entries(seeded.path, "inputs/one.jsonl")] == ["a.txt"]
+    assert [entry.path for entry in read_entries(seeded.folder, "inputs/one.jsonl")] == ["a.txt"]
 
 
 def test_an_empty_input_has_an_empty_listing_and_an_input_by_digest_has_none(pantry: Pantry, project: Project) -> None:
@@ -109,7 +112,7 @@ def downstream(project: Project, source: dict[str, str]) -> None:
 def test_a_pack_as_an_input_gives_the_same_identity_as_the_folder_it_was_made_of(
     pantry: Pantry, project: Project
 ) -> None:
-    upstream = seed(pantry, project)
+    upstream = seeded_uri(pantry, project)
     downstream(project, {"path": "./out"})
     by_path = pantry.resolve(str(project.contract))
     downstream(project, {"uri": upstream})
@@ -119,11 +122,11 @@ def test_a_pack_as_an_input_gives_the_same_identity_as_the_folder_it_was_made_of
 
 
 def test_a_pack_as_an_input_is_listed_and_noted_in_the_provenance(pantry: Pantry, project: Project) -> None:
-    upstream = seed(pantry, project)
+    upstream = seeded_uri(pantry, project)
     downstream(project, {"uri": upstream})
     seeded = pantry.seed([], str(project.contract))
     assert seeded.manifest.provenance["inputs"] == {"joined": {"uri": upstream}}
-    assert list(read_entries(seeded.path, "inputs/joined.jsonl")) == list(
+    assert list(read_entries(seeded.folder, "inputs/joined.jsonl")) == list(
         read_entries(str(pantry.cache.find(uri_digest(upstream))))
     )
 
@@ -131,7 +134,7 @@ def test_a_pack_as_an_input_is_listed_and_noted_in_the_provenance(pantry: Pantry
 def test_a_pack_that_is_only_in_the_registry_is_an_input_known_by_digest(
     pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project
 ) -> None:
-    upstream = seed(pantry, project)
+    upstream = seeded_uri(pantry, project)
     pantry.push(upstream)
     downstream(project, {"uri": upstream})
     seeded = open_pantry("another cache").seed([], str(project.contract))
@@ -143,14 +146,17 @@ def test_a_pack_that_is_only_in_the_registry_is_an_input_known_by_digest(
 def test_a_pack_that_is_nowhere_cannot_be_an_input(pantry: Pantry, project: Project) -> None:
     nowhere = "ctx://sha256:" + "0" * 64
     downstream(project, {"uri": nowhere})
-    with pytest.raises(NotFound, match=f"the registry: no such pack: got {nowhere}; check the URI and the registry"):
+    with pytest.raises(NotFound, match=f"the registry: no such pack: {nowhere}; check the URI and the registry"):
         pantry.seed([], str(project.contract))
 
 
-def test_labels_and_the_command_are_in_the_provenance_and_not_in_the_identity(pantry: Pantry, project: Project) -> None:
+def test_labels_and_the_command_are_in_the_provenance_and_not_in_the_identity(
+    cache: Cache, registry: FaultyTarget, project: Project
+) -> None:
     before = project.uri
     project.write_contract(labels={"team": "search"})
-    seeded = pantry.seed([], str(project.contract), run=Run(("sh", "ingest.sh"), 1.5))
+    execution = Execution(("sh", "ingest.sh"), 1.5)
+    seeded = seed(context_of(cache, registry), project.load(), [str(project.out)], execution=execution)
     assert seeded.uri == before
     assert seeded.manifest.provenance["labels"] == {"team": "search"}
     assert seeded.manifest.provenance["run"] == {"command": ["sh", "ingest.sh"], "seconds": 1.5}
@@ -161,23 +167,23 @@ def test_the_same_work_gives_the_same_pack_to_the_byte(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     one, other = (open_pantry(name).seed([], str(project.contract)) for name in ("one", "other"))
-    assert contents(one.path) == contents(other.path)
-    assert json.loads(Path(one.path, "manifest.json").read_text())["provenance"]["created"] == "2023-11-14T22:13:20Z"
+    assert contents(one.folder) == contents(other.folder)
+    assert json.loads(Path(one.folder, "manifest.json").read_text())["provenance"]["created"] == "2023-11-14T22:13:20Z"
 
 
 def test_what_changed_since_the_contract_was_resolved_is_named(
-    pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
+    pantry: Pantry, cache: Cache, registry: FaultyTarget, project: Project, leftovers: Callable[[], list[str]]
 ) -> None:
     before = pantry.resolve(str(project.contract))
     (project.inputs / "c.txt").write_text("gamma")
     with pytest.raises(InvalidInput) as caught:
-        pantry.seed([], str(project.contract), expected=before)
+        seed(context_of(cache, registry), project.load(), [str(project.out)], expected=before)
     assert str(caught.value) == (
         "input raw_docs: changed while the command ran, so nothing was seeded: "
         f"expected {before.uri}, got {project.uri}; "
         "run it again when nothing writes to the inputs; outputs do not belong below an input"
     )
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
     assert leftovers() == []
 
 
@@ -197,13 +203,13 @@ def test_outputs_that_no_pack_can_hold_leave_nothing_behind(
     os.mkfifo(project.root / "pipe")
     with pytest.raises(InvalidInput, match=message):
         pantry.seed([str(project.root / output) for output in outputs], str(project.contract))
-    assert list(pantry.packs()) == []
+    assert pantry.list_packs().packs == ()
     assert leftovers() == []
 
 
 def test_junk_of_file_managers_is_told_of(pantry: Pantry, project: Project, notices: list[str]) -> None:
     (project.inputs / ".DS_Store").write_text("junk")
-    seed(pantry, project)
+    seeded_uri(pantry, project)
     [notice] = notices
     assert notice.endswith("raw_docs/.DS_Store was left by a file manager, and changes the URI; remove or exclude it")
 
@@ -218,7 +224,7 @@ def test_a_cache_that_cannot_be_made_is_a_failure_of_this_machine(
 
 def test_a_damaged_pack_in_the_way_is_named_with_the_remedy(pantry: Pantry, project: Project, cache: Cache) -> None:
     seeded = pantry.seed([], str(project.contract))
-    os.chmod(seeded.path, 0o755)
-    os.unlink(os.path.join(seeded.path, "manifest.json"))
+    os.chmod(seeded.folder, 0o755)
+    os.unlink(os.path.join(seeded.folder, "manifest.json"))
     with pytest.raises(Exception, match=r"pack is damaged: No such file or directory; remove the pack \(ctxpack rm\)"):
         pantry.seed([], str(project.contract))

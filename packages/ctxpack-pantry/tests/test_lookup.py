@@ -13,18 +13,18 @@ from ctxpack_identity import CtxUri, IntegrityError, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import (
-    Artifact,
+    Located,
     build_artifact,
     chunk_descriptor,
     content_size,
     describe_contract,
-    find_artifact,
+    locate,
     tag_of,
 )
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import MeddledTarget
+    from pantry_target import FaultyTarget
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def uri(pantry: Pantry, project: Project) -> CtxUri:
 
 
 @pytest.fixture
-def forge(registry: MeddledTarget, uri: CtxUri) -> Callable[[Callable[[dict[str, Any]], object]], None]:
+def forge(registry: FaultyTarget, uri: CtxUri) -> Callable[[Callable[[dict[str, Any]], object]], None]:
     """Change the OCI manifest of the pack and let the tag name the result, as whoever may push can do."""
 
     def change(by: Callable[[dict[str, Any]], object]) -> None:
@@ -52,8 +52,8 @@ def forge(registry: MeddledTarget, uri: CtxUri) -> Callable[[Callable[[dict[str,
     return change
 
 
-def found(registry: MeddledTarget, uri: CtxUri) -> Artifact:
-    artifact = find_artifact(registry, uri)
+def found(registry: FaultyTarget, uri: CtxUri) -> Located:
+    artifact = locate(registry, uri)
     assert artifact is not None
     return artifact
 
@@ -63,7 +63,7 @@ def test_the_tag_is_never_one_that_registries_take_for_a_referrers_fallback() ->
     assert tag_of(uri) == "ctx-" + "ab" * 32
 
 
-def test_the_digest_of_the_config_is_that_in_the_uri(registry: MeddledTarget, uri: CtxUri, pantry: Pantry) -> None:
+def test_the_digest_of_the_config_is_that_in_the_uri(registry: FaultyTarget, uri: CtxUri, pantry: Pantry) -> None:
     artifact = found(registry, uri)
     assert artifact.manifest.config.digest == uri_digest(uri)
     assert artifact.manifest.config.media_type == "application/vnd.ctxpack.contract.v1+json"
@@ -72,7 +72,7 @@ def test_the_digest_of_the_config_is_that_in_the_uri(registry: MeddledTarget, ur
     assert artifact.pack == pantry.inspect(uri).manifest
 
 
-def test_layers_are_chunks_that_say_what_they_unpack_to(registry: MeddledTarget, uri: CtxUri) -> None:
+def test_layers_are_chunks_that_say_what_they_unpack_to(registry: FaultyTarget, uri: CtxUri) -> None:
     artifact = found(registry, uri)
     assert {chunk.media_type for chunk in artifact.chunks} == {"application/vnd.ctxpack.chunk.v1.tar+gzip"}
     assert all(set(chunk.annotations) == {"dev.ctxpack.chunk.bytes"} for chunk in artifact.chunks)
@@ -87,15 +87,15 @@ def test_the_same_chunks_make_the_same_manifest() -> None:
     assert describe_contract(b"{}").size == 2
 
 
-def test_looking_fetches_the_manifest_the_contract_and_the_first_chunk(registry: MeddledTarget, uri: CtxUri) -> None:
+def test_looking_fetches_the_manifest_the_contract_and_the_first_chunk(registry: FaultyTarget, uri: CtxUri) -> None:
     before = registry.count("fetch")
     artifact = found(registry, uri)
     fetched = [call.subject for call in registry.calls if call.method == "fetch"][before:]
     assert fetched == [artifact.descriptor.digest, uri_digest(uri), artifact.chunks[0].digest]
 
 
-def test_no_tag_is_no_pack(registry: MeddledTarget) -> None:
-    assert find_artifact(registry, CtxUri("ctx://sha256:" + "0" * 64)) is None
+def test_no_tag_is_no_pack(registry: FaultyTarget) -> None:
+    assert locate(registry, CtxUri("ctx://sha256:" + "0" * 64)) is None
 
 
 OTHER = "sha256:" + "0" * 64
@@ -135,7 +135,7 @@ OTHER = "sha256:" + "0" * 64
     ],
 )
 def test_what_is_not_this_contracts_pack_is_refused_by_name(
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     uri: CtxUri,
     forge: Callable[[Callable[[dict[str, Any]], object]], None],
     change: Callable[[dict[str, Any]], object],
@@ -143,7 +143,7 @@ def test_what_is_not_this_contracts_pack_is_refused_by_name(
 ) -> None:
     forge(change)
     with pytest.raises(IntegrityError) as caught:
-        find_artifact(registry, uri)
+        locate(registry, uri)
     assert message.format(contract=uri_digest(uri)) in str(caught.value)
     if "not this contract's pack" in message:
         assert (caught.value.where, caught.value.code) == (f"the registry:{tag_of(uri)}", "E_NOT_THE_PACK")
@@ -151,7 +151,7 @@ def test_what_is_not_this_contracts_pack_is_refused_by_name(
 
 @pytest.mark.parametrize("said", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
 def test_a_chunk_that_does_not_say_its_size_is_refused(
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     uri: CtxUri,
     forge: Callable[[Callable[[dict[str, Any]], object]], None],
     said: str | None,
@@ -159,29 +159,29 @@ def test_a_chunk_that_does_not_say_its_size_is_refused(
     annotations = {} if said is None else {"dev.ctxpack.chunk.bytes": said}
     forge(lambda document: document["layers"][0].update(annotations=annotations))
     with pytest.raises(IntegrityError) as caught:
-        find_artifact(registry, uri)
+        locate(registry, uri)
     assert "layer annotation dev.ctxpack.chunk.bytes: expected a number of bytes, got" in str(caught.value)
 
 
 def test_the_contract_is_fetched_and_checked_although_the_first_chunk_repeats_it(
-    registry: MeddledTarget, uri: CtxUri
+    registry: FaultyTarget, uri: CtxUri
 ) -> None:
     registry.flip(uri_digest(uri), 5)
     with pytest.raises(IntegrityError, match="digest differs"):
-        find_artifact(registry, uri)
+        locate(registry, uri)
 
 
-def test_a_config_that_is_gone_is_damage_and_not_a_miss(registry: MeddledTarget, uri: CtxUri) -> None:
+def test_a_config_that_is_gone_is_damage_and_not_a_miss(registry: FaultyTarget, uri: CtxUri) -> None:
     registry.blob(uri_digest(uri)).unlink()
     with pytest.raises(IntegrityError, match="is missing; push the pack again") as caught:
-        find_artifact(registry, uri)
+        locate(registry, uri)
     assert caught.value.code == "E_INCOMPLETE"
 
 
 def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
     pantry: Pantry,
     project: Project,
-    registry: MeddledTarget,
+    registry: FaultyTarget,
     uri: CtxUri,
     forge: Callable[[Callable[[dict[str, Any]], object]], None],
 ) -> None:
@@ -197,4 +197,4 @@ def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
     }
     forge(lambda document: document["layers"].__setitem__(0, layer))
     with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}"):
-        find_artifact(registry, uri)
+        locate(registry, uri)

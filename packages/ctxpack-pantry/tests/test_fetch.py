@@ -15,53 +15,55 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pantry_context import context_of
 from pantry_project import Project, contents
-from pantry_target import MeddledTarget
+from pantry_target import FaultyTarget
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, silent, uri_digest
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, TaggedManifest, describe, encode_image_manifest
 from ctxpack_pantry import Pantry, Settings
-from ctxpack_pantry.artifact import Artifact, chunk_descriptor, find_artifact
-from ctxpack_pantry.pull import pull
+from ctxpack_pantry.artifact import chunk_descriptor
+from ctxpack_pantry.fetch import fetch
+from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.settings import Setting
 
 if TYPE_CHECKING:
     from ctxpack_oci import Target
 
 
-class Shelf(NamedTuple):
+class PushedPack(NamedTuple):
     """A pack in a registry. outputs: what it holds."""
 
     layout: Layout
     uri: CtxUri
-    artifact: Artifact
+    located: Located
     outputs: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> PushedPack:
     """A registry with one pack, which no test changes."""
-    root = tmp_path_factory.mktemp("shelf")
+    root = tmp_path_factory.mktemp("pushed")
     project = Project(root / "project")
     (project.out / "large").write_bytes(b"".join(digest_of(b"%d" % number).encode()[7:] for number in range(60_000)))
     place = Settings(Setting(f"oci:{root / 'registry'}", ""), Setting(str(root / "cache"), ""))
     pantry = Pantry(place)
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
-    artifact = pantry.inspect(uri, remote=True).artifact
-    assert artifact is not None
-    assert len(artifact.chunks) > 3
-    return Shelf(Layout(root / "registry"), uri, artifact, contents(project.out))
+    located = pantry.inspect(uri, skip_cache=True).located
+    assert located is not None
+    assert len(located.chunks) > 3
+    return PushedPack(Layout(root / "registry"), uri, located, contents(project.out))
 
 
 @pytest.fixture
-def target(shelf: Shelf, tmp_path: Path) -> MeddledTarget:
+def target(pushed: PushedPack, tmp_path: Path) -> FaultyTarget:
     """A copy of the registry to meddle with."""
     folder = tmp_path / "target"
-    shutil.copytree(shelf.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
-    return MeddledTarget(folder)
+    shutil.copytree(pushed.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
+    return FaultyTarget(folder)
 
 
 def untouched(cache: Cache, leftovers: Callable[[], list[str]]) -> bool:
@@ -69,92 +71,92 @@ def untouched(cache: Cache, leftovers: Callable[[], list[str]]) -> bool:
 
 
 def test_the_cache_holds_what_was_seeded(
-    shelf: Shelf, cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
-    pulled = pull(cache, target, shelf.uri, progress=silent)
-    assert contents(Path(pulled.path, "artifacts")) == shelf.outputs
-    assert pulled == (shelf.uri, cache.find(uri_digest(shelf.uri)), shelf.artifact.pack, shelf.artifact.transfer_size)
+    pulled = fetch(context_of(cache, target), pushed.uri)
+    assert contents(Path(pulled.folder, "artifacts")) == pushed.outputs
+    assert pulled == (cache.find(uri_digest(pushed.uri)), pushed.located.transfer_size)
     assert leftovers() == []
 
 
-def test_what_the_cache_has_is_not_asked_for(shelf: Shelf, cache: Cache, target: MeddledTarget) -> None:
-    first = pull(cache, target, shelf.uri, progress=silent)
+def test_what_the_cache_has_is_not_asked_for(pushed: PushedPack, cache: Cache, target: FaultyTarget) -> None:
+    first = fetch(context_of(cache, target), pushed.uri)
     before = len(target.calls)
-    assert pull(cache, target, shelf.uri, progress=silent) == first._replace(received=0)
+    assert fetch(context_of(cache, target), pushed.uri) == first._replace(received=0)
     assert len(target.calls) == before
 
 
 def test_progress_adds_up_to_the_total_that_is_known_from_the_start(
-    shelf: Shelf, cache: Cache, target: MeddledTarget
+    pushed: PushedPack, cache: Cache, target: FaultyTarget
 ) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    pull(cache, target, shelf.uri, progress=lambda *step: seen.append(step))
-    assert {(stage, total) for stage, _, total in seen} == {("pull", shelf.artifact.transfer_size)}
-    assert sum(advanced for _, advanced, _ in seen) == shelf.artifact.transfer_size
+    fetch(context_of(cache, target, progress=lambda *step: seen.append(step)), pushed.uri)
+    assert {(stage, total) for stage, _, total in seen} == {("pull", pushed.located.transfer_size)}
+    assert sum(advanced for _, advanced, _ in seen) == pushed.located.transfer_size
 
 
 def test_a_pack_that_is_not_there_is_a_miss(
-    cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]]
+    cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
     with pytest.raises(NotFound) as caught:
-        pull(cache, target, nowhere, progress=silent)
+        fetch(context_of(cache, target), nowhere)
     assert str(caught.value) == (
-        f"the registry: no such pack: got {nowhere}; check the URI and the registry, or make the pack: ctxpack run, "
+        f"the registry: no such pack: {nowhere}; check the URI and the registry, or make the pack: ctxpack run, "
         "or ctxpack seed and ctxpack push"
     )
     assert untouched(cache, leftovers)
 
 
-def parts(artifact: Artifact) -> dict[str, Descriptor]:
-    chunks = {f"chunk {number}": chunk for number, chunk in enumerate(artifact.chunks)}
-    return {"manifest": artifact.descriptor, "contract": artifact.manifest.config, **chunks}
+def parts(located: Located) -> dict[str, Descriptor]:
+    chunks = {f"chunk {number}": chunk for number, chunk in enumerate(located.chunks)}
+    return {"image manifest": located.descriptor, **chunks}
 
 
-@pytest.mark.parametrize("part", ["manifest", "contract", "chunk 0", "chunk 1", "chunk 2", "chunk 3"])
+@pytest.mark.parametrize("part", ["image manifest", "chunk 0", "chunk 1", "chunk 2", "chunk 3"])
 @pytest.mark.parametrize(
     "position", [0, 3, 10, 0.5, -8, -4, -1], ids=["magic", "flags", "body", "middle", "crc", "length", "last"]
 )
 def test_one_changed_byte_anywhere_is_refused_and_nothing_stays(
-    shelf: Shelf,
+    pushed: PushedPack,
     cache: Cache,
-    target: MeddledTarget,
+    target: FaultyTarget,
     leftovers: Callable[[], list[str]],
     part: str,
     position: float,
 ) -> None:
-    descriptor = parts(shelf.artifact)[part]
+    descriptor = parts(pushed.located)[part]
     target.flip(descriptor.digest, position if isinstance(position, int) else int(position * descriptor.size))
     with pytest.raises(IntegrityError, match="digest differs"):
-        pull(cache, target, shelf.uri, progress=silent)
+        fetch(context_of(cache, target), pushed.uri)
     assert untouched(cache, leftovers)
 
 
-@pytest.mark.parametrize("part", ["contract", "chunk 0", "chunk 1", "chunk 3"])
+@pytest.mark.parametrize("part", ["image manifest", "chunk 0", "chunk 1", "chunk 3"])
 def test_a_missing_part_is_damage_and_not_a_miss(
-    shelf: Shelf, cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]], part: str
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]], part: str
 ) -> None:
-    target.blob(parts(shelf.artifact)[part].digest).unlink()
+    target.blob(parts(pushed.located)[part].digest).unlink()
     with pytest.raises(IntegrityError, match="missing") as caught:
-        pull(cache, target, shelf.uri, progress=silent)
+        fetch(context_of(cache, target), pushed.uri)
     assert caught.value.code == "E_INCOMPLETE"
     assert untouched(cache, leftovers)
 
 
-class Forged(MeddledTarget):
-    """The shelf's registry, where the tag names these chunks instead, with digests that are all in order."""
+class Forged(FaultyTarget):
+    """The pushed's registry, where the tag names these chunks instead, with digests that are all in order."""
 
-    def __init__(self, shelf: Shelf, chunks: list[Descriptor], *contents: bytes) -> None:
-        super().__init__(Path(shelf.layout.name.removeprefix("oci:")))
-        manifest = shelf.artifact.manifest
+    def __init__(self, pushed: PushedPack, chunks: list[Descriptor], *contents: bytes) -> None:
+        super().__init__(Path(pushed.layout.name.removeprefix("oci:")))
+        manifest = pushed.located.manifest
         data = encode_image_manifest(
             ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
         )
-        self._descriptor = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
-        self._contents = {digest_of(content): content for content in (data, *contents)}
+        self._tagged = TaggedManifest(describe(data, IMAGE_MANIFEST_MEDIA_TYPE), data)
+        self._contents = {digest_of(content): content for content in contents}
 
-    def resolve(self, tag: str) -> Descriptor:
-        return self._descriptor
+    def fetch_tag(self, tag: str) -> TaggedManifest:
+        return self._tagged
 
     def fetch(self, descriptor: Descriptor) -> bytes:
         return self._contents.get(descriptor.digest) or super().fetch(descriptor)
@@ -167,23 +169,23 @@ def inflated(target: Target, chunk: Descriptor) -> bytes:
 @settings(max_examples=60)
 @given(st.data())
 def test_a_liar_who_may_push_and_changes_a_byte_before_it_is_named_gets_nowhere(
-    shelf: Shelf, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    pushed: PushedPack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """With new digests for what he changed: refused, or (in a byte of gzip that means nothing) the very same pack."""
     root = tmp_path_factory.mktemp("liar")
-    chunks = list(shelf.artifact.chunks)
+    chunks = list(pushed.located.chunks)
     number = data.draw(st.integers(0, len(chunks) - 1))
-    changed = bytearray(shelf.layout.fetch(chunks[number]))
+    changed = bytearray(pushed.layout.fetch(chunks[number]))
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
     chunks[number] = describe(bytes(changed), chunks[number].media_type, annotations=chunks[number].annotations)
     cache = Cache(root)
     try:
-        path = pull(cache, Forged(shelf, chunks, bytes(changed)), shelf.uri, progress=silent).path
+        path = fetch(context_of(cache, Forged(pushed, chunks, bytes(changed))), pushed.uri).folder
     except IntegrityError:
         assert list(cache.packs()) == []
     else:
-        assert contents(Path(path, "artifacts")) == shelf.outputs
-        cache.remove(uri_digest(shelf.uri))
+        assert contents(Path(path, "artifacts")) == pushed.outputs
+        cache.remove(uri_digest(pushed.uri))
     assert [*(root / "v1/staging").iterdir(), *(root / "v1/locks").iterdir()] == []
     shutil.rmtree(root)
 
@@ -199,47 +201,36 @@ def test_a_liar_who_may_push_and_changes_a_byte_before_it_is_named_gets_nowhere(
     ids=["cut short", "repeated last", "swapped", "repeated first"],
 )
 def test_chunks_left_out_repeated_or_swapped_are_refused(
-    shelf: Shelf,
+    pushed: PushedPack,
     cache: Cache,
     leftovers: Callable[[], list[str]],
     change: Callable[[list[Descriptor]], list[Descriptor]],
     message: str,
 ) -> None:
-    forged = Forged(shelf, change(list(shelf.artifact.chunks)))
+    forged = Forged(pushed, change(list(pushed.located.chunks)))
     with pytest.raises(IntegrityError, match=message):
-        pull(cache, forged, shelf.uri, progress=silent)
+        fetch(context_of(cache, forged), pushed.uri)
     assert untouched(cache, leftovers)
 
 
 def test_other_content_under_true_listings_is_refused(
-    shelf: Shelf, cache: Cache, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, cache: Cache, leftovers: Callable[[], list[str]]
 ) -> None:
-    chunks = list(shelf.artifact.chunks)
-    other = make_chunk(inflated(shelf.layout, chunks[2]).replace(b"alphabeta", b"alphaBETA"))
+    chunks = list(pushed.located.chunks)
+    other = make_chunk(inflated(pushed.layout, chunks[2]).replace(b"alphabeta", b"alphaBETA"))
     chunks[2] = chunk_descriptor(other)
     with pytest.raises(IntegrityError, match="artifacts/joined: content differs from its digest"):
-        pull(cache, Forged(shelf, chunks, other.data), shelf.uri, progress=silent)
+        fetch(context_of(cache, Forged(pushed, chunks, other.data)), pushed.uri)
     assert untouched(cache, leftovers)
 
 
-def test_a_registry_whose_first_chunk_is_another_the_second_time_is_refused(
-    shelf: Shelf, cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]]
+def test_each_chunk_is_fetched_once_and_the_contract_never(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget
 ) -> None:
-    """Only a target that breaks its promise can do that; then what was inspected is not what was unpacked."""
-    first = shelf.artifact.chunks[0]
-    content = inflated(target, first)
-    created = json.loads(content[512:].rstrip(b"\0"))["provenance"]["created"].encode()
-    other = make_chunk(content.replace(created, b"2001-01-01T00:00:00Z"))
-
-    class TwoFaced(MeddledTarget):
-        def fetch(self, descriptor: Descriptor) -> bytes:
-            data = super().fetch(descriptor)
-            again = sum(call == ("fetch", first.digest) for call in self.calls) > 1
-            return other.data if descriptor.digest == first.digest and again else data
-
-    with pytest.raises(IntegrityError, match="first chunk changed between two fetches"):
-        pull(cache, TwoFaced(target.folder), shelf.uri, progress=silent)
-    assert untouched(cache, leftovers)
+    fetch(context_of(cache, target), pushed.uri)
+    assert target.count("fetch_tag") == 1
+    fetched = sorted(call.subject for call in target.calls if call.method == "fetch")
+    assert fetched == sorted(chunk.digest for chunk in pushed.located.chunks)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +243,9 @@ def test_a_registry_whose_first_chunk_is_another_the_second_time_is_refused(
     ids=["no answer", "Ctrl-C", "full disk"],
 )
 def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
-    shelf: Shelf,
+    pushed: PushedPack,
     cache: Cache,
-    target: MeddledTarget,
+    target: FaultyTarget,
     leftovers: Callable[[], list[str]],
     error: BaseException,
     expected: type[BaseException],
@@ -262,18 +253,18 @@ def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
     def stop() -> None:
         raise error
 
-    looking = 0 if expected is not LocalFailure else 3  # no disk is written to while we look
-    for number in range(looking, 3 + len(shelf.artifact.chunks)):
+    looking = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
+    for number in range(looking, len(pushed.located.chunks)):
         target.after("fetch", number, stop)
         with pytest.raises(expected):
-            pull(cache, target, shelf.uri, progress=silent)
+            fetch(context_of(cache, target), pushed.uri)
         assert untouched(cache, leftovers), number
     target.on("fetch", lambda _: None)
-    assert contents(Path(pull(cache, target, shelf.uri, progress=silent).path, "artifacts")) == shelf.outputs
+    assert contents(Path(fetch(context_of(cache, target), pushed.uri).folder, "artifacts")) == pushed.outputs
 
 
 def test_two_that_pull_at_once_share_the_work(
-    shelf: Shelf, tmp_path: Path, target: MeddledTarget, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, tmp_path: Path, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     target.on("fetch", lambda _: time.sleep(0.02))
     waited: list[str] = []
@@ -281,7 +272,7 @@ def test_two_that_pull_at_once_share_the_work(
 
     def work() -> None:
         cache = Cache(tmp_path / "cache")
-        done = pull(cache, target, shelf.uri, progress=silent, on_wait=lambda: waited.append("once"))
+        done = fetch(context_of(cache, target, notice=waited.append), pushed.uri)
         received.append(done.received)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -289,14 +280,14 @@ def test_two_that_pull_at_once_share_the_work(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(received) == [0, shelf.artifact.transfer_size]
-    assert waited == ["once"]
-    assert target.count("fetch") == 3 + len(shelf.artifact.chunks)  # manifest, contract and first chunk, then all
+    assert sorted(received) == [0, pushed.located.transfer_size]
+    assert waited == ["another process fetches this pack; waiting"]
+    assert target.count("fetch") == len(pushed.located.chunks)
     assert leftovers() == []
 
 
 def test_when_the_one_at_work_fails_the_other_takes_over(
-    shelf: Shelf, tmp_path: Path, target: MeddledTarget, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, tmp_path: Path, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     waiting = threading.Event()
     outcomes: list[str] = []
@@ -307,12 +298,13 @@ def test_when_the_one_at_work_fails_the_other_takes_over(
 
     def work() -> None:
         try:
-            pull(Cache(tmp_path / "cache"), target, shelf.uri, progress=silent, on_wait=waiting.set)
+            context = context_of(Cache(tmp_path / "cache"), target, notice=lambda notice: waiting.set())
+            fetch(context, pushed.uri)
             outcomes.append("pulled")
         except Unavailable:
             outcomes.append("failed")
 
-    target.after("fetch", 4, fail_once)
+    target.after("fetch", 1, fail_once)
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -322,10 +314,10 @@ def test_when_the_one_at_work_fails_the_other_takes_over(
     assert leftovers() == []
 
 
-def test_no_transfer_goes_on_after_a_failure(shelf: Shelf, cache: Cache, target: MeddledTarget) -> None:
-    target.flip(shelf.artifact.chunks[1].digest, 12)
+def test_no_transfer_goes_on_after_a_failure(pushed: PushedPack, cache: Cache, target: FaultyTarget) -> None:
+    target.flip(pushed.located.chunks[1].digest, 12)
     with pytest.raises(IntegrityError) as caught:
-        pull(cache, target, shelf.uri, progress=silent)
+        fetch(context_of(cache, target), pushed.uri)
     deadline = time.monotonic() + 10
     while any(thread.name.startswith("transfer") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
@@ -334,16 +326,16 @@ def test_no_transfer_goes_on_after_a_failure(shelf: Shelf, cache: Cache, target:
 
 
 def test_a_look_at_a_registry_that_does_not_answer_is_not_a_miss(
-    cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]]
+    cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     def silence(_: object) -> None:
         raise Unavailable("no answer")
 
-    target.on("resolve", silence)
+    target.on("fetch_tag", silence)
     with pytest.raises(Unavailable):
         pull(cache, target, CtxUri("ctx://sha256:" + "0" * 64), progress=silent)
     assert untouched(cache, leftovers)
 
 
-def test_find_artifact_agrees_with_the_shelf(shelf: Shelf, target: MeddledTarget) -> None:
-    assert find_artifact(target, shelf.uri) == shelf.artifact
+def test_find_artifact_agrees_with_the_shelf(pushed: PushedPack, target: FaultyTarget) -> None:
+    assert locate(target, pushed.uri) == pushed.located
