@@ -42,7 +42,7 @@ def test_the_registrys_pack_is_inspected_without_fetching_its_artifacts(
     inspection = open_pantry("elsewhere").inspect(uri)
     assert inspection.found_in == "the registry"
     assert inspection.artifact is not None
-    assert registry.count("fetch") == before + 3  # manifest, contract, first chunk
+    assert registry.count("fetch") == before + 2  # contract, first chunk
     assert not (tmp_path / "elsewhere").exists()
 
 

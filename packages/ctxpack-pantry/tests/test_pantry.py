@@ -143,7 +143,7 @@ def test_the_digest_of_a_packs_outputs_is_known_without_fetching_them(
     before = registry.count("fetch")
     digest: Digest = open_pantry("elsewhere").outputs_of(seeded.uri)
     assert digest == seeded.manifest.outputs_digest
-    assert registry.count("fetch") == before + 3
+    assert registry.count("fetch") == before + 2
 
 
 def test_people_are_told_of_junk_when_a_contract_is_resolved(

@@ -21,7 +21,15 @@ from pantry_target import MeddledTarget
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, silent, uri_digest
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
+from ctxpack_oci import (
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    Descriptor,
+    ImageManifest,
+    Layout,
+    TaggedManifest,
+    describe,
+    encode_image_manifest,
+)
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.artifact import Artifact, chunk_descriptor, find_artifact
 from ctxpack_pantry.pull import pull
@@ -130,7 +138,7 @@ def test_one_changed_byte_anywhere_is_refused_and_nothing_stays(
     assert untouched(cache, leftovers)
 
 
-@pytest.mark.parametrize("part", ["contract", "chunk 0", "chunk 1", "chunk 3"])
+@pytest.mark.parametrize("part", ["manifest", "contract", "chunk 0", "chunk 1", "chunk 3"])
 def test_a_missing_part_is_damage_and_not_a_miss(
     shelf: Shelf, cache: Cache, target: MeddledTarget, leftovers: Callable[[], list[str]], part: str
 ) -> None:
@@ -150,11 +158,11 @@ class Forged(MeddledTarget):
         data = encode_image_manifest(
             ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
         )
-        self._descriptor = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
-        self._contents = {digest_of(content): content for content in (data, *contents)}
+        self._tagged = TaggedManifest(describe(data, IMAGE_MANIFEST_MEDIA_TYPE), data)
+        self._contents = {digest_of(content): content for content in contents}
 
-    def resolve(self, tag: str) -> Descriptor:
-        return self._descriptor
+    def fetch_tag(self, tag: str) -> TaggedManifest:
+        return self._tagged
 
     def fetch(self, descriptor: Descriptor) -> bytes:
         return self._contents.get(descriptor.digest) or super().fetch(descriptor)
@@ -262,8 +270,8 @@ def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
     def stop() -> None:
         raise error
 
-    looking = 0 if expected is not LocalFailure else 3  # no disk is written to while we look
-    for number in range(looking, 3 + len(shelf.artifact.chunks)):
+    looking = 0 if expected is not LocalFailure else 2  # no disk is written to while we look
+    for number in range(looking, 2 + len(shelf.artifact.chunks)):
         target.after("fetch", number, stop)
         with pytest.raises(expected):
             pull(cache, target, shelf.uri, progress=silent)
@@ -291,7 +299,7 @@ def test_two_that_pull_at_once_share_the_work(
         thread.join()
     assert sorted(received) == [0, shelf.artifact.transfer_size]
     assert waited == ["once"]
-    assert target.count("fetch") == 3 + len(shelf.artifact.chunks)  # manifest, contract and first chunk, then all
+    assert target.count("fetch") == 2 + len(shelf.artifact.chunks)  # contract and first chunk, then all
     assert leftovers() == []
 
 
@@ -312,7 +320,7 @@ def test_when_the_one_at_work_fails_the_other_takes_over(
         except Unavailable:
             outcomes.append("failed")
 
-    target.after("fetch", 4, fail_once)
+    target.after("fetch", 3, fail_once)
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -339,7 +347,7 @@ def test_a_look_at_a_registry_that_does_not_answer_is_not_a_miss(
     def silence(_: object) -> None:
         raise Unavailable("no answer")
 
-    target.on("resolve", silence)
+    target.on("fetch_tag", silence)
     with pytest.raises(Unavailable):
         pull(cache, target, CtxUri("ctx://sha256:" + "0" * 64), progress=silent)
     assert untouched(cache, leftovers)

@@ -77,7 +77,7 @@ def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: M
     before = len(registry.calls)
     again = pantry.push(uri)
     assert again == first._replace(sent=0, new=False)
-    assert [call.method for call in registry.calls[before:]] == ["resolve", "fetch", "fetch", "fetch"]
+    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch", "fetch"]
 
 
 def test_the_same_outputs_seeded_elsewhere_are_there_already(
@@ -122,7 +122,7 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
     pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     rival()
-    before = registry.layout.resolve(tag_of(uri))
+    before = registry.layout.fetch_tag(tag_of(uri))
     with pytest.raises(Conflict) as caught:
         pantry.push(uri)
     theirs, ours = pantry.inspect(uri, remote=True), pantry.inspect(uri)
@@ -132,14 +132,14 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
         "this push overwrote nothing; the transform is not deterministic, or something it depends on is missing from "
         "the contract"
     )
-    assert registry.layout.resolve(tag_of(uri)) == before
+    assert registry.layout.fetch_tag(tag_of(uri)) == before
     assert registry.count("push") == registry.count("tag") == 0
 
 
 def test_a_rival_that_comes_while_we_send_is_a_conflict_and_stays(
     pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
-    registry.after("resolve", 1, rival)  # between our first look and the second
+    registry.after("fetch_tag", 1, rival)  # between our first look and the second
     with pytest.raises(Conflict):
         pantry.push(uri)
     assert registry.count("tag") == 0
@@ -150,11 +150,11 @@ def test_the_same_outputs_that_come_while_we_send_are_success(
     pantry: Pantry, open_pantry: Callable[..., Pantry], registry: MeddledTarget, uri: CtxUri, project: Project
 ) -> None:
     folder = open_pantry("friend").seed([], str(project.contract)).path
-    registry.after("resolve", 1, lambda: push(registry.layout, folder, uri, progress=silent))
+    registry.after("fetch_tag", 1, lambda: push(registry.layout, folder, uri, progress=silent))
     pushed = pantry.push(uri)
-    theirs = registry.layout.resolve(tag_of(uri))
+    theirs = registry.layout.fetch_tag(tag_of(uri))
     assert theirs is not None
-    assert pushed.artifact == theirs.digest
+    assert pushed.artifact == theirs.descriptor.digest
     assert registry.count("tag") == 0
 
 
@@ -162,7 +162,7 @@ def test_a_rival_that_tags_after_us_is_told_of(
     pantry: Pantry, registry: MeddledTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     """Both saw no tag; the registry keeps the last writer, and the first learns of it."""
-    registry.after("resolve", 2, rival)  # between our tag and our last look
+    registry.after("fetch_tag", 2, rival)  # between our tag and our last look
     with pytest.raises(Conflict, match="the registry holds other outputs of the same contract"):
         pantry.push(uri)
     assert registry.count("tag") == 1
@@ -183,12 +183,12 @@ def test_a_tag_that_names_another_contracts_pack_is_refused_and_stays(
     project.write_contract(params={"other": True})
     other = pantry.seed([], str(project.contract)).uri
     pantry.push(other)
-    stranger = registry.layout.resolve(tag_of(other))
+    stranger = registry.layout.fetch_tag(tag_of(other))
     assert stranger is not None
-    registry.layout.tag(stranger, tag_of(uri))
+    registry.layout.tag(stranger.descriptor, tag_of(uri))
     with pytest.raises(IntegrityError, match=r"not this contract's pack: config\.digest, the contract: expected"):
         pantry.push(uri)
-    assert registry.layout.resolve(tag_of(uri)) == stranger
+    assert registry.layout.fetch_tag(tag_of(uri)) == stranger
 
 
 def _flip(path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_pack_in_another_packs_place_is_not_pushed_under_its_uri(
     assert registry.calls == []
 
 
-@pytest.mark.parametrize("method", ["resolve", "exists", "push", "tag"])
+@pytest.mark.parametrize("method", ["fetch_tag", "exists", "push", "tag"])
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
 def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_succeeds(
     pantry: Pantry, registry: MeddledTarget, uri: CtxUri, method: str, error: type[CtxPackError]

@@ -14,6 +14,7 @@ from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_diges
 from ctxpack_oci import (
     Descriptor,
     ImageManifest,
+    TaggedManifest,
     Target,
     describe,
     encode_image_manifest,
@@ -97,28 +98,27 @@ def find_artifact(target: Target, uri: CtxUri) -> Artifact | None:
     Raises: IntegrityError when what the tag names is not this contract's pack; AccessDenied, Unavailable when the
     answer is not known.
     """
-    descriptor = target.resolve(tag_of(uri))
-    return None if descriptor is None else _read(target, descriptor, uri)
+    found = target.fetch_tag(tag_of(uri))
+    return None if found is None else _read(target, found, uri)
 
 
 def chunks_served(target: Target, uri: CtxUri) -> frozenset[Digest]:
-    """Return the chunks of the pack that target serves for uri, none when it has none. Two requests at most.
+    """Return the chunks of the pack that target serves for uri, none when it has none. One request.
 
     Target has them all: a registry takes no manifest whose blobs it lacks, and keeps what a manifest names.
     Raises: as find_artifact does.
     """
-    descriptor = target.resolve(tag_of(uri))
-    if descriptor is None:
+    found = target.fetch_tag(tag_of(uri))
+    if found is None:
         return frozenset()
-    where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
+    manifest = parse_image_manifest(found.data, found.descriptor, where=f"{target.name}:{tag_of(uri)}")
     return frozenset(layer.digest for layer in manifest.layers)
 
 
-def _read(target: Target, descriptor: Descriptor, uri: CtxUri) -> Artifact:
-    """Return the pack whose OCI manifest descriptor names. Raises: as find_artifact does."""
+def _read(target: Target, found: TaggedManifest, uri: CtxUri) -> Artifact:
+    """Return the pack whose OCI manifest was found. Raises: as find_artifact does."""
     where = f"{target.name}:{tag_of(uri)}"
-    manifest = parse_image_manifest(_fetch(target, descriptor, where), descriptor, where=where)
+    manifest = parse_image_manifest(found.data, found.descriptor, where=where)
     _check_shape(manifest, uri_digest(uri), where)
     _fetch(target, manifest.config, where)
     first = manifest.layers[0]
@@ -128,7 +128,7 @@ def _read(target: Target, descriptor: Descriptor, uri: CtxUri) -> Artifact:
     pack = pack_manifest_of(content, where=f"{where}, first chunk")
     if pack.uri != uri:
         raise IntegrityError("pack of another contract", where=where, expected=uri, got=pack.uri)
-    return Artifact(descriptor, manifest, pack)
+    return Artifact(found.descriptor, manifest, pack)
 
 
 def _fetch(target: Target, descriptor: Descriptor, where: str) -> bytes:
