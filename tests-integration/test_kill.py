@@ -111,20 +111,20 @@ def test_a_pull_killed_at_any_request_leaves_nothing_visible(maker: Maker, tmp_p
 @pytest.mark.parametrize(
     ("number", "command", "method", "path", "moment"),
     [
-        (signal.SIGINT, "push", "HEAD", "/manifests/ctx-", holding),
+        (signal.SIGINT, "push", "GET", "/manifests/ctx-", holding),
         (signal.SIGINT, "push", "HEAD", "/blobs/", holding),
         (signal.SIGINT, "push", "POST", "/blobs/uploads/", holding),
         (signal.SIGINT, "push", "PUT", "/blobs/uploads/", holding),
         (signal.SIGINT, "push", "PUT", "/manifests/ctx-", holding),
-        (signal.SIGINT, "pull", "HEAD", "/manifests/ctx-", holding),
-        (signal.SIGINT, "pull", "GET", "/manifests/sha256:", holding_body),
+        (signal.SIGINT, "pull", "GET", "/manifests/ctx-", holding),
+        (signal.SIGINT, "pull", "GET", "/manifests/ctx-", holding_body),
         (signal.SIGINT, "pull", "GET", "/blobs/", holding),
         (signal.SIGINT, "pull", "GET", "/blobs/", holding_body),
         (signal.SIGINT, "inspect", "GET", "/blobs/", holding),
-        (signal.SIGINT, "run", "HEAD", "/manifests/ctx-", holding),
+        (signal.SIGINT, "run", "GET", "/manifests/ctx-", holding),
         (signal.SIGTERM, "push", "PUT", "/blobs/uploads/", holding),
         (signal.SIGTERM, "pull", "GET", "/blobs/", holding_body),
-        (signal.SIGTERM, "run", "HEAD", "/manifests/ctx-", holding),
+        (signal.SIGTERM, "run", "GET", "/manifests/ctx-", holding),
     ],
 )
 def test_a_command_is_interrupted_at_once_while_the_registry_stalls(

@@ -77,7 +77,7 @@ def test_a_wrong_password_is_tried_once(double: RegistryDouble, open_registry: C
 def test_without_credentials_nothing_is_tried(double: RegistryDouble, registry: Registry) -> None:
     double.basic = ("ann", "secret")
     with pytest.raises(AccessDenied, match=r"; `docker login 127\.0\.0\.1:[0-9]+`, or set CTXPACK_USERNAME and"):
-        registry.resolve("x")
+        registry.fetch_tag("x")
     assert len(double.seen) == 1
 
 

@@ -47,7 +47,7 @@ def blob(folder: Path, descriptor: Descriptor) -> Path:
 
 
 def test_a_layout_that_is_not_there_is_empty(layout: Layout, folder: Path) -> None:
-    assert layout.resolve("one") is None
+    assert layout.fetch_tag("one") is None
     assert layout.exists(LAYER) is False
     assert list(layout.tags()) == []
     with pytest.raises(NotFound, match=f"^blob {LAYER.digest[:19]} of oci:{folder}: is not there$"):
@@ -58,8 +58,8 @@ def test_a_layout_that_is_not_there_is_empty(layout: Layout, folder: Path) -> No
 def test_what_was_pushed_and_tagged_is_resolved_and_fetched(layout: Layout, folder: Path) -> None:
     push_all(layout)
     for reader in (layout, Layout(folder)):
-        assert reader.resolve("one") == ROOT
-        assert reader.resolve("two") is None
+        assert reader.fetch_tag("one") == (ROOT, DATA)
+        assert reader.fetch_tag("two") is None
         assert reader.fetch(ROOT) == DATA
         assert reader.fetch(LAYER) == CHUNK
         assert reader.exists(LAYER)
@@ -101,8 +101,8 @@ def test_a_tag_moves(layout: Layout) -> None:
     layout.push(other, data)
     layout.tag(other, "one")
     layout.tag(ROOT, "two")
-    assert layout.resolve("one") == other
-    assert layout.resolve("two") == ROOT
+    assert layout.fetch_tag("one") == (other, data)
+    assert layout.fetch_tag("two") == (ROOT, DATA)
     assert list(layout.tags()) == ["one", "two"]
 
 
@@ -122,7 +122,7 @@ def test_annotations_and_artifact_type_of_a_tag_survive(layout: Layout) -> None:
     push_all(layout)
     layout.push(root, DATA)
     layout.tag(root, "one")
-    assert layout.resolve("one") == root
+    assert layout.fetch_tag("one") == (root, DATA)
 
 
 def test_a_manifest_is_taken_only_when_all_it_names_is_there(layout: Layout) -> None:
@@ -225,7 +225,7 @@ def test_a_malformed_layout_is_refused_and_not_mended(
     if content is not None:
         (folder / name).write_bytes(content)
     before = {path: path.read_bytes() for path in folder.glob("*.json")}
-    for use in (lambda: layout.resolve("one"), lambda: list(layout.tags()), lambda: layout.tag(ROOT, "two")):
+    for use in (lambda: layout.fetch_tag("one"), lambda: list(layout.tags()), lambda: layout.tag(ROOT, "two")):
         with pytest.raises(IntegrityError, match=message):
             use()
     assert {path: path.read_bytes() for path in folder.glob("*.json")} == before
@@ -254,8 +254,27 @@ def test_a_malformed_tag_is_refused(layout: Layout, folder: Path, entries: list[
     push_all(layout)
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
     with pytest.raises(IntegrityError, match=message):
-        layout.resolve("one")
-    assert layout.resolve("other") is None
+        layout.fetch_tag("one")
+    assert layout.fetch_tag("other") is None
+
+
+@pytest.mark.parametrize("damaged", [b"X" + DATA[1:], DATA[:-1], DATA + b" "])
+def test_a_tag_whose_manifest_is_damaged_is_refused(layout: Layout, folder: Path, damaged: bytes) -> None:
+    push_all(layout)
+    blob(folder, ROOT).unlink()
+    blob(folder, ROOT).write_bytes(damaged)
+    with pytest.raises(IntegrityError, match=r"(digest|size) differs"):
+        layout.fetch_tag("one")
+
+
+def test_a_tag_whose_manifest_is_missing_is_damage_and_not_a_miss(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    blob(folder, ROOT).unlink()
+    with pytest.raises(
+        IntegrityError, match=f"^tag one of .*: {ROOT.digest} is missing; push the pack again"
+    ) as caught:
+        layout.fetch_tag("one")
+    assert caught.value.code == "E_INCOMPLETE"
 
 
 def test_a_folder_that_is_something_else_is_not_touched(folder: Path, layout: Layout) -> None:
@@ -308,11 +327,11 @@ def test_a_disk_that_fails_at_any_step_leaves_nothing_half_written(tmp_path: Pat
         drafts = folder / "ingest"
         assert list(drafts.iterdir() if drafts.exists() else ()) == []
         reader = Layout(folder)
-        assert reader.resolve("one") in (None, ROOT)
+        assert reader.fetch_tag("one") in (None, (ROOT, DATA))
         for each, data in ((LAYER, CHUNK), (CONFIG, b"{}"), (ROOT, DATA)):
             assert not reader.exists(each) or reader.fetch(each) == data
         push_all(reader)
-        assert reader.resolve("one") == ROOT
+        assert reader.fetch_tag("one") == (ROOT, DATA)
     assert {"No space left on device", "Input/output error", "Permission denied"} < set(outcomes)
     assert outcomes[-1] == "done"
 
@@ -367,9 +386,7 @@ def test_processes_tag_at_once_and_all_tags_land(folder: Path) -> None:
     layout = Layout(folder)
     assert set(layout.tags()) == {f"{name}{n}" for name in "abcd" for n in range(15)}
     for tag in layout.tags():
-        root = layout.resolve(tag)
-        assert root is not None
-        assert layout.exists(root)
+        assert layout.fetch_tag(tag) is not None
 
 
 def test_threads_tag_at_once_and_all_tags_land(layout: Layout) -> None:
@@ -425,15 +442,12 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path) -> N
             for args in ((str(fresh), str(steps)), (str(used), str(steps)))
         ]
         codes = [child.wait(60) for child in children]
-        for folder, old in ((fresh, None), (used, ROOT)):
+        for folder, old in ((fresh, None), (used, (ROOT, DATA))):
             layout = Layout(folder)
-            assert layout.resolve("one") == old
-            root = layout.resolve("new")
-            if root is not None:
-                layout.fetch(root)
-            new.append(root is not None)
+            assert layout.fetch_tag("one") == old
+            new.append(layout.fetch_tag("new") is not None)
             push_all(layout)
-            assert layout.resolve("one") == ROOT
+            assert layout.fetch_tag("one") == (ROOT, DATA)
         if codes == [0, 0]:
             break
     assert codes == [0, 0], "the test did not reach the last step"
@@ -445,4 +459,4 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path) -> N
 def test_a_file_in_the_place_of_the_folder_is_no_empty_layout(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InvalidInput, match="not a folder; name the folder of an OCI image layout"):
-        Layout(tmp_path / "file").resolve("v1")
+        Layout(tmp_path / "file").fetch_tag("v1")

@@ -23,6 +23,7 @@ def test_the_public_names_are_these() -> None:
         "LayoutLocation",
         "Location",
         "RegistryLocation",
+        "TaggedManifest",
         "Target",
         "check_bytes",
         "describe",
@@ -43,7 +44,7 @@ def test_the_readme_runs() -> None:
 def test_a_layout_is_used_without_loading_http(tmp_path: Path) -> None:
     script = (
         "import sys; from ctxpack_oci import open_target, parse_location; parse_location('ghcr.io/a/b');"
-        f"open_target(parse_location('oci:{tmp_path}')).resolve('x');"
+        f"open_target(parse_location('oci:{tmp_path}')).fetch_tag('x');"
         "print([name for name in ('requests', 'urllib3', 'ssl', 'http.client') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctxpack_identity import Unavailable
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, parse_image_manifest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, TaggedManifest, parse_image_manifest
 from ctxpack_oci.disk import Disk
 
 
@@ -62,9 +62,9 @@ class FaultyTarget:
     def name(self) -> str:
         return "the registry"
 
-    def resolve(self, tag: str) -> Descriptor | None:
-        self._called("resolve", tag)
-        return self.layout.resolve(tag)
+    def fetch_tag(self, tag: str) -> TaggedManifest | None:
+        self._called("fetch_tag", tag)
+        return self.layout.fetch_tag(tag)
 
     def exists(self, descriptor: Descriptor) -> bool:
         self._called("exists", descriptor.digest)

@@ -40,9 +40,9 @@ def forge(registry: FaultyTarget, uri: CtxUri) -> Callable[[Callable[[dict[str, 
     """Change the OCI manifest of the pack and let the tag name the result, as whoever may push can do."""
 
     def change(by: Callable[[dict[str, Any]], object]) -> None:
-        descriptor = registry.layout.resolve(tag_of(uri))
-        assert descriptor is not None
-        document = json.loads(registry.layout.fetch(descriptor))
+        tagged = registry.layout.fetch_tag(tag_of(uri))
+        assert tagged is not None
+        document = json.loads(tagged.data)
         by(document)
         data = json.dumps(document).encode()
         forged = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
@@ -90,8 +90,11 @@ def test_the_same_chunks_make_the_same_manifest() -> None:
 def test_looking_fetches_the_manifest_the_contract_and_the_first_chunk(registry: FaultyTarget, uri: CtxUri) -> None:
     before = registry.count("fetch")
     artifact = found(registry, uri)
-    fetched = [call.subject for call in registry.calls if call.method == "fetch"][before:]
-    assert fetched == [artifact.descriptor.digest, uri_digest(uri), artifact.chunks[0].digest]
+    assert registry.calls[before:] == [
+        ("fetch_tag", tag_of(uri)),
+        ("fetch", uri_digest(uri)),
+        ("fetch", artifact.chunks[0].digest),
+    ]
 
 
 def test_no_tag_is_no_pack(registry: FaultyTarget) -> None:

@@ -127,7 +127,7 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     rival()
-    before = registry.layout.resolve(tag_of(uri))
+    before = registry.layout.fetch_tag(tag_of(uri))
     with pytest.raises(Conflict) as caught:
         pantry.push(uri)
     theirs, ours = pantry.inspect(uri, skip_cache=True), pantry.inspect(uri)
@@ -137,7 +137,7 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
         "this push overwrote nothing; the transform is not deterministic, or something it depends on is missing from "
         "the contract"
     )
-    assert registry.layout.resolve(tag_of(uri)) == before
+    assert registry.layout.fetch_tag(tag_of(uri)) == before
     assert registry.count("push") == registry.count("tag") == 0
 
 
@@ -158,7 +158,7 @@ def test_the_same_outputs_that_come_while_we_send_are_success(
     friend.seed([], str(project.contract))
     registry.after("fetch_tag", 1, lambda: push(context_of(friend.cache, registry.layout), uri))
     pushed = pantry.push(uri)
-    theirs = registry.layout.resolve(tag_of(uri))
+    theirs = registry.layout.fetch_tag(tag_of(uri))
     assert theirs is not None
     assert pushed.image == theirs.digest
     assert registry.count("tag") == 0
@@ -189,12 +189,12 @@ def test_a_tag_that_names_another_contracts_pack_is_refused_and_stays(
     project.write_contract(params={"other": True})
     other = pantry.seed([], str(project.contract)).uri
     pantry.push(other)
-    stranger = registry.layout.resolve(tag_of(other))
+    stranger = registry.layout.fetch_tag(tag_of(other))
     assert stranger is not None
-    registry.layout.tag(stranger, tag_of(uri))
+    registry.layout.tag(stranger.descriptor, tag_of(uri))
     with pytest.raises(IntegrityError, match=r"not this contract's pack: config\.digest, the contract: expected"):
         pantry.push(uri)
-    assert registry.layout.resolve(tag_of(uri)) == stranger
+    assert registry.layout.fetch_tag(tag_of(uri)) == stranger
 
 
 def _flip(path: Path) -> None:

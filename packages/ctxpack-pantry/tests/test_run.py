@@ -207,7 +207,7 @@ def test_when_the_registrys_answer_is_not_known_the_command_does_not_run(
     def fail(_: object) -> None:
         raise error("no answer")
 
-    registry.on("resolve", fail)
+    registry.on("fetch_tag", fail)
     with pytest.raises(error, match="no answer"):
         pantry.run("contract.json", MAKE)
     assert runs(project) == 0

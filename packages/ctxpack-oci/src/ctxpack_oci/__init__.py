@@ -45,6 +45,7 @@ __all__ = [
     "LayoutLocation",
     "Location",
     "RegistryLocation",
+    "TaggedManifest",
     "Target",
     "check_bytes",
     "describe",

@@ -9,7 +9,7 @@ import msgspec
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
 from ctxpack_identity.errors import IntegrityError
 
-__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_length", "describe"]
+__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_digest", "check_length", "describe"]
 
 MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob travels whole in memory, and the largest chunk has about 17 MiB
 
@@ -44,9 +44,14 @@ def check_bytes(data: bytes, descriptor: Descriptor, *, where: str) -> None:
     Raises: IntegrityError, when the size or the SHA-256 differs.
     """
     check_length(data, descriptor, where=where)
-    digest = digest_of(data)
-    if digest != descriptor.digest:
-        raise IntegrityError("digest differs", where=where, expected=descriptor.digest, got=digest, code="E_DIGEST")
+    check_digest(data, descriptor.digest, where=where)
+
+
+def check_digest(data: bytes, digest: Digest, *, where: str) -> None:
+    """Return if digest is the SHA-256 of data. Raises: IntegrityError otherwise."""
+    found = digest_of(data)
+    if found != digest:
+        raise IntegrityError("digest differs", where=where, expected=digest, got=found, code="E_DIGEST")
 
 
 def check_length(data: bytes, descriptor: Descriptor, *, where: str) -> None:

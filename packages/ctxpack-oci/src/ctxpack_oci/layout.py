@@ -29,7 +29,7 @@ from ctxpack_oci.imagemanifest import (
     is_manifest,
     parse_image_manifest,
 )
-from ctxpack_oci.target import check_tag
+from ctxpack_oci.target import TaggedManifest, check_tag
 
 __all__ = ["Layout"]
 
@@ -53,7 +53,7 @@ class Layout:
     def name(self) -> str:
         return f"oci:{self._folder}"
 
-    def resolve(self, tag: str) -> Descriptor | None:
+    def fetch_tag(self, tag: str) -> TaggedManifest | None:
         check_tag(tag)
         found = [entry for entry in self._entries(self._read_index()) if _tag_of(entry) == tag]
         if not found:
@@ -61,7 +61,13 @@ class Layout:
         where = f"tag {tag} of {self.name}"
         if len(found) > 1:
             raise IntegrityError("is there more than once", where=where, code="E_LAYOUT")
-        return _without_tag(_descriptor(found[0], where))
+        descriptor = _without_tag(_descriptor(found[0], where))
+        try:
+            return TaggedManifest(descriptor, self.fetch(descriptor))
+        except NotFound as error:
+            raise IntegrityError(
+                f"{descriptor.digest} is missing", where=where, fix="push the pack again", code="E_INCOMPLETE"
+            ) from error
 
     def exists(self, descriptor: Descriptor) -> bool:
         with _translated(self._where(descriptor)):

@@ -14,7 +14,7 @@ from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
 from ctxpack_oci.auth import Action, Authenticator
 from ctxpack_oci.credentials import Credentials
-from ctxpack_oci.descriptor import Descriptor, check_bytes, check_length
+from ctxpack_oci.descriptor import Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.http import Transport
 from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
@@ -23,7 +23,7 @@ from ctxpack_oci.origin import join, origin_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, persist
 from ctxpack_oci.proxy import Network
 from ctxpack_oci.refusal import codes_of, message_of, refusal
-from ctxpack_oci.target import check_tag
+from ctxpack_oci.target import TaggedManifest, check_tag
 
 __all__ = ["Registry"]
 
@@ -79,15 +79,20 @@ class Registry:
     def name(self) -> str:
         return self._name
 
-    def resolve(self, tag: str) -> Descriptor | None:
+    def fetch_tag(self, tag: str) -> TaggedManifest | None:
         check_tag(tag)
         url, where = f"{self._base}/manifests/{tag}", f"tag {tag} of {self._name}"
-        # HEAD first: Docker Hub counts a GET of a manifest against the user's quota, but not a HEAD.
-        reply = self._ask(Request(method="HEAD", url=url, where=where, headers={"Accept": _ACCEPT}))
+        request = Request(
+            method="GET", url=url, where=where, headers={"Accept": _ACCEPT}, limit=MAX_IMAGE_MANIFEST_BYTES
+        )
+        reply = self._ask(request)
         if reply.status == 404:
             return None
         self._expect(reply, (200,), where)
-        return _described(reply) or self._resolve_by_get(url, where)
+        digest = _told_digest(reply) or digest_of(reply.body)
+        check_digest(reply.body, digest, where=where)
+        descriptor = Descriptor(media_type=_kind_of_body(reply, where), digest=digest, size=len(reply.body))
+        return TaggedManifest(descriptor, reply.body)
 
     def exists(self, descriptor: Descriptor) -> bool:
         where = self._where(descriptor)
@@ -165,18 +170,6 @@ class Registry:
         kind = "manifests" if is_manifest(descriptor.media_type) else "blobs"
         return f"{self._base}/{kind}/{parse_digest(descriptor.digest)}"
 
-    def _resolve_by_get(self, url: str, where: str) -> Descriptor | None:
-        request = Request(
-            method="GET", url=url, where=where, headers={"Accept": _ACCEPT}, limit=MAX_IMAGE_MANIFEST_BYTES
-        )
-        reply = self._ask(request)
-        if reply.status == 404:
-            return None
-        self._expect(reply, (200,), where)
-        digest = digest_of(reply.body)
-        _expect_digest(reply, digest, where)
-        return Descriptor(media_type=_kind_of_body(reply, where), digest=digest, size=len(reply.body))
-
     def _upload(self, descriptor: Descriptor, data: bytes, deadline: Deadline) -> None:
         """One POST and one PUT. Whatever goes wrong in the PUT, the next attempt begins with a session of its own."""
         where = self._where(descriptor)
@@ -240,13 +233,16 @@ class Registry:
 
     def _accept_immutable(self, descriptor: Descriptor, tag: str, reply: Reply) -> None:
         """ECR with immutable tags refuses even the digest a tag has already: that is what was wanted."""
-        found = self.resolve(tag)
+        found = self.fetch_tag(tag)
         where = f"tag {tag} of {self._name}"
         if found is None:
             raise refusal(reply, where=where, login=self._auth.login)
-        if found.digest != descriptor.digest:
+        if found.descriptor.digest != descriptor.digest:
             raise Conflict(
-                "tag is immutable and names another manifest", where=where, expected=descriptor.digest, got=found.digest
+                "tag is immutable and names another manifest",
+                where=where,
+                expected=descriptor.digest,
+                got=found.descriptor.digest,
             )
 
     def _keep(self, digest: Digest, data: bytes) -> None:
@@ -269,14 +265,6 @@ class Registry:
                 code="E_REDIRECT",
             )
         return following
-
-
-def _described(reply: Reply) -> Descriptor | None:
-    """What the headers of a HEAD say, or None when they do not say enough to be used."""
-    media_type, digest, size = _media_type(reply), _told_digest(reply), reply.headers.get("Content-Length", "")
-    if digest is None or not is_manifest(media_type) or not re.fullmatch(r"[1-9][0-9]{0,17}", size):
-        return None
-    return Descriptor(media_type=media_type, digest=digest, size=int(size))
 
 
 def _kind_of_body(reply: Reply, where: str) -> str:

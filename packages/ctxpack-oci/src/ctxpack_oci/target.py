@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.descriptor import Descriptor
 
-__all__ = ["Target", "check_tag"]
+__all__ = ["TaggedManifest", "Target", "check_tag"]
 
 _is_tag = re.compile(r"\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z").match  # distribution-spec, "Pulling manifests"
+
+
+class TaggedManifest(NamedTuple):
+    """The manifest that a tag names. data: its bytes, which are what descriptor says."""
+
+    descriptor: Descriptor
+    data: bytes
 
 
 class Target(Protocol):
@@ -27,8 +34,12 @@ class Target(Protocol):
         """How messages call it, for example ``127.0.0.1:5000/team/packs`` or ``oci:/srv/packs``."""
         ...
 
-    def resolve(self, tag: str) -> Descriptor | None:
-        """Return what tag names now, or None when the store said that there is no such tag."""
+    def fetch_tag(self, tag: str) -> TaggedManifest | None:
+        """Return the manifest that tag names now, with one request; None when the store said that there is no such tag.
+
+        Docker Hub counts a GET of a manifest against the user's quota, but not a HEAD. A pull needs the GET anyway.
+        Raises: IntegrityError, when the tag is there but its manifest is missing, damaged or too large.
+        """
         ...
 
     def exists(self, descriptor: Descriptor) -> bool:
