@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,6 @@ from ctxpack_bundle import (
     Excerpt,
     PackManifest,
     Selection,
-    assemble,
     listing_excerpt,
     make_chunk,
     pack,
@@ -30,7 +30,7 @@ from ctxpack_bundle import (
     unpack_entries,
     unpack_listing,
 )
-from ctxpack_identity import IntegrityError, canonical_contract, digest_of, uri_for
+from ctxpack_identity import IntegrityError
 
 TESTS = Path(__file__).parent
 
@@ -46,29 +46,19 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-for _name in ("forged_pack", "folder_trees"):
+for _name in ("forged_pack", "folder_trees", "made_pack"):
     _load(_name)
-
-
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
 
 
 @pytest.fixture
 def make_pack(tmp_path: Path) -> Callable[..., Path]:
     """Assembles outputs into a new folder and returns that."""
-    made: list[Path] = []
+    from made_pack import make_pack_in  # a module only since _load
+
+    numbers = count()
 
     def make(*outputs: Path | str, **options: Any) -> Path:
-        folder = tmp_path / f"pack-{len(made)}"
-        folder.mkdir()
-        made.append(folder)
-        options.setdefault("contract", CONTRACT)
-        assemble(str(folder), [str(output) for output in outputs], uri=uri_for(digest_of(CONTRACT)), **options)
-        return folder
+        return make_pack_in(tmp_path / f"pack-{next(numbers)}", outputs, **options)
 
     return make
 

@@ -28,7 +28,6 @@ from ctxpack_identity import (
     digest_of,
     hash_tree,
     tree_digest,
-    uri_for,
 )
 
 MakePack = Callable[..., Path]
@@ -273,21 +272,21 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/files.jsonl").write_bytes(b"someone's")
     with pytest.raises(FileExistsError):
-        assemble(str(tmp_path / "pack"), [str(tmp_path / "f")], uri=uri_for(digest_of(b"")), contract=b"{}")
+        assemble(str(tmp_path / "pack"), [str(tmp_path / "f")], contract=b"{}")
     assert (tmp_path / "pack/files.jsonl").read_bytes() == b"someone's"
 
 
 ASSEMBLE = """
 import os, resource, sys
 from ctxpack_bundle import assemble
-from ctxpack_identity import CtxPackError, canonical_contract, digest_of, uri_for
+from ctxpack_identity import CtxPackError, canonical_contract
 
 transform = dict(code_hash="opaque", environment_hash="undeclared", params={}, tool="t", tool_version="1")
 contract = canonical_contract({}, [transform], "")
 """
 REPORT = """
 try:
-    assemble("pack", ["out"], uri=uri_for(digest_of(contract)), contract=contract)
+    assemble("pack", ["out"], contract=contract)
 except (CtxPackError, OSError) as error:
     print(type(error).__name__, getattr(error, "code", error.args[0]), error)
 """

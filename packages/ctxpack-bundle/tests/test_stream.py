@@ -14,16 +14,12 @@ import pytest
 from folder_trees import Folder, folder_trees, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_pack import make_pack_in
 
-from ctxpack_bundle import InputListings, PackStream, assemble, pack
-from ctxpack_identity import IntegrityError, TreeEntry, canonical_contract, digest_of, uri_for
+from ctxpack_bundle import InputListings, PackStream, pack
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of
 
 MakePack = Callable[..., Path]
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
 MANY: Folder = {f"{number:04}{'n' * (number % 120)}": b"x" * (number * 7 % 1500) for number in range(500)}
 
 
@@ -35,9 +31,7 @@ def whole(folder: Path) -> bytes:
 @settings(max_examples=60)
 def test_ranges_together_are_the_stream(content: Folder, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        source, folder = write_folder(content, Path(scratch, "out")), Path(scratch, "pack")
-        folder.mkdir()
-        assemble(str(folder), [str(source)], uri=uri_for(digest_of(CONTRACT)), contract=CONTRACT, provenance={})
+        folder = make_pack_in(Path(scratch, "pack"), [write_folder(content, Path(scratch, "out"))])
         expected = whole(folder)
         cuts = sorted({0, len(expected), *data.draw(st.lists(st.integers(0, len(expected)), max_size=20))})
         with PackStream(str(folder)) as stream:

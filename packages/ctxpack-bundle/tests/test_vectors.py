@@ -32,7 +32,6 @@ from ctxpack_identity import (
     canonical_json,
     digest_of,
     tree_digest,
-    uri_for,
 )
 
 VECTORS = Path(__file__).parent.with_name("vectors")
@@ -160,7 +159,6 @@ def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
     assemble(
         str(tmp_path / "pack"),
         [str(tmp_path / "out" / root["name"]) for root in PACK["roots"]],
-        uri=uri_for(digest_of(contract)),
         contract=contract,
         inputs=inputs.finish(PACK["inputs"]),
         provenance=PACK["provenance"],

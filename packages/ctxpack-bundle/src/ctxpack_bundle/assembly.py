@@ -17,16 +17,17 @@ from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, enco
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     DEFAULT_HASHING,
-    CtxUri,
     Digest,
     FolderDigest,
     Hashing,
     InvalidInput,
     Progress,
     TreeEntry,
+    digest_of,
     hash_tree,
     parse_canonical_contract,
     silent,
+    uri_for,
 )
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.scan import Found, scan
@@ -63,7 +64,6 @@ def assemble(
     folder: str,
     outputs: Sequence[str],
     *,
-    uri: CtxUri,
     contract: bytes,
     inputs: tuple[Listing, ...] = (),
     provenance: dict[str, Any] | None = None,
@@ -93,7 +93,7 @@ def assemble(
         outputs=totals.finish(tuple(Root(name=root.name, type=root.type) for root in roots)),
         provenance=provenance or {},
         schema="ctxpack/pack/v1",
-        uri=uri,
+        uri=uri_for(digest_of(contract)),
     )
     with open(os.path.join(folder, MANIFEST), "xb") as file:
         file.write(encode_pack_manifest(manifest))

@@ -95,7 +95,6 @@ def seed(
             manifest = assemble(
                 staging,
                 outputs,
-                uri=resolution.uri,
                 contract=resolution.canonical,
                 inputs=inputs.finish(listed),
                 provenance=provenance,
