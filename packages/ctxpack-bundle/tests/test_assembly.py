@@ -27,6 +27,7 @@ from ctxpack_identity import (
     TreeEntry,
     digest_of,
     hash_tree,
+    hex_of,
     tree_digest,
 )
 
@@ -54,7 +55,7 @@ def test_a_single_file_lies_in_artifacts_by_its_name(tmp_path: Path, make_pack: 
     pack = make_pack(tmp_path / "model.bin")
     assert read_folder(pack / "artifacts") == {"model.bin": b"model"}
     assert roots(pack) == [("model.bin", "file")]
-    entry = TreeEntry("model.bin", 5, digest_of(b"model")[7:])
+    entry = TreeEntry("model.bin", 5, hex_of(digest_of(b"model")))
     assert read_pack_manifest(str(pack)).outputs.digest == tree_digest([entry])
 
 
@@ -121,7 +122,7 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
     inputs = InputListings(str(folder))
     for round_ in ("1", "2"):
         for name in names:
-            inputs.add(name, TreeEntry(round_, 0, digest_of(b"")[7:]))
+            inputs.add(name, TreeEntry(round_, 0, hex_of(digest_of(b""))))
     listed = inputs.finish([*names, "empty"])
     paths = [listing.path for listing in listed]
     assert paths == sorted(f"inputs/{name}.jsonl" for name in [*names, "empty"])
@@ -140,14 +141,14 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
 def test_many_listings_grow_without_an_open_file(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(2000):
-        inputs.add(f"input-{number}", TreeEntry("x", 0, digest_of(b"")[7:]))
+        inputs.add(f"input-{number}", TreeEntry("x", 0, hex_of(digest_of(b""))))
     assert len(inputs.finish([])) == 0
 
 
 def test_a_long_listing_is_whole(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(3000):
-        inputs.add("many", TreeEntry(f"{number:05}", number, digest_of(b"")[7:]))
+        inputs.add("many", TreeEntry(f"{number:05}", number, hex_of(digest_of(b""))))
     [listing] = inputs.finish(["many"])
     assert [entry.size for entry in read_entries(str(tmp_path), listing.path)] == list(range(3000))
     assert listing == Listing(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from made_pack import make_pack_in
 
 from ctxpack_bundle import InputListings, PackStream, pack
-from ctxpack_identity import IntegrityError, TreeEntry, digest_of
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
 MANY: Folder = {f"{number:04}{'n' * (number % 120)}": b"x" * (number * 7 % 1500) for number in range(500)}
@@ -55,7 +55,7 @@ def test_ranges_in_any_order_of_a_pack_with_many_marks(tmp_path: Path, make_pack
 
 def test_listings_of_inputs_are_part_of_it(tmp_path: Path, make_pack: MakePack) -> None:
     inputs = InputListings(str(tmp_path))
-    inputs.add("raw", TreeEntry("x", 0, digest_of(b"")[7:]))
+    inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
     folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), inputs=inputs.finish(["raw"]))
     (tmp_path / "inputs").rename(folder / "inputs")
     with PackStream(str(folder)) as stream:

@@ -23,6 +23,7 @@ from ctxpack_identity import (
     InvalidInput,
     Progress,
     TreeEntry,
+    digest_from_hex,
     digest_of,
     hash_tree,
     parse_canonical_contract,
@@ -221,7 +222,7 @@ class _ListingWriter:
 
     def finish(self, path: str) -> Listing:
         self._flush()
-        return Listing(digest=f"sha256:{self._hash.hexdigest()}", path=path, size=self._size)
+        return Listing(digest=digest_from_hex(self._hash.hexdigest()), path=path, size=self._size)
 
     def _flush(self) -> None:
         with open(self._location, "ab") as file:
