@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ctxpack_bundle import (
     Excerpt,
     PackManifest,
     Selection,
-    assemble,
     listing_excerpt,
     make_chunk,
     pack,
@@ -36,25 +36,15 @@ TESTS = Path(__file__).parent
 for _name in ("forged_pack", "folder_trees"):
     load(TESTS, _name)
 
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
-
-
 @pytest.fixture
 def make_pack(tmp_path: Path) -> Callable[..., Path]:
     """Assembles outputs into a new folder and returns that."""
-    made: list[Path] = []
+    from made_pack import make_pack_in  # a module only since _load
+
+    numbers = count()
 
     def make(*outputs: Path | str, **options: Any) -> Path:
-        folder = tmp_path / f"pack-{len(made)}"
-        folder.mkdir()
-        made.append(folder)
-        options.setdefault("contract", CONTRACT)
-        assemble(str(folder), [str(output) for output in outputs], uri=uri_for(digest_of(CONTRACT)), **options)
-        return folder
+        return make_pack_in(tmp_path / f"pack-{next(numbers)}", outputs, **options)
 
     return make
 

@@ -27,8 +27,8 @@ from ctxpack_identity import (
     TreeEntry,
     digest_of,
     hash_tree,
+    hex_of,
     tree_digest,
-    uri_for,
 )
 
 MakePack = Callable[..., Path]
@@ -55,7 +55,7 @@ def test_a_single_file_lies_in_artifacts_by_its_name(tmp_path: Path, make_pack: 
     pack = make_pack(tmp_path / "model.bin")
     assert read_folder(pack / "artifacts") == {"model.bin": b"model"}
     assert roots(pack) == [("model.bin", "file")]
-    entry = TreeEntry("model.bin", 5, digest_of(b"model")[7:])
+    entry = TreeEntry("model.bin", 5, hex_of(digest_of(b"model")))
     assert read_pack_manifest(str(pack)).outputs.digest == tree_digest([entry])
 
 
@@ -122,7 +122,7 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
     inputs = InputListings(str(folder))
     for round_ in ("1", "2"):
         for name in names:
-            inputs.add(name, TreeEntry(round_, 0, digest_of(b"")[7:]))
+            inputs.add(name, TreeEntry(round_, 0, hex_of(digest_of(b""))))
     listed = inputs.finish([*names, "empty"])
     paths = [listing.path for listing in listed]
     assert paths == sorted(f"inputs/{name}.jsonl" for name in [*names, "empty"])
@@ -141,14 +141,14 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
 def test_many_listings_grow_without_an_open_file(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(2000):
-        inputs.add(f"input-{number}", TreeEntry("x", 0, digest_of(b"")[7:]))
+        inputs.add(f"input-{number}", TreeEntry("x", 0, hex_of(digest_of(b""))))
     assert len(inputs.finish([])) == 0
 
 
 def test_a_long_listing_is_whole(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(3000):
-        inputs.add("many", TreeEntry(f"{number:05}", number, digest_of(b"")[7:]))
+        inputs.add("many", TreeEntry(f"{number:05}", number, hex_of(digest_of(b""))))
     [listing] = inputs.finish(["many"])
     assert [entry.size for entry in read_entries(str(tmp_path), listing.path)] == list(range(3000))
     assert listing == Listing(
@@ -273,21 +273,21 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/files.jsonl").write_bytes(b"someone's")
     with pytest.raises(FileExistsError):
-        assemble(str(tmp_path / "pack"), [str(tmp_path / "f")], uri=uri_for(digest_of(b"")), contract=b"{}")
+        assemble(str(tmp_path / "pack"), [str(tmp_path / "f")], contract=b"{}")
     assert (tmp_path / "pack/files.jsonl").read_bytes() == b"someone's"
 
 
 ASSEMBLE = """
 import os, resource, sys
 from ctxpack_bundle import assemble
-from ctxpack_identity import CtxPackError, canonical_contract, digest_of, uri_for
+from ctxpack_identity import CtxPackError, canonical_contract
 
 transform = dict(code_hash="opaque", environment_hash="undeclared", params={}, tool="t", tool_version="1")
 contract = canonical_contract({}, [transform], "")
 """
 REPORT = """
 try:
-    assemble("pack", ["out"], uri=uri_for(digest_of(contract)), contract=contract)
+    assemble("pack", ["out"], contract=contract)
 except (CtxPackError, OSError) as error:
     print(type(error).__name__, getattr(error, "code", error.args[0]), error)
 """

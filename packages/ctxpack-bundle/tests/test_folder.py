@@ -10,7 +10,7 @@ from forged_pack import File, canonical, listing, manifest
 
 from ctxpack_bundle import read_entries, read_pack_manifest
 from ctxpack_bundle.folder import ParentFolders, open_member
-from ctxpack_identity import IntegrityError, TreeEntry, digest_of
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
 
@@ -20,7 +20,10 @@ def test_the_manifest_and_the_entries_of_a_pack(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(canonical(manifest(files)))
     (tmp_path / "files.jsonl").write_bytes(listing(files))
     assert read_pack_manifest(str(tmp_path)).outputs.files == 1
-    assert list(read_entries(str(tmp_path))) == [TreeEntry("a", 3, digest_of(b"one")[7:]), TreeEntry("empty/", 0, "")]
+    assert list(read_entries(str(tmp_path))) == [
+        TreeEntry("a", 3, hex_of(digest_of(b"one"))),
+        TreeEntry("empty/", 0, ""),
+    ]
 
 
 def test_entries_of_an_input(tmp_path: Path) -> None:

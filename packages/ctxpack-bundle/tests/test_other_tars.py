@@ -12,15 +12,9 @@ from pathlib import Path
 import pytest
 from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
 from hypothesis import given, settings
+from made_pack import make_pack_in
 
-from ctxpack_bundle import assemble, make_chunk, pack
-from ctxpack_identity import canonical_contract, digest_of, uri_for
-
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
+from ctxpack_bundle import make_chunk, pack
 
 CONTENT: Folder = {
     "a": b"text",
@@ -123,6 +117,5 @@ def test_tarfile_sees_the_same_of_any_folder(content: Folder) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         write_folder(content, here / "out")
-        (here / "pack").mkdir()
-        assemble(str(here / "pack"), [str(here / "out")], uri=uri_for(digest_of(CONTRACT)), contract=CONTRACT)
+        make_pack_in(here / "pack", [here / "out"])
         assert by_tarfile(archived(here / "pack")) == expected(here / "pack")

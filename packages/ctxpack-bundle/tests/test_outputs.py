@@ -10,7 +10,7 @@ from forged_pack import File, tree_digest
 
 from ctxpack_bundle.outputs import Totals, checked_entries
 from ctxpack_bundle.packmanifest import Outputs, Root
-from ctxpack_identity import IntegrityError, TreeEntry, digest_of
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 FOLDER = (Root(name="out", type="folder"),)
 
@@ -19,7 +19,7 @@ TWICE = "path occurs twice, or both as a file and as a folder"
 
 def entries(*files: File) -> list[TreeEntry]:
     return [
-        TreeEntry(file.path, len(file.content), "" if file.path.endswith("/") else digest_of(file.content)[7:])
+        TreeEntry(file.path, len(file.content), "" if file.path.endswith("/") else hex_of(digest_of(file.content)))
         for file in files
     ]
 

@@ -12,7 +12,7 @@ from folder_trees import write_folder
 from forged_pack import File, Member, canonical, forge, manifest, stream
 
 from ctxpack_bundle import InputListings, pack, read_pack_manifest, stream_size
-from ctxpack_identity import IntegrityError, TreeEntry, digest_of
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
 REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
@@ -31,7 +31,7 @@ def test_the_stream_is_that_of_the_format(folder: Path) -> None:
 
 def test_the_manifest_is_a_piece_of_its_own_and_the_listings_end_one(tmp_path: Path, make_pack: MakePack) -> None:
     inputs = InputListings(str(tmp_path))
-    inputs.add("raw", TreeEntry("x", 0, digest_of(b"")[7:]))
+    inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
     listed = inputs.finish(["raw"])
     folder = make_pack(write_folder(TEXT, tmp_path / "out"), inputs=listed)
     (tmp_path / "inputs").rename(folder / "inputs")

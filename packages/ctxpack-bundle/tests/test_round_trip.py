@@ -10,10 +10,10 @@ import pytest
 from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_pack import make_pack_in
 
 from ctxpack_bundle import (
     Chunk,
-    assemble,
     inflate_chunk,
     make_chunk,
     pack,
@@ -21,24 +21,11 @@ from ctxpack_bundle import (
     read_pack_manifest,
     unpack,
 )
-from ctxpack_identity import canonical_contract, digest_of, hash_tree, uri_for
-
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
+from ctxpack_identity import hash_tree
 
 
 def packed(outputs: list[Path], folder: Path) -> list[Chunk]:
-    folder.mkdir()
-    assemble(
-        str(folder),
-        [str(output) for output in outputs],
-        uri=uri_for(digest_of(CONTRACT)),
-        contract=CONTRACT,
-        provenance={"who": "me"},
-    )
+    make_pack_in(folder, outputs, provenance={"who": "me"})
     return [make_chunk(piece) for piece in pack(str(folder))]
 
 

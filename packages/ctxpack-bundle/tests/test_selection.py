@@ -18,10 +18,10 @@ from folder_trees import Executable, Folder, folder_trees, read_folder, write_fo
 from forged_pack import END, File, Member, forge, listing, manifest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_pack import make_pack_in
 
 from ctxpack_bundle import (
     Selection,
-    assemble,
     listing_excerpt,
     pack,
     read_entries,
@@ -29,13 +29,8 @@ from ctxpack_bundle import (
     unpack_entries,
 )
 from ctxpack_bundle.members import manifest_part
-from ctxpack_identity import IntegrityError, canonical_contract, digest_of, hash_tree, uri_for
+from ctxpack_identity import IntegrityError, hash_tree
 
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500), File("g", b"g")]
 INPUTS = {"raw": listing([File("page-1", b"text")]), "void": b""}
 
@@ -97,9 +92,8 @@ def holding(folder: Path, paths: Iterable[str], sizes: Sequence[int]) -> set[int
 @given(content=folder_trees(), data=st.data())
 def test_any_outputs_of_any_pack_cut_anywhere(arena: Any, content: Folder, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        source, folder = write_folder(content, Path(scratch, "out")), Path(scratch, "pack")
-        folder.mkdir()
-        assemble(str(folder), [str(source)], uri=uri_for(digest_of(CONTRACT)), contract=CONTRACT, provenance={})
+        source = write_folder(content, Path(scratch, "out"))
+        folder = make_pack_in(Path(scratch, "pack"), [source])
         paths = [entry.path for entry in read_entries(str(folder))]
         chosen = data.draw(st.sets(st.sampled_from(paths))) if paths else set()
         tar = b"".join(pack(str(folder)))

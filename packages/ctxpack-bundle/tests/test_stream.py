@@ -14,16 +14,12 @@ import pytest
 from folder_trees import Folder, folder_trees, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_pack import make_pack_in
 
-from ctxpack_bundle import InputListings, PackStream, assemble, pack
-from ctxpack_identity import IntegrityError, TreeEntry, canonical_contract, digest_of, uri_for
+from ctxpack_bundle import InputListings, PackStream, pack
+from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
 MANY: Folder = {f"{number:04}{'n' * (number % 120)}": b"x" * (number * 7 % 1500) for number in range(500)}
 
 
@@ -35,9 +31,7 @@ def whole(folder: Path) -> bytes:
 @settings(max_examples=60)
 def test_ranges_together_are_the_stream(content: Folder, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        source, folder = write_folder(content, Path(scratch, "out")), Path(scratch, "pack")
-        folder.mkdir()
-        assemble(str(folder), [str(source)], uri=uri_for(digest_of(CONTRACT)), contract=CONTRACT, provenance={})
+        folder = make_pack_in(Path(scratch, "pack"), [write_folder(content, Path(scratch, "out"))])
         expected = whole(folder)
         cuts = sorted({0, len(expected), *data.draw(st.lists(st.integers(0, len(expected)), max_size=20))})
         with PackStream(str(folder)) as stream:
@@ -61,7 +55,7 @@ def test_ranges_in_any_order_of_a_pack_with_many_marks(tmp_path: Path, make_pack
 
 def test_listings_of_inputs_are_part_of_it(tmp_path: Path, make_pack: MakePack) -> None:
     inputs = InputListings(str(tmp_path))
-    inputs.add("raw", TreeEntry("x", 0, digest_of(b"")[7:]))
+    inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
     folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), inputs=inputs.finish(["raw"]))
     (tmp_path / "inputs").rename(folder / "inputs")
     with PackStream(str(folder)) as stream:

@@ -31,8 +31,8 @@ from ctxpack_identity import (
     TreeEntry,
     canonical_json,
     digest_of,
+    hex_of,
     tree_digest,
-    uri_for,
 )
 
 VECTORS = Path(__file__).parent.with_name("vectors")
@@ -156,11 +156,10 @@ def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
     for name, files in PACK["inputs"].items():
         for file in files:
             content = file["content"].encode()
-            inputs.add(name, TreeEntry(file["path"], len(content), digest_of(content)[7:]))
+            inputs.add(name, TreeEntry(file["path"], len(content), hex_of(digest_of(content))))
     assemble(
         str(tmp_path / "pack"),
         [str(tmp_path / "out" / root["name"]) for root in PACK["roots"]],
-        uri=uri_for(digest_of(contract)),
         contract=contract,
         inputs=inputs.finish(PACK["inputs"]),
         provenance=PACK["provenance"],

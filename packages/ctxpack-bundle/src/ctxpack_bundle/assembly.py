@@ -17,16 +17,18 @@ from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, enco
 from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     DEFAULT_HASHING,
-    CtxUri,
     Digest,
     FolderDigest,
     Hashing,
     InvalidInput,
     Progress,
     TreeEntry,
+    digest_from_hex,
+    digest_of,
     hash_tree,
     parse_canonical_contract,
     silent,
+    uri_for,
 )
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.scan import Found, scan
@@ -63,7 +65,6 @@ def assemble(
     folder: str,
     outputs: Sequence[str],
     *,
-    uri: CtxUri,
     contract: bytes,
     inputs: tuple[Listing, ...] = (),
     provenance: dict[str, Any] | None = None,
@@ -93,7 +94,7 @@ def assemble(
         outputs=totals.finish(tuple(Root(name=root.name, type=root.type) for root in roots)),
         provenance=provenance or {},
         schema="ctxpack/pack/v1",
-        uri=uri,
+        uri=uri_for(digest_of(contract)),
     )
     with open(os.path.join(folder, MANIFEST), "xb") as file:
         file.write(encode_pack_manifest(manifest))
@@ -221,7 +222,7 @@ class _ListingWriter:
 
     def finish(self, path: str) -> Listing:
         self._flush()
-        return Listing(digest=f"sha256:{self._hash.hexdigest()}", path=path, size=self._size)
+        return Listing(digest=digest_from_hex(self._hash.hexdigest()), path=path, size=self._size)
 
     def _flush(self) -> None:
         with open(self._location, "ab") as file:

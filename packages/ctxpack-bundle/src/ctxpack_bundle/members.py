@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST
 from ctxpack_bundle.packmanifest import PackManifest, encode_pack_manifest
 from ctxpack_bundle.tar import END, file_header, folder_header, padding
-from ctxpack_identity import TreeEntry
+from ctxpack_identity import TreeEntry, hex_of
 
 __all__ = [
     "ARTIFACTS_HEADER",
@@ -54,7 +54,7 @@ def listing_parts(manifest: PackManifest) -> Parts:
     """Yield what follows the manifest: the listings."""
     for listing in manifest.listings:
         yield file_header(listing.path, listing.size)
-        yield Content(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+        yield Content(listing.path, listing.size, hex_of(listing.digest))
         yield padding(listing.size)
 
 

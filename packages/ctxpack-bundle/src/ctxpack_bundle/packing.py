@@ -15,7 +15,7 @@ from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, PackManifest
 from ctxpack_bundle.tar import END
-from ctxpack_identity import IntegrityError
+from ctxpack_identity import IntegrityError, digest_from_hex
 
 __all__ = ["pack", "stream_size"]
 
@@ -165,7 +165,7 @@ def _differs(folder: str, content: Content, sha256: str) -> IntegrityError:
     return IntegrityError(
         "file differs from its listing",
         where=os.path.join(folder, content.path),
-        expected=f"sha256:{content.sha256}",
-        got=f"sha256:{sha256}",
+        expected=digest_from_hex(content.sha256),
+        got=digest_from_hex(sha256),
         fix="remove the pack (ctxpack rm) and pull or seed it again",
     )

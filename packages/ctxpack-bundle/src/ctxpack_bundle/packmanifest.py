@@ -37,7 +37,7 @@ FILES = "files.jsonl"
 MAX_PACK_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
 _SHOWN = 500  # characters of what a stranger wrote
 
-_DigestField = Annotated[str, msgspec.Meta(pattern=DIGEST_PATTERN)]
+_DigestField = Annotated[Digest, msgspec.Meta(pattern=DIGEST_PATTERN)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -95,7 +95,7 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def outputs_digest(self) -> Digest:
-        return Digest(self.outputs.digest)
+        return self.outputs.digest
 
 
 def encode_pack_manifest(manifest: PackManifest) -> bytes:
@@ -133,7 +133,7 @@ def parse_pack_manifest(data: bytes, *, where: str = "manifest.json") -> PackMan
     if manifest.uri != named:
         raise IntegrityError("contract is not the URI's", where=where, expected=manifest.uri, got=named)
     paths = [listing.path for listing in manifest.listings]
-    if paths[:1] != [FILES] or paths[1:] != sorted(set(paths[1:])) or FILES in paths[1:]:
+    if paths != [FILES, *sorted(set(paths) - {FILES})]:
         raise IntegrityError(
             "listings are not in order", where=where, expected=f"{FILES}, then inputs", got=str(paths)[:_SHOWN]
         )

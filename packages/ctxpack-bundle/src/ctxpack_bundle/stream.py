@@ -37,8 +37,7 @@ class PackStream:
         self._where = os.path.join(folder, FILES)
         self._head: list[Part] = [*head_parts(self.manifest)]
         self._starts, self._lines = array("Q", [0]), array("Q", [0])  # a mark: in the stream, and in the listing
-        listing = next(item for item in self.manifest.listings if item.path == FILES)
-        self._listing = os.fdopen(open_member(folder, FILES, listing.size), "rb")
+        self._listing = os.fdopen(open_member(folder, FILES, self.manifest.listings[0].size), "rb")
         try:
             self.size = self._survey()
         except BaseException:

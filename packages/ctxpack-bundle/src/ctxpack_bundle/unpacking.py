@@ -17,7 +17,7 @@ from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, Listing, PackManifest, parse_pack_manifest
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
-from ctxpack_identity import IntegrityError, TreeEntry
+from ctxpack_identity import IntegrityError, TreeEntry, digest_from_hex, hex_of
 
 __all__ = ["pack_manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 
@@ -94,7 +94,7 @@ def _manifest_bytes(stream: _PieceReader) -> bytes:
 
 
 def _unpack_listing(stream: _PieceReader, folder: str, listing: Listing) -> None:
-    entry = TreeEntry(listing.path, listing.size, listing.digest.removeprefix("sha256:"))
+    entry = TreeEntry(listing.path, listing.size, hex_of(listing.digest))
     with SideHash() as beside:
         _unpack_file(stream, os.path.join(folder, listing.path), listing.path, entry, SEALED, beside)
 
@@ -125,8 +125,8 @@ def _unpack_file(
         raise IntegrityError(
             "content differs from its digest",
             where=f"{stream.where}, {name}",
-            expected=f"sha256:{entry.sha256}",
-            got=f"sha256:{sha256}",
+            expected=digest_from_hex(entry.sha256),
+            got=digest_from_hex(sha256),
         )
     stream.expect(padding(entry.size), name)
 
