@@ -28,13 +28,14 @@ from ctxpack_bundle import (
     unpack_entries,
     unpack_listing,
 )
-from ctxpack_identity import IntegrityError, canonical_contract, digest_of, uri_for
+from ctxpack_identity import IntegrityError
 from testmodules import load
 
 TESTS = Path(__file__).parent
 
 for _name in ("forged_pack", "folder_trees"):
     load(TESTS, _name)
+
 
 @pytest.fixture
 def make_pack(tmp_path: Path) -> Callable[..., Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import threading
@@ -21,8 +20,16 @@ from pantry_target import FaultyTarget
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, silent, uri_digest
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, TaggedManifest, describe, encode_image_manifest
+from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, uri_digest
+from ctxpack_oci import (
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    Descriptor,
+    ImageManifest,
+    Layout,
+    TaggedManifest,
+    describe,
+    encode_image_manifest,
+)
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.artifact import chunk_descriptor
 from ctxpack_pantry.fetch import fetch
@@ -333,9 +340,5 @@ def test_a_look_at_a_registry_that_does_not_answer_is_not_a_miss(
 
     target.on("fetch_tag", silence)
     with pytest.raises(Unavailable):
-        pull(cache, target, CtxUri("ctx://sha256:" + "0" * 64), progress=silent)
+        fetch(context_of(cache, target), CtxUri("ctx://sha256:" + "0" * 64))
     assert untouched(cache, leftovers)
-
-
-def test_find_artifact_agrees_with_the_shelf(pushed: PushedPack, target: FaultyTarget) -> None:
-    assert locate(target, pushed.uri) == pushed.located

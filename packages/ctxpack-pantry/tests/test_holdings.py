@@ -14,13 +14,13 @@ from pantry_context import context_of
 
 from ctxpack_bundle import read_pack_manifest
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, IntegrityError, hash_tree, silent, uri_digest
+from ctxpack_identity import CtxUri, IntegrityError, hash_tree, uri_digest
 from ctxpack_oci import Descriptor
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import content_size
-from ctxpack_pantry.lookup import locate
-from ctxpack_pantry.holdings import Holdings
 from ctxpack_pantry.fetch import Fetched, fetch
+from ctxpack_pantry.holdings import Holdings
+from ctxpack_pantry.lookup import locate
 
 if TYPE_CHECKING:
     from pantry_project import Project

@@ -39,11 +39,11 @@ from ctxpack_identity import (
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, Layout, describe, encode_image_manifest
 from ctxpack_pantry import Pantry, Settings
 from ctxpack_pantry.artifact import chunk_descriptor, content_size, tag_of
+from ctxpack_pantry.fetch import fetch
 from ctxpack_pantry.holdings import Holdings
+from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.pick import pick as pick_outputs
 from ctxpack_pantry.results import Pulled
-from ctxpack_pantry.fetch import fetch
-from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.settings import Setting
 
 SIZE = 6_000_000  # bytes, so that each spans some chunks
@@ -272,7 +272,9 @@ def rests(there: Path) -> list[str]:
     return [path.name for path in there.parent.iterdir() if path != there]
 
 
-def test_the_same_again_is_not_fetched_again(pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path) -> None:
+def test_the_same_again_is_not_fetched_again(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
+) -> None:
     pick(cache, target, pushed.uri, there, "large-1", "joined")
     before = os.stat(there / "large-1")
     again = pick(cache, target, pushed.uri, there, "large-1", "joined")
@@ -546,7 +548,9 @@ def test_stopped_at_any_fetch_it_changes_nothing_and_the_next_one_succeeds(
     assert rests(there) == []
 
 
-def test_no_transfer_goes_on_after_a_failure(pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path) -> None:
+def test_no_transfer_goes_on_after_a_failure(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
+) -> None:
     target.flip(pushed.holding("large-0")[1].digest, 12)
     with pytest.raises(IntegrityError) as caught:
         pick(cache, target, pushed.uri, there, "large-*")
@@ -590,7 +594,12 @@ def test_chunks_that_packs_in_the_cache_hold_are_not_fetched(
 
 
 def test_a_damaged_pack_in_the_cache_is_not_believed(
-    pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path, older: CtxUri, leftovers: Callable[[], list[str]]
+    pushed: PushedPack,
+    cache: Cache,
+    target: FaultyTarget,
+    there: Path,
+    older: CtxUri,
+    leftovers: Callable[[], list[str]],
 ) -> None:
     folder = cache.find(uri_digest(older))
     assert folder is not None
@@ -607,7 +616,9 @@ def test_a_damaged_pack_in_the_cache_is_not_believed(
     assert rests(there) == []
 
 
-def test_a_whole_pull_after_it_is_a_whole_pack(pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path) -> None:
+def test_a_whole_pull_after_it_is_a_whole_pack(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
+) -> None:
     """What was picked is not in the cache under the URI, and so nothing takes it for the pack."""
     pick(cache, target, pushed.uri, there, "joined")
     assert cache.find(uri_digest(pushed.uri)) is None

@@ -16,7 +16,7 @@ from pantry_context import context_of
 from pantry_project import contents
 
 from ctxpack_bundle import read_pack_manifest
-from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, silent, uri_digest
+from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, uri_digest
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.place import Placing, all_into, each_to, place
 
@@ -231,9 +231,13 @@ def test_a_pack_of_one_file_is_placed_as_that_file(pantry: Pantry, project: Proj
     project.write_contract(outputs=[{"path": "./out/joined"}])
     folder = pantry.seed([], str(project.contract)).folder
     assert each_to(read_pack_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
-    place(context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False)
+    place(
+        context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False
+    )
     assert there.read_text() == "alphabeta"
-    assert not place(context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False)
+    assert not place(
+        context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False
+    )
 
 
 def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Project, there: Path) -> None:
@@ -282,7 +286,9 @@ def test_several_outputs_of_which_only_some_stand_are_refused(
     there.mkdir()
     (there / "ingest.sh").write_text("my own notes")
     with pytest.raises(InvalidInput, match=r"ingest\.sh: something else is there already"):
-        place(context_of(pantry.cache, pantry.target), several, each_to(read_pack_manifest(several), places), force=False)
+        place(
+            context_of(pantry.cache, pantry.target), several, each_to(read_pack_manifest(several), places), force=False
+        )
     assert [path.name for path in there.iterdir()] == ["ingest.sh"]
 
 

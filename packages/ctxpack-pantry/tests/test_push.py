@@ -20,7 +20,6 @@ from ctxpack_identity import (
     NotFound,
     Unavailable,
     digest_of,
-    silent,
     uri_digest,
 )
 from ctxpack_oci import Descriptor, Layout
@@ -160,7 +159,7 @@ def test_the_same_outputs_that_come_while_we_send_are_success(
     pushed = pantry.push(uri)
     theirs = registry.layout.fetch_tag(tag_of(uri))
     assert theirs is not None
-    assert pushed.image == theirs.digest
+    assert pushed.image == theirs.descriptor.digest
     assert registry.count("tag") == 0
 
 

@@ -28,7 +28,7 @@ from ctxpack_identity import (
 )
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import tag_of
-from ctxpack_pantry.run import execute
+from ctxpack_pantry.execution import execute
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -61,7 +61,7 @@ def test_on_a_miss_the_command_runs_and_its_outputs_are_seeded(pantry: Pantry, p
     ran = pantry.run("contract.json", MAKE)
     assert ran == (project.uri, False, 0)
     [pack] = pantry.list_packs().packs
-    assert contents(Path(pack.path, "artifacts")) == {"joined": "alphabeta"}
+    assert contents(Path(pack.folder, "artifacts")) == {"joined": "alphabeta"}
     assert pack.manifest is not None
     assert pack.manifest.provenance["run"]["command"] == MAKE
     assert 0 <= pack.manifest.provenance["run"]["seconds"] < 30

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from ctxpack_oci.layout import Layout
     from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, open_target, parse_location
-    from ctxpack_oci.target import Target
+    from ctxpack_oci.target import TaggedManifest, Target
 else:
     __getattr__ = lazy_front(
         __name__,
@@ -31,7 +31,7 @@ else:
             ),
             "layout": "Layout",
             "location": "LayoutLocation Location RegistryLocation open_target parse_location",
-            "target": "Target",
+            "target": "TaggedManifest Target",
         },
     )
 
