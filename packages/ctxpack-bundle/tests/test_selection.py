@@ -15,18 +15,25 @@ from typing import Any
 
 import pytest
 from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
-from forged_pack import END, File, Member, forge, listing, manifest
+from forged_pack import END, File, Member, forge, listing, manifest, stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_pack import make_pack_in
 
 from ctxpack_bundle import (
+    Excerpt,
+    PackManifest,
+    PackStream,
     Selection,
+    Spans,
+    content_span,
     listing_excerpt,
     pack,
+    pack_manifest_of,
     read_entries,
     read_pack_manifest,
     unpack_entries,
+    unpack_listing,
 )
 from ctxpack_bundle.members import manifest_part
 from ctxpack_identity import IntegrityError, hash_tree
@@ -280,6 +287,92 @@ def test_a_listing_of_more_than_there_can_be(arena: Any) -> None:
     huge = [f'{{"mode":"0644","path":"{n:04}","sha256":"{"0" * 64}","size":{2**53 - 1}}}\n' for n in range(2100)]
     pieces = pieces_of(forge([], lines="".join(huge).encode()))
     assert str(refused(arena, pieces, everything)) == ("a pack, files.jsonl: no pack is that large: got '0511'")
+
+
+def test_every_listing_can_be_read_alone(tmp_path: Path) -> None:
+    """The piece of the listing is enough; the other pieces are not read."""
+    inputs = {"a": INPUTS["raw"], "b": b"", "c": listing([File("x/y", b"1")])}
+    pieces = pieces_of(forge(FILES, inputs=inputs))
+    document = pack_manifest_of(pieces[0], where="a pack")
+    sizes = [len(piece) for piece in pieces]
+    for number, one in reversed([*enumerate(document.listings, 1)]):
+        excerpt = listing_excerpt(document, sizes, listing=one)
+        assert excerpt.needed == (number,)
+        unpack_listing(excerpt.cut([pieces[number]]), str(tmp_path), one, where="a pack")
+        assert (tmp_path / one.path).read_bytes() == [listing(FILES), *inputs.values()][number - 1]
+    assert listing_excerpt(document, sizes).needed == (1,)
+
+
+def test_a_listing_of_another_pack_has_no_excerpt() -> None:
+    one, other = (
+        pack_manifest_of(forge(FILES, inputs={"raw": lines})[0].encoded(), where="a pack") for lines in INPUTS.values()
+    )
+    with pytest.raises(ValueError, match="not in tuple"):
+        listing_excerpt(one, [], listing=other.listings[1])
+
+
+def in_a_folder(files: Sequence[File], folder: Path, **options: Any) -> PackManifest:
+    """Write the listing of a forged pack into folder, and return its manifest."""
+    members = forge(files, **options)
+    (folder / "files.jsonl").write_bytes(members[1].content)
+    return pack_manifest_of(members[0].encoded(), where="a pack")
+
+
+@settings(max_examples=40)
+@given(content=folder_trees(), data=st.data())
+def test_content_span_is_where_the_stream_has_the_content(content: Folder, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = make_pack_in(Path(scratch, "pack"), [write_folder(content, Path(scratch, "out"))])
+        document = read_pack_manifest(str(folder))
+        tar = b"".join(pack(str(folder)))
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(tar)), max_size=20)))
+        pieces = [tar[start:stop] for start, stop in pairwise([0, *cuts, len(tar)])]
+        with PackStream(str(folder)) as whole:
+            for entry in read_entries(str(folder)):
+                span = content_span(str(folder), document, entry.path, where="a pack")
+                if entry.is_empty_folder:
+                    assert span is None
+                    continue
+                assert span is not None
+                expected = (folder / "artifacts" / entry.path).read_bytes()
+                assert span.size == entry.size
+                assert whole.read(*span) == expected
+                first, last = sorted(data.draw(st.tuples(*[st.integers(0, span.size)] * 2)))
+                spans = Spans()
+                spans.add(span.start + first, span.start + last)
+                excerpt = Excerpt(spans, [len(piece) for piece in pieces])
+                assert b"".join(excerpt.cut(pieces[number] for number in excerpt.needed)) == expected[first:last]
+
+
+def test_content_span_of_a_path_that_needs_pax_records(tmp_path: Path) -> None:
+    long = "d" * 120 + "/é"
+    document = in_a_folder([File("a", b"one"), File(long, b"content")], tmp_path)
+    tar = stream(forge([File("a", b"one"), File(long, b"content")]))
+    assert content_span(str(tmp_path), document, long, where="a pack") == (tar.index(b"content\0"), 7)
+
+
+@pytest.mark.parametrize("path", ["", ".", "b", "b/", "b/e", "b/e/", "a/", "/a", "h", "artifacts/a"])
+def test_content_span_of_what_is_no_file_is_none(tmp_path: Path, path: str) -> None:
+    assert content_span(str(tmp_path), in_a_folder(FILES, tmp_path), path, where="a pack") is None
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "fault"),
+    [
+        ([File("a", b"1"), File("a", b"2")], {}, "unsafe listing: "),
+        ([File("a", b"1"), File("b/../c", b"2")], {}, "unsafe listing: "),
+        ([File("a", b"1")], {"outputs": {"size": 2}}, "outputs are not those of the manifest"),
+        ([File("a", b"1")], {"lines": b"{}\n"}, "malformed line"),
+    ],
+)
+def test_content_span_checks_the_whole_listing(
+    tmp_path: Path, files: list[File], said: dict[str, Any], fault: str
+) -> None:
+    """Also the lines after the wanted one."""
+    document = in_a_folder(files, tmp_path, **said)
+    with pytest.raises(IntegrityError) as caught:
+        content_span(str(tmp_path), document, "a", where="a pack")
+    assert caught.value.what.startswith(fault)
 
 
 def test_the_mode_is_what_the_umask_leaves(arena: Any) -> None:

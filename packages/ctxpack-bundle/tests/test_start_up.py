@@ -19,7 +19,7 @@ def test_reading_a_pack_folder_loads_no_codec_and_no_module_that_writes(
     assert loaded(name, [*CODECS, *(f"ctxpack_bundle.{module}" for module in WORK)], environment) == []
 
 
-@pytest.mark.parametrize("name", ["PackStream", "Selection", "assemble", "outputs_digest", "unpack"])
+@pytest.mark.parametrize("name", ["PackStream", "Selection", "assemble", "content_span", "outputs_digest", "unpack"])
 def test_the_tar_stream_needs_no_codec(name: str, environment: Mapping[str, str]) -> None:
     assert loaded(name, CODECS, environment) == []
 

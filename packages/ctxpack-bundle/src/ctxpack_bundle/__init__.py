@@ -8,7 +8,7 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 if TYPE_CHECKING:
     from ctxpack_bundle.assembly import InputListings, assemble, outputs_digest
     from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chunk
-    from ctxpack_bundle.excerpt import Excerpt
+    from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
     from ctxpack_bundle.packing import pack, stream_size
     from ctxpack_bundle.packmanifest import (
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         encode_pack_manifest,
         parse_pack_manifest,
     )
-    from ctxpack_bundle.selection import Selection, listing_excerpt
+    from ctxpack_bundle.selection import Selection, content_span, listing_excerpt
     from ctxpack_bundle.stream import PackStream
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
 else:
@@ -51,7 +51,10 @@ __all__ = [
     "PackStream",
     "Root",
     "Selection",
+    "Span",
+    "Spans",
     "assemble",
+    "content_span",
     "encode_pack_manifest",
     "inflate_chunk",
     "listing_excerpt",

@@ -5,8 +5,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
-__all__ = ["Excerpt", "Spans"]
+__all__ = ["Excerpt", "Span", "Spans"]
+
+
+class Span(NamedTuple):
+    """A range of a stream: offset of its first byte, and number of bytes."""
+
+    start: int
+    size: int
 
 
 class Spans:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST
-from ctxpack_bundle.packmanifest import PackManifest, encode_pack_manifest
+from ctxpack_bundle.packmanifest import Listing, PackManifest, encode_pack_manifest
 from ctxpack_bundle.tar import END, file_header, folder_header, padding
 from ctxpack_identity import TreeEntry, hex_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "last_parts",
     "length_of",
     "listing_parts",
+    "listing_size",
     "manifest_part",
 ]
 
@@ -53,9 +54,12 @@ def manifest_part(manifest: PackManifest) -> bytes:
 def listing_parts(manifest: PackManifest) -> Parts:
     """Yield what follows the manifest: the listings."""
     for listing in manifest.listings:
-        yield file_header(listing.path, listing.size)
-        yield Content(listing.path, listing.size, hex_of(listing.digest))
-        yield padding(listing.size)
+        yield from _file_parts(listing.path, listing.size, hex_of(listing.digest))
+
+
+def listing_size(listing: Listing) -> int:
+    """Return how many bytes of the stream the member of a listing is."""
+    return sum(map(length_of, _file_parts(listing.path, listing.size, hex_of(listing.digest))))
 
 
 def head_parts(manifest: PackManifest) -> Parts:
@@ -70,8 +74,7 @@ def entry_parts(entry: TreeEntry) -> tuple[Part, ...]:
     name = f"{ARTIFACTS}/{entry.path}"
     if entry.is_empty_folder:
         return (folder_header(name),)
-    header = file_header(name, entry.size, executable=entry.executable)
-    return header, Content(name, entry.size, entry.sha256), padding(entry.size)
+    return _file_parts(name, entry.size, entry.sha256, executable=entry.executable)
 
 
 def entry_size(entry: TreeEntry) -> int:
@@ -84,3 +87,7 @@ def last_parts(entries: Iterable[TreeEntry]) -> Parts:
     for entry in entries:
         yield from entry_parts(entry)
     yield END
+
+
+def _file_parts(name: str, size: int, sha256: str, *, executable: bool = False) -> tuple[Part, ...]:
+    return file_header(name, size, executable=executable), Content(name, size, sha256), padding(size)

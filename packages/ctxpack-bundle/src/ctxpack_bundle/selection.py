@@ -1,8 +1,7 @@
-"""Some of a pack's outputs: what they amount to, and which pieces of its tar stream hold them. FORMAT.md, "Reading".
+"""Some of a pack's outputs: what they amount to, and where they are in its tar stream. FORMAT.md, "Reading".
 
-Whoever has the manifest knows where the listing lies (`listing_excerpt`), and whoever has the listing knows where each
-output lies (`Selection`). What is left when everything else is cut away is read like the whole stream, and by the same
-code: `unpack_listing` and `unpack_entries`.
+The manifest is enough to find a listing (`listing_excerpt`); files.jsonl is enough to find outputs (`Selection`) or the
+content of one file (`content_span`). `unpack_listing` and `unpack_entries` read what an excerpt cuts out.
 """
 
 from __future__ import annotations
@@ -10,27 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from ctxpack_bundle.excerpt import Excerpt, Spans
+from ctxpack_bundle.excerpt import Excerpt, Span, Spans
 from ctxpack_bundle.folder import read_entries
-from ctxpack_bundle.members import entry_size, head_parts, length_of, manifest_part
+from ctxpack_bundle.members import entry_parts, entry_size, head_parts, length_of, listing_size, manifest_part
 from ctxpack_bundle.outputs import Totals, checked_entries
-from ctxpack_bundle.packmanifest import FILES, Outputs, PackManifest
-from ctxpack_bundle.tar import END, file_header, padding
+from ctxpack_bundle.packmanifest import FILES, Listing, Outputs, PackManifest
+from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError, TreeEntry
 
-__all__ = ["Selection", "listing_excerpt"]
+__all__ = ["Selection", "content_span", "listing_excerpt"]
 
 _LARGEST: Final = 1 << 62  # bytes; nobody has such a stream, and every position in one fits 64 bits
 
 
-def listing_excerpt(manifest: PackManifest, sizes: Sequence[int]) -> Excerpt:
-    """Return where files.jsonl lies in a pack whose pieces have these sizes (bytes)."""
-    listing = manifest.listings[0]
-    start = len(manifest_part(manifest))
-    member = len(file_header(listing.path, listing.size)) + listing.size + len(padding(listing.size))
+def listing_excerpt(manifest: PackManifest, sizes: Sequence[int], *, listing: Listing | None = None) -> Excerpt:
+    """Return where the member of a listing lies in a pack whose pieces have these sizes (bytes).
+
+    listing: one of the manifest's; files.jsonl if not given.
+    """
+    number = 0 if listing is None else manifest.listings.index(listing)
+    start = len(manifest_part(manifest)) + sum(map(listing_size, manifest.listings[:number]))
     spans = Spans()
-    spans.add(start, start + member)
+    spans.add(start, start + listing_size(manifest.listings[number]))
     return Excerpt(spans, sizes)
+
+
+def content_span(folder: str, manifest: PackManifest, path: str, *, where: str) -> Span | None:
+    """Return where the content of the output file at path lies in the tar stream, or None if no file has that path.
+
+    folder: of a whole pack, or one that holds nothing but its files.jsonl. Reads the listing to its end, and checks it
+    against manifest. path: relative to ``artifacts/``.
+    Raises: IntegrityError for a listing that breaks the rules of the format or is not the manifest's.
+    """
+    span = None
+    for entry, start, _ in _located_entries(folder, manifest, _head_size(manifest), where):
+        if entry.path == path and not entry.is_empty_folder:
+            header, *_ = entry_parts(entry)
+            span = Span(start + length_of(header), entry.size)
+    return span
 
 
 class Selection:
@@ -48,15 +64,12 @@ class Selection:
         self._folder, self._wanted, self._where = folder, wanted, where
         self._spans = Spans()
         totals = Totals()
-        position = sum(map(length_of, head_parts(manifest)))
-        for entry in checked_entries(read_entries(folder), manifest.outputs, where=f"{where}, {FILES}"):
-            start, position = position, position + entry_size(entry)
-            if position > _LARGEST:
-                raise IntegrityError("no pack is that large", where=f"{where}, {FILES}", got=repr(entry.path))
+        head = stop = _head_size(manifest)
+        for entry, start, stop in _located_entries(folder, manifest, head, where):
             if wanted(entry.path):
                 totals.add(entry)
-                self._spans.add(start, position)
-        self._end = position + len(END)
+                self._spans.add(start, stop)
+        self._end = stop + len(END)
         self.outputs = totals.finish(())
 
     def entries(self) -> Iterator[TreeEntry]:
@@ -76,3 +89,21 @@ class Selection:
                 got=str(sum(sizes)),
             )
         return Excerpt(self._spans, sizes)
+
+
+def _head_size(manifest: PackManifest) -> int:
+    """Return how many bytes of the stream come before the members of the outputs."""
+    return sum(map(length_of, head_parts(manifest)))
+
+
+def _located_entries(
+    folder: str, manifest: PackManifest, head: int, where: str
+) -> Iterator[tuple[TreeEntry, int, int]]:
+    """Yield each entry of the outputs, checked, and where its member starts and stops. head: size of what precedes."""
+    where = f"{where}, {FILES}"
+    stop = head
+    for entry in checked_entries(read_entries(folder), manifest.outputs, where=where):
+        start, stop = stop, stop + entry_size(entry)
+        if stop > _LARGEST:
+            raise IntegrityError("no pack is that large", where=where, got=repr(entry.path))
+        yield entry, start, stop

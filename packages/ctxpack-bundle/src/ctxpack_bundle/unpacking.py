@@ -46,10 +46,9 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
     data = _manifest_bytes(stream)
     manifest = parse_pack_manifest(data, where=f"{where}, {MANIFEST}")
     _write(os.path.join(folder, MANIFEST), data)
-    for number, listing in enumerate(manifest.listings):
-        if number == 1:
-            os.mkdir(os.path.join(folder, "inputs"))
-        _unpack_listing(stream, folder, listing)
+    parents = ParentFolders(folder)
+    for listing in manifest.listings:
+        _unpack_listing(stream, parents.make(listing.path), listing)
     stream.expect(folder_header(f"{ARTIFACTS}/"), f"{ARTIFACTS}/")
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
@@ -61,9 +60,14 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
 
 
 def unpack_listing(pieces: Iterable[bytes | memoryview], folder: str, listing: Listing, *, where: str) -> None:
-    """Write a listing into folder, from pieces that are its member and nothing else. Raises: as unpack does."""
+    """Write a listing into folder, from pieces that are its member and nothing else. Raises: as unpack does.
+
+    ``inputs/`` is made for the listing of an input, unless it is there already.
+    """
     stream = _PieceReader(pieces, where)
-    _unpack_listing(stream, folder, listing)
+    location = os.path.join(folder, listing.path)
+    os.makedirs(os.path.dirname(location), exist_ok=True)
+    _unpack_listing(stream, location, listing)
     stream.expect_end()
 
 
@@ -93,10 +97,10 @@ def _manifest_bytes(stream: _PieceReader) -> bytes:
     return data
 
 
-def _unpack_listing(stream: _PieceReader, folder: str, listing: Listing) -> None:
+def _unpack_listing(stream: _PieceReader, location: str, listing: Listing) -> None:
     entry = TreeEntry(listing.path, listing.size, hex_of(listing.digest))
     with SideHash() as beside:
-        _unpack_file(stream, os.path.join(folder, listing.path), listing.path, entry, SEALED, beside)
+        _unpack_file(stream, location, listing.path, entry, SEALED, beside)
 
 
 def _unpack_entries(stream: _PieceReader, folder: str, entries: Iterable[TreeEntry], modes: int) -> None:
