@@ -23,8 +23,9 @@ import pytest
 from ctxpack_identity import Hashing, Tree, hash_tree, parse_contract_file, resolve
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing import statcache
+from ctxpack_identity.hashing.digestindex import PATIENCE
 from ctxpack_identity.hashing.scan import Folder
-from ctxpack_identity.hashing.statcache import PATIENCE, RACY_NS, WORTHWHILE, WORTHWHILE_BYTES, StatCache
+from ctxpack_identity.hashing.statcache import RACY_NS, WORTHWHILE, WORTHWHILE_BYTES, StatCache
 
 _opened: list[str] | None = None
 
@@ -528,6 +529,7 @@ def test_threads_may_take_turns(root: Path, index: Path) -> None:
 
 def test_a_python_without_sqlite_hashes(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
+    monkeypatch.delitem(sys.modules, "ctxpack_identity.hashing.digestindex")
     assert opened(root, index) == opened(root, index) == EVERY
 
 

@@ -17,43 +17,34 @@ The index is advice. It is sealed record by record; a record or file that is dam
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import re
 import time
-from collections.abc import Callable
 
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import sqlite3
+    from ctxpack_identity.hashing.digestindex import DigestIndex
 
 __all__ = ["StatCache"]
 
 RACY_NS = 2_000_000_000  # twice the coarsest clock of the file systems below: ext3, one second
 WORTHWHILE = 64  # files; with fewer, hashing small ones costs less than opening the index
 WORTHWHILE_BYTES = 1 << 20
-PATIENCE = 0.5  # seconds to wait for another process that writes; then this one does without
 UNWRITTEN_BYTES = 4 << 20  # held back, so that writing, which keeps others from it, takes milliseconds
 
 _DIGEST = 64  # hexadecimal digits
-_SEAL = 16  # bytes
 
 _LOCAL = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs"}
     | {"rootfs", "tmpfs", "xfs", "zfs"}
 )
 
-# SQLite's primary result codes that say nothing about the file's content: no permission, busy, locked, no memory, read
-# only, interrupted, I/O error, disk full, cannot open, locking protocol, misuse, not authorised.
-_NO_DAMAGE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 21, 23})
-_READONLY = 8
-
 
 class _Record(NamedTuple):
-    """What was hashed in one folder. rows: its files as _rows tells them, marshalled; digests: theirs in a row."""
+    """What was hashed in one folder. rows: its files as _rows returns them, marshalled; digests: theirs, joined."""
 
     rows: bytes
     digests: str
@@ -71,8 +62,8 @@ class StatCache:
         self._path = path
         self._rehash = rehash
         self._seen_files = self._seen_bytes = 0
-        self._index: sqlite3.Connection | None = None
-        self._usable = True
+        self._index: DigestIndex | None = None
+        self._has_sqlite = True
         self._local: dict[int, bool] = {}
         self._looked_up_ns: dict[bytes, int] = {}
         self._unwritten: dict[bytes, _Record] = {}
@@ -86,11 +77,12 @@ class StatCache:
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
-        if not (self._is_worthwhile(folder) and self._usable and (folder.store or self._is_local(folder))):
+        index = self._opened() if self._is_worthwhile(folder) and (folder.store or self._is_local(folder)) else None
+        if index is None:
             return [None] * len(folder.files)
         key = _key(folder)
         now = time.time_ns()
-        record = None if self._rehash else self._unwritten.get(key) or self._read(key)
+        record = None if self._rehash else self._unwritten.get(key) or index.read(key)
         digests = _matches(record, folder)
         if None in digests:
             self._looked_up_ns[key] = now
@@ -114,50 +106,26 @@ class StatCache:
     def close(self) -> None:
         """Make what was remembered last."""
         self._write()
-        self._close_index()
-
-    def _read(self, key: bytes) -> _Record | None:
-        found = self._with_index(
-            lambda index: index.execute("SELECT rows, digests, seal FROM folders WHERE folder = ?", (key,)).fetchone()
-        )
-        if found is None:
-            return None
-        rows, digests, seal = found
-        if not isinstance(rows, bytes) or not isinstance(digests, str) or seal != _seal(key, rows, digests):
-            return None
-        return _Record(rows, digests)
+        if self._index is not None:
+            self._index.close()
 
     def _write(self) -> None:
-        records = [(key, *record, _seal(key, *record)) for key, record in self._unwritten.items()]
-        if records:
-            self._with_index(lambda index: _insert(index, records))
+        index = self._opened() if self._unwritten else None
+        if index is not None:
+            index.write(self._unwritten)
         self._unwritten.clear()
         self._unwritten_bytes = 0
 
-    def _with_index(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Return work(index), or None where that fails. It is not tried again then, and a damaged index is removed."""
-        if not self._usable:
-            return None
-        try:
-            import sqlite3  # 5 ms, which only work worth remembering pays
-        except ImportError:  # some systems leave it out
-            self._usable = False
-            return None
-        try:
-            if self._index is None:
-                self._index = _connect(self._path)
-            return work(self._index)
-        except (sqlite3.Error, OSError) as error:
-            self._usable = False
-            self._close_index()
-            if isinstance(error, sqlite3.DatabaseError) and _is_damage(error, self._path):
-                _remove(self._path)
-        return None
-
-    def _close_index(self) -> None:
-        if self._index is not None:
-            index, self._index = self._index, None
-            index.close()
+    def _opened(self) -> DigestIndex | None:
+        """Return the index, None where it cannot be used."""
+        if self._index is None and self._has_sqlite:
+            try:
+                from ctxpack_identity.hashing.digestindex import DigestIndex  # 5 ms, which few files are not worth
+            except ImportError:  # some systems leave SQLite out
+                self._has_sqlite = False
+                return None
+            self._index = DigestIndex(self._path)
+        return self._index if self._index is not None and self._index.usable else None
 
     def _is_worthwhile(self, folder: Folder) -> bool:
         self._seen_files += len(folder.files)
@@ -174,62 +142,14 @@ class StatCache:
         return True
 
 
-def _matches(record: _Record | None, folder: Folder) -> list[str | None]:
+def _matches(record: tuple[bytes, str] | None, folder: Folder) -> list[str | None]:
     if record is None:
         return [None] * len(folder.files)
-    now, digests = _rows(folder), record.digests
-    if record.rows == marshal.dumps(now, 2):
+    now, (rows, digests) = _rows(folder), record
+    if rows == marshal.dumps(now, 2):
         return [digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)]
-    known = {row: digests[_DIGEST * place :][:_DIGEST] for place, row in enumerate(marshal.loads(record.rows))}
+    known = {row: digests[_DIGEST * place :][:_DIGEST] for place, row in enumerate(marshal.loads(rows))}
     return [known.get(row) for row in now]
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    import sqlite3
-
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    _create(path)
-    index = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)  # one at a time, whichever it is
-    try:
-        index.execute("PRAGMA journal_mode = WAL")
-        index.execute("PRAGMA synchronous = OFF")  # lost after a power cut at worst, and damage shows in the seals
-        index.execute(
-            "CREATE TABLE IF NOT EXISTS folders "
-            "(folder BLOB PRIMARY KEY, rows BLOB, digests TEXT, seal BLOB) WITHOUT ROWID"
-        )
-    except BaseException:
-        index.close()
-        raise
-    return index
-
-
-def _create(path: str) -> None:
-    """Make an empty file that nobody else may read: SQLite's own would tell everybody names and digests."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    os.close(fd)
-
-
-def _insert(index: sqlite3.Connection, records: list[tuple[bytes, bytes, str, bytes]]) -> None:
-    with index:  # one transaction
-        index.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", records)
-
-
-def _is_damage(error: sqlite3.DatabaseError, path: str) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)  # none where Python itself could not decode a text
-    if code == _READONLY:  # also said of a damaged header
-        return os.access(path, os.W_OK) and os.access(os.path.dirname(os.path.abspath(path)), os.W_OK)
-    return code is None or code & 0xFF not in _NO_DAMAGE
-
-
-def _remove(path: str) -> None:
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        try:
-            os.unlink(name)
-        except OSError:  # gone, or not ours to remove
-            continue
 
 
 def _key(folder: Folder) -> bytes:
@@ -250,10 +170,6 @@ def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
     if folder.store is not None:
         return folder.store.certain
     return [max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NS <= looked_up for _, status in folder.files]
-
-
-def _seal(key: bytes, rows: bytes, digests: str) -> bytes:
-    return hashlib.blake2b(b"\0".join([key, rows, digests.encode()]), digest_size=_SEAL).digest()
 
 
 def _file_system(path: str) -> str:

@@ -5,13 +5,12 @@ concurrent.futures would do, but takes longer to import than 20 MB to hash.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 
-from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import threading
-    from queue import SimpleQueue
+from ctxpack_identity.lighttyping import Any
 
 __all__ = ["Job", "Threads"]
 
@@ -22,12 +21,10 @@ class Job:
     """Work on its way."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        from _thread import allocate_lock
-
         self._work = work
         self._result: Any = None
         self._error: BaseException | None = None
-        self._running = allocate_lock()
+        self._running = threading.Lock()
         self._running.acquire()
 
     def run(self) -> None:
@@ -50,9 +47,6 @@ class Threads:
     """count: at most so many; where the system refuses them all, the caller's own does the work."""
 
     def __init__(self, count: int) -> None:
-        import threading
-        from queue import SimpleQueue
-
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -74,8 +68,6 @@ class Threads:
 
     def close(self) -> None:
         """Drop what has not begun. A thread in the middle of a file ends with it, and nobody waits that long."""
-        import time
-
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)

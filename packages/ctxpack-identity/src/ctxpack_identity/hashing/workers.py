@@ -6,20 +6,19 @@ files they make it slower than one thread, while a second process nearly doubles
 
 from __future__ import annotations
 
-import errno
-import marshal
 import os
 import sys
 from collections import deque
 
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.hashing.filehash import Batch
-from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Protocol
 from ctxpack_identity.progress import OnBytes, Progress, silent
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from ctxpack_identity.hashing.children import Child
     from ctxpack_identity.hashing.threads import Threads
 
 __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
@@ -28,8 +27,6 @@ LARGE = 256 << 10  # bytes a file on average, from which a thread beats a proces
 ALONE = 512  # small files hashed before a second process is worth its start
 STREAMS = 8  # objects of a store read at a time; each holds some MiB
 MOST = 8  # threads, or processes; one walk does not feed more, and a container may own fewer cores than it sees
-CHILD_BATCHES = 3  # sent ahead to a child, so that it never waits
-PIPE_SIZE = 64 << 10  # bytes, Linux' default; the answers to CHILD_BATCHES (9 KB each) must fit, see _Child
 
 
 class Work(Protocol):
@@ -125,7 +122,7 @@ class LocalWorkers:
         self._small = 0
         self._threads: Threads | None = None
         self._streams: Threads | None = None
-        self._children: list[_Child] | None = None
+        self._children: list[Child] | None = None
 
     def submit(self, batch: Work) -> Pending:
         if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
@@ -139,7 +136,11 @@ class LocalWorkers:
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
-            _start(self._children)
+            others = _cores() - 1
+            if others and _may_fork():
+                from ctxpack_identity.hashing.children import start_children  # few trees have so many files
+
+                start_children(self._children, others)
         for child in self._children or ():
             if child.has_room():
                 return child.submit(batch)
@@ -189,25 +190,6 @@ class _Done:
         return self._digests
 
 
-def _start(children: list[_Child]) -> None:
-    """Add a child for every further core; fewer, or none, where that is not safe or the system refuses.
-
-    Signals wait meanwhile: one that raises would leave a process nobody knows of, or unwind our stack in the child.
-    """
-    if not _may_fork():
-        return
-    import signal
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        while len(children) < _cores() - 1:
-            children.append(_Child())
-    except OSError:  # no more processes, descriptors or memory for pipes
-        return
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _may_fork() -> bool:
     """Whether a fork is safe: on Linux (macOS frameworks do not survive one), and with this thread alone."""
     try:
@@ -219,153 +201,3 @@ def _may_fork() -> bool:
 def _cores() -> int:
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(seen, MOST)
-
-
-class _Child:
-    """A forked process that hashes what it is sent, in order, until its pipe closes, however this process ends.
-
-    We may wait for it to take a task, so it must never wait for us to take an answer: its pipe holds all answers that
-    can be under way. Raises: OSError where the system refuses the process, or pipes of that size.
-    """
-
-    def __init__(self) -> None:
-        from select import POLLIN, poll
-
-        self._pending: deque[_ChildJob] = deque()
-        ends: list[int] = []
-        try:
-            ends += os.pipe()
-            ends += os.pipe()
-            to_child, self._tasks, self._results, from_child = ends
-            _require_room(from_child)
-            self._id = os.fork()
-        except OSError:
-            for end in ends:
-                os.close(end)
-            raise
-        if self._id == 0:
-            status = 1
-            try:
-                _serve(to_child, from_child)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(to_child)
-        os.close(from_child)
-        self._answers = poll()
-        self._answers.register(self._results, POLLIN)
-
-    def has_room(self) -> bool:
-        """Whether it would take one more batch without us waiting. Takes the answers that have come."""
-        while len(self._pending) >= CHILD_BATCHES and self._answers.poll(0):
-            self.receive()
-        return len(self._pending) < CHILD_BATCHES
-
-    def submit(self, batch: Batch) -> Pending:
-        try:
-            _send(self._tasks, tuple(batch))
-        except BrokenPipeError as error:
-            raise _died() from error
-        job = _ChildJob(self)
-        self._pending.append(job)
-        return job
-
-    def receive(self) -> None:
-        """Take the next answer, which belongs to the oldest job. Raises: LocalFailure when there is none to come."""
-        answer = _receive(self._results)
-        if answer is None:
-            raise _died()
-        self._pending.popleft().answer = answer
-
-    def hang_up(self) -> None:
-        os.close(self._tasks)
-        os.close(self._results)
-
-    def wait(self) -> None:
-        """Wait for its end, which comes once it has hung up and finished at most one batch."""
-        try:
-            os.waitpid(self._id, 0)
-        except ChildProcessError:  # who embeds us waits for every process, or has the system forget them
-            return
-
-
-class _ChildJob:
-    told = 0
-
-    def __init__(self, child: _Child) -> None:
-        self._child = child
-        self.answer: list[str] | bytes | None = None
-
-    def result(self) -> list[str]:
-        while self.answer is None:
-            self._child.receive()
-        if isinstance(self.answer, list):
-            return self.answer
-        import pickle
-
-        error: CtxPackError = pickle.loads(self.answer)
-        raise error
-
-
-def _died() -> LocalFailure:
-    return LocalFailure("a hashing process ended unexpectedly", fix="was it killed, or is memory short?")
-
-
-def _require_room(pipe: int) -> None:
-    """Raise OSError when a pipe is small, as pipes are once a user has many (pipe(7), pipe-user-pages-soft)."""
-    from fcntl import F_GETPIPE_SZ, fcntl
-
-    if fcntl(pipe, F_GETPIPE_SZ) < PIPE_SIZE:
-        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-
-
-def _serve(tasks: int, results: int) -> None:
-    """Answer tasks until there are no more: what a child does. Begins with all signals blocked."""
-    _forget_parent(keep=(tasks, results))
-    while (task := _receive(tasks)) is not None:
-        answer: list[str] | bytes
-        try:
-            answer = Batch(*task).digests()
-        except CtxPackError as error:
-            import pickle
-
-            answer = pickle.dumps(error)
-        _send(results, answer)
-
-
-def _forget_parent(keep: tuple[int, int]) -> None:
-    """Drop what is the parent's: signals that it handles, and descriptors, which hold locks and others' pipes open."""
-    import signal
-
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):  # among them Ctrl-C: the parent ends, so our pipe closes
-            signal.signal(number, signal.SIG_IGN)
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd > 2 and fd not in keep:
-            try:
-                os.close(fd)
-            except OSError:  # the one that listed them
-                continue
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _send(fd: int, value: Any) -> None:
-    data = marshal.dumps(value)
-    view = memoryview(len(data).to_bytes(8, "little") + data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _receive(fd: int) -> Any:
-    """Return the next value, or None when the other end is gone."""
-    head = _read(fd, 8)
-    data = _read(fd, int.from_bytes(head, "little")) if len(head) == 8 else b""
-    return marshal.loads(data) if data else None
-
-
-def _read(fd: int, size: int) -> bytes:
-    parts = []
-    while size and (part := os.read(fd, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"" if size else b"".join(parts)

@@ -1,0 +1,184 @@
+"""Forked processes that hash batches of small files, each connected to this process by two pipes."""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import signal
+from collections import deque
+from fcntl import F_GETPIPE_SZ, fcntl
+from select import POLLIN, poll
+
+from ctxpack_identity.errors import CtxPackError, LocalFailure
+from ctxpack_identity.hashing.filehash import Batch
+from ctxpack_identity.lighttyping import Any
+
+__all__ = ["Child", "start_children"]
+
+BATCHES_AHEAD = 3  # sent to a child before it has answered, so that it never waits for work
+PIPE_SIZE = 64 << 10  # bytes, the default of Linux; the answers to BATCHES_AHEAD (9 KB each) must fit, see Child
+
+
+def start_children(children: list[Child], count: int) -> None:
+    """Add count children to the list, or fewer where the system refuses more.
+
+    Signals are blocked during the fork: in this process, a handler that raises would leave a child that nobody ends; in
+    the child, it would run this process's exit code.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        while len(children) < count:
+            children.append(Child())
+    except OSError:  # no more processes, descriptors or memory for pipes
+        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Child:
+    """A forked process that hashes the batches it receives, in order, until its pipe closes, however this process ends.
+
+    This process may block while it writes a batch, so the child must never block while it writes an answer: its pipe
+    has room for all answers that can be outstanding. Raises: OSError where the system refuses the process, or pipes of
+    that size.
+    """
+
+    def __init__(self) -> None:
+        self._pending: deque[_ChildJob] = deque()
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            to_child, self._tasks, self._results, from_child = ends
+            _require_room(from_child)
+            self._id = os.fork()
+        except OSError:
+            for end in ends:
+                os.close(end)
+            raise
+        if self._id == 0:
+            status = 1
+            try:
+                _serve(to_child, from_child)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(to_child)
+        os.close(from_child)
+        self._answers = poll()
+        self._answers.register(self._results, POLLIN)
+
+    def has_room(self) -> bool:
+        """Whether it takes one more batch without blocking us. Receives the answers that have come."""
+        while len(self._pending) >= BATCHES_AHEAD and self._answers.poll(0):
+            self.receive()
+        return len(self._pending) < BATCHES_AHEAD
+
+    def submit(self, batch: Batch) -> _ChildJob:
+        try:
+            _send(self._tasks, tuple(batch))
+        except BrokenPipeError as error:
+            raise _died() from error
+        job = _ChildJob(self)
+        self._pending.append(job)
+        return job
+
+    def receive(self) -> None:
+        """Receive the next answer, which belongs to the oldest job. Raises: LocalFailure when the child has ended."""
+        answer = _receive(self._results)
+        if answer is None:
+            raise _died()
+        self._pending.popleft().answer = answer
+
+    def hang_up(self) -> None:
+        os.close(self._tasks)
+        os.close(self._results)
+
+    def wait(self) -> None:
+        """Wait for its end, which comes once it has hung up and finished at most one batch."""
+        try:
+            os.waitpid(self._id, 0)
+        except ChildProcessError:  # a program that embeds us waits for every process, or ignores SIGCHLD
+            return
+
+
+class _ChildJob:
+    """A batch that a child hashes. answer: digests, or a pickled CtxPackError; None before it has come."""
+
+    told = 0
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self.answer: list[str] | bytes | None = None
+
+    def result(self) -> list[str]:
+        while self.answer is None:
+            self._child.receive()
+        if isinstance(self.answer, list):
+            return self.answer
+        import pickle  # 4 ms, which only a failure pays
+
+        error: CtxPackError = pickle.loads(self.answer)
+        raise error
+
+
+def _died() -> LocalFailure:
+    return LocalFailure("a hashing process ended unexpectedly", fix="was it killed, or is memory short?")
+
+
+def _require_room(pipe: int) -> None:
+    """Raise OSError when a pipe is small, as pipes are once a user has many (pipe(7), pipe-user-pages-soft)."""
+    if fcntl(pipe, F_GETPIPE_SZ) < PIPE_SIZE:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+
+def _serve(tasks: int, results: int) -> None:
+    """Answer tasks until there are no more: what a child does. Begins with all signals blocked."""
+    _forget_parent(keep=(tasks, results))
+    while (task := _receive(tasks)) is not None:
+        answer: list[str] | bytes
+        try:
+            answer = Batch(*task).digests()
+        except CtxPackError as error:
+            import pickle  # 4 ms, which only a failure pays
+
+            answer = pickle.dumps(error)
+        _send(results, answer)
+
+
+def _forget_parent(keep: tuple[int, int]) -> None:
+    """Ignore the signals that the parent handles, and close its descriptors: they hold locks and other pipes open."""
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):  # among them Ctrl-C: the parent ends, so our pipe closes
+            signal.signal(number, signal.SIG_IGN)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:  # the one that listed them
+                continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _send(fd: int, value: Any) -> None:
+    data = marshal.dumps(value)
+    view = memoryview(len(data).to_bytes(8, "little") + data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _receive(fd: int) -> Any:
+    """Return the next value, or None when the other end is closed."""
+    head = _read(fd, 8)
+    data = _read(fd, int.from_bytes(head, "little")) if len(head) == 8 else b""
+    return marshal.loads(data) if data else None
+
+
+def _read(fd: int, size: int) -> bytes:
+    """Return size bytes, b"" when the pipe ends before."""
+    parts = []
+    while size and (part := os.read(fd, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"" if size else b"".join(parts)
