@@ -10,8 +10,9 @@ import socketserver
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
+
+from loopback import LoopbackServer
 
 __all__ = ["DOWN", "UP", "Hear", "Meter", "Traffic", "requests_in"]
 
@@ -32,7 +33,7 @@ class Traffic(NamedTuple):
     down: int
 
 
-class Meter:
+class Meter(LoopbackServer):
     """Passes TCP connections on to a registry inside ``with``, and counts what passes.
 
     For counting, not for timing: it is a thread for each direction. hear: called by them, for every piece.
@@ -51,23 +52,7 @@ class Meter:
             def handle(self) -> None:
                 meter._pass_on(self.request)
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> Meter:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Server(("127.0.0.1", 0), Handler))
 
     def take(self) -> Traffic:
         """Return what has passed since the last time."""
