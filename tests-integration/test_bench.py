@@ -24,7 +24,7 @@ from bench.measure import Command, Contender, NotDone, Run, Sample, alternate
 from bench.plot import growth_plot, ratio_plot
 from bench.results import Results, Table, TripsRow, WireRow, load, save
 from bench.table import markdown, render, text
-from bench.trips import Asked, Listener, kind_of, trips
+from bench.trips import Listener, Request, kind_of, trips
 from bench.wire import Meter, requests_in
 from bench.workloads import NAMES, make
 from registry2 import RegistryServer
@@ -224,12 +224,12 @@ def get(address: str, path: str) -> None:
 def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_trip(registry: RegistryServer) -> None:
     before = requests_in(registry.folder / "registry.log")
     listener = Listener(delay=0.5)
-    with Meter(registry.address, listener.hear) as meter:
+    with Meter(registry.address, listener.observe) as meter:
         connection = http.client.HTTPConnection(meter.address, timeout=20)
         connection.request("POST", "/v2/trips/blobs/uploads/")
         started = connection.getresponse()
         started.read()
-        body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several pieces; none of them is a request
+        body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several blocks; none of them is a request
         digest = f"digest=sha256:{hashlib.sha256(body).hexdigest()}"
         location = started.headers["Location"].partition(meter.address)[2]
         connection.request("PUT", f"{location}&{digest}", body=body)
@@ -251,10 +251,15 @@ def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_tri
 
 
 def test_round_trips_are_the_longest_chain_of_requests_that_waited() -> None:
-    long, short, after, last = Asked("long", 0, 9), Asked("short", 1, 2), Asked("after", 3, 4), Asked("last", 9, 10)
+    long, short, after, last = (
+        Request("long", 0, 9),
+        Request("short", 1, 2),
+        Request("after", 3, 4),
+        Request("last", 9, 10),
+    )
     assert trips([]) == []
     assert trips([last, after, short, long]) == [["long", "short"], ["after"], ["last"]]
-    assert trips([Asked("never answered", 0), Asked("beside it", 5, 6)]) == [["never answered", "beside it"]]
+    assert trips([Request("never answered", 0), Request("beside it", 5, 6)]) == [["never answered", "beside it"]]
 
 
 @pytest.mark.parametrize(
