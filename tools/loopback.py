@@ -1,13 +1,17 @@
-"""A server on loopback that runs in a thread of this process."""
+"""Loopback: a server that runs in a thread of this process, and requests that no proxy sees."""
 
 from __future__ import annotations
 
 import threading
+import urllib.request
 from socketserver import TCPServer
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-__all__ = ["LoopbackServer"]
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+__all__ = ["LoopbackServer", "open_url"]
 
 POLL_SECONDS = 0.02  # how soon the server notices that it is to end
 
@@ -38,3 +42,12 @@ class LoopbackServer:
     def address(self) -> str:
         """host:port"""
         return f"127.0.0.1:{self.port}"
+
+
+def open_url(request: str | urllib.request.Request, *, timeout: float) -> HTTPResponse:
+    """Return the answer to a request. Raises: HTTPError, URLError, which are OSErrors.
+
+    The proxy of the environment is not used: it may not serve loopback. timeout: seconds.
+    """
+    answer: HTTPResponse = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout)
+    return answer

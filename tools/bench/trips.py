@@ -1,7 +1,7 @@
 """Round trips: which requests of a client waited for which other requests.
 
 The number of round trips is the length of the longest chain of requests in which each begins after the one before it
-has ended. So often does a client wait for a registry, however far away the registry is.
+has ended. A client waits so many times for the registry, however far away it is.
 """
 
 from __future__ import annotations
