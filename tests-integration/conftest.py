@@ -1,22 +1,16 @@
-"""What the tests across packages share: a real registry:2, open and with a password, and the installed command."""
+"""Fixtures: a real registry:2, open and with a password, and a machine that pushes to each kind of target."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import pytest
 from machine import Machine
 from plain_target import KINDS, PlainTarget, open_target
 
 from registry2 import RegistryServer
-from sandbox import private_environment
-
-LIMIT_SECONDS = 300
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,63 +40,11 @@ def auth_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry
 
 @pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest) -> PlainTarget:
-    """Each kind of place where packs are kept, in turn."""
+    """Each kind of target, in turn."""
     return open_target(request.param, request)
 
 
 @pytest.fixture
 def maker(tmp_path: Path, target: PlainTarget) -> Machine:
-    """Whoever does the work, and pushes to the target."""
+    """The machine that seeds packs, and pushes them to the target."""
     return Machine(tmp_path / "maker", target.location, target.environment)
-
-
-class Finished(NamedTuple):
-    """How a command ended, and what it wrote."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Cli(Protocol):
-    """Runs ``ctxpack`` with arguments, in cwd, with env added to a private environment.
-
-    Fails the test when a Python traceback shows.
-    """
-
-    def __call__(
-        self,
-        *arguments: str | Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        stdin: str = "",
-    ) -> Finished: ...
-
-
-@pytest.fixture
-def cli(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The installed ``ctxpack`` command, with a home and a cache of this test alone; cwd is tmp_path unless given."""
-    program = Path(sysconfig.get_path("scripts")) / "ctxpack"
-    private = private_environment(tmp_path_factory.mktemp("home"))
-
-    def run(
-        *arguments: str | Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        stdin: str = "",
-    ) -> Finished:
-        done = subprocess.run(
-            [program, *arguments],
-            cwd=cwd or tmp_path,
-            env=private | dict(env or {}),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
-        assert "Traceback (most recent call last)" not in done.stderr, done.stderr
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    return run

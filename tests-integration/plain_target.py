@@ -7,11 +7,13 @@ import json
 import urllib.error
 import urllib.request
 import uuid
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
+from loopback import open_url
 from registry2 import RegistryServer
 
 __all__ = ["KINDS", "Layout", "PlainTarget", "Repository", "open_target", "tag_of"]
@@ -72,7 +74,7 @@ class Repository:
     def _get(self, path: str, **headers: str) -> bytes | None:
         try:
             with self._open(self._request("GET", path, None, **headers)) as answer:
-                return bytes(answer.read())
+                return answer.read()
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:
@@ -90,8 +92,8 @@ class Repository:
             request.add_header("Authorization", "Basic " + base64.b64encode(pair).decode())
         return request
 
-    def _open(self, request: urllib.request.Request) -> Any:
-        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
+    def _open(self, request: urllib.request.Request) -> HTTPResponse:
+        return open_url(request, timeout=30)
 
 
 class Layout:

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
+from loopback import LoopbackServer
+
 __all__ = ["Answer", "Forward", "Hold", "Relay", "Request", "Rule"]
 
 PATIENCE = 60.0  # seconds; longer than any test needs, so that nothing hangs for ever
@@ -81,7 +83,7 @@ Rule: TypeAlias = Callable[[Request, Forward], Answer]
 """Answers a request in the relay's place."""
 
 
-class Relay:
+class Relay(LoopbackServer):
     """A reverse proxy that runs inside ``with``. upstream: host:port of the registry, "" for none behind it."""
 
     def __init__(self, upstream: str = "", rule: Rule | None = None) -> None:
@@ -96,29 +98,14 @@ class Relay:
             def answer(self, request: Request) -> Answer:
                 return relay._answer(request)
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="relay")
-
-    def __enter__(self) -> Relay:
-        self._thread.start()
-        return self
+        super().__init__(_Server(("127.0.0.1", 0), Handler))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for hold in self._holds:
             hold.release()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        super().__exit__(kind, error, trace)
 
     def hold(self) -> Hold:
         """Return a new moment, which ends at the latest with this relay."""

@@ -1,19 +1,19 @@
-"""An S3 server in memory: as much of the protocol as reading takes, to the letter, and a note of what was asked.
+"""An S3 server in memory: the part of the protocol that reading needs, and a record of the requests.
 
-Buckets and keys are added by the test. A listing has PAGE keys at most, so that there are several. The bucket "private"
-is refused to everybody.
+The test adds buckets and keys. A listing has at most PAGE keys, so that there are several. The bucket "private" is
+refused to everybody.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from loopback import LoopbackServer
 
 __all__ = ["S3Double"]
 
@@ -22,44 +22,32 @@ MODIFIED = "2026-11-22T12:00:00.000Z"
 MODIFIED_HEADER = "Sun, 22 Nov 2026 12:00:00 GMT"
 
 
-class S3Double:
-    """buckets: key to content, by bucket. asked: "METHOD bucket/key", a listing as "LIST bucket/prefix".
+class S3Double(LoopbackServer):
+    """buckets: key to content, by bucket. requests: "METHOD bucket/key", of a listing "LIST bucket/prefix".
 
-    meddle: called with each such text, before the answer.
+    before_answer: called with the text of each request, before it is answered.
     """
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, bytes]] = {}
-        self.asked: list[str] = []
-        self.meddle: Callable[[str], object] = lambda asked: None
+        self.requests: list[str] = []
+        self.before_answer: Callable[[str], object] = lambda request: None
 
         class Handler(_Handler):
             double = self
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells S3's libraries to use this server, as some user."""
+        """The variables that make S3 libraries use this server, as some user."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ENDPOINT_URL": f"http://{self.address}",
             "AWS_ACCESS_KEY_ID": "user",
             "AWS_SECRET_ACCESS_KEY": "hunter2",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_MAX_ATTEMPTS": "1",
         }
-
-    def __enter__(self) -> S3Double:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -136,9 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         body.append(f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}")
         self._send(200, f"<ListBucketResult>{''.join(body)}</ListBucketResult>".encode())
 
-    def _note(self, asked: str) -> None:
-        self.double.asked.append(asked)
-        self.double.meddle(asked)
+    def _note(self, request: str) -> None:
+        self.double.requests.append(request)
+        self.double.before_answer(request)
 
     def _is_open(self, bucket: str) -> bool:
         """Whether the bucket may be read; if not, say why."""

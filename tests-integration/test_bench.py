@@ -24,9 +24,10 @@ from bench.measure import Command, Contender, NotDone, Run, Sample, alternate
 from bench.plot import growth_plot, ratio_plot
 from bench.results import Results, Table, TripsRow, WireRow, load, save
 from bench.table import markdown, render, text
-from bench.trips import Asked, Listener, kind_of, trips
+from bench.trips import Listener, Request, kind_of, trips
 from bench.wire import Meter, requests_in
 from bench.workloads import NAMES, make
+from loopback import open_url
 from registry2 import RegistryServer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,34 +203,38 @@ def test_the_meter_counts_both_ways_and_the_log_tells_the_requests(registry: Reg
     before = requests_in(log)
     with Meter(registry.address) as meter:
         request = urllib.request.Request(f"http://{meter.address}/v2/", headers={"X-Ballast": "b" * 5000})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+        with open_url(request, timeout=20) as answer:
             body = answer.read()
         traffic = meter.take()
         assert meter.take() == (0, 0)
     assert 5000 < traffic.up < 6000
     assert len(body) < traffic.down < 2000
-    deadline = time.monotonic() + 10  # the registry may write the line a moment after it has answered
-    while requests_in(log) == before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert requests_in(log) == before + 1
+    wait_until_logged(log, before + 1)
 
 
 def get(address: str, path: str) -> None:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-        f"http://{address}{path}", timeout=20
-    ) as got:
-        got.read()
+    with open_url(f"http://{address}{path}", timeout=20) as answer:
+        answer.read()
+
+
+def wait_until_logged(log: Path, requests: int) -> None:
+    """Wait until the log has so many requests: the registry may write the line a moment after it has answered."""
+    deadline = time.monotonic() + 10
+    while requests_in(log) < requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert requests_in(log) == requests
 
 
 def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_trip(registry: RegistryServer) -> None:
-    before = requests_in(registry.folder / "registry.log")
+    log = registry.folder / "registry.log"
+    before = requests_in(log)
     listener = Listener(delay=0.5)
-    with Meter(registry.address, listener.hear) as meter:
+    with Meter(registry.address, listener.observe) as meter:
         connection = http.client.HTTPConnection(meter.address, timeout=20)
         connection.request("POST", "/v2/trips/blobs/uploads/")
         started = connection.getresponse()
         started.read()
-        body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several pieces; none of them is a request
+        body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several blocks; none of them is a request
         digest = f"digest=sha256:{hashlib.sha256(body).hexdigest()}"
         location = started.headers["Location"].partition(meter.address)[2]
         connection.request("PUT", f"{location}&{digest}", body=body)
@@ -244,17 +249,15 @@ def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_tri
         taken = listener.take()
         assert listener.take() == []
     assert trips(taken) == [["POST upload"], ["PUT blob"], ["GET root", "GET root"], ["GET blob"]]
-    deadline = time.monotonic() + 10
-    while requests_in(registry.folder / "registry.log") < before + 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert requests_in(registry.folder / "registry.log") == before + 5
+    wait_until_logged(log, before + 5)
 
 
 def test_round_trips_are_the_longest_chain_of_requests_that_waited() -> None:
-    long, short, after, last = Asked("long", 0, 9), Asked("short", 1, 2), Asked("after", 3, 4), Asked("last", 9, 10)
+    long, short = Request("long", 0, 9), Request("short", 1, 2)
+    after, last = Request("after", 3, 4), Request("last", 9, 10)
     assert trips([]) == []
     assert trips([last, after, short, long]) == [["long", "short"], ["after"], ["last"]]
-    assert trips([Asked("never answered", 0), Asked("beside it", 5, 6)]) == [["never answered", "beside it"]]
+    assert trips([Request("never answered", 0), Request("beside it", 5, 6)]) == [["never answered", "beside it"]]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 
 import dask
 import pytest
-from conftest import Cli
 from distributed import Client, LocalCluster
+from machine import Machine
 from s3_double import S3Double
 
 from ctxpack_identity import Hashing, InvalidInput, LocalFailure, hash_tree
@@ -81,19 +81,22 @@ def test_a_cluster_gives_the_tree_this_machine_gives(client: Client, corpus: Pat
     assert os.getpid() not in processes
 
 
-def test_a_pantry_hashes_on_it_too(client: Client, corpus: Path, cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "contract.json").write_text(
+def test_a_pantry_hashes_on_a_cluster(client: Client, corpus: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    contract = machine.work / "contract.json"
+    corpus.rename(machine.work / "corpus")
+    contract.write_text(
         '{"inputs": [{"name": "i", "path": "corpus"}], "outputs": [{"path": "corpus/large"}],'
         ' "transforms": [{"tool": "t", "tool_version": "1", "code": {"path": "corpus/0"}}]}'
     )
     executor: Any = Noting(client)
     settings = load_settings(registry=f"oci:{tmp_path / 'packs'}", cache=str(tmp_path / "cache"))
     with Pantry(settings, executor=executor) as pantry:
-        uri = pantry.resolve(str(tmp_path / "contract.json")).uri
+        uri = pantry.resolve(str(contract)).uri
         tasks = len(executor.processes)
-        assert pantry.seed([], str(tmp_path / "contract.json")).uri == uri
+        assert pantry.seed([], str(contract)).uri == uri
     assert tasks > 7
-    assert cli("id", "contract.json").stdout == f"{uri}\n"
+    assert machine.succeed("id") == uri
 
 
 def test_objects_of_a_store_are_read_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +112,12 @@ def test_objects_of_a_store_are_read_by_the_workers(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fault_of_a_file_arrives_as_itself(client: Client, corpus: Path) -> None:
-    class Meddling(Noting):
+    class ChangingFirst(Noting):
         def submit(self, task: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
             (corpus / "large").write_bytes(b"other")
             return super().submit(task, *arguments)
 
-    executor: Any = Meddling(client)
+    executor: Any = ChangingFirst(client)
     with pytest.raises(InvalidInput) as caught:
         hash_tree(str(corpus), hashing=Hashing(executor=executor))
     assert str(caught.value) == (f"{corpus / 'large'}: changed while it was read; try again when nothing writes to it")

@@ -66,10 +66,10 @@ def _ours_leave_out(patterns: list[str]) -> set[str]:
     return {path.removesuffix("/") for path in gone}
 
 
-pieces = st.sampled_from(
+parts = st.sampled_from(
     [*"abcz./*?[]!^-\\# :", "ab", "**", "***", "**/", "/**", "[a]", "[!a]", "[a-c]", "[z-a]", "[]a]", "[[:alpha:]]"]
 )
-patterns = st.lists(pieces, min_size=1, max_size=7).map("".join)
+patterns = st.lists(parts, min_size=1, max_size=7).map("".join)
 
 # Known difference: after literal text git reads ** before a slash as "any folders", against gitignore(5).
 _git_quirk = re.compile(r"[^/*]\*\*+/")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loopback import open_url
 from registry2 import RegistryServer, RegistryUnavailable, obtain
 
 BLOB = b"a blob"
@@ -25,9 +26,8 @@ def ask(method: str, url: str, *, account: str = "", data: bytes | None = None) 
         request.add_header("Authorization", "Basic " + base64.b64encode(account.encode()).decode())
     if data is not None:
         request.add_header("Content-Type", "application/octet-stream")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=10) as answer:
+        with open_url(request, timeout=10) as answer:
             return answer.status, answer.headers.get("Location", "")
     except urllib.error.HTTPError as answer:
         with answer:

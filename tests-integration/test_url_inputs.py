@@ -1,17 +1,18 @@
-"""Inputs on S3 and on the web, by the command: the same URI as from a copy on disk, and not read twice."""
+"""URL inputs, on S3 and on the web: the URI is that of a copy on disk, and nothing is read twice."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Finished
+from machine import Machine
 from s3_double import S3Double
+
+from loopback import LoopbackServer
 
 OBJECTS = {
     "raw/a.txt": b"to be",
@@ -31,64 +32,67 @@ def s3() -> Iterator[S3Double]:
         yield double
 
 
+@pytest.fixture
+def machine(tmp_path: Path, s3: S3Double) -> Machine:
+    """A machine with credentials for s3."""
+    return Machine(tmp_path / "machine", environment=s3.environment)
+
+
 def write_contract(folder: Path, path: str) -> None:
     step = {"tool": "t", "tool_version": "1", "code_hash": "opaque"}
     document = {"inputs": [{"name": "raw", "path": path}], "transforms": [step], "outputs": [{"path": "out"}]}
     (folder / "contract.json").write_text(json.dumps(document))
 
 
-def local_uri(cli: Cli, folder: Path) -> str:
+def uri_of_a_copy(folder: Path) -> str:
+    """Return the URI when the folder raw lies on disk."""
+    machine = Machine(folder)
     for key, data in OBJECTS.items():
-        path = folder / key
+        path = machine.work / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    write_contract(folder, "raw")
-    return succeeded(cli("id", "contract.json", cwd=folder))
+    write_contract(machine.work, "raw")
+    return machine.succeed("id")
 
 
-def succeeded(done: Finished) -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def read(s3: S3Double) -> list[str]:
-    """The keys whose content was asked for since this was asked."""
-    asked, s3.asked[:] = list(s3.asked), []
-    return sorted({one.removeprefix("GET corpus/") for one in asked if one.startswith("GET ")})
+def keys_read(s3: S3Double) -> list[str]:
+    """Return the keys whose content was requested since the last call."""
+    requests, s3.requests[:] = list(s3.requests), []
+    return sorted({one.removeprefix("GET corpus/") for one in requests if one.startswith("GET ")})
 
 
 RAW = sorted(key for key, data in OBJECTS.items() if key.startswith("raw/") and data)
 
 
-def test_a_folder_on_s3_has_the_uri_of_its_copy(cli: Cli, s3: S3Double, tmp_path: Path) -> None:
-    expected = local_uri(cli, tmp_path / "local")
-    write_contract(tmp_path, "s3://corpus/raw")
-    assert succeeded(cli("id", "contract.json", env=s3.environment)) == expected
-    assert read(s3) == RAW
-    assert succeeded(cli("id", "contract.json", env=s3.environment)) == expected
-    assert read(s3) == []
-    assert succeeded(cli("id", "--rehash", "contract.json", env=s3.environment)) == expected
-    assert read(s3) == RAW
+def test_a_folder_on_s3_has_the_uri_of_its_copy(machine: Machine, s3: S3Double, tmp_path: Path) -> None:
+    expected = uri_of_a_copy(tmp_path / "copy")
+    write_contract(machine.work, "s3://corpus/raw")
+    assert machine.succeed("id") == expected
+    assert keys_read(s3) == RAW
+    assert machine.succeed("id") == expected
+    assert keys_read(s3) == []
+    assert machine.succeed("id", "--rehash") == expected
+    assert keys_read(s3) == RAW
     s3.buckets["corpus"]["raw/one"] = b"3"
-    assert succeeded(cli("id", "contract.json", env=s3.environment)) != expected
-    assert read(s3) == ["raw/one"]
+    assert machine.succeed("id") != expected
+    assert keys_read(s3) == ["raw/one"]
 
 
-def test_seed_and_pull_work_the_same(cli: Cli, s3: S3Double, tmp_path: Path) -> None:
-    write_contract(tmp_path, "s3://corpus/raw")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result").write_text("done")
-    uri = succeeded(cli("seed", "-q", "out", "--contract", "contract.json", env=s3.environment)).split()[-1]
-    assert uri == succeeded(cli("id", "contract.json", env=s3.environment)).strip()
-    assert Path(succeeded(cli("pull", uri)).strip(), "result").read_text() == "done"
+def test_seed_and_pull_work_with_a_url_input(machine: Machine) -> None:
+    write_contract(machine.work, "s3://corpus/raw")
+    (machine.work / "out").mkdir()
+    (machine.work / "out" / "result").write_text("done")
+    uri = machine.succeed("seed", "-q").removeprefix("Seeded: ")
+    assert uri == machine.succeed("id")
+    assert Path(machine.succeed("pull", uri), "result").read_text() == "done"
 
 
-def test_a_single_object_is_a_file(cli: Cli, s3: S3Double, tmp_path: Path) -> None:
-    write_contract(tmp_path, "s3://corpus/raw/large")
-    remote = succeeded(cli("id", "contract.json", env=s3.environment))
-    (tmp_path / "copy").write_bytes(OBJECTS["raw/large"])
-    write_contract(tmp_path, "copy")
-    assert succeeded(cli("id", "contract.json")) == remote
+def test_a_single_object_is_a_file(machine: Machine) -> None:
+    write_contract(machine.work, "s3://corpus/raw/large")
+    uri = machine.succeed("id")
+    (machine.work / "copy").write_bytes(OBJECTS["raw/large"])
+    write_contract(machine.work, "copy")
+    assert machine.succeed("id") == uri
 
 
 @pytest.mark.parametrize(
@@ -101,33 +105,33 @@ def test_a_single_object_is_a_file(cli: Cli, s3: S3Double, tmp_path: Path) -> No
         ("file:///etc", 2, "a path on this machine; give the path itself"),
     ],
 )
-def test_what_cannot_be_read_ends_with_its_own_status(
-    cli: Cli, s3: S3Double, tmp_path: Path, path: str, status: int, message: str
+def test_a_url_that_cannot_be_read_is_named_with_the_exit_code_of_its_cause(
+    machine: Machine, path: str, status: int, message: str
 ) -> None:
-    write_contract(tmp_path, path)
-    done = cli("id", "contract.json", env=s3.environment)
-    assert (done.returncode, done.stdout) == (status, "")
+    write_contract(machine.work, path)
+    done = machine.run("id")
+    assert (done.status, done.stdout) == (status, "")
     assert message in done.stderr
     assert "hunter2" not in done.stderr
 
 
-def test_an_object_that_changes_while_it_is_read_ends_it(cli: Cli, s3: S3Double, tmp_path: Path) -> None:
-    def change(asked: str) -> None:
-        if asked == "GET corpus/raw/large":
+def test_an_object_that_changes_while_it_is_read_is_an_error(machine: Machine, s3: S3Double) -> None:
+    def change(request: str) -> None:
+        if request == "GET corpus/raw/large":
             s3.buckets["corpus"]["raw/large"] = b"9" * len(OBJECTS["raw/large"])
 
-    s3.meddle = change
-    write_contract(tmp_path, "s3://corpus/raw")
-    done = cli("id", "contract.json", env=s3.environment)
-    assert done.returncode == 2
+    s3.before_answer = change
+    write_contract(machine.work, "s3://corpus/raw")
+    done = machine.run("id")
+    assert done.status == 2
     assert "s3://corpus/raw/large: changed while it was read" in done.stderr
 
 
-def test_a_store_that_does_not_answer_is_unavailable(cli: Cli, s3: S3Double, tmp_path: Path) -> None:
-    write_contract(tmp_path, "s3://corpus/raw")
-    nobody = s3.environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    done = cli("id", "contract.json", env=nobody)
-    assert done.returncode == 6
+def test_a_store_that_does_not_answer_is_unavailable(machine: Machine) -> None:
+    write_contract(machine.work, "s3://corpus/raw")
+    machine.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1"
+    done = machine.run("id")
+    assert done.status == 6
     assert "s3://corpus/raw: the store did not give it" in done.stderr
 
 
@@ -136,21 +140,18 @@ class _Quiet(SimpleHTTPRequestHandler):
         return
 
 
-def test_a_file_on_the_web_has_the_uri_of_its_copy(cli: Cli, tmp_path: Path) -> None:
-    site = tmp_path / "site"
+def test_a_file_on_the_web_has_the_uri_of_its_copy(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    site = machine.work / "site"
     site.mkdir()
     (site / "a b.txt").write_bytes(b"to be" * 1_000_000)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        write_contract(tmp_path, f"http://127.0.0.1:{server.server_port}/a%20b.txt?signature=hunter2")
-        remote = cli("id", "contract.json")
-        write_contract(tmp_path, f"http://127.0.0.1:{server.server_port}/nothing?signature=hunter2")
-        nothing = cli("id", "contract.json")
-        server.shutdown()
-        thread.join()
-    write_contract(tmp_path, "site/a b.txt")
-    assert succeeded(remote) == succeeded(cli("id", "contract.json"))
-    assert nothing.returncode == 2
+    with LoopbackServer(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site)))) as server:
+        write_contract(machine.work, f"http://{server.address}/a%20b.txt?signature=hunter2")
+        uri = machine.succeed("id")
+        write_contract(machine.work, f"http://{server.address}/nothing?signature=hunter2")
+        nothing = machine.run("id")
+    write_contract(machine.work, "site/a b.txt")
+    assert machine.succeed("id") == uri
+    assert nothing.status == 2
     assert "no such object or folder" in nothing.stderr
     assert "hunter2" not in nothing.stderr

@@ -19,10 +19,11 @@ import sys
 import tempfile
 import time
 import urllib.error
-import urllib.request
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from loopback import open_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,10 +139,8 @@ class RegistryServer:
         raise RegistryUnavailable(f"registry:2 ended, or took too long, before {wanted}; its log ends:\n{self._log()}")
 
     def _answers(self) -> str:
-        # No proxy: the environment's may not serve loopback.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"http://{self.address}/v2/", timeout=5):
+            with open_url(f"http://{self.address}/v2/", timeout=5):
                 return "open"
         except urllib.error.HTTPError as answer:
             answer.close()

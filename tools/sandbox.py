@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["private_environment"]
 
 # The rest could carry the developer's settings, registry, credentials or proxy into a test.
-KEPT = ("LANG", "SYSTEMROOT", "TERM")
+KEPT = ("LANG", "TERM")
 
 
 def private_environment(home: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".work"
 VENV = WORK / "venv"
 EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # instead of the developer's own
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+BIN = VENV / "bin"
 
 # "registry" is ours, the others are scripts of hatch.toml.
 STEPS = ("registry", "lint", "types", "isolated", "integration")

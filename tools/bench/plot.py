@@ -26,18 +26,18 @@ PANEL = 250  # px, height of a growth panel without its margins
 def ratio_plot(results: Results) -> str:
     """Return bars: how many times as long as CtxPack each contender takes, a group for each table."""
     tables = [table for table in results.tables if OURS in table.samples and table.section != "growth"]
-    pieces, y = [], 34
-    pieces.append(_text(12, 20, "Time of each contender, CtxPack = 1 (shorter is better)", size=14))
+    shapes, y = [], 34
+    shapes.append(_text(12, 20, "Time of each contender, CtxPack = 1 (shorter is better)", size=14))
     for table in tables:
         y += 22
-        pieces.append(_text(12, y - 6, describe(table), weight="bold"))
+        shapes.append(_text(12, y - 6, describe(table), weight="bold"))
         ours = figures(table.samples[OURS]).seconds
         for name, samples in table.samples.items():
-            pieces += _bar(name, figures(samples).seconds / ours, figures(samples).seconds, y)
+            shapes += _bar(name, figures(samples).seconds / ours, figures(samples).seconds, y)
             y += BAR + 4
     one = NAMES + _length(1)
-    pieces.append(f'<line x1="{one:.1f}" y1="30" x2="{one:.1f}" y2="{y}" stroke="#444" stroke-dasharray="3 3"/>')
-    return _svg(y + 12, pieces)
+    shapes.append(f'<line x1="{one:.1f}" y1="30" x2="{one:.1f}" y2="{y}" stroke="#444" stroke-dasharray="3 3"/>')
+    return _svg(y + 12, shapes)
 
 
 def growth_plot(results: Results) -> str:
@@ -45,13 +45,13 @@ def growth_plot(results: Results) -> str:
     tables = [table for table in results.tables if table.section == "growth"]
     by_files = [(float(table.files), table) for table in tables if table.files > 1]
     by_bytes = [(table.size / (1 << 30), table) for table in tables if table.files == 1]
-    pieces, y = [_text(12, 20, "CtxPack as work grows", size=14)], 40
+    shapes, y = [_text(12, 20, "CtxPack as work grows", size=14)], 40
     for unit, points in (("files of 4 KiB", by_files), ("GiB in one file", by_bytes)):
         if points:
-            pieces += _panel(y, 0, f"seconds by {unit}", points, memory=False)
-            pieces += _panel(y, 1, f"peak MiB by {unit}", points, memory=True)
+            shapes += _panel(y, 0, f"seconds by {unit}", points, memory=False)
+            shapes += _panel(y, 1, f"peak MiB by {unit}", points, memory=True)
             y += PANEL + 60
-    return _svg(y, pieces)
+    return _svg(y, shapes)
 
 
 def _bar(name: str, ratio: float, seconds: float, y: int) -> Iterator[str]:
@@ -121,6 +121,6 @@ def _text(
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
 
 
-def _svg(height: int, pieces: Iterable[str]) -> str:
+def _svg(height: int, shapes: Iterable[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif">'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *pieces, "</svg>"]) + "\n"
+    return "\n".join([head, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *shapes, "</svg>"]) + "\n"

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 from bench.compare import expect
 from bench.measure import NotDone
 from bench.workloads import Workload
+from loopback import open_url
 from registry2 import RegistryServer
 
 __all__ = ["expect_pushed", "layers"]
@@ -57,11 +58,9 @@ def _members(files: list[Path]) -> Iterator[tuple[str, int]]:
 
 
 def _get(url: str) -> bytes:
-    # No proxy: the environment's may not serve loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers={"Accept": MANIFEST}), timeout=60) as answer:
-            return bytes(answer.read())
+        with open_url(urllib.request.Request(url, headers={"Accept": MANIFEST}), timeout=60) as answer:
+            return answer.read()
     except OSError as error:
         raise NotDone(f"{url}: {error}") from error
 

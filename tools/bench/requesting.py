@@ -29,7 +29,7 @@ def requesting(stage: Stage) -> Iterator[Table]:
     table = Table(section="requests", workload=workload.name, files=workload.files, size=workload.size)
     own = CtxPack(stage, place / "ctxpack")
     listener = Listener(DELAY)
-    with stage.registry("requests small") as registry, Meter(registry.address, listener.hear) as meter:
+    with stage.registry("requests small") as registry, Meter(registry.address, listener.observe) as meter:
         where = f"{meter.address}/ctxpack"
 
         def measured(step: str, command: Command, run: Path) -> str:

@@ -1,4 +1,4 @@
-"""What passes between a client and a registry: bytes both ways, and requests."""
+"""What passes between a client and a registry: bytes in both directions, and requests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import socketserver
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["DOWN", "UP", "Hear", "Meter", "Traffic", "requests_in"]
+from loopback import LoopbackServer
 
-PIECE = 1 << 16  # bytes
+__all__ = ["DOWN", "UP", "Meter", "Observer", "Traffic", "requests_in"]
+
+BLOCK = 1 << 16  # bytes
 UP, DOWN = 0, 1
 
-Hear: TypeAlias = Callable[[int, int, bytes], None]
-"""Is told of a connection by its number, a direction, and a piece not yet passed on, which waits until it returns."""
+Observer: TypeAlias = Callable[[int, int, bytes], None]
+"""Called with the number of a connection, a direction and a block, before the block is passed on."""
 
 # A line of the registry's access log, which is in Apache's combined format.
 _REQUEST = re.compile(r'^\S+ - \S+ \[[^]]*\] "(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/', re.MULTILINE)
@@ -32,16 +33,16 @@ class Traffic(NamedTuple):
     down: int
 
 
-class Meter:
-    """Passes TCP connections on to a registry inside ``with``, and counts what passes.
+class Meter(LoopbackServer):
+    """Passes TCP connections on to a registry inside ``with``, and counts their bytes.
 
-    For counting, not for timing: it is a thread for each direction. hear: called by them, for every piece.
+    For counting, not for timing: each direction has a thread. observe: called by these threads, for every block.
     """
 
-    def __init__(self, upstream: str, hear: Hear = lambda connection, direction, piece: None) -> None:
+    def __init__(self, upstream: str, observe: Observer = lambda connection, direction, block: None) -> None:
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
-        self._hear = hear
+        self._observe = observe
         self._connections = itertools.count()
         self._counting = threading.Lock()
         self._passed = [0, 0]
@@ -51,26 +52,10 @@ class Meter:
             def handle(self) -> None:
                 meter._pass_on(self.request)
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> Meter:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Server(("127.0.0.1", 0), Handler))
 
     def take(self) -> Traffic:
-        """Return what has passed since the last time."""
+        """Return what has passed since the last call."""
         with self._counting:
             taken, self._passed = Traffic(*self._passed), [0, 0]
         return taken
@@ -85,13 +70,13 @@ class Meter:
 
     def _copy(self, connection: int, source: socket.socket, sink: socket.socket, direction: int) -> None:
         try:
-            while piece := source.recv(PIECE):
+            while block := source.recv(BLOCK):
                 with self._counting:
-                    self._passed[direction] += len(piece)
-                self._hear(connection, direction, piece)
-                sink.sendall(piece)
+                    self._passed[direction] += len(block)
+                self._observe(connection, direction, block)
+                sink.sendall(block)
             sink.shutdown(socket.SHUT_WR)
-        except OSError:  # one side went away; the other is told by what it misses
+        except OSError:  # one side went away: the other must not wait for it
             for end in (source, sink):
                 _hang_up(end)
 

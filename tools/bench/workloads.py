@@ -236,9 +236,9 @@ def _random_bytes(random: Random, size: int) -> Iterator[bytes]:
         yield random.randbytes(min(MIB, size - start))
 
 
-def _write(path: Path, pieces: Iterator[bytes]) -> None:
+def _write(path: Path, blocks: Iterator[bytes]) -> None:
     with open(path, "wb") as file:
-        file.writelines(pieces)
+        file.writelines(blocks)
 
 
 _MAKERS = {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
 VENV = CLONE / ".work" / "demo" / "venv"
-COMMANDS = VENV / ("Scripts" if os.name == "nt" else "bin")
+COMMANDS = VENV / "bin"
 STAMP = VENV / "made-from"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 CONSTRAINTS = CLONE / "constraints.txt"

@@ -6,11 +6,11 @@ import sys
 import threading
 from queue import Empty, SimpleQueue
 
-PIECE = 1 << 20  # bytes; larger reads were no faster
+BLOCK = 1 << 20  # bytes; larger reads were no faster
 
 
 def hash_files(files: "SimpleQueue[tuple[int, str]]", digests: "list[tuple[str, str]]") -> None:
-    buffer = memoryview(bytearray(PIECE))
+    buffer = memoryview(bytearray(BLOCK))
     while True:
         try:
             _, path = files.get_nowait()

@@ -10,7 +10,7 @@ for path in sorted(folder.rglob("*")):
     if path.is_file():
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            while piece := file.read(65536):
-                digest.update(piece)
+            while block := file.read(65536):
+                digest.update(block)
         total.update(f"{path.relative_to(folder)}\0{digest.hexdigest()}\n".encode())
 print(total.hexdigest())
