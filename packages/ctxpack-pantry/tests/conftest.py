@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
+load(TESTS, "pantry_context")
 _project = load(TESTS, "pantry_project")
 _target = load(TESTS, "pantry_target")
 

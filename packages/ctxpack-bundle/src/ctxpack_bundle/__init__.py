@@ -28,11 +28,11 @@ else:
         {
             "assembly": "InputListings assemble outputs_digest",
             "chunk": "Chunk MAX_CHUNK_BYTES inflate_chunk make_chunk",
-            "excerpt": "Excerpt",
+            "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
             "packing": "pack stream_size",
             "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
-            "selection": "Selection listing_excerpt",
+            "selection": "Selection content_span listing_excerpt",
             "stream": "PackStream",
             "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
         },

@@ -86,7 +86,7 @@ class PartialPack:
     def _unpack_listing(self) -> None:
         manifest = self._opened.manifest
         listing = manifest.listings[0]
-        excerpt = listing_excerpt(manifest, listing, self._sizes)
+        excerpt = listing_excerpt(manifest, self._sizes)
         with closing(self._pieces(excerpt, self._held)) as pieces:
             unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
 
