@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,9 +10,8 @@ import msgspec
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.origin import Origin, Reach, origin_of, reach_of
-from ctxpack_oci.target import Target
 
-__all__ = ["LayoutLocation", "Location", "RegistryLocation", "open_target", "parse_location"]
+__all__ = ["LayoutLocation", "Location", "RegistryLocation", "parse_location"]
 
 # distribution-spec, "Pulling manifests": <name>. Split at '/', so that no pattern can backtrack over the whole.
 _is_component = re.compile(r"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z").match
@@ -78,25 +75,6 @@ def parse_location(text: str) -> Location:
     if not separator:
         scheme = "http" if reach_of(_without_port(host)) is Reach.LOOPBACK else "https"
     return RegistryLocation(scheme=scheme, host=host, repository=repository)
-
-
-def open_target(location: Location, *, environ: Mapping[str, str] = os.environ) -> Target:
-    """Return the store at location; nothing is read, sent or created before it is used.
-
-    environ: for credentials, proxies and certificate authorities.
-    Raises: InvalidInput, when what environ names is malformed.
-    """
-    # Imported only when it is known which one is needed: requests takes longer to load than many a command to run.
-    if isinstance(location, LayoutLocation):
-        from ctxpack_oci.layout import Layout
-
-        return Layout(location.folder)
-    from ctxpack_oci.credentials import find_credentials
-    from ctxpack_oci.proxy import network_from
-    from ctxpack_oci.registry import Registry
-
-    credentials = find_credentials(location.host, environ, repository=location.repository)
-    return Registry(location, credentials=credentials, network=network_from(environ))
 
 
 def _parse_layout(text: str) -> LayoutLocation:
