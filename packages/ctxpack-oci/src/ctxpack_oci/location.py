@@ -11,13 +11,14 @@ import msgspec
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.origin import Origin, Reach, origin_of, reach_of
 
-__all__ = ["LayoutLocation", "Location", "RegistryLocation", "parse_location"]
+__all__ = ["DOCKER_HUB", "LayoutLocation", "Location", "RegistryLocation", "parse_location"]
+
+DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 # distribution-spec, "Pulling manifests": <name>. Split at '/', so that no pattern can backtrack over the whole.
 _is_component = re.compile(r"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z").match
 _is_host_label = re.compile(r"\A[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z").match
 MAX_NAME = 255  # characters of host/repository together; many clients take no more (distribution-spec)
-_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _EXAMPLES = "ghcr.io/team/packs, 127.0.0.1:5000/packs or oci:/srv/packs"
 
 
@@ -31,7 +32,7 @@ class RegistryLocation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def origin(self) -> Origin:
         """Whom to talk to, which is not always the host: Docker Hub's API is on a host of its own."""
-        host = "registry-1.docker.io" if self.host in _DOCKER_HUB else self.host
+        host = "registry-1.docker.io" if self.host in DOCKER_HUB else self.host
         origin = origin_of(f"{self.scheme}://{host}")
         assert origin is not None, "parse_location checks the host"
         return origin
@@ -109,7 +110,7 @@ def _check_repository(repository: str, host: str) -> None:
             )
     if len(host) + 1 + len(repository) > MAX_NAME:
         _refuse("the name is too long", f"use at most {MAX_NAME} characters")
-    if host in _DOCKER_HUB and "/" not in repository:
+    if host in DOCKER_HUB and "/" not in repository:
         _refuse("Docker Hub needs an account", f"write {host}/ACCOUNT/{repository}")
 
 
