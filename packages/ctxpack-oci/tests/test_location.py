@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_identity.errors import InvalidInput
-from ctxpack_oci import Layout, LayoutLocation, RegistryLocation, open_target, parse_location
+from ctxpack_oci import LayoutLocation, RegistryLocation, parse_location
 from ctxpack_oci.origin import Origin
-from ctxpack_oci.registry import Registry
 
 
 @pytest.mark.parametrize(
@@ -108,19 +107,3 @@ def test_any_text_is_a_location_or_our_error(text: str) -> None:
         location = parse_location(text)
         if isinstance(location, RegistryLocation):
             assert location.origin.scheme == location.scheme
-
-
-def test_a_target_is_opened_without_being_touched(tmp_path: Path) -> None:
-    layout = open_target(parse_location(f"oci:{tmp_path}/new"), environ={})
-    assert isinstance(layout, Layout)
-    assert layout.name == f"oci:{tmp_path}/new"
-    registry = open_target(parse_location("registry.invalid/team/packs"), environ={})
-    assert isinstance(registry, Registry)
-    assert registry.name == "registry.invalid/team/packs"
-    registry.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_half_a_credential_is_reported_when_a_registry_is_opened() -> None:
-    with pytest.raises(InvalidInput, match=r"^CTXPACK_PASSWORD: not set; set both, or neither$"):
-        open_target(parse_location("ghcr.io/a/b"), environ={"CTXPACK_USERNAME": "ann"})

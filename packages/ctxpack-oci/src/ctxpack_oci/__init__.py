@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         parse_image_manifest,
     )
     from ctxpack_oci.layout import Layout
-    from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, open_target, parse_location
+    from ctxpack_oci.location import LayoutLocation, Location, RegistryLocation, parse_location
+    from ctxpack_oci.opening import open_target
     from ctxpack_oci.target import TaggedManifest, Target
 else:
     __getattr__ = lazy_front(
@@ -30,7 +31,8 @@ else:
                 "parse_image_manifest"
             ),
             "layout": "Layout",
-            "location": "LayoutLocation Location RegistryLocation open_target parse_location",
+            "location": "LayoutLocation Location RegistryLocation parse_location",
+            "opening": "open_target",
             "target": "TaggedManifest Target",
         },
     )

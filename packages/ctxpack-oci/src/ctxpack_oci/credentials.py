@@ -14,10 +14,10 @@ from typing import NoReturn
 import msgspec
 
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_oci.location import DOCKER_HUB
 
-__all__ = ["DOCKER_HUB", "Credentials", "find_credentials"]
+__all__ = ["Credentials", "find_credentials"]
 
-DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # under which docker login stores Docker Hub, since before registry v2
 MAX_CONFIG_BYTES = 1024 * 1024
 HELPER_SECONDS = 60.0  # a helper may ask the user to unlock a key ring

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,15 +10,15 @@ import msgspec
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.origin import Origin, Reach, origin_of, reach_of
-from ctxpack_oci.target import Target
 
-__all__ = ["LayoutLocation", "Location", "RegistryLocation", "open_target", "parse_location"]
+__all__ = ["DOCKER_HUB", "LayoutLocation", "Location", "RegistryLocation", "parse_location"]
+
+DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 # distribution-spec, "Pulling manifests": <name>. Split at '/', so that no pattern can backtrack over the whole.
 _is_component = re.compile(r"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z").match
 _is_host_label = re.compile(r"\A[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z").match
 MAX_NAME = 255  # characters of host/repository together; many clients take no more (distribution-spec)
-_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _EXAMPLES = "ghcr.io/team/packs, 127.0.0.1:5000/packs or oci:/srv/packs"
 
 
@@ -34,7 +32,7 @@ class RegistryLocation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def origin(self) -> Origin:
         """Whom to talk to, which is not always the host: Docker Hub's API is on a host of its own."""
-        host = "registry-1.docker.io" if self.host in _DOCKER_HUB else self.host
+        host = "registry-1.docker.io" if self.host in DOCKER_HUB else self.host
         origin = origin_of(f"{self.scheme}://{host}")
         assert origin is not None, "parse_location checks the host"
         return origin
@@ -80,25 +78,6 @@ def parse_location(text: str) -> Location:
     return RegistryLocation(scheme=scheme, host=host, repository=repository)
 
 
-def open_target(location: Location, *, environ: Mapping[str, str] = os.environ) -> Target:
-    """Return the store at location; nothing is read, sent or created before it is used.
-
-    environ: for credentials, proxies and certificate authorities.
-    Raises: InvalidInput, when what environ names is malformed.
-    """
-    # Imported only when it is known which one is needed: requests takes longer to load than many a command to run.
-    if isinstance(location, LayoutLocation):
-        from ctxpack_oci.layout import Layout
-
-        return Layout(location.folder)
-    from ctxpack_oci.credentials import find_credentials
-    from ctxpack_oci.proxy import network_from
-    from ctxpack_oci.registry import Registry
-
-    credentials = find_credentials(location.host, environ, repository=location.repository)
-    return Registry(location, credentials=credentials, network=network_from(environ))
-
-
 def _parse_layout(text: str) -> LayoutLocation:
     folder = text.removeprefix("oci:")
     if not folder or "\0" in folder:
@@ -131,7 +110,7 @@ def _check_repository(repository: str, host: str) -> None:
             )
     if len(host) + 1 + len(repository) > MAX_NAME:
         _refuse("the name is too long", f"use at most {MAX_NAME} characters")
-    if host in _DOCKER_HUB and "/" not in repository:
+    if host in DOCKER_HUB and "/" not in repository:
         _refuse("Docker Hub needs an account", f"write {host}/ACCOUNT/{repository}")
 
 
