@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ctxpack_pantry
-from ctxpack_cli.main import exit_code
+from ctxpack_cli.exitcode import exit_code
 from ctxpack_pantry import CtxPackError
 
 if TYPE_CHECKING:

@@ -168,6 +168,19 @@ def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number:
     assert (cli.folder / "whole").exists()
 
 
+@pytest.mark.parametrize("module", ["signals", "arguments", "session"])
+def test_ctrl_c_while_our_modules_load_shows_no_traceback(cli: Cli, module: str) -> None:
+    script = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == 'ctxpack_cli.{module}': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from ctxpack_cli.main import main; main(['ls'])"
+    )
+    assert cli.python("-c", script) == (130, "", "\nctxpack: interrupted\n")
+
+
 def test_an_interrupted_push_leaves_no_tag(large: Cli, tmp_path: Path) -> None:
     uri = large("id").out.strip()
     registry = tmp_path / "registry"

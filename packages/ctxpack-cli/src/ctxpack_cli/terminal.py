@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import time
 from _thread import allocate_lock  # threading.Lock, without importing threading for every command
 
+from ctxpack_cli.exitcode import exit_code
+from ctxpack_pantry import CtxPackError
+
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
     from typing import Any, TextIO
-
-    from ctxpack_pantry import CtxPackError
 
 __all__ = ["Terminal", "human_size", "printable"]
 
@@ -61,8 +63,6 @@ class Terminal:
         with self._lock:
             self._erase()
         if self.as_json and document is not None:
-            import json
-
             line = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
         # A path may be no text at all; it is printed as the bytes it is.
         sys.stdout.buffer.write(os.fsencode(line + "\n"))
@@ -81,10 +81,6 @@ class Terminal:
         with self._lock:
             self._erase()
             if self.as_json:
-                import json
-
-                from ctxpack_cli.main import exit_code
-
                 members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
                 document = {"schema": "ctxpack/error/v1", "exit": exit_code(error), "message": str(error), **members}
                 self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
