@@ -156,8 +156,8 @@ def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number:
         "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
     )
     script = (
-        "from ctxpack_cli import commands\n"
-        "commands.COMMANDS['ls'] = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
+        "from ctxpack_cli.commands import ls\n"
+        "ls.act = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
         "from ctxpack_cli.main import main; main(['ls'])"
     )
     child = cli.start_python("-c", script)

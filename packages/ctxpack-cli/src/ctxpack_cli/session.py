@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ctxpack_cli.commands import COMMANDS
+from ctxpack_cli.commands import load_command
 from ctxpack_cli.exitcode import exit_code
 from ctxpack_cli.terminal import Terminal
 from ctxpack_pantry import CtxPackError, LocalFailure
@@ -21,7 +21,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal.of(arguments)
     try:
-        status = COMMANDS[arguments.command](arguments, terminal)
+        status = load_command(arguments.command).act(arguments, terminal)
         sys.stdout.flush()
         return status
     except CtxPackError as error:
