@@ -54,6 +54,8 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ("run -- cmd --json --push", {"argv": ["cmd", "--json", "--push"]}),
         ("run -- cmd -- -x", {"argv": ["cmd", "--", "-x"]}),
         ("run cmd file", {"argv": ["cmd", "file"]}),
+        ("run cmd -x --json", {"argv": ["cmd", "-x", "--json"]}),
+        ("run --json cmd --push -- file", {"argv": ["cmd", "--push", "--", "file"], "json": True}),
         ("run --push --offline --force -- cmd", {"argv": ["cmd"], "push": True, "offline": True, "force": True}),
         (
             "run --contract c.json --json -- python x.py",
@@ -61,7 +63,7 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ),
     ],
 )
-def test_what_follows_two_dashes_is_the_command_to_run(line: str, expected: dict[str, object]) -> None:
+def test_from_the_command_to_run_on_all_words_belong_to_it(line: str, expected: dict[str, object]) -> None:
     assert vars(parse_arguments(line.split())) == RUN | expected
 
 

@@ -9,6 +9,10 @@ from ctxpack_cli.options import add_contract_option, add_registry_option, add_re
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.terminal import Terminal
 
+TYPE_CHECKING = False  # typing itself takes 4 ms to load
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["act", "add_arguments"]
 
 
@@ -20,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--push", action="store_true", help="see to it that the registry has the pack")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
     parser.add_argument("--force", action="store_true", help="on a hit, replace what stands at an output's place")
-    parser.add_argument("argv", nargs="+", metavar="COMMAND", help="what makes the outputs; its stdout goes to stderr")
+    parser.add_argument(
+        "argv",
+        nargs=argparse.PARSER,
+        action=_Command,
+        metavar="COMMAND",
+        help="what makes the outputs; its stdout goes to stderr",
+    )
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -39,3 +49,10 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
         f"{'Hit' if ran.hit else 'Seeded'}: {ran.uri}", {"schema": "ctxpack/run/v1", "uri": ran.uri, "hit": ran.hit}
     )
     return 0
+
+
+class _Command(argparse.Action):
+    """All words from COMMAND on, options too. Not every version of argparse removes the `--` before them."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
+        setattr(namespace, self.dest, values[1:] if values[0] == "--" else values)
