@@ -12,18 +12,22 @@ from ctxpack_cli.options import add_common_options
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 __all__ = ["parse_arguments"]
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, with ``command`` set. Exits with status 2 on bad usage, 0 after --help or --version."""
-    if not argv or argv[0].startswith("-"):
+    """Return the arguments, with ``command`` set. Exits with status 2 on bad usage, 0 after --help or --version.
+
+    Options may come before the command's name.
+    """
+    if not argv:
         parser = _main_parser()
-        parser.parse_args(argv)
         parser.print_help()
         parser.exit(2)
+    if argv[0].startswith("-"):
+        argv = _name_first(argv)
     name, *words = argv
     if name not in COMMANDS:
         _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
@@ -65,6 +69,48 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
     add_common_options(parser)
     load_command(name).add_arguments(parser)
     return parser
+
+
+def _name_first(argv: Sequence[str]) -> list[str]:
+    """Return argv, which begins with options, with the command's name before them.
+
+    Exits when an option asks for the help or the version, or is no command's option.
+    """
+    if argv[0] in ("-h", "--help", "--version"):  # without loading any command
+        _main_parser().parse_args(argv[:1])
+    finder = _CommandFinder()
+    found, unknown = finder.parse_known_args(argv)
+    if found.about:
+        _main_parser().parse_args([found.about])
+    if unknown:
+        _refuse(finder, unknown)
+    if not found.words:
+        finder.error(f"no command is named; the commands are {', '.join(COMMANDS)}")
+    options = argv[: len(argv) - len(found.words)]
+    return [found.words[0], *options, *found.words[1:]]
+
+
+class _CommandFinder(argparse.ArgumentParser):
+    """Knows the options of all commands, so that it knows which word is not the value of an option.
+
+    It loads all commands, so it is used only when the command line begins with an option.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prog="ctxpack", add_help=False, allow_abbrev=False, conflict_handler="resolve")
+        add_common_options(self)
+        for name in COMMANDS:
+            load_command(name).add_arguments(self)
+        super().add_argument("-h", "--help", dest="about", action="store_const", const="--help")
+        super().add_argument("--version", dest="about", action="store_const", const="--version")
+        super().add_argument("words", nargs=argparse.REMAINDER)
+        self.usage = "ctxpack [options] COMMAND ..."
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an option; ignore a positional argument."""
+        if names[0].startswith("-"):
+            return super().add_argument(*names, **settings)
+        return argparse.Action([], names[0])
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
