@@ -10,14 +10,14 @@ import time
 from _thread import allocate_lock  # threading.Lock, without importing threading for every command
 
 from ctxpack_cli.exitcode import exit_code
-from ctxpack_pantry import CtxPackError
+from ctxpack_pantry import CtxPackError, printable
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-__all__ = ["Terminal", "human_size", "printable"]
+__all__ = ["Terminal", "human_size"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two states on a terminal
@@ -132,15 +132,6 @@ class Terminal:
             self._errors.flush()
         except (OSError, ValueError):  # a closed stderr is no reason to stop working
             self._quiet = True
-
-
-def printable(text: str) -> str:
-    r"""Return text with control characters escaped: strangers wrote some of it, and a terminal must not obey them.
-
-    >>> print(printable("née\x1b[2K\n\u202e"))
-    née\x1b[2K\n\u202e
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def human_size(count: float) -> str:

@@ -13,6 +13,7 @@ from ctxpack_identity import (
     Progress,
     Unavailable,
     parse_uri,
+    printable,
 )
 from ctxpack_pantry.pantry import Pantry, Stored
 from ctxpack_pantry.settings import Settings, load_settings
@@ -34,4 +35,5 @@ __all__ = [
     "Unavailable",
     "load_settings",
     "parse_uri",
+    "printable",
 ]
