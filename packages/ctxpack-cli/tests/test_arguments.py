@@ -15,9 +15,9 @@ from ctxpack_cli.commands import COMMANDS, load_command
 from ctxpack_cli.options import add_common_options
 
 COMMON = {"json": False, "quiet": False, "cache": None}
-REMOTE = COMMON | {"registry": None}
-PULL = REMOTE | {"uri": "U", "output": None, "force": False, "include": None}
-HASHING = REMOTE | {"rehash": False}
+REGISTRY = COMMON | {"registry": None}
+PULL = REGISTRY | {"uri": "U", "output": None, "force": False, "include": None}
+HASHING = REGISTRY | {"rehash": False}
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ HASHING = REMOTE | {"rehash": False}
         ("id --canonical c.json", HASHING | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
         ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
-        ("push U", REMOTE | {"uri": "U"}),
+        ("push U", REGISTRY | {"uri": "U"}),
         ("pull U", PULL),
         ("pull U -o there --force", PULL | {"output": "there", "force": True}),
         ("pull --output there U", PULL | {"output": "there"}),
         ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
-        ("inspect U --remote", REMOTE | {"uri": "U", "remote": True}),
+        ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
         ("ls", COMMON),
         ("rm U V", COMMON | {"uris": ["U", "V"]}),
         (

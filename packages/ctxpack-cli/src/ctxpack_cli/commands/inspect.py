@@ -16,13 +16,13 @@ __all__ = ["act", "add_arguments"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     parser.add_argument("uri", metavar="URI")
-    parser.add_argument("--remote", action="store_true", help="ask the registry even if the cache has it")
+    parser.add_argument("--skip-cache", action="store_true", help="ask the registry even if the cache has the pack")
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     uri = parse_uri(arguments.uri)
     with open_pantry(arguments, terminal) as pantry:
-        inspection = pantry.inspect(uri, remote=arguments.remote)
+        inspection = pantry.inspect(uri, remote=arguments.skip_cache)
     document = inspection.as_json()
     terminal.say("" if terminal.as_json else inspection_text(document), document)
     return 0
