@@ -123,7 +123,7 @@ def test_every_command_answers_with_one_json_document(target: PlainTarget, maker
     expected: list[tuple[tuple[str, ...], dict[str, object]]] = [
         (("seed",), {"uri": uri, "new": False}),
         (("push", uri), {"uri": uri, "registry": name, "new": True}),
-        (("inspect", uri, "--remote"), {"uri": uri, "found_in": name}),
+        (("inspect", uri, "--skip-cache"), {"uri": uri, "found_in": name}),
         (("id",), {"uri": uri}),
         (("run", "--push", "--", "false"), {"uri": uri, "hit": True}),
         (("pull", uri, "-o", "got"), {"uri": uri, "folder": "got"}),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from ctxpack_cli import commands
 from ctxpack_cli.arguments import parse_arguments
-from ctxpack_cli.commands import COMMANDS
+from ctxpack_cli.commands import COMMANDS, load_command
+from ctxpack_cli.options import add_common_options
 
 COMMON = {"json": False, "quiet": False, "cache": None}
-REMOTE = COMMON | {"registry": None}
-PULL = REMOTE | {"uri": "U", "output": None, "force": False, "include": None}
-HASHING = REMOTE | {"rehash": False}
+REGISTRY = COMMON | {"registry": None}
+PULL = REGISTRY | {"uri": "U", "output": None, "force": False, "include": None}
+HASHING = REGISTRY | {"rehash": False}
 
 
 @pytest.mark.parametrize(
@@ -22,12 +29,12 @@ HASHING = REMOTE | {"rehash": False}
         ("id --canonical c.json", HASHING | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
         ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
-        ("push U", REMOTE | {"uri": "U"}),
+        ("push U", REGISTRY | {"uri": "U"}),
         ("pull U", PULL),
         ("pull U -o there --force", PULL | {"output": "there", "force": True}),
         ("pull --output there U", PULL | {"output": "there"}),
         ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
-        ("inspect U --remote", REMOTE | {"uri": "U", "remote": True}),
+        ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
         ("ls", COMMON),
         ("rm U V", COMMON | {"uris": ["U", "V"]}),
         (
@@ -51,6 +58,8 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ("run -- cmd --json --push", {"argv": ["cmd", "--json", "--push"]}),
         ("run -- cmd -- -x", {"argv": ["cmd", "--", "-x"]}),
         ("run cmd file", {"argv": ["cmd", "file"]}),
+        ("run cmd -x --json", {"argv": ["cmd", "-x", "--json"]}),
+        ("run --json cmd --push -- file", {"argv": ["cmd", "--push", "--", "file"], "json": True}),
         ("run --push --offline --force -- cmd", {"argv": ["cmd"], "push": True, "offline": True, "force": True}),
         (
             "run --contract c.json --json -- python x.py",
@@ -58,11 +67,54 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ),
     ],
 )
-def test_what_follows_two_dashes_is_the_command_to_run(line: str, expected: dict[str, object]) -> None:
+def test_from_the_command_to_run_on_all_words_belong_to_it(line: str, expected: dict[str, object]) -> None:
     assert vars(parse_arguments(line.split())) == RUN | expected
 
 
-def test_every_command_that_can_be_asked_for_exists() -> None:
+@pytest.mark.parametrize(
+    ("first", "after"),
+    [
+        ("--json id", "id --json"),
+        ("-q id c.json --canonical", "id -q c.json --canonical"),
+        ("--registry R push U", "push U --registry R"),
+        ("--registry=R push U", "push U --registry R"),
+        ("-q --output o pull U", "pull U -q -o o"),
+        ("-qo o pull U", "pull U -q -o o"),
+        ("-oo pull U --force", "pull U -o o --force"),
+        ("--output pull pull pull", "pull pull -o pull"),
+        ("--include a --include !b pull U -o o", "pull U --include a --include !b -o o"),
+        ("--registry R push U --registry S", "push U --registry S"),
+        ("--cache C --json ls", "ls --cache C --json"),
+        ("--contract c.json seed a b", "seed a b --contract c.json"),
+        ("--push --contract c.json run -- cmd --json", "run --push --contract c.json -- cmd --json"),
+        ("--json run cmd --output o -- -q", "run --json -- cmd --output o -- -q"),
+        ("--cache C push -- U", "push U --cache C"),
+    ],
+)
+def test_options_may_come_before_the_command(first: str, after: str) -> None:
+    assert parse_arguments(first.split()) == parse_arguments(after.split())
+
+
+def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> None:
+    takes_value: dict[str, set[bool]] = {}
+
+    class Recorder(argparse.ArgumentParser):
+        def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+            action = super().add_argument(*names, **settings)
+            for name in action.option_strings:
+                takes_value.setdefault(name, set()).add(action.nargs != 0)
+            return action
+
+    for name in COMMANDS:
+        add_common_options(parser := Recorder())
+        load_command(name).add_arguments(parser)
+    assert {"--registry": {True}, "--json": {False}, "-o": {True}}.items() <= takes_value.items()
+    assert all(len(found) == 1 for found in takes_value.values())
+
+
+def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:
+    package = Path(commands.__file__).parent
+    assert {file.stem for file in package.glob("*.py")} - {"__init__"} == set(COMMANDS)
     for command in COMMANDS:
         line = [command, *{"push": ["U"], "pull": ["U"], "inspect": ["U"], "rm": ["U"], "run": ["x"]}.get(command, [])]
         assert parse_arguments(line).command == command
@@ -71,10 +123,25 @@ def test_every_command_that_can_be_asked_for_exists() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("nonsense", "invalid choice: 'nonsense'"),
-        ("ls --nonsense", "unrecognized arguments: --nonsense"),
-        ("ls --jso", "unrecognized arguments: --jso"),
-        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("nonsense", "ctxpack: error: no command 'nonsense'; the commands are init, id, seed, "),
+        ("ls --nonsense", "ctxpack: error: ctxpack ls has no option --nonsense"),
+        ("ls --jso", "ctxpack: error: ctxpack ls has no option --jso"),
+        ("--nonsense", "ctxpack: error: ctxpack has no option --nonsense"),
+        ("--nonsense ls", "ctxpack: error: ctxpack has no option --nonsense"),
+        ("--nonsense=x ls", "ctxpack: error: ctxpack has no option --nonsense\n"),
+        ("--jso id", "ctxpack: error: ctxpack has no option --jso"),
+        ("-x id", "ctxpack: error: ctxpack has no option -x"),
+        ("--registry x ls", "ctxpack: error: ctxpack ls has no option --registry"),
+        ("--registry=x ls", "ctxpack: error: ctxpack ls has no option --registry\n"),
+        ("--output x push U", "ctxpack: error: ctxpack push has no option --output"),
+        ("--json nonsense", "ctxpack: error: no command 'nonsense'; the commands are init, id, seed, "),
+        ("-q", "ctxpack: error: no command is named; the commands are init, id, seed, "),
+        ("--output", "argument -o/--output: expected one argument"),
+        ("--output --json pull U", "argument -o/--output: expected one argument"),
+        ("--json=x id", "argument --json: ignored explicit argument 'x'"),
+        ("--help=x", "argument -h/--help: ignored explicit argument 'x'"),
+        ("-- id", "ctxpack: error: no command '--'; the commands are init, id, seed, "),
+        ("-", "ctxpack: error: no command '-'; the commands are init, id, seed, "),
         ("push", "the following arguments are required: URI"),
         ("push U V", "unrecognized arguments: V"),
         ("pull U --output", "expected one argument"),
@@ -82,7 +149,7 @@ def test_every_command_that_can_be_asked_for_exists() -> None:
         ("rm", "the following arguments are required: URI"),
         ("run", "the following arguments are required: COMMAND"),
         ("run --", "the following arguments are required: COMMAND"),
-        ("ls --registry x", "unrecognized arguments: --registry x"),
+        ("ls --registry x", "ctxpack: error: ctxpack ls has no option --registry"),
     ],
 )
 def test_bad_usage_ends_with_status_2_and_says_why(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,11 +170,29 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert all(f"\n    {command} " in shown.out + shown.err for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)], ids=lambda command: " ".join(command))
-def test_help_is_a_result(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        *((f"{command} --help", f"usage: ctxpack {command} [") for command in COMMANDS),
+        *((f"-q {command} --help", f"usage: ctxpack {command} [") for command in COMMANDS),
+        *(
+            (line, "usage: ctxpack [-h] [--version] COMMAND ...\n")
+            for line in ("--help", "-h", "--help ls", "-q -h ls")
+        ),
+    ],
+)
+def test_help_is_a_result(line: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse_arguments([*command, "--help"])
+        parse_arguments(line.split())
     assert caught.value.code == 0
     out, err = capsys.readouterr()
-    assert out.startswith("usage: ctxpack")
+    assert out.startswith(usage)
     assert err == ""
+
+
+@pytest.mark.parametrize("line", ["--version", "--version ls", "-q --version", "--json --version ls"])
+def test_the_version_is_a_result(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(line.split())
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (f"ctxpack {version('ctxpack-cli')}\n", "")

@@ -213,7 +213,7 @@ def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, s
 
 
 def test_inspect_for_programs(cli: Cli, shared: str) -> None:
-    here, there = cli("inspect", shared, "--json").document, cli("inspect", shared, "--json", "--remote").document
+    here, there = cli("inspect", shared, "--json").document, cli("inspect", shared, "--json", "--skip-cache").document
     assert here["schema"] == there["schema"] == "ctxpack/inspection/v1"
     assert "artifact" not in here
     assert there["found_in"].startswith("oci:")
@@ -240,7 +240,7 @@ def test_run_for_programs(cli: Cli, project: Path) -> None:
     assert first.document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": False}
     assert first.err == "loud\n"
     assert cli(*command).document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": True}
-    assert cli("inspect", uri, "--remote", "-q").status == 0
+    assert cli("inspect", uri, "--skip-cache", "-q").status == 0
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 130", 130)])

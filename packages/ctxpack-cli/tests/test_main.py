@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ctxpack_pantry
-from ctxpack_cli.main import exit_code
+from ctxpack_cli.exitcode import exit_code
 from ctxpack_pantry import CtxPackError
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def when(cli: Cli, statement: str, *arguments: str, env: dict[str, str] | None =
     """Run the command with `ls` replaced by a statement."""
     script = f"""
 import sys, os, time
-from ctxpack_cli import commands
+from ctxpack_cli.commands import ls
 from ctxpack_pantry import *
 def stand_in(arguments, terminal):
     {statement}
     return 0
-commands.COMMANDS["ls"] = stand_in
+ls.act = stand_in
 from ctxpack_cli.main import main
 main(["ls", *sys.argv[1:]])
 """
@@ -116,7 +116,7 @@ def test_version_and_help(cli: Cli) -> None:
 def test_bad_usage_is_status_2(cli: Cli) -> None:
     done = cli("ls", "--nonsense")
     assert (done.status, done.out) == (2, "")
-    assert done.err.endswith("ctxpack: error: unrecognized arguments: --nonsense\n")
+    assert done.err.endswith("ctxpack: error: ctxpack ls has no option --nonsense\n")
 
 
 def shell(cli: Cli, script: str) -> Finished:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ctxpack_cli.commands import COMMANDS
-from ctxpack_cli.main import exit_code
+from ctxpack_cli.exitcode import exit_code
 from ctxpack_pantry import Conflict
 
 README = Path(__file__).parents[1] / "README.md"

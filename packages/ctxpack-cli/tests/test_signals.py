@@ -156,8 +156,8 @@ def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number:
         "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
     )
     script = (
-        "from ctxpack_cli import commands\n"
-        "commands.COMMANDS['ls'] = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
+        "from ctxpack_cli.commands import ls\n"
+        "ls.act = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
         "from ctxpack_cli.main import main; main(['ls'])"
     )
     child = cli.start_python("-c", script)
@@ -166,6 +166,19 @@ def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number:
     child.communicate(timeout=30)
     assert child.returncode == status
     assert (cli.folder / "whole").exists()
+
+
+@pytest.mark.parametrize("module", ["signals", "arguments", "session"])
+def test_ctrl_c_while_our_modules_load_shows_no_traceback(cli: Cli, module: str) -> None:
+    script = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == 'ctxpack_cli.{module}': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from ctxpack_cli.main import main; main(['ls'])"
+    )
+    assert cli.python("-c", script) == (130, "", "\nctxpack: interrupted\n")
 
 
 def test_an_interrupted_push_leaves_no_tag(large: Cli, tmp_path: Path) -> None:

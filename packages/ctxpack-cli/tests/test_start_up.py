@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ctxpack_cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from cli_process import Cli
 
@@ -43,3 +45,9 @@ def test_what_is_frequent_loads_nothing_that_it_does_not_use(cli: Cli, project: 
 
 def test_help_does_not_load_the_pantry(cli: Cli) -> None:
     assert cli.python("-c", SCRIPT, "ctxpack_pantry ctxpack_cache ctxpack_identity json", "--help").err == "0\n"
+
+
+def test_only_the_file_of_the_command_is_loaded(cli: Cli, project: Path) -> None:
+    modules = " ".join(f"ctxpack_cli.commands.{name}" for name in COMMANDS)
+    assert cli.python("-c", SCRIPT, modules, "id").err == "0 ctxpack_cli.commands.id\n"
+    assert cli.python("-c", SCRIPT, modules, "--help").err == "0\n"

@@ -28,6 +28,7 @@ def test_the_public_names_are_these() -> None:
         "Unavailable",
         "load_settings",
         "parse_uri",
+        "printable",
     ]
     assert all(hasattr(ctxpack_pantry, name) for name in ctxpack_pantry.__all__)
 

@@ -1,27 +1,45 @@
-"""The command line: what can be asked, in the words of the user."""
+"""The command line: which command, with which arguments."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+
+from ctxpack_cli.commands import COMMANDS, load_command
+from ctxpack_cli.options import add_common_options
+
+TYPE_CHECKING = False  # typing itself takes 4 ms to load
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 __all__ = ["parse_arguments"]
 
-_CONTRACT = "contract.json"
-
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, with ``command`` set. Exits with status 2 on bad usage, 0 after --help or --version."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command is None:
+    """Return the arguments, with ``command`` set. Exits with status 2 on bad usage, 0 after --help or --version.
+
+    Options may come before the command's name.
+    """
+    if not argv:
+        parser = _main_parser()
         parser.print_help()
         parser.exit(2)
+    if argv[0].startswith("-"):
+        argv = _name_first(argv)
+    name, *words = argv
+    if name not in COMMANDS:
+        _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
+    parser = _command_parser(name)
+    arguments, unknown = parser.parse_known_args(words, argparse.Namespace(command=name))
+    if unknown:
+        _refuse(parser, unknown)
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def _main_parser() -> argparse.ArgumentParser:
+    """Return the parser of `ctxpack --help` and `ctxpack --version`, which also describes the commands."""
     parser = argparse.ArgumentParser(
         prog="ctxpack",
         description="Bazel-grade identity for AI data pipelines. Pull by URI.",
@@ -33,72 +51,75 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
     )
-    # prog is given because argparse would otherwise format a usage line to find it: 2 ms of every command.
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="ctxpack")
-
-    def command(name: str, help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(
-            name,
-            help=help,
-            description=f"{help[0].upper()}{help[1:]}.",
-            allow_abbrev=False,
-            formatter_class=_Formatter,
-        )
-        made.add_argument("--json", action="store_true", help="print one JSON document; errors too, on stderr")
-        made.add_argument("-q", "--quiet", action="store_true", help="no progress and no hints")
-        made.add_argument("--cache", metavar="FOLDER", help="where packs are kept on this machine")
-        return made
-
-    def with_registry(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("--registry", metavar="WHERE", help="host[:port]/repo/path, http://…, or oci:/folder")
-        return made
-
-    def with_inputs(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("--rehash", action="store_true", help="read everything again, also unchanged files")
-        return made
-
-    init = command("init", "write a contract to fill in")
-    init.add_argument("contract", nargs="?", default=_CONTRACT, help=f"default: {_CONTRACT}")
-
-    identify = with_inputs(with_registry(command("id", "print the URI of a contract; no side effects")))
-    identify.add_argument("contract", nargs="?", default=_CONTRACT, help=f"default: {_CONTRACT}")
-    identify.add_argument("--canonical", action="store_true", help="print the canonical bytes, exactly")
-
-    seed = with_inputs(with_registry(command("seed", "make a pack of outputs, in the cache")))
-    seed.add_argument("outputs", nargs="*", metavar="OUTPUT", help="file or folder; default: the contract's outputs")
-    seed.add_argument("--contract", default=_CONTRACT, metavar="FILE", help=f"default: {_CONTRACT}")
-
-    push = with_registry(command("push", "copy a pack from the cache to the registry"))
-    push.add_argument("uri", metavar="URI")
-
-    pull = with_registry(command("pull", "fetch a pack and print the folder that holds its outputs"))
-    pull.add_argument("uri", metavar="URI")
-    pull.add_argument("-o", "--output", metavar="FOLDER", help="put an ordinary copy there")
-    pull.add_argument(
-        "--include",
-        action="append",
-        metavar="PATTERN",
-        help="only what matches, in gitignore syntax, into --output; fetches no more than that takes",
-    )
-    pull.add_argument("--force", action="store_true", help="replace what stands at --output")
-
-    inspect = with_registry(command("inspect", "show what made a pack and what it holds, without fetching it"))
-    inspect.add_argument("uri", metavar="URI")
-    inspect.add_argument("--remote", action="store_true", help="ask the registry even if the cache has it")
-
-    run = with_inputs(with_registry(command("run", "place the outputs; run COMMAND only if nobody made them yet")))
-    run.usage = "ctxpack run [options] [--contract FILE] -- COMMAND [ARG ...]"
-    run.add_argument("--contract", default=_CONTRACT, metavar="FILE", help=f"default: {_CONTRACT}")
-    run.add_argument("--push", action="store_true", help="see to it that the registry has the pack")
-    run.add_argument("--offline", action="store_true", help="look in the cache only")
-    run.add_argument("--force", action="store_true", help="on a hit, replace what stands at an output's place")
-    run.add_argument("argv", nargs="+", metavar="COMMAND", help="what makes the outputs; its stdout goes to stderr")
-
-    command("ls", "list the packs in the cache")
-
-    remove = command("rm", "remove packs from the cache, never from the registry")
-    remove.add_argument("uris", nargs="+", metavar="URI")
+    # prog is given because argparse would otherwise format a usage line to find it, which takes 2 ms.
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", prog="ctxpack")
+    for name, help in COMMANDS.items():
+        commands.add_parser(name, help=help, add_help=False)
     return parser
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    help = COMMANDS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"ctxpack {name}",
+        description=f"{help[0].upper()}{help[1:]}.",
+        allow_abbrev=False,
+        formatter_class=_Formatter,
+    )
+    add_common_options(parser)
+    load_command(name).add_arguments(parser)
+    return parser
+
+
+def _name_first(argv: Sequence[str]) -> list[str]:
+    """Return argv, which begins with options, with the command's name before them.
+
+    Exits when an option asks for the help or the version, or is no command's option.
+    """
+    if argv[0] in ("-h", "--help", "--version"):  # without loading any command
+        _main_parser().parse_args(argv[:1])
+    finder = _CommandFinder()
+    found, unknown = finder.parse_known_args(argv)
+    if found.about:
+        _main_parser().parse_args([found.about])
+    if unknown:
+        _refuse(finder, unknown)
+    if not found.words:
+        finder.error(f"no command is named; the commands are {', '.join(COMMANDS)}")
+    options = argv[: len(argv) - len(found.words)]
+    return [found.words[0], *options, *found.words[1:]]
+
+
+class _CommandFinder(argparse.ArgumentParser):
+    """Knows the options of all commands, so that it knows which word is not the value of an option.
+
+    It loads all commands, so it is used only when the command line begins with an option.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prog="ctxpack", add_help=False, allow_abbrev=False, conflict_handler="resolve")
+        add_common_options(self)
+        for name in COMMANDS:
+            load_command(name).add_arguments(self)
+        super().add_argument("-h", "--help", dest="about", action="store_const", const="--help")
+        super().add_argument("--version", dest="about", action="store_const", const="--version")
+        super().add_argument("words", nargs=argparse.REMAINDER)
+        self.usage = "ctxpack [options] COMMAND ..."
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an option; ignore a positional argument."""
+        if names[0].startswith("-"):
+            return super().add_argument(*names, **settings)
+        return argparse.Action([], names[0])
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Exit with status 2, naming the option among the words that parser does not know, or else these words."""
+    option = next((word.partition("=")[0] for word in unknown if word.startswith("-") and len(word) > 1), None)
+    if option is None:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    parser.print_usage(sys.stderr)
+    parser.exit(2, f"ctxpack: error: {parser.prog} has no option {option}\n")
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ctxpack_cli.terminal import human_size, printable
-from ctxpack_pantry import Stored
+from ctxpack_cli.terminal import human_size
+from ctxpack_pantry import Stored, printable
 
 __all__ = ["inspection_text", "pack_line", "pack_row"]
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import time
 from _thread import allocate_lock  # threading.Lock, without importing threading for every command
 
+from ctxpack_cli.exitcode import exit_code
+from ctxpack_pantry import CtxPackError, printable
+
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
     from typing import Any, TextIO
 
-    from ctxpack_pantry import CtxPackError
-
-__all__ = ["Terminal", "human_size", "printable"]
+__all__ = ["Terminal", "human_size"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two states on a terminal
@@ -61,8 +63,6 @@ class Terminal:
         with self._lock:
             self._erase()
         if self.as_json and document is not None:
-            import json
-
             line = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
         # A path may be no text at all; it is printed as the bytes it is.
         sys.stdout.buffer.write(os.fsencode(line + "\n"))
@@ -81,10 +81,6 @@ class Terminal:
         with self._lock:
             self._erase()
             if self.as_json:
-                import json
-
-                from ctxpack_cli.main import exit_code
-
                 members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
                 document = {"schema": "ctxpack/error/v1", "exit": exit_code(error), "message": str(error), **members}
                 self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
@@ -136,15 +132,6 @@ class Terminal:
             self._errors.flush()
         except (OSError, ValueError):  # a closed stderr is no reason to stop working
             self._quiet = True
-
-
-def printable(text: str) -> str:
-    r"""Return text with control characters escaped: strangers wrote some of it, and a terminal must not obey them.
-
-    >>> print(printable("née\x1b[2K\n\u202e"))
-    née\x1b[2K\n\u202e
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def human_size(count: float) -> str:

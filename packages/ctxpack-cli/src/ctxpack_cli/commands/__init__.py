@@ -1,0 +1,41 @@
+"""The commands. Each is a row of COMMANDS and the module of this package that has its name."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing itself takes 4 ms to load
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any, Protocol
+
+    from ctxpack_cli.terminal import Terminal
+
+    class Command(Protocol):
+        """What the module of a command defines."""
+
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Add the command's arguments to parser, which has the options of all commands already."""
+
+        def act(self, arguments: argparse.Namespace, terminal: Terminal) -> int:
+            """Do what arguments ask for, print the result, and return the exit status. Raises: CtxPackError."""
+
+
+__all__ = ["COMMANDS", "load_command"]
+
+# The help is here, not in the modules: `ctxpack --help` shows all of it and must not load the pantry.
+COMMANDS = {
+    "init": "write a contract to fill in",
+    "id": "print the URI of a contract; no side effects",
+    "seed": "make a pack of outputs, in the cache",
+    "push": "copy a pack from the cache to the registry",
+    "pull": "fetch a pack and print the folder that holds its outputs",
+    "inspect": "show what made a pack and what it holds, without fetching it",
+    "run": "place the outputs; run COMMAND only if nobody made them yet",
+    "ls": "list the packs in the cache",
+    "rm": "remove packs from the cache, never from the registry",
+}
+
+
+def load_command(name: str) -> Command:
+    """Return the module of the command called name, one of COMMANDS."""
+    module: Any = __import__(f"{__name__}.{name}", fromlist=[name])
+    return module  # type: ignore[no-any-return]

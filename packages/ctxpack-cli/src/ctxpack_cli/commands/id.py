@@ -1,0 +1,35 @@
+"""``ctxpack id``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from ctxpack_cli.options import add_contract_argument, add_registry_option, add_rehash_option
+from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.terminal import Terminal
+
+__all__ = ["act", "add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_registry_option(parser)
+    add_rehash_option(parser)
+    add_contract_argument(parser)
+    parser.add_argument("--canonical", action="store_true", help="print the canonical bytes, exactly")
+
+
+def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+        resolution = pantry.resolve(arguments.contract)
+    if arguments.canonical:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(resolution.canonical)
+    elif terminal.as_json:
+        contract = json.loads(resolution.canonical)
+        terminal.say("", {"schema": "ctxpack/id/v1", "uri": resolution.uri, "contract": contract})
+    else:
+        terminal.say(resolution.uri)
+    return 0

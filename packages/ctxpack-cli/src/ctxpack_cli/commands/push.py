@@ -1,0 +1,36 @@
+"""``ctxpack push``"""
+
+from __future__ import annotations
+
+import argparse
+
+from ctxpack_cli.options import add_registry_option
+from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.terminal import Terminal
+from ctxpack_pantry import parse_uri
+
+__all__ = ["act", "add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_registry_option(parser)
+    parser.add_argument("uri", metavar="URI")
+
+
+def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    uri = parse_uri(arguments.uri)
+    with open_pantry(arguments, terminal) as pantry:
+        pushed = pantry.push(uri)
+    terminal.say(
+        f"Pushed: {uri}",
+        {
+            "schema": "ctxpack/push/v1",
+            "uri": uri,
+            "registry": pushed.target,
+            "artifact": pushed.artifact,
+            "sent": pushed.sent,
+            "new": pushed.new,
+        },
+    )
+    terminal.hint(f"{pushed.target} {'has it now' if pushed.new else 'had it already; nothing was sent'}")
+    return 0

@@ -1,0 +1,58 @@
+"""``ctxpack run``"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ctxpack_cli.options import add_contract_option, add_registry_option, add_rehash_option
+from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.terminal import Terminal
+
+TYPE_CHECKING = False  # typing itself takes 4 ms to load
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["act", "add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "ctxpack run [options] [--contract FILE] -- COMMAND [ARG ...]"
+    add_registry_option(parser)
+    add_rehash_option(parser)
+    add_contract_option(parser)
+    parser.add_argument("--push", action="store_true", help="see to it that the registry has the pack")
+    parser.add_argument("--offline", action="store_true", help="look in the cache only")
+    parser.add_argument("--force", action="store_true", help="on a hit, replace what stands at an output's place")
+    parser.add_argument(
+        "argv",
+        nargs=argparse.PARSER,
+        action=_Command,
+        metavar="COMMAND",
+        help="what makes the outputs; its stdout goes to stderr",
+    )
+
+
+def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+        ran = pantry.run(
+            arguments.contract,
+            arguments.argv,
+            push=arguments.push,
+            force=arguments.force,
+            offline=arguments.offline,
+        )
+    if ran.status:
+        terminal.hint(f"the command failed with status {ran.status}; nothing was seeded")
+        return ran.status
+    terminal.say(
+        f"{'Hit' if ran.hit else 'Seeded'}: {ran.uri}", {"schema": "ctxpack/run/v1", "uri": ran.uri, "hit": ran.hit}
+    )
+    return 0
+
+
+class _Command(argparse.Action):
+    """All words from COMMAND on, options too. Not every version of argparse removes the `--` before them."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
+        setattr(namespace, self.dest, values[1:] if values[0] == "--" else values)

@@ -1,0 +1,36 @@
+"""``ctxpack seed``"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ctxpack_cli.options import add_contract_option, add_registry_option, add_rehash_option
+from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.terminal import Terminal
+
+__all__ = ["act", "add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_registry_option(parser)
+    add_rehash_option(parser)
+    parser.add_argument("outputs", nargs="*", metavar="OUTPUT", help="file or folder; default: the contract's outputs")
+    add_contract_option(parser)
+
+
+def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+        seeded = pantry.seed(arguments.outputs, arguments.contract)
+    outputs = seeded.manifest.outputs
+    terminal.say(
+        f"Seeded: {seeded.uri}",
+        {
+            "schema": "ctxpack/seed/v1",
+            "uri": seeded.uri,
+            "outputs": {"digest": outputs.digest, "files": outputs.files, "size": outputs.size},
+            "new": seeded.new,
+        },
+    )
+    terminal.hint(f"share it: ctxpack push {seeded.uri}" if seeded.new else "the cache had it already")
+    return 0

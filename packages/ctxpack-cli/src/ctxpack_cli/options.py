@@ -1,0 +1,42 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = [
+    "add_common_options",
+    "add_contract_argument",
+    "add_contract_option",
+    "add_registry_option",
+    "add_rehash_option",
+]
+
+_CONTRACT = "contract.json"
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands: --json, --quiet and --cache."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document; errors too, on stderr")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no hints")
+    parser.add_argument("--cache", metavar="FOLDER", help="where packs are kept on this machine")
+
+
+def add_registry_option(parser: argparse.ArgumentParser) -> None:
+    """Add --registry."""
+    parser.add_argument("--registry", metavar="WHERE", help="host[:port]/repo/path, http://…, or oci:/folder")
+
+
+def add_rehash_option(parser: argparse.ArgumentParser) -> None:
+    """Add --rehash, for commands that hash inputs."""
+    parser.add_argument("--rehash", action="store_true", help="read everything again, also unchanged files")
+
+
+def add_contract_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the contract file as a positional argument that may be left out."""
+    parser.add_argument("contract", nargs="?", default=_CONTRACT, help=f"default: {_CONTRACT}")
+
+
+def add_contract_option(parser: argparse.ArgumentParser) -> None:
+    """Add the contract file as the option --contract."""
+    parser.add_argument("--contract", default=_CONTRACT, metavar="FILE", help=f"default: {_CONTRACT}")

@@ -1,0 +1,17 @@
+"""The pantry that a command's options ask for."""
+
+from __future__ import annotations
+
+import argparse
+
+from ctxpack_cli.terminal import Terminal
+from ctxpack_pantry import Pantry, load_settings
+
+__all__ = ["open_pantry"]
+
+
+def open_pantry(arguments: argparse.Namespace, terminal: Terminal, *, beside: str = "") -> Pantry:
+    """Return the pantry, to be closed by the caller. beside: where ctxpack.toml is looked for, then above."""
+    settings = load_settings(registry=getattr(arguments, "registry", None), cache=arguments.cache, beside=beside or ".")
+    rehash = getattr(arguments, "rehash", False)
+    return Pantry(settings, progress=terminal.progress, notice=terminal.hint, rehash=rehash)
