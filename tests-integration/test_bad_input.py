@@ -266,11 +266,9 @@ def test_a_pack_that_is_nowhere_is_a_miss(tmp_path: Path, request: pytest.Fixtur
     target = open_target(kind, request)
     machine = Machine(tmp_path / "machine", target.location, target.environment)
     for command in ("pull", "inspect"):
-        must_fail(
-            machine.run(command, NOWHERE), 3, f"{target.location}: no such pack: got {NOWHERE}; check the URI and"
-        )
+        must_fail(machine.run(command, NOWHERE), 3, f"{target.location}: no such pack: {NOWHERE}; check the URI and")
     must_fail(machine.run("push", NOWHERE), 3, f"cache {machine.cache}: no such pack", "ctxpack seed")
-    must_fail(machine.run("rm", NOWHERE), 3, f"{NOWHERE}: not in the cache; `ctxpack ls` lists what is")
+    must_fail(machine.run("rm", NOWHERE), 3, f"{NOWHERE}: not in the cache; `ctxpack ls` lists the cache")
     write_contract(machine.work, inputs=[{"name": "docs", "uri": NOWHERE}])
     must_fail(machine.run("id"), 3, NOWHERE)
     assert audit_cache(machine.cache) == []

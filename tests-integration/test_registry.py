@@ -76,7 +76,7 @@ def test_a_second_push_sends_nothing(maker: Machine) -> None:
     two = json.loads(maker.succeed("push", uri, "--json"))
     assert one["sent"] > len(LARGE)
     assert (two["sent"], two["new"]) == (0, False)
-    assert one["artifact"] == two["artifact"]
+    assert one["image"] == two["image"]
 
 
 def test_run_uses_what_another_has_pushed(maker: Machine, user: Machine) -> None:

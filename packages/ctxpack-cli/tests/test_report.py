@@ -40,7 +40,7 @@ def document(**provenance: Any) -> dict[str, Any]:
         },
         "provenance": provenance,
         "weaknesses": ["transform 0 (vision-pro): no environment declared, so a library upgrade goes unnoticed"],
-        "artifact": {"digest": HASH, "chunks": 3, "size": 1536},
+        "image": {"digest": HASH, "chunks": 3, "size": 1536},
     }
 
 
@@ -72,12 +72,12 @@ outputs
   index/, notes.txt  2 files, 2.00 KiB
   digest       {HASH}
 
-provenance (claimed by its maker)
+provenance (unsigned)
   created      2026-01-01T00:00:00Z
   git          {{"commit": "abc", "dirty": true}}
   inputs       {{"model": {{"uri": "ctx://upstream"}}}}
 
-artifact
+image
   digest       {HASH}
   transfer     1.50 KiB in 3 chunks
 
@@ -87,10 +87,10 @@ weak points
 
 
 def test_what_there_is_not_has_no_heading() -> None:
-    bare = document() | {"weaknesses": [], "artifact": None}
+    bare = document() | {"weaknesses": [], "image": None}
     bare["contract"]["inputs"] = {}
     text = inspection_text(bare)
-    for heading in ("inputs", "provenance", "artifact", "weak points"):
+    for heading in ("inputs", "provenance", "image", "weak points"):
         assert heading not in text
 
 

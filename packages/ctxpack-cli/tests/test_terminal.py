@@ -88,10 +88,17 @@ def test_an_error_for_programs_is_one_line_of_json() -> None:
     }
 
 
+class Shown:
+    """A result."""
+
+    def as_json(self) -> dict[str, str]:
+        return {"schema": "ctxpack/push/v1", "name": "ä"}
+
+
 def test_a_result_is_a_line_for_people_and_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen().terminal.say("Pushed: x", {"schema": "ctxpack/push/v1", "name": "ä"})
+    Screen().terminal.show(Shown(), "Pushed: x")
     assert capsys.readouterr().out == "Pushed: x\n"
-    Screen(as_json=True).terminal.say("Pushed: x", {"schema": "ctxpack/push/v1", "name": "ä"})
+    Screen(as_json=True).terminal.show(Shown(), "Pushed: x")
     assert capsys.readouterr().out == '{\n  "name": "ä",\n  "schema": "ctxpack/push/v1"\n}\n'
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ctxpack_identity import CtxUri, IntegrityError, NotFound, digest_of, uri_digest
 from ctxpack_pantry import Pantry
+from ctxpack_pantry.lookup import locate
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -60,7 +61,9 @@ def test_a_pack_that_is_nowhere(pantry: Pantry) -> None:
 def test_a_damaged_pack_in_the_registry_is_said_to_be(
     open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri
 ) -> None:
-    registry.flip(uri_digest(uri), 0)
+    located = locate(registry, uri)
+    assert located is not None
+    registry.flip(located.chunks[0].digest, 0)
     with pytest.raises(IntegrityError, match="digest differs"):
         open_pantry("elsewhere").inspect(uri)
 

@@ -112,12 +112,12 @@ def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: Fau
     assert {(stage, total is not None) for stage, _, total in seen} == {("push", True)}
 
 
-def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry) -> None:
+def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
     with pytest.raises(NotFound) as caught:
         pantry.push(nowhere)
     assert str(caught.value) == (
-        f"the cache: no such pack: {nowhere}; make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; "
+        f"cache {tmp_path / 'cache'}: no such pack: {nowhere}; make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; "
         "`ctxpack ls` lists the cache"
     )
 

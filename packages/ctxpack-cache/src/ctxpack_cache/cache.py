@@ -48,10 +48,10 @@ class Cache:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = os.fspath(root)
-        self._packs = os.path.join(self._root, "v1", "packs")
-        self._staging = os.path.join(self._root, "v1", "staging")
-        self._locks = os.path.join(self._root, "v1", "locks")
+        self.root = os.fspath(root)
+        self._packs = os.path.join(self.root, "v1", "packs")
+        self._staging = os.path.join(self.root, "v1", "staging")
+        self._locks = os.path.join(self.root, "v1", "locks")
 
     def find(self, key: Digest) -> str | None:
         """Return the folder of the published pack, or None: a miss. One stat(2), no lock; nothing is refreshed.
@@ -189,7 +189,7 @@ class Cache:
         Nothing is read or made: the folder is the caller's, who must do without it at any time. Files that are made
         in a staging folder can be renamed into it.
         """
-        path = os.path.join(self._root, "v1", name)
+        path = os.path.join(self.root, "v1", name)
         if not (name.isascii() and name.isalnum()) or path in (self._packs, self._staging, self._locks):
             raise InvalidInput("not a name for notes", expected="ASCII letters and digits, not ours", got=repr(name))
         return path
@@ -209,10 +209,10 @@ class Cache:
         return StagingArea(self._staging, self._locks)
 
     def _make_folders(self) -> None:
-        with translated("cannot make the cache", self._root):
+        with translated("cannot make the cache", self.root):
             for folder in (self._packs, self._staging, self._locks):
                 os.makedirs(folder, exist_ok=True)
-            _write_tag(os.path.join(self._root, "CACHEDIR.TAG"))
+            _write_tag(os.path.join(self.root, "CACHEDIR.TAG"))
 
 
 def _hex_of(key: Digest) -> str:

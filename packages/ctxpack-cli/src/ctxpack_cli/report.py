@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ctxpack_cli.terminal import human_size
-from ctxpack_pantry import Stored, printable
+from ctxpack_pantry import StoredPack, printable
 
-__all__ = ["inspection_text", "pack_line", "pack_row"]
+__all__ = ["inspection_text", "pack_line"]
 
 
 def inspection_text(document: dict[str, Any]) -> str:
@@ -19,8 +19,8 @@ def inspection_text(document: dict[str, Any]) -> str:
         ("inputs", _inputs(document)),
         ("transforms", _transforms(document["contract"])),
         ("outputs", _outputs(document["outputs"])),
-        ("provenance (claimed by its maker)", _provenance(document["provenance"])),
-        ("artifact", _artifact(document.get("artifact"))),
+        ("provenance (unsigned)", _provenance(document["provenance"])),
+        ("image", _image(document.get("image"))),
         ("weak points", iter(document["weaknesses"])),
     ):
         shown = [f"  {row}" for row in rows]
@@ -28,24 +28,9 @@ def inspection_text(document: dict[str, Any]) -> str:
     return "\n".join(map(printable, lines))  # line by line: a stranger's line feed must not make a line of ours
 
 
-def pack_row(pack: Stored) -> dict[str, Any]:
-    """Return a pack of the cache as a JSON object."""
-    manifest = pack.manifest
-    if manifest is None:
-        return {"uri": pack.uri, "folder": pack.path, "damaged": True}
-    return {
-        "uri": pack.uri,
-        "folder": pack.path,
-        "files": manifest.outputs.files,
-        "size": manifest.outputs.size,
-        "created": manifest.provenance.get("created", ""),
-        "tools": [transform["tool"] for transform in manifest.contract["transforms"]],
-    }
-
-
-def pack_line(pack: Stored) -> str:
+def pack_line(pack: StoredPack) -> str:
     """Return a pack of the cache as one line: URI, size, files, time, tools."""
-    row = pack_row(pack)
+    row = pack.as_json()
     if "damaged" in row:
         return f"{row['uri']}  damaged; ctxpack rm removes it"
     files = f"{row['files']} file{'' if row['files'] == 1 else 's'}"
@@ -61,10 +46,10 @@ def _inputs(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _upstream(provenance: dict[str, Any], name: str) -> object:
-    """Return the URI an input is claimed to come from; a claim may have any shape."""
+    """Return the URI that an input comes from, as the provenance says, which may have any shape."""
     inputs = provenance.get("inputs")
-    claim = inputs.get(name) if isinstance(inputs, dict) else None
-    return claim.get("uri") if isinstance(claim, dict) else None
+    item = inputs.get(name) if isinstance(inputs, dict) else None
+    return item.get("uri") if isinstance(item, dict) else None
 
 
 def _transforms(contract: dict[str, Any]) -> Iterator[str]:
@@ -89,7 +74,7 @@ def _provenance(provenance: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<12} {shown}"
 
 
-def _artifact(artifact: dict[str, Any] | None) -> Iterator[str]:
-    if artifact:
-        yield f"digest       {artifact['digest']}"
-        yield f"transfer     {human_size(artifact['size'])} in {artifact['chunks']} chunks"
+def _image(image: dict[str, Any] | None) -> Iterator[str]:
+    if image:
+        yield f"digest       {image['digest']}"
+        yield f"transfer     {human_size(image['size'])} in {image['chunks']} chunks"

@@ -10,12 +10,18 @@ import time
 from _thread import allocate_lock  # threading.Lock, without importing threading for every command
 
 from ctxpack_cli.exitcode import exit_code
-from ctxpack_pantry import CtxPackError, printable
+from ctxpack_pantry import CtxPackError, error_as_json, printable
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TextIO
+    from typing import Any, Protocol, TextIO
+
+    class Result(Protocol):
+        """What a verb of the pantry returns."""
+
+        def as_json(self) -> dict[str, Any]: ...
+
 
 __all__ = ["Terminal", "human_size"]
 
@@ -58,12 +64,17 @@ class Terminal:
         color = live and not os.environ.get("NO_COLOR")
         return cls(sys.stderr, live=live, quiet=arguments.quiet, as_json=arguments.json, color=color)
 
-    def say(self, line: str, document: dict[str, Any] | None = None) -> None:
-        """Print the result: line, or with --json the document."""
+    def show(self, result: Result, *lines: str) -> None:
+        """Print the result of a command: lines, or with --json the result's document."""
+        if self.as_json:
+            lines = (json.dumps(result.as_json(), ensure_ascii=False, indent=2, sort_keys=True),)
+        for line in lines:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line of the result."""
         with self._lock:
             self._erase()
-        if self.as_json and document is not None:
-            line = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
         # A path may be no text at all; it is printed as the bytes it is.
         sys.stdout.buffer.write(os.fsencode(line + "\n"))
         sys.stdout.buffer.flush()  # before the hints, also where both streams end up in one file
@@ -81,8 +92,7 @@ class Terminal:
         with self._lock:
             self._erase()
             if self.as_json:
-                members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
-                document = {"schema": "ctxpack/error/v1", "exit": exit_code(error), "message": str(error), **members}
+                document = error_as_json(error) | {"exit": exit_code(error)}
                 self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
             else:
                 label = "\033[1;31merror:\033[0m" if self._color else "error:"

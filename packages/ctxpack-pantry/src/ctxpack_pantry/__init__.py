@@ -36,8 +36,10 @@ if TYPE_CHECKING:
         Removed,
         Seeded,
         StoredPack,
+        error_as_json,
     )
     from ctxpack_pantry.settings import Settings, load_settings
+    from ctxpack_pantry.starter import init
 else:
     __getattr__ = lazy_front(
         __name__,
@@ -46,8 +48,11 @@ else:
             "context": "Context",
             "contractfile": "LoadedContractFile load_contract_file",
             "pantry": "Pantry",
-            "results": "Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack",
+            "results": (
+                "Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack error_as_json"
+            ),
             "settings": "Settings load_settings",
+            "starter": "init",
         },
     )
 
@@ -79,6 +84,8 @@ __all__ = [
     "Settings",
     "StoredPack",
     "Unavailable",
+    "error_as_json",
+    "init",
     "load_contract_file",
     "load_settings",
     "parse_uri",

@@ -33,7 +33,7 @@ def pull(
     if include:
         if output is None:
             raise InvalidInput(
-                "some of the outputs need a folder to be put into",
+                "--include needs a folder to put the files in",
                 fix="name one with --output: the cache holds whole packs only",
                 code="E_USAGE",
             )

@@ -46,7 +46,7 @@ def push(context: Context, uri: CtxUri) -> Pushed:
     if folder is None:
         raise NotFound(
             f"no such pack: {uri}",
-            where="the cache",
+            where=f"cache {context.cache.root}",
             fix="make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache",
         )
     return _Push(context, uri, folder).publish()

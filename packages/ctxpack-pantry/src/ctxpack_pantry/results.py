@@ -10,7 +10,7 @@ from ctxpack_identity.uri import CtxUri
 
 if TYPE_CHECKING:
     from ctxpack_bundle import PackManifest
-    from ctxpack_identity import Digest, ResolvedInput
+    from ctxpack_identity import CtxPackError, Digest, ResolvedInput
     from ctxpack_pantry.lookup import Located
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Removed",
     "Seeded",
     "StoredPack",
+    "error_as_json",
 ]
 
 Document = dict[str, Any]
@@ -198,3 +199,9 @@ class Removed(NamedTuple):
 
     def as_json(self) -> Document:
         return {"schema": "ctxpack/rm/v1", "removed": list(self.removed), "missing": list(self.missing)}
+
+
+def error_as_json(error: CtxPackError) -> Document:
+    """Return the document of an error, which a verb raises instead of returning a result."""
+    members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
+    return {"schema": "ctxpack/error/v1", "message": str(error), **members}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 
@@ -23,13 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
-        resolution = pantry.resolve(arguments.contract)
+        identified = pantry.resolve(arguments.contract)
     if arguments.canonical:
         sys.stdout.flush()
-        sys.stdout.buffer.write(resolution.canonical)
-    elif terminal.as_json:
-        contract = json.loads(resolution.canonical)
-        terminal.say("", {"schema": "ctxpack/id/v1", "uri": resolution.uri, "contract": contract})
+        sys.stdout.buffer.write(identified.canonical)
     else:
-        terminal.say(resolution.uri)
+        terminal.show(identified, identified.uri)
     return 0

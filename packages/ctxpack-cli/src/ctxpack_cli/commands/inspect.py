@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     uri = parse_uri(arguments.uri)
     with open_pantry(arguments, terminal) as pantry:
-        inspection = pantry.inspect(uri, remote=arguments.skip_cache)
-    document = inspection.as_json()
-    terminal.say("" if terminal.as_json else inspection_text(document), document)
+        inspected = pantry.inspect(uri, skip_cache=arguments.skip_cache)
+    terminal.show(inspected, "" if terminal.as_json else inspection_text(inspected.as_json()))
     return 0

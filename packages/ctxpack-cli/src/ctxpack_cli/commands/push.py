@@ -21,16 +21,6 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     uri = parse_uri(arguments.uri)
     with open_pantry(arguments, terminal) as pantry:
         pushed = pantry.push(uri)
-    terminal.say(
-        f"Pushed: {uri}",
-        {
-            "schema": "ctxpack/push/v1",
-            "uri": uri,
-            "registry": pushed.target,
-            "artifact": pushed.artifact,
-            "sent": pushed.sent,
-            "new": pushed.new,
-        },
-    )
-    terminal.hint(f"{pushed.target} {'has it now' if pushed.new else 'had it already; nothing was sent'}")
+    terminal.show(pushed, f"Pushed: {uri}")
+    terminal.hint(f"{pushed.registry} {'has it now' if pushed.new else 'had it already; nothing was sent'}")
     return 0

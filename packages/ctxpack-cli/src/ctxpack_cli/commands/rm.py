@@ -16,15 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    uris = list(dict.fromkeys(parse_uri(uri) for uri in arguments.uris))
+    uris = [parse_uri(uri) for uri in arguments.uris]
     with open_pantry(arguments, terminal) as pantry:
-        missing = [uri for uri in uris if not pantry.remove(uri)]
-    removed = [uri for uri in uris if uri not in missing]
-    if terminal.as_json:
-        terminal.say("", {"schema": "ctxpack/rm/v1", "removed": removed, "missing": missing})
-    else:
-        for uri in removed:
-            terminal.say(f"Removed: {uri}")
-    if missing:
-        raise NotFound("not in the cache", where=", ".join(missing), fix="`ctxpack ls` lists what is")
+        done = pantry.remove(*uris)
+    terminal.show(done, *(f"Removed: {uri}" for uri in done.removed))
+    if done.missing:
+        raise NotFound("not in the cache", where=", ".join(done.missing), fix="`ctxpack ls` lists the cache")
     return 0

@@ -45,9 +45,7 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if ran.status:
         terminal.hint(f"the command failed with status {ran.status}; nothing was seeded")
         return ran.status
-    terminal.say(
-        f"{'Hit' if ran.hit else 'Seeded'}: {ran.uri}", {"schema": "ctxpack/run/v1", "uri": ran.uri, "hit": ran.hit}
-    )
+    terminal.show(ran, f"{'Hit' if ran.hit else 'Seeded'}: {ran.uri}")
     return 0
 
 

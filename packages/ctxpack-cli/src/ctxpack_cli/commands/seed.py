@@ -22,15 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
         seeded = pantry.seed(arguments.outputs, arguments.contract)
-    outputs = seeded.manifest.outputs
-    terminal.say(
-        f"Seeded: {seeded.uri}",
-        {
-            "schema": "ctxpack/seed/v1",
-            "uri": seeded.uri,
-            "outputs": {"digest": outputs.digest, "files": outputs.files, "size": outputs.size},
-            "new": seeded.new,
-        },
-    )
+    terminal.show(seeded, f"Seeded: {seeded.uri}")
     terminal.hint(f"share it: ctxpack push {seeded.uri}" if seeded.new else "the cache had it already")
     return 0

@@ -1,4 +1,4 @@
-"""The contract that `ctxpack init` writes."""
+"""The contract file that init writes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctxpack_cli.template import contract_template
+from ctxpack_identity import InvalidInput
+from ctxpack_pantry import Pantry, init
+from ctxpack_pantry.starter import contract_template
 
 if TYPE_CHECKING:
-    from cli_process import Cli
+    from pantry_project import Project
 
 
 def test_it_names_an_input_a_tool_its_code_and_an_output(tmp_path: Path) -> None:
@@ -38,13 +40,19 @@ def test_the_most_exact_lock_file_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", [True, False])
-def test_it_is_a_contract_once_what_it_names_is_there(cli: Cli, lock: bool) -> None:
+def test_it_is_a_contract_file_once_what_it_names_is_there(project: Project, pantry: Pantry, lock: bool) -> None:
+    folder = project.root / "new"
+    (folder / "raw_docs").mkdir(parents=True)
+    (folder / "ingest.py").write_text("")
     if lock:
-        (cli.folder / "uv.lock").write_text("locked")
-    assert cli("init").status == 0
-    (cli.folder / "raw_docs").mkdir()
-    (cli.folder / "ingest.py").write_text("")
-    done = cli("id")
-    assert (done.status, done.err) == (0, "")
-    environment = json.loads(cli("id", "--json").out)["contract"]["transforms"][0]["environment_hash"]
-    assert environment.startswith("sha256:") is lock
+        (folder / "uv.lock").write_text("locked")
+    path = init(str(folder / "contract.json")).contract_file
+    contract = pantry.resolve(path).as_json()["contract"]
+    assert contract["transforms"][0]["environment_hash"].startswith("sha256:") is lock
+
+
+def test_a_file_that_exists_is_not_overwritten(project: Project) -> None:
+    before = project.contract.read_text()
+    with pytest.raises(InvalidInput, match="exists already; edit it, or name another file"):
+        init(str(project.contract))
+    assert project.contract.read_text() == before
