@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layers import LAYERS, broken_rules, declared, imported, read_package, sources
+from layers import LAYERS, broken_rules, circles, declared, imported, read_package, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sources(ROOT)
@@ -27,6 +27,12 @@ def test_no_package_imports_what_its_row_does_not_allow() -> None:
 def test_declared_dependencies_are_the_imports(package: str) -> None:
     folder = SOURCES[package]
     assert declared(folder.parent.parent / "pyproject.toml") == imported(read_package(folder), package)
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_no_module_imports_itself_over_others(package: str) -> None:
+    found = circles(SOURCES[package])
+    assert not found, "\n" + "\n".join(found)
 
 
 def tree(root: Path, files: dict[str, str]) -> dict[str, Path]:
@@ -73,6 +79,35 @@ def test_a_forbidden_import_is_named_with_the_chain_that_leads_to_it(
     folders = tree(tmp_path, LEGAL | {path: text})
     expected = f"{folders[package]}/{path.split('/', 1)[1]}:{line}: {chain}: {package} may import only "
     assert [text for text in broken_rules(folders, RULES) if text.startswith(expected)]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "circle"),
+    [
+        ("low/bytes.py", "from low import read\n", "low -> low.bytes -> low"),
+        ("low/bytes.py", "def f():\n    import low.size\n", "low.bytes -> low.size -> low.bytes"),
+        ("low/bytes.py", "from . import size\n", "low.bytes -> low.size -> low.bytes"),
+        ("low/bytes.py", "from .size import f\n", "low.bytes -> low.size -> low.bytes"),
+        ("low/bytes.py", "if not TYPE_CHECKING:\n    import low.size\n", "low.bytes -> low.size -> low.bytes"),
+        ("low/bytes.py", "if TYPE_CHECKING: pass\nelse: import low.size\n", "low.bytes -> low.size -> low.bytes"),
+        ("low/bytes.py", "x = importlib.import_module('low.far')\n", "low.bytes -> low.far -> low.size -> low.bytes"),
+        ("low/bytes.py", "import low.bytes\n", "low.bytes -> low.bytes"),
+        ("low/bytes.py", "if TYPE_CHECKING:\n    import low.size\n", None),
+        ("low/bytes.py", "if typing.TYPE_CHECKING:\n    def f():\n        import low.size\n", None),
+        ("low/bytes.py", "import low.alone, high\n", None),
+        ("low/__init__.py", "from . import bytes\nfrom low import size\n", None),
+        ("low/alone.py", "from . import bytes\n", None),
+    ],
+)
+def test_a_circle_is_named_with_its_modules(tmp_path: Path, path: str, text: str, circle: str | None) -> None:
+    files = {
+        "low/__init__.py": "from low.bytes import read\n",
+        "low/bytes.py": "",
+        "low/size.py": "from low.bytes import read\n",
+        "low/far.py": "def f():\n    import low.size\n",
+        "low/alone.py": "",
+    }
+    assert circles(tree(tmp_path, files | {path: text})["low"]) == ([circle] if circle else [])
 
 
 def test_a_package_without_a_row_is_an_error(tmp_path: Path) -> None:

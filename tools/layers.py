@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LAYERS", "broken_rules", "declared", "imported", "read_package", "sources"]
+__all__ = ["LAYERS", "broken_rules", "circles", "declared", "imported", "read_package", "sources"]
 
 # ARCHITECTURE.md shows the same table. Change both, or neither.
 LAYERS: dict[str, frozenset[str]] = {
@@ -31,12 +31,16 @@ LAYERS: dict[str, frozenset[str]] = {
 
 
 class Import(NamedTuple):
-    """One import: who, whom (both dotted module names), and the file and line that say so."""
+    """One import: who, whom (both dotted module names), and the file and line that say so.
+
+    only_types: it is under ``if TYPE_CHECKING``, so it is never executed.
+    """
 
     module: str
     target: str
     file: Path
     line: int
+    only_types: bool
 
 
 def sources(root: Path) -> dict[str, Path]:
@@ -74,6 +78,28 @@ def broken_rules(folders: Mapping[str, Path], layers: Mapping[str, frozenset[str
     return [text for package, folder in folders.items() for text in _broken_by(package, folder, layers)]
 
 
+def circles(folder: Path) -> list[str]:
+    """Return a text for each circle of modules in the package in folder: the chain of imports back to the first module.
+
+    An import inside a function counts, one under ``if TYPE_CHECKING`` does not. That Python loads a package before its
+    modules is no import of theirs. Of the circles through one module, only a shortest one is returned.
+    """
+    imports = [one for one in read_package(folder) if not one.only_types]
+    modules = {_module_name(file, folder) for file in folder.rglob("*.py")}
+    arrows: dict[str, list[str]] = {}
+    for one in imports:
+        # `from package import module` loads nothing that the package's own file defines.
+        names = [other.target for other in imports if other[2:4] == one[2:4] and _parent(other.target) == one.target]
+        if one.target in modules and not (names and modules.issuperset(names)):
+            arrows.setdefault(one.module, []).append(one.target)
+    found: dict[frozenset[str], str] = {}
+    for module in sorted(modules):
+        ways = [_way(target, module, arrows) for target in arrows.get(module, [])]
+        if way := min(filter(None, ways), key=len, default=None):
+            found.setdefault(frozenset(way), " -> ".join([module, *way]))
+    return list(found.values())
+
+
 def _broken_by(package: str, folder: Path, layers: Mapping[str, frozenset[str]]) -> Iterator[str]:
     if package not in layers:
         yield f"{folder}: {package} has no row in the layer table"
@@ -87,12 +113,26 @@ def _broken_by(package: str, folder: Path, layers: Mapping[str, frozenset[str]])
 
 
 def _imports_of(file: Path, folder: Path) -> Iterator[Import]:
+    module = _module_name(file, folder)
+    for node, only_types in _nodes(ast.parse(file.read_bytes(), str(file)), only_types=False):
+        for target in _targets(node, module, is_package=file.name == "__init__.py"):
+            yield Import(module, target, file, getattr(node, "lineno", 0), only_types)
+
+
+def _module_name(file: Path, folder: Path) -> str:
     parts = [folder.name, *file.relative_to(folder).with_suffix("").parts]
-    is_package = parts[-1] == "__init__"
-    module = ".".join(parts[:-1] if is_package else parts)
-    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
-        for target in _targets(node, module, is_package=is_package):
-            yield Import(module, target, file, getattr(node, "lineno", 0))
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _nodes(node: ast.AST, *, only_types: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield node and all below it, each with whether it is under ``if TYPE_CHECKING``."""
+    yield node, only_types
+    body: list[ast.stmt] = []
+    match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+            body = node.body
+    for child in ast.iter_child_nodes(node):
+        yield from _nodes(child, only_types=only_types or child in body)
 
 
 def _targets(node: ast.AST, module: str, *, is_package: bool) -> list[str]:
@@ -118,17 +158,26 @@ def _way_to(module: str, package: str, imports: list[Import]) -> list[str]:
     arrows: dict[str, list[str]] = {}
     for one in imports:
         arrows.setdefault(one.module, []).append(one.target)
-    queue = deque([[package]])
-    seen = {package}
+    return _way(package, module, arrows) or [module]
+
+
+def _way(start: str, end: str, arrows: Mapping[str, list[str]]) -> list[str] | None:
+    """Return a shortest chain of modules from start to end, or None when there is none."""
+    queue = deque([[start]])
+    seen = {start}
     while queue:
         way = queue.popleft()
-        if way[-1] == module:
+        if way[-1] == end:
             return way
         for target in arrows.get(way[-1], []):
             if target not in seen:
                 seen.add(target)
                 queue.append([*way, target])
-    return [module]
+    return None
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _root(name: str) -> str:
