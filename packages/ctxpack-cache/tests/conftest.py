@@ -1,14 +1,14 @@
-"""Children that really are other processes, and a failpoint before every system call that changes something.
+"""Child processes, and a failpoint before every system call that changes something.
 
 A child is forked, so that it can run a closure, die by a signal and give up root without a script of its own. The
 failpoint is an audit hook (PEP 578): the interpreter calls it before each open, mkdir, chmod, rename, unlink, flock …
-that our code really makes, so nothing is patched and no step can be forgotten.
+of our code, so nothing is patched and no step is missed.
 """
 
 from __future__ import annotations
 
-# What our code imports late is imported here: a child that gave up root may be unable to read it, and the opening of
-# a source file is no step of ours.
+# What our code imports late is imported here: a child that gave up root may be unable to read it, and opening a source
+# file would count as a step.
 import ctypes  # noqa: F401
 import os
 import signal
@@ -29,10 +29,10 @@ _STEPS = ("open", "os.", "fcntl.", "ctypes.dlopen")
 
 
 class Outcome(NamedTuple):
-    """How a child ended. status: exit status, or minus the signal. said: what its function returned, or its error."""
+    """How a child ended. status: exit status, or minus the signal. output: the result of its function, or its error."""
 
     status: int
-    said: str
+    output: str
 
 
 class Child:
@@ -50,9 +50,9 @@ class Child:
     def outcome(self) -> Outcome:
         if self._outcome is None:
             with os.fdopen(self._reading, encoding="utf-8") as pipe:
-                said = pipe.read()
+                output = pipe.read()
             _, status = os.waitpid(self.pid, 0)
-            self._outcome = Outcome(os.waitstatus_to_exitcode(status), said)
+            self._outcome = Outcome(os.waitstatus_to_exitcode(status), output)
         return self._outcome
 
     def kill(self, number: int = signal.SIGKILL) -> Outcome:
@@ -76,7 +76,7 @@ def _run_and_exit(function: Callable[[], object], writing: int) -> None:
         os._exit(status)
 
 
-def _at_step(number: int, strike: Callable[[], object]) -> Callable[[], int]:
+def _at_step(number: int, act: Callable[[], object]) -> Callable[[], int]:
     seen = 0
 
     def hook(event: str, _: object) -> None:
@@ -84,7 +84,7 @@ def _at_step(number: int, strike: Callable[[], object]) -> Callable[[], int]:
         if event.startswith(_STEPS):
             seen += 1
             if seen == number:
-                strike()
+                act()
 
     sys.addaudithook(hook)
     return lambda: seen
@@ -92,7 +92,7 @@ def _at_step(number: int, strike: Callable[[], object]) -> Callable[[], int]:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[[Callable[[], object]], Child]]:
-    """Start a child; whatever the test forgets is killed after it."""
+    """Start a child; it is killed after the test if it still runs."""
     children: list[Child] = []
 
     def start(function: Callable[[], object]) -> Child:
@@ -111,8 +111,8 @@ def run(spawn: Callable[[Callable[[], object]], Child]) -> Callable[[Callable[[]
 
 
 @pytest.fixture
-def strike_at() -> Callable[[int, Callable[[], object]], Callable[[], int]]:
-    """In a child only, as hooks stay for life: call a function before step `number`; return a counter of steps."""
+def at_step() -> Callable[[int, Callable[[], object]], Callable[[], int]]:
+    """Call a function before the step of a number; return a counter of steps. Children only: a hook stays for life."""
     return _at_step
 
 
@@ -138,7 +138,7 @@ def fill() -> Callable[[str], None]:
 
 @pytest.fixture
 def contents() -> Callable[[str], dict[str, str]]:
-    """What a pack holds: path to text, or to "/" for a folder."""
+    """Return the content of a pack: path to text, or to "/" for a folder."""
 
     def read(folder: str) -> dict[str, str]:
         return {
@@ -151,7 +151,7 @@ def contents() -> Callable[[str], dict[str, str]]:
 
 @pytest.fixture
 def leftovers() -> Callable[[Path], list[str]]:
-    """Names in staging and locks of the cache at a root: what unfinished work left behind."""
+    """Return the names in staging and locks of the cache at a root."""
 
     def names(root: Path) -> list[str]:
         return sorted(path.name for part in ("staging", "locks") for path in (root / "v1" / part).glob("*"))
@@ -161,12 +161,12 @@ def leftovers() -> Callable[[Path], list[str]]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Wait until a condition holds, at most 20 seconds."""
+    """Wait until a condition is true, at most 20 seconds."""
 
     def wait(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
         while not condition():
-            assert time.monotonic() < deadline, "it never came to hold"
+            assert time.monotonic() < deadline, "the condition never became true"
             time.sleep(0.002)
 
     return wait

@@ -1,4 +1,4 @@
-"""What each method promises when nothing goes wrong, and what it says when the caller errs."""
+"""What each method does, and how it refuses wrong arguments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(ctxpack_cache.__all__) == ["Cache", "CachedPack", "Size"]
 
 
-def test_construction_and_reading_touch_no_disk(cache: Cache, tmp_path: Path) -> None:
+def test_a_cache_without_packs_is_read_without_writing(cache: Cache, tmp_path: Path) -> None:
     assert cache.find(KEY) is None
     assert list(cache.packs()) == []
     assert cache.remove(KEY) is False
@@ -56,12 +56,12 @@ def test_the_folder_is_tagged_for_backup_programs_once(cache: Cache, tmp_path: P
     tag = tmp_path / "cache" / "CACHEDIR.TAG"
     with cache.staging():
         assert tag.read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
-    tag.write_text("somebody's own words")
+    tag.write_text("text of the user")
     with cache.staging():
-        assert tag.read_text() == "somebody's own words"
+        assert tag.read_text() == "text of the user"
 
 
-def test_a_published_pack_is_read_only_and_programs_stay_programs(cache: Cache, fill: Fill) -> None:
+def test_a_published_pack_is_read_only_and_programs_stay_executable(cache: Cache, fill: Fill) -> None:
     assert modes(publish(cache, KEY, fill)) == {
         ".": "0o555",
         "artifacts": "0o555",
@@ -73,12 +73,12 @@ def test_a_published_pack_is_read_only_and_programs_stay_programs(cache: Cache, 
     }
 
 
-def test_the_first_to_publish_wins(
+def test_the_first_publication_of_a_key_wins(
     cache: Cache, tmp_path: Path, fill: Fill, leftovers: Callable[[Path], list[str]]
 ) -> None:
     first = publish(cache, KEY, fill)
     with cache.staging() as folder:
-        Path(folder, "manifest.json").write_text("mine")
+        Path(folder, "manifest.json").write_text("second")
         second = cache.publish(KEY, folder)
     assert second == first
     assert Path(second, "manifest.json").read_text() == "{}"
@@ -104,23 +104,26 @@ def test_only_a_folder_is_a_hit(cache: Cache, tmp_path: Path, fill: Fill) -> Non
     assert cache.find(KEY) is None
 
 
-def test_notes_lie_beside_the_packs_and_are_left_alone(cache: Cache, tmp_path: Path, fill: Fill) -> None:
-    notes = cache.side("notes")
-    assert notes == str(tmp_path / "cache/v1/notes")
-    assert not Path(notes).exists()
-    os.makedirs(notes)
+def test_a_side_folder_is_next_to_the_packs_and_never_changed(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    side = cache.side("notes")
+    assert side == str(tmp_path / "cache/v1/notes")
+    assert not Path(side).exists()
+    os.makedirs(side)
     publish(cache, KEY, fill)
     with cache.staging() as staging:
-        Path(staging, "note").write_text("mine")
-        os.rename(os.path.join(staging, "note"), os.path.join(notes, "note"))
+        Path(staging, "note").write_text("text")
+        os.rename(os.path.join(staging, "note"), os.path.join(side, "note"))
     assert [pack.key for pack in cache.packs()] == [KEY]
     assert cache.remove(KEY)
-    assert Path(notes, "note").read_text() == "mine"
+    assert Path(side, "note").read_text() == "text"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks"])
-def test_a_name_for_notes_cannot_leave_the_cache_or_meet_what_is_there(cache: Cache, name: str) -> None:
-    with pytest.raises(InvalidInput, match="not a name for notes: expected ASCII letters and digits, not ours"):
+def test_a_wrong_name_for_a_side_folder_is_refused(cache: Cache, name: str) -> None:
+    with pytest.raises(
+        InvalidInput,
+        match="not a name for a side folder: expected ASCII letters and digits, but not packs, staging or locks",
+    ):
         cache.side(name)
 
 
@@ -130,14 +133,14 @@ def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
     assert cache.size_of(pack) == Size(bytes=len("{}" + "words" + "#!/bin/sh\n"), files=3)
 
 
-def test_the_size_of_a_removed_pack_is_a_miss(cache: Cache, tmp_path: Path) -> None:
+def test_the_size_of_a_removed_pack_is_not_found(cache: Cache, tmp_path: Path) -> None:
     gone = CachedPack(KEY, str(tmp_path / "gone"), 0.0)
     with pytest.raises(NotFound) as caught:
         cache.size_of(gone)
     assert str(caught.value) == f"{tmp_path}/gone: the pack was removed from the cache"
 
 
-def test_remove_says_whether_there_was_one(
+def test_remove_returns_whether_the_pack_was_there(
     cache: Cache, tmp_path: Path, fill: Fill, leftovers: Callable[[Path], list[str]]
 ) -> None:
     publish(cache, KEY, fill)
@@ -151,7 +154,7 @@ def test_remove_says_whether_there_was_one(
 @pytest.mark.parametrize(
     "key", ["", "sha256:", "sha256:../../../x", "sha256:" + "A" * 64, "0" * 64, "sha512:" + "0" * 64]
 )
-def test_a_key_that_is_no_digest_names_no_path(cache: Cache, tmp_path: Path, key: str) -> None:
+def test_a_key_that_is_not_a_digest_never_becomes_a_path(cache: Cache, tmp_path: Path, key: str) -> None:
     bad = Digest(key)
     calls: list[Callable[[], object]] = [
         lambda: cache.find(bad),
@@ -166,44 +169,44 @@ def test_a_key_that_is_no_digest_names_no_path(cache: Cache, tmp_path: Path, key
 
 
 def test_only_a_staging_folder_of_this_cache_is_published(cache: Cache, tmp_path: Path, fill: Fill) -> None:
-    theirs = tmp_path / "my-work"
-    theirs.mkdir()
-    fill(str(theirs))
-    before = modes(str(theirs))
+    other = tmp_path / "my-work"
+    other.mkdir()
+    fill(str(other))
+    before = modes(str(other))
     with pytest.raises(InvalidInput) as caught:
-        cache.publish(KEY, str(theirs))
-    assert str(caught.value) == f"{theirs}: not a staging folder of this cache; use staging()"
-    assert modes(str(theirs)) == before
+        cache.publish(KEY, str(other))
+    assert str(caught.value) == f"{other}: not a staging folder of this cache; use staging()"
+    assert modes(str(other)) == before
 
 
-def test_a_pack_with_a_link_is_refused_and_the_target_left_alone(cache: Cache, tmp_path: Path, fill: Fill) -> None:
-    target = tmp_path / "precious"
-    target.write_text("mine")
-    target.chmod(0o640)
+def test_a_pack_with_a_link_is_refused_and_the_linked_file_unchanged(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+    linked = tmp_path / "linked"
+    linked.write_text("text")
+    linked.chmod(0o640)
     with cache.staging() as folder:
         fill(folder)
         link = Path(folder, "artifacts", "link")
-        link.symlink_to(target)
+        link.symlink_to(linked)
         with pytest.raises(InvalidInput) as caught:
             cache.publish(KEY, folder)
     assert str(caught.value) == (
-        f"{link}: a pack holds only files and folders: got file type 'l'; take it out of the pack"
+        f"{link}: a pack holds only files and folders: got file type 'l'; remove it from the pack"
     )
     assert cache.find(KEY) is None
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert stat.S_IMODE(linked.stat().st_mode) == 0o640
 
 
-def test_a_file_in_the_place_of_a_pack_is_a_failure_not_a_pack(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+def test_a_file_at_the_path_of_a_pack_makes_publish_fail(cache: Cache, tmp_path: Path, fill: Fill) -> None:
     with cache.staging():
         pass
     place = tmp_path / "cache" / "v1" / "packs" / hex_of(KEY)
-    place.write_text("in the way")
+    place.write_text("a file")
     with pytest.raises(LocalFailure, match="cannot publish the pack: Not a directory"):
         publish(cache, KEY, fill)
-    assert place.read_text() == "in the way"
+    assert place.read_text() == "a file"
 
 
-def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_a_miss_and_cannot_be_filled(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file")
     assert cache.find(KEY) is None
@@ -212,6 +215,6 @@ def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("purpose", ["", "../x", "a/b", "a b", "é"])
-def test_a_lock_purpose_cannot_leave_the_folder(cache: Cache, purpose: str) -> None:
+def test_a_lock_purpose_with_other_characters_is_refused(cache: Cache, purpose: str) -> None:
     with pytest.raises(InvalidInput, match="not a lock purpose: expected ASCII letters and digits"):
         cache.lock(KEY, purpose)

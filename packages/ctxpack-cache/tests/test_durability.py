@@ -1,4 +1,4 @@
-"""What is flushed, and when: the content before the name, the name before the return."""
+"""Content is flushed before publish renames it, and the name before publish returns."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def opened(run: Run, function: Callable[[], object], root: Path) -> list[str]:
     return log.read_text().splitlines()
 
 
-def test_content_is_flushed_before_the_name_and_the_name_before_the_return(
-    tmp_path: Path, fill: Fill, run: Run
-) -> None:
+def test_publish_flushes_content_then_renames_then_flushes_the_name(tmp_path: Path, fill: Fill, run: Run) -> None:
     cache = Cache(tmp_path)
     with cache.staging() as folder:
         fill(folder)
@@ -58,7 +56,7 @@ def test_content_is_flushed_before_the_name_and_the_name_before_the_return(
     assert steps[flushed + 1 :] == after
 
 
-def test_one_by_one_opens_every_file_and_folder(tmp_path: Path, fill: Fill, run: Run) -> None:
+def test_without_syncfs_every_file_and_folder_is_flushed(tmp_path: Path, fill: Fill, run: Run) -> None:
     fill(str(tmp_path))
     everything = {f"open {path.relative_to(tmp_path)}" for path in tmp_path.rglob("*")} | {"open ."}
     assert set(opened(run, lambda: flush_tree_one_by_one(str(tmp_path)), tmp_path)) == everything
@@ -74,14 +72,14 @@ def test_a_read_only_tree_can_be_flushed(tmp_path: Path, fill: Fill) -> None:
         path.chmod(0o755)
 
 
-def test_what_the_disk_says_comes_out(tmp_path: Path) -> None:
+def test_errors_of_a_flush_are_raised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         flush_tree(str(tmp_path / "gone"))
     with pytest.raises(OSError, match="Invalid argument"):
         flush("/dev/null")  # a device that cannot be flushed
 
 
-def test_a_folder_is_flushed_while_it_is_filled_and_not_after(tmp_path: Path, fill: Fill, run: Run) -> None:
+def test_flush_ahead_flushes_inside_the_context_and_not_after(tmp_path: Path, fill: Fill, run: Run) -> None:
     fill(str(tmp_path))
 
     def fill_slowly() -> None:
@@ -95,7 +93,7 @@ def test_a_folder_is_flushed_while_it_is_filled_and_not_after(tmp_path: Path, fi
     assert steps[-1] == "open end"
 
 
-def test_what_is_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) -> None:
+def test_a_folder_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) -> None:
     def fill_quickly() -> None:
         with FlushAhead(str(tmp_path)):
             pass
@@ -103,7 +101,7 @@ def test_what_is_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) -
     assert opened(run, fill_quickly, tmp_path) == []
 
 
-def test_what_the_disk_says_meanwhile_comes_out_at_the_end(tmp_path: Path) -> None:
+def test_an_error_of_flush_ahead_is_raised_at_the_end(tmp_path: Path) -> None:
     def fill(gone: Path) -> None:
         with FlushAhead(str(gone)):
             time.sleep(3 * AHEAD)
@@ -112,7 +110,7 @@ def test_what_the_disk_says_meanwhile_comes_out_at_the_end(tmp_path: Path) -> No
         fill(tmp_path / "gone")
 
 
-def test_a_body_that_fails_is_what_comes_out(tmp_path: Path) -> None:
+def test_an_error_of_the_body_is_raised_before_one_of_flush_ahead(tmp_path: Path) -> None:
     def fail() -> None:
         with FlushAhead(str(tmp_path / "gone")):
             time.sleep(3 * AHEAD)

@@ -1,6 +1,6 @@
-"""A process is killed, refused or interrupted before each system call it makes; then we look at what is left.
+"""A process is killed, refused or interrupted before each of its system calls.
 
-The rules: a name in packs stands for a whole pack or is absent; a sweep takes all the rest; the next one succeeds.
+The rules: each pack is whole or absent; a sweep removes everything else; the next attempt succeeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEY = digest_of(b"a contract")
 Fill = Callable[[str], None]
 Contents = Callable[[str], dict[str, str]]
 Leftovers = Callable[[Path], list[str]]
-Strike = Callable[[int, Callable[[], object]], Callable[[], int]]
+AtStep = Callable[[int, Callable[[], object]], Callable[[], int]]
 Run = Callable[[Callable[[], object]], Any]
 
 
@@ -46,31 +46,31 @@ def fail_with(number: int) -> Callable[[], None]:
     return fail
 
 
-class Bench:
-    """Does one thing to a fresh cache, striking before step 1, then 2, … until the thing is through unharmed."""
+class EachStep:
+    """Runs one operation on an empty cache, with a fault before step 1, then 2, … to the last step."""
 
-    def __init__(self, root: Path, run: Run, strike_at: Strike) -> None:
+    def __init__(self, root: Path, run: Run, at_step: AtStep) -> None:
         self.root = root
         self.cache = Cache(root)
         self._run = run
-        self._strike_at = strike_at
+        self._at_step = at_step
 
-    def each(
-        self, prepare: Callable[[], object], work: Callable[[], object], strike: Callable[[], None]
+    def run(
+        self, prepare: Callable[[], object], work: Callable[[], object], fault: Callable[[], None]
     ) -> Iterator[Any]:
-        """Yield how the process ended, once for each step it has."""
+        """Yield how the process ended, once for each of its steps."""
         for number in itertools.count(1):
             self._empty()
             prepare()
 
             def child(number: int = number) -> str:
-                steps = self._strike_at(number, strike)
+                steps = self._at_step(number, fault)
                 work()
-                return "through" if steps() < number else "struck"
+                return "no such step" if steps() < number else "no effect"
 
             outcome = self._run(child)
-            if outcome == (0, "through"):
-                assert number > 10, "the failpoints saw next to nothing"
+            if outcome == (0, "no such step"):
+                assert number > 10, "the failpoints saw few steps"
                 return
             yield outcome
 
@@ -82,8 +82,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, run: Run, strike_at: Strike) -> Bench:
-    return Bench(tmp_path / "cache", run, strike_at)
+def each_step(tmp_path: Path, run: Run, at_step: AtStep) -> EachStep:
+    return EachStep(tmp_path / "cache", run, at_step)
 
 
 def publish(cache: Cache, fill: Fill) -> None:
@@ -113,140 +113,141 @@ def check_absent_or_complete(cache: Cache, whole: dict[str, str], contents: Cont
     return True
 
 
-def test_killed_in_a_publication(
-    bench: Bench, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
+def test_after_a_kill_during_publish_the_pack_is_whole_or_absent(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     whole = expected(fill, contents, tmp_path)
     seen = set()
-    for outcome in bench.each(nothing, lambda: publish(bench.cache, fill), kill):
+    for outcome in each_step.run(nothing, lambda: publish(each_step.cache, fill), kill):
         assert outcome.status == -signal.SIGKILL
-        seen.add(check_absent_or_complete(bench.cache, whole, contents))
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
-        publish(bench.cache, fill)
-        assert check_absent_or_complete(bench.cache, whole, contents)
+        seen.add(check_absent_or_complete(each_step.cache, whole, contents))
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
+        publish(each_step.cache, fill)
+        assert check_absent_or_complete(each_step.cache, whole, contents)
     assert seen == {True, False}
 
 
-def test_killed_in_a_removal(
-    bench: Bench, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
+def test_after_a_kill_during_remove_the_pack_is_whole_or_absent(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     whole = expected(fill, contents, tmp_path)
     seen = set()
-    for outcome in bench.each(lambda: publish(bench.cache, fill), lambda: bench.cache.remove(KEY), kill):
+    for outcome in each_step.run(lambda: publish(each_step.cache, fill), lambda: each_step.cache.remove(KEY), kill):
         assert outcome.status == -signal.SIGKILL
-        there = check_absent_or_complete(bench.cache, whole, contents)
+        there = check_absent_or_complete(each_step.cache, whole, contents)
         seen.add(there)
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
-        assert bench.cache.remove(KEY) is there
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
+        assert each_step.cache.remove(KEY) is there
     assert seen == {True, False}
 
 
-def test_killed_in_a_sweep(bench: Bench, fill: Fill, run: Run, leftovers: Leftovers) -> None:
-    def die_in_staging() -> None:
-        with bench.cache.staging() as folder:
+def test_after_a_kill_during_sweep_the_next_sweep_removes_the_rest(
+    each_step: EachStep, fill: Fill, run: Run, leftovers: Leftovers
+) -> None:
+    def die_while_staging() -> None:
+        with each_step.cache.staging() as folder:
             fill(folder)
             kill()
 
-    for outcome in bench.each(lambda: run(die_in_staging), lambda: bench.cache.sweep(), kill):
+    for outcome in each_step.run(lambda: run(die_while_staging), lambda: each_step.cache.sweep(), kill):
         assert outcome.status == -signal.SIGKILL
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
 
 
-class FillingFailed(Exception):
-    """The refused call was the test's own."""
+class FillFailed(Exception):
+    """The refused call was made by fill."""
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
-def test_refused_in_a_publication(
-    bench: Bench, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path, number: int
+def test_a_call_refused_during_publish_is_a_local_failure(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path, number: int
 ) -> None:
-    """The system refuses one call, then behaves again: a LocalFailure or, where it did not matter, success."""
+    """Success where the refused call did not matter, such as the removal of a lock file."""
     whole = expected(fill, contents, tmp_path)
 
-    def fill_or_say_so(folder: str) -> None:
+    def fill_or_fail(folder: str) -> None:
         try:
             fill(folder)
         except OSError as error:
-            raise FillingFailed from error
+            raise FillFailed from error
 
     failures = 0
-    for outcome in bench.each(nothing, lambda: publish(bench.cache, fill_or_say_so), fail_with(number)):
-        if outcome.status != 0 and "FillingFailed" not in outcome.said:
-            assert "ctxpack_identity.errors.LocalFailure: " in outcome.said
-            assert str(bench.root) in outcome.said
+    for outcome in each_step.run(nothing, lambda: publish(each_step.cache, fill_or_fail), fail_with(number)):
+        if outcome.status != 0 and "FillFailed" not in outcome.output:
+            assert "ctxpack_identity.errors.LocalFailure: " in outcome.output
+            assert str(each_step.root) in outcome.output
             failures += 1
-        check_absent_or_complete(bench.cache, whole, contents)
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
+        check_absent_or_complete(each_step.cache, whole, contents)
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
     assert failures > 20
 
 
-def test_refused_in_a_removal(
-    bench: Bench, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
+def test_a_call_refused_during_remove_is_a_local_failure(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     whole = expected(fill, contents, tmp_path)
     failures = 0
-    for outcome in bench.each(
-        lambda: publish(bench.cache, fill), lambda: bench.cache.remove(KEY), fail_with(errno.EACCES)
+    for outcome in each_step.run(
+        lambda: publish(each_step.cache, fill), lambda: each_step.cache.remove(KEY), fail_with(errno.EACCES)
     ):
         if outcome.status != 0:
-            assert "permission denied; give yourself write access" in outcome.said
+            assert "permission denied; give yourself write access" in outcome.output
             failures += 1
-        check_absent_or_complete(bench.cache, whole, contents)
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
+        check_absent_or_complete(each_step.cache, whole, contents)
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
     assert failures > 10
 
 
-def test_interrupted_in_a_publication(
-    bench: Bench, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
+def test_after_ctrl_c_during_publish_no_staging_folder_is_left(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """One Ctrl-C before any step: it comes out as such, and no staging folder is left, even without a sweep."""
     whole = expected(fill, contents, tmp_path)
-    for outcome in bench.each(nothing, lambda: publish(bench.cache, fill), interrupt):
+    for outcome in each_step.run(nothing, lambda: publish(each_step.cache, fill), interrupt):
         assert outcome == (130, "KeyboardInterrupt")
-        check_absent_or_complete(bench.cache, whole, contents)
-        assert list(bench.root.glob("v1/staging/*")) == []
-        bench.cache.sweep()
-        assert leftovers(bench.root) == []
+        check_absent_or_complete(each_step.cache, whole, contents)
+        assert list(each_step.root.glob("v1/staging/*")) == []
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
 
 
-def test_interrupted_when_giving_up(bench: Bench, fill: Fill, leftovers: Leftovers) -> None:
-    """A Ctrl-C while a staging folder is removed does not stop the removal."""
-
-    def give_up() -> None:
-        with bench.cache.staging() as folder:
+def test_ctrl_c_does_not_stop_the_removal_of_a_staging_folder(
+    each_step: EachStep, fill: Fill, leftovers: Leftovers
+) -> None:
+    def abandon() -> None:
+        with each_step.cache.staging() as folder:
             fill(folder)
 
-    for outcome in bench.each(nothing, give_up, interrupt):
+    for outcome in each_step.run(nothing, abandon, interrupt):
         assert outcome == (130, "KeyboardInterrupt")
-        assert list(bench.root.glob("v1/staging/*")) == []
+        assert list(each_step.root.glob("v1/staging/*")) == []
 
 
-def test_were_locks_to_lie_no_half_swept_folder_is_published(
-    bench: Bench, fill: Fill, contents: Contents, tmp_path: Path
+def test_a_folder_half_swept_despite_its_lock_is_not_published(
+    each_step: EachStep, fill: Fill, contents: Contents, tmp_path: Path
 ) -> None:
-    """Some network filesystems lock within one machine only; a sweep on another one then takes living folders."""
+    """Some network filesystems lock within one machine only: a sweep on another machine removes folders in use."""
     whole = expected(fill, contents, tmp_path)
-    living: list[Staging] = []
+    stagings: list[Staging] = []
     folders: list[str] = []
 
     def prepare() -> None:
-        living.append(bench.cache.staging())
-        folders.append(living[-1].__enter__())
+        stagings.append(each_step.cache.staging())
+        folders.append(stagings[-1].__enter__())
         fill(folders[-1])
-        for lock in bench.root.glob("v1/locks/*"):
+        for lock in each_step.root.glob("v1/locks/*"):
             lock.unlink()
 
     seen = set()
-    for outcome in bench.each(prepare, lambda: bench.cache.sweep(), kill):
+    for outcome in each_step.run(prepare, lambda: each_step.cache.sweep(), kill):
         assert outcome.status == -signal.SIGKILL
         with contextlib.suppress(LocalFailure):  # the folder is gone
-            bench.cache.publish(KEY, folders[-1])
-        seen.add(check_absent_or_complete(bench.cache, whole, contents))
-        living[-1].__exit__(None, None, None)
+            each_step.cache.publish(KEY, folders[-1])
+        seen.add(check_absent_or_complete(each_step.cache, whole, contents))
+        stagings[-1].__exit__(None, None, None)
     assert seen == {True, False}
-    living[-1].__exit__(None, None, None)
+    stagings[-1].__exit__(None, None, None)

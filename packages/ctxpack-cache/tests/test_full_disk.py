@@ -1,4 +1,4 @@
-"""The real limit of the system on the size of a file stands for the full disk; test_every_step.py injects the rest."""
+"""The limit of the system on file size acts as a full disk; test_every_step.py injects the other errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def test_a_file_cut_short_in_staging(
+def test_a_write_without_space_in_staging_is_a_local_failure(
     cache: Cache, tmp_path: Path, run: Run, leftovers: Callable[[Path], list[str]]
 ) -> None:
     def work() -> None:
@@ -29,26 +29,26 @@ def test_a_file_cut_short_in_staging(
             Path(folder, "big").write_bytes(bytes(5000))
             cache.publish(KEY, folder)
 
-    said = run(work).said
-    assert "LocalFailure" in said
-    assert ": cannot fill the staging folder: file larger than allowed; raise the file size limit (`ulimit -f`)" in said
+    output = run(work).output
+    assert "LocalFailure" in output
+    assert "cannot fill the staging folder: file larger than allowed; raise the file size limit (`ulimit -f`)" in output
     assert cache.find(KEY) is None
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_not_even_the_tag_fits(cache: Cache, tmp_path: Path, run: Run) -> None:
+def test_a_tag_cut_short_is_removed(cache: Cache, tmp_path: Path, run: Run) -> None:
     def work() -> None:
         limit(10)
         cache.staging()
 
-    assert f"{tmp_path}/cache: cannot make the cache: file larger than allowed" in run(work).said
+    assert f"{tmp_path}/cache: cannot make the cache: file larger than allowed" in run(work).output
     assert not (tmp_path / "cache" / "CACHEDIR.TAG").exists()
     with cache.staging():
         assert (tmp_path / "cache" / "CACHEDIR.TAG").stat().st_size > 43
 
 
-def test_removing_writes_nothing(cache: Cache, tmp_path: Path, run: Run, fill: Callable[[str], None]) -> None:
-    """A full disk is emptied with remove, so it must need no room."""
+def test_remove_needs_no_space(cache: Cache, tmp_path: Path, run: Run, fill: Callable[[str], None]) -> None:
+    """Otherwise nobody could empty a full disk."""
     with cache.staging() as folder:
         fill(folder)
         cache.publish(KEY, folder)

@@ -1,4 +1,4 @@
-"""One holder at a time, among threads and processes; none after its death; nothing left on the disk."""
+"""One thread of one process holds a lock; when the process dies, the lock is free. No lock file is left."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Eventually = Callable[[Callable[[], bool]], None]
 
 
 def increment(counter: Path) -> None:
-    """Add one, slowly: without a lock, additions get lost."""
+    """Add one, slowly: without a lock, additions are lost."""
     value = int(counter.read_text())
     time.sleep(0.001)
     counter.write_text(str(value + 1))
 
 
-def hold(cache: Cache, said: Path, seconds: float = 60) -> None:
+def hold(cache: Cache, held: Path, seconds: float = 60) -> None:
     with cache.lock(KEY):
-        said.touch()
+        held.touch()
         time.sleep(seconds)
 
 
@@ -70,7 +70,7 @@ def test_processes_exclude_each_other(
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_another_key_or_purpose_is_another_lock(cache: Cache) -> None:
+def test_each_key_and_purpose_has_its_own_lock(cache: Cache) -> None:
     def never() -> None:
         raise AssertionError("it waited")
 
@@ -78,10 +78,10 @@ def test_another_key_or_purpose_is_another_lock(cache: Cache) -> None:
         pass
 
 
-def test_the_waiter_is_told_once(cache: Cache, tmp_path: Path, spawn: Spawn, eventually: Eventually) -> None:
-    said = tmp_path / "said"
-    spawn(lambda: hold(cache, said, seconds=0.3))
-    eventually(said.exists)
+def test_on_wait_is_called_once_per_wait(cache: Cache, tmp_path: Path, spawn: Spawn, eventually: Eventually) -> None:
+    held = tmp_path / "held"
+    spawn(lambda: hold(cache, held, seconds=0.3))
+    eventually(held.exists)
     waits: list[str] = []
     with cache.lock(KEY, on_wait=lambda: waits.append("waiting")):
         assert waits == ["waiting"]
@@ -89,12 +89,12 @@ def test_the_waiter_is_told_once(cache: Cache, tmp_path: Path, spawn: Spawn, eve
         assert waits == ["waiting"]
 
 
-def test_the_kernel_gives_back_the_lock_of_a_killed_holder(
+def test_the_kernel_releases_the_lock_of_a_killed_process(
     cache: Cache, tmp_path: Path, spawn: Spawn, eventually: Eventually, leftovers: Callable[[Path], list[str]]
 ) -> None:
-    said = tmp_path / "said"
-    holder = spawn(lambda: hold(cache, said))
-    eventually(said.exists)
+    held = tmp_path / "held"
+    holder = spawn(lambda: hold(cache, held))
+    eventually(held.exists)
     assert not cache.lock(KEY).attempt()
     assert holder.kill().status == -signal.SIGKILL
     with cache.lock(KEY):
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_wait_at_once(cache: Cache, tmp_path: Path, spawn: Spawn
 
     def wait() -> None:
         with cache.lock(KEY, on_wait=waiting.touch):
-            raise AssertionError("nobody gave it back")
+            raise AssertionError("the lock was free")
 
     waiter = spawn(wait)
     eventually(waiting.exists)
@@ -118,42 +118,42 @@ def test_ctrl_c_ends_the_wait_at_once(cache: Cache, tmp_path: Path, spawn: Spawn
     assert time.monotonic() - begun < 1
 
 
-def test_an_exception_in_the_body_gives_the_lock_back(cache: Cache, leftovers: Callable[[Path], list[str]]) -> None:
+def test_an_exception_in_the_body_releases_the_lock(cache: Cache, leftovers: Callable[[Path], list[str]]) -> None:
     with pytest.raises(KeyError), cache.lock(KEY):
         raise KeyError
     with cache.lock(KEY, on_wait=lambda: pytest.fail("still held")):
         pass
 
 
-def test_a_child_that_lives_on_does_not_keep_the_lock(cache: Cache, spawn: Spawn) -> None:
+def test_a_child_that_outlives_the_holder_does_not_keep_the_lock(cache: Cache, spawn: Spawn) -> None:
     with cache.lock(KEY):
-        spawn(lambda: time.sleep(60))  # forked now, it inherits the open lock file
+        spawn(lambda: time.sleep(60))  # forked here, so it inherits the open lock file
     assert cache.lock(KEY).attempt()
 
 
-def test_a_forked_child_that_unwinds_leaves_its_parent_the_lock(tmp_path: Path, run: Spawn) -> None:
+def test_a_forked_child_cannot_release_the_lock_of_its_parent(tmp_path: Path, run: Spawn) -> None:
     path = str(tmp_path / "lock")
-    mine = Lock(path)
-    with mine:
-        assert run(mine.release).status == 0
-        assert mine.held
+    lock = Lock(path)
+    with lock:
+        assert run(lock.release).status == 0
+        assert lock.held
         assert not Lock(path).attempt()
 
 
 @pytest.mark.parametrize("taken_again", [True, False])
-def test_a_lock_file_removed_between_opening_and_locking_is_no_lock(
-    tmp_path: Path, run: Spawn, strike_at: Callable[[int, Callable[[], object]], object], taken_again: bool
+def test_an_attempt_fails_when_its_file_was_removed_between_opening_and_locking(
+    tmp_path: Path, run: Spawn, at_step: Callable[[int, Callable[[], object]], object], taken_again: bool
 ) -> None:
     """Each holder removes the file, so two processes could lock two files of one name."""
     path = tmp_path / "lock"
 
-    def let_another_have_it() -> None:
+    def let_another_process_take_it() -> None:
         path.unlink()
         if taken_again:
             path.touch()
 
     def work() -> tuple[bool, bool]:
-        strike_at(2, let_another_have_it)  # step 1 opens, step 2 locks
+        at_step(2, let_another_process_take_it)  # step 1 opens, step 2 locks
         lock = Lock(str(path))
         return lock.attempt(), lock.attempt()
 
@@ -168,7 +168,7 @@ def test_a_lock_file_removed_between_opening_and_locking_is_no_lock(
         (errno.EIO, "cannot lock: no flock here; check the disk and the folder's permissions, or move the cache"),
     ],
 )
-def test_a_filesystem_without_locks_is_said_so(cache: Cache, run: Spawn, number: int, expected: str) -> None:
+def test_a_refused_flock_is_a_local_failure(cache: Cache, run: Spawn, number: int, expected: str) -> None:
     def refuse(event: str, _: object) -> None:
         if event == "fcntl.flock":
             raise OSError(number, "no flock here")
@@ -179,5 +179,5 @@ def test_a_filesystem_without_locks_is_said_so(cache: Cache, run: Spawn, number:
             pass
 
     outcome = run(work)
-    assert "LocalFailure" in outcome.said
-    assert f"locks/pack-{hex_of(KEY)}: {expected}" in outcome.said
+    assert "LocalFailure" in outcome.output
+    assert f"locks/pack-{hex_of(KEY)}: {expected}" in outcome.output

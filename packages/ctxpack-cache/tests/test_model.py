@@ -1,4 +1,4 @@
-"""Any sequence of calls leaves the cache as a plain dict would be."""
+"""After any sequence of calls, the cache holds what a dict would hold."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CacheModel(RuleBasedStateMachine):
         assert path == self.cache.find(key)
 
     @rule(key=keys, text=texts)
-    def give_up(self, key: Digest, text: str) -> None:
+    def abandon(self, key: Digest, text: str) -> None:
         with self.cache.lock(key), self.cache.staging() as folder:
             Path(folder, "manifest.json").write_text(text)
 
@@ -52,15 +52,15 @@ class CacheModel(RuleBasedStateMachine):
         assert self.cache.sweep() == 0
 
     @invariant()
-    def agrees(self) -> None:
-        held = {pack.key: Path(pack.path, "manifest.json").read_text() for pack in self.cache.packs()}
-        assert held == self.model
+    def the_cache_equals_the_model(self) -> None:
+        found = {pack.key: Path(pack.path, "manifest.json").read_text() for pack in self.cache.packs()}
+        assert found == self.model
         for pack in self.cache.packs():
             assert self.cache.find(pack.key) == pack.path
             assert self.cache.size_of(pack) == (len(self.model[pack.key]), 1)
 
     @invariant()
-    def nothing_is_left_over(self) -> None:
+    def no_staging_folder_and_no_lock_is_left(self) -> None:
         for part in ("staging", "locks"):
             folder = os.path.join(self.root, "v1", part)
             assert not os.path.exists(folder) or os.listdir(folder) == []

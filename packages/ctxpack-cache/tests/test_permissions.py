@@ -1,4 +1,4 @@
-"""As root everything is allowed, so these run as the user nobody where the tests run as root."""
+"""Root may do everything, so these tests run as the user nobody if they are started as root."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Run = Callable[[Callable[[], object]], Any]
 
 @pytest.fixture
 def run_unprivileged(tmp_path: Path, run: Run) -> Run:
-    """Run a function without root's rights, in a folder that it owns."""
+    """Run a function as a user other than root, in a folder of that user."""
     if os.geteuid() == 0:
         os.chown(tmp_path, NOBODY, NOBODY)
 
     def child(function: Callable[[], object]) -> object:
-        os.chdir(tmp_path)  # the folders above may be closed to nobody
+        os.chdir(tmp_path)  # the user nobody may be unable to enter the folders above
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(NOBODY)
@@ -45,7 +45,7 @@ def publish(cache: Cache, fill: Fill) -> str:
         return cache.publish(KEY, folder)
 
 
-def test_a_user_publishes_reads_and_removes(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+def test_a_user_without_root_publishes_reads_and_removes(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
     def work() -> str:
         cache = Cache("cache")
         path = publish(cache, fill)
@@ -62,7 +62,7 @@ def test_a_user_publishes_reads_and_removes(run_unprivileged: Run, tmp_path: Pat
     assert run_unprivileged(work) == (0, "")
 
 
-def test_a_user_sweeps_read_only_remains(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+def test_a_user_without_root_sweeps_read_only_folders(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
     def die() -> None:
         with Cache("cache").staging() as folder:
             fill(folder)
@@ -77,7 +77,7 @@ def test_a_user_sweeps_read_only_remains(run_unprivileged: Run, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("closed", "said"),
+    ("closed", "message"),
     [
         (".", "cache: cannot make the cache: permission denied; give yourself write access to this folder"),
         ("cache/v1/staging", "cannot make a staging folder: permission denied; give yourself write access"),
@@ -85,8 +85,8 @@ def test_a_user_sweeps_read_only_remains(run_unprivileged: Run, tmp_path: Path, 
         ("cache/v1/packs", "cannot publish the pack: permission denied; give yourself write access"),
     ],
 )
-def test_a_folder_without_write_access_is_said_so(
-    run_unprivileged: Run, tmp_path: Path, fill: Fill, closed: str, said: str
+def test_a_folder_without_write_access_is_named(
+    run_unprivileged: Run, tmp_path: Path, fill: Fill, closed: str, message: str
 ) -> None:
     def close() -> None:
         if closed != ".":
@@ -97,9 +97,9 @@ def test_a_folder_without_write_access_is_said_so(
     assert run_unprivileged(close).status == 0
     outcome = run_unprivileged(lambda: publish(Cache("cache"), fill))
     assert outcome.status == 1
-    assert f"LocalFailure: {'' if closed == '.' else 'cache/v1/'}" in outcome.said
-    assert said in outcome.said
-    assert "or move the cache (CTXPACK_CACHE)" in outcome.said
+    assert f"LocalFailure: {'' if closed == '.' else 'cache/v1/'}" in outcome.output
+    assert message in outcome.output
+    assert "or move the cache (CTXPACK_CACHE)" in outcome.output
     assert list(tmp_path.glob("cache/v1/staging/*")) == []
 
 
@@ -110,16 +110,16 @@ def test_a_cache_that_cannot_be_read_is_not_a_miss(run_unprivileged: Run, tmp_pa
         os.chmod("cache/v1/packs", 0)
         cache.find(KEY)
 
-    assert "cannot look up a pack: permission denied" in run_unprivileged(work).said
+    assert "cannot look up a pack: permission denied" in run_unprivileged(work).output
 
 
-def test_a_pack_that_may_not_be_removed_stays_whole(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
+def test_a_pack_that_cannot_be_removed_stays_whole(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:
     def work() -> None:
         cache = Cache("cache")
         publish(cache, fill)
         os.chmod("cache/v1/packs", 0o555)
         cache.remove(KEY)
 
-    assert "cannot remove the pack: permission denied" in run_unprivileged(work).said
+    assert "cannot remove the pack: permission denied" in run_unprivileged(work).output
     (pack,) = (tmp_path / "cache" / "v1" / "packs").iterdir()
     assert (pack / "artifacts" / "deep" / "text").read_text() == "words"

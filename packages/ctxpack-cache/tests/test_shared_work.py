@@ -1,4 +1,4 @@
-"""Two processes that want, make, read or remove the same pack at once."""
+"""Several processes find, make, read or remove the same pack at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Eventually = Callable[[Callable[[], bool]], None]
 
 
 def pull(cache: Cache, fill: Fill) -> str:
-    """Do as a pull does; return who did the work."""
+    """Pull as pantry does; return whether this process found the pack, waited for it or made it."""
     if cache.find(KEY):
         return "found"
     with cache.lock(KEY):
@@ -37,18 +37,18 @@ def pull(cache: Cache, fill: Fill) -> str:
             return "worked"
 
 
-def test_of_several_pulls_of_one_key_one_works(
+def test_of_several_pulls_of_one_key_one_does_the_work(
     cache: Cache, tmp_path: Path, fill: Fill, spawn: Spawn, leftovers: Leftovers
 ) -> None:
     children = [spawn(lambda: pull(cache, fill)) for _ in range(4)]
-    said = sorted(child.outcome().said for child in children)
-    assert said.count("worked") == 1
-    assert set(said) <= {"found", "waited", "worked"}
+    results = sorted(child.outcome().output for child in children)
+    assert results.count("worked") == 1
+    assert set(results) <= {"found", "waited", "worked"}
     assert pull(cache, fill) == "found"
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_when_the_one_at_work_is_killed_the_next_takes_over(
+def test_when_the_working_process_is_killed_the_next_one_works(
     cache: Cache, tmp_path: Path, fill: Fill, spawn: Spawn, eventually: Eventually, leftovers: Leftovers
 ) -> None:
     waiting = tmp_path / "waiting"
@@ -89,7 +89,7 @@ def test_publications_without_a_lock_leave_one_whole_pack(
         start.unlink(missing_ok=True)
         children = [spawn(partial(work, author)) for author in ("one", "two", "three")]
         start.touch()
-        paths = {child.outcome().said for child in children}
+        paths = {child.outcome().output for child in children}
         path = cache.find(KEY)
         assert path is not None
         assert paths == {path}
@@ -99,13 +99,13 @@ def test_publications_without_a_lock_leave_one_whole_pack(
         assert cache.remove(KEY)
 
 
-def test_a_reader_never_sees_half_a_pack_while_it_comes_and_goes(
+def test_a_reader_never_sees_half_a_pack_while_it_is_published_and_removed(
     cache: Cache, tmp_path: Path, spawn: Spawn, leftovers: Leftovers
 ) -> None:
     names = {f"file{number}" for number in range(20)}
     stop = tmp_path / "stop"
 
-    def come_and_go() -> None:
+    def publish_and_remove() -> None:
         while not stop.exists():
             with cache.staging() as folder:
                 for name in names:
@@ -119,11 +119,11 @@ def test_a_reader_never_sees_half_a_pack_while_it_comes_and_goes(
         try:
             texts = {name: Path(path, name).read_text() for name in names} if path else {}
         except FileNotFoundError:
-            return False  # removed under our feet: said by the system, never wrong bytes
+            return False  # removed meanwhile: an error, never wrong bytes
         assert texts == {name: name for name in names} or path is None
         return path is not None
 
-    writer = spawn(come_and_go)
+    writer = spawn(publish_and_remove)
     changes, before = 0, False
     deadline = time.monotonic() + 60
     while changes < 20 and time.monotonic() < deadline:
@@ -132,12 +132,12 @@ def test_a_reader_never_sees_half_a_pack_while_it_comes_and_goes(
         before = now
     stop.touch()
     outcome = writer.outcome()
-    assert outcome.status == 0, outcome.said
+    assert outcome.status == 0, outcome.output
     assert changes == 20
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_a_reader_at_work_keeps_the_file_it_has_open(cache: Cache, fill: Fill) -> None:
+def test_an_open_file_of_a_removed_pack_stays_readable(cache: Cache, fill: Fill) -> None:
     with cache.staging() as folder:
         fill(folder)
         path = cache.publish(KEY, folder)
@@ -146,7 +146,7 @@ def test_a_reader_at_work_keeps_the_file_it_has_open(cache: Cache, fill: Fill) -
         assert file.read() == "words"
 
 
-def test_two_removals_of_one_pack(cache: Cache, fill: Fill, spawn: Spawn) -> None:
+def test_of_several_removals_of_one_pack_one_removes_it(cache: Cache, fill: Fill, spawn: Spawn) -> None:
     for _ in range(10):
         with cache.staging() as folder:
             fill(folder)
@@ -155,7 +155,9 @@ def test_two_removals_of_one_pack(cache: Cache, fill: Fill, spawn: Spawn) -> Non
         assert sorted(child.outcome() for child in children) == [(0, "False"), (0, "False"), (0, "True")]
 
 
-def test_two_sweeps_of_one_folder(cache: Cache, tmp_path: Path, fill: Fill, spawn: Spawn, leftovers: Leftovers) -> None:
+def test_several_sweeps_of_one_folder_all_succeed(
+    cache: Cache, tmp_path: Path, fill: Fill, spawn: Spawn, leftovers: Leftovers
+) -> None:
     def die() -> None:
         with cache.staging() as folder:
             fill(folder)
@@ -169,7 +171,7 @@ def test_two_sweeps_of_one_folder(cache: Cache, tmp_path: Path, fill: Fill, spaw
         assert leftovers(tmp_path / "cache") == []
 
 
-def test_size_of_a_pack_removed_meanwhile_is_told(cache: Cache, fill: Fill) -> None:
+def test_the_size_of_a_pack_removed_meanwhile_is_an_error(cache: Cache, fill: Fill) -> None:
     with cache.staging() as folder:
         fill(folder)
         cache.publish(KEY, folder)

@@ -1,4 +1,4 @@
-"""A staging folder is private, and gone when its maker is gone, whatever took it."""
+"""A staging folder is private, and is removed when its work ends or its process dies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_it_is_fresh_private_and_on_the_filesystem_of_the_packs(cache: Cache, root: Path) -> None:
+def test_a_staging_folder_is_new_private_and_next_to_the_packs(cache: Cache, root: Path) -> None:
     with cache.staging() as one, cache.staging() as two:
         assert one != two
         assert Path(one).parent == root / "v1" / "staging"
@@ -38,7 +38,7 @@ def test_it_is_fresh_private_and_on_the_filesystem_of_the_packs(cache: Cache, ro
 
 
 @pytest.mark.parametrize("end", [None, ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_it_is_removed_whatever_ends_it(
+def test_a_staging_folder_is_removed_after_any_exception(
     cache: Cache, root: Path, fill: Callable[[str], None], leftovers: Leftovers, end: type[BaseException] | None
 ) -> None:
     def work() -> None:
@@ -55,7 +55,7 @@ def test_it_is_removed_whatever_ends_it(
     assert leftovers(root) == []
 
 
-def test_it_is_removed_with_read_only_and_closed_folders_inside(
+def test_read_only_and_unreadable_folders_are_removed(
     cache: Cache, root: Path, fill: Callable[[str], None], leftovers: Leftovers
 ) -> None:
     with cache.staging() as folder:
@@ -67,8 +67,8 @@ def test_it_is_removed_with_read_only_and_closed_folders_inside(
     assert leftovers(root) == []
 
 
-def test_it_is_removed_however_deep(cache: Cache, root: Path, leftovers: Leftovers) -> None:
-    depth = 3000  # levels, three characters each: no path that long can be opened, nor that deep recursed
+def test_a_folder_of_any_depth_is_removed(cache: Cache, root: Path, leftovers: Leftovers) -> None:
+    depth = 3000  # levels, three characters each: too long for a path, too deep for recursion
     with cache.staging() as folder:
         here = os.open(folder, os.O_RDONLY)
         for _ in range(depth):
@@ -81,20 +81,20 @@ def test_it_is_removed_however_deep(cache: Cache, root: Path, leftovers: Leftove
     assert leftovers(root) == []
 
 
-def test_links_are_removed_not_followed(cache: Cache, root: Path, tmp_path: Path, leftovers: Leftovers) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir(mode=0o750)
-    (precious / "file").touch()
+def test_links_are_removed_and_not_followed(cache: Cache, root: Path, tmp_path: Path, leftovers: Leftovers) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir(mode=0o750)
+    (linked / "file").touch()
     with cache.staging() as folder:
-        Path(folder, "link").symlink_to(precious)
+        Path(folder, "link").symlink_to(linked)
         Path(folder, "dangling").symlink_to("nowhere")
         os.mkfifo(Path(folder, "pipe"))
     assert leftovers(root) == []
-    assert (precious / "file").exists()
-    assert stat.S_IMODE(precious.stat().st_mode) == 0o750
+    assert (linked / "file").exists()
+    assert stat.S_IMODE(linked.stat().st_mode) == 0o750
 
 
-def test_a_dead_one_is_swept_and_a_living_one_is_not(
+def test_a_sweep_removes_folders_of_dead_processes_only(
     cache: Cache, root: Path, fill: Callable[[str], None], spawn: Spawn, eventually: Eventually, leftovers: Leftovers
 ) -> None:
     def work() -> None:
@@ -105,16 +105,16 @@ def test_a_dead_one_is_swept_and_a_living_one_is_not(
 
     child = spawn(work)
     eventually(lambda: any(path.stat().st_mode & 0o777 == 0o500 for path in root.glob("v1/staging/*")))
-    with cache.staging() as mine:
+    with cache.staging() as own:
         assert cache.sweep() == 0
         assert len(list(root.glob("v1/staging/*"))) == 2
         child.kill()
         assert cache.sweep() == 1
-        assert leftovers(root) == sorted([Path(mine).name, "staging-" + Path(mine).name])
+        assert leftovers(root) == sorted([Path(own).name, "staging-" + Path(own).name])
     assert leftovers(root) == []
 
 
-def test_a_new_one_sweeps_first(cache: Cache, root: Path, run: Spawn, leftovers: Leftovers) -> None:
+def test_staging_sweeps_first(cache: Cache, root: Path, run: Spawn, leftovers: Leftovers) -> None:
     def work() -> None:
         with cache.staging():
             os.kill(os.getpid(), signal.SIGKILL)
@@ -126,7 +126,7 @@ def test_a_new_one_sweeps_first(cache: Cache, root: Path, run: Spawn, leftovers:
     assert leftovers(root) == []
 
 
-def test_what_is_not_ours_is_not_swept(cache: Cache, root: Path, tmp_path: Path) -> None:
+def test_a_sweep_leaves_other_names_and_files(cache: Cache, root: Path, tmp_path: Path) -> None:
     with cache.staging():
         pass
     staging = root / "v1" / "staging"
@@ -137,7 +137,7 @@ def test_what_is_not_ours_is_not_swept(cache: Cache, root: Path, tmp_path: Path)
     assert sorted(os.listdir(staging)) == ["0" * 16, "1" * 16, "notes"]
 
 
-def test_leftovers_that_cannot_be_removed_stop_nobody(cache: Cache, root: Path) -> None:
+def test_staging_works_when_a_folder_cannot_be_swept(cache: Cache, root: Path) -> None:
     with cache.staging():
         pass
     staging = root / "v1" / "staging"
@@ -150,10 +150,10 @@ def test_leftovers_that_cannot_be_removed_stop_nobody(cache: Cache, root: Path) 
         cache.sweep()
 
 
-def test_were_locks_to_lie_a_swept_folder_is_not_published(
+def test_a_folder_swept_despite_its_lock_is_not_published(
     cache: Cache, root: Path, fill: Callable[[str], None]
 ) -> None:
-    """Some network filesystems lock within one machine only; a sweep on another one then takes living folders."""
+    """Some network filesystems lock within one machine only: a sweep on another machine removes folders in use."""
     with cache.staging() as folder:
         fill(folder)
         for lock in root.glob("v1/locks/*"):
@@ -164,7 +164,7 @@ def test_were_locks_to_lie_a_swept_folder_is_not_published(
     assert cache.find(KEY) is None
 
 
-def test_a_forked_child_that_unwinds_leaves_its_parent_the_folder(cache: Cache, run: Spawn) -> None:
+def test_a_forked_child_cannot_remove_the_folder_of_its_parent(cache: Cache, run: Spawn) -> None:
     staging = cache.staging()
     with staging as folder:
         assert run(lambda: staging.__exit__(None, None, None)).status == 0
@@ -172,7 +172,7 @@ def test_a_forked_child_that_unwinds_leaves_its_parent_the_folder(cache: Cache, 
         assert cache.sweep() == 0
 
 
-def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
+def test_after_ctrl_c_at_any_time_a_sweep_removes_the_rest(
     cache: Cache,
     root: Path,
     tmp_path: Path,
@@ -200,7 +200,7 @@ def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
         eventually(ready.exists)
         time.sleep(milliseconds / 1000)
         ends.append(child.kill(signal.SIGINT))
-    # CPython drops what is raised while it finalises an object; a Ctrl-C that falls there has to be given again.
+    # CPython drops an exception raised while it finalises an object, so a Ctrl-C may be lost there.
     assert set(ends) <= {(130, "KeyboardInterrupt"), (0, "lost")}
     assert ends.count((0, "lost")) <= 2
     cache.sweep()
@@ -215,7 +215,7 @@ def test_ctrl_c_at_any_time_leaves_nothing_that_a_sweep_does_not_take(
         (errno.EFBIG, "file larger than allowed; raise the file size limit"),
     ],
 )
-def test_no_room_in_the_body_is_a_local_failure(
+def test_an_oserror_of_the_body_that_means_no_space_is_a_local_failure(
     cache: Cache, root: Path, leftovers: Leftovers, number: int, reason: str
 ) -> None:
     with pytest.raises(LocalFailure) as caught, cache.staging():
@@ -225,6 +225,6 @@ def test_no_room_in_the_body_is_a_local_failure(
     assert leftovers(root) == []
 
 
-def test_another_error_of_the_body_stays_the_bodys(cache: Cache) -> None:
+def test_another_error_of_the_body_is_not_changed(cache: Cache) -> None:
     with pytest.raises(FileNotFoundError), cache.staging():
         Path("/no/such/file").read_bytes()

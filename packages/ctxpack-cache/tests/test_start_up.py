@@ -1,4 +1,4 @@
-"""A cache hit is the commonest command: it loads nothing that it does not use."""
+"""A cache hit loads only the modules that it uses."""
 
 from __future__ import annotations
 

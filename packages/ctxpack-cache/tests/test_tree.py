@@ -1,4 +1,4 @@
-"""Whatever the tree, sealing makes it read-only, measuring counts it, removing removes it."""
+"""Any tree can be sealed, measured and removed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Tree | tuple[by
 
 
 @given(trees)
-def test_sealing_sets_the_mode_of_everything_inside_and_no_byte(tree: Tree) -> None:
+def test_seal_sets_the_mode_of_everything_inside_and_not_of_the_folder(tree: Tree) -> None:
     with written(tree) as folder:
         folder.chmod(0o750)
         seal_tree(str(folder))
@@ -68,28 +68,27 @@ def test_sealing_sets_the_mode_of_everything_inside_and_no_byte(tree: Tree) -> N
 
 
 @given(trees)
-def test_the_size_is_the_sum_of_the_files(tree: Tree) -> None:
+def test_measure_returns_the_bytes_and_the_number_of_files(tree: Tree) -> None:
     data = [node[0] for _, node in flatten(tree) if not isinstance(node, dict)]
     with written(tree) as folder:
         assert measure_tree(str(folder)) == (sum(map(len, data)), len(data))
 
 
 @given(trees, st.sampled_from([0, 0o100, 0o500, 0o555, 0o755]), st.booleans())
-def test_removing_leaves_nothing_and_touches_nothing_beside(tree: Tree, mode: int, sealed_first: bool) -> None:
+def test_remove_leaves_nothing_and_touches_nothing_outside(tree: Tree, mode: int, sealed_first: bool) -> None:
     with written(tree) as folder:
-        beside = folder.with_name("beside")
-        beside.write_text("mine")
+        folder.with_name("outside").touch()
         if sealed_first:
             seal_tree(str(folder))
         for path in sorted(folder.rglob("*/"), reverse=True):
             path.chmod(mode)
         folder.chmod(mode)
         remove_tree(str(folder))
-        assert os.listdir(folder.parent) == ["beside"]
+        assert os.listdir(folder.parent) == ["outside"]
 
 
-def test_names_like_those_that_removing_makes_up_do_no_harm(tmp_path: Path) -> None:
-    """A removal stopped halfway leaves raised folders behind; the next one makes up other names."""
+def test_remove_works_with_names_like_its_own(tmp_path: Path) -> None:
+    """A removal that stopped halfway leaves such folders; the next one uses other names."""
     folder = tmp_path / "tree"
     for number in range(20):
         (folder / f"00-{number}" / f"00-{number}" / f"00-{number}").mkdir(parents=True)
@@ -97,7 +96,7 @@ def test_names_like_those_that_removing_makes_up_do_no_harm(tmp_path: Path) -> N
     assert os.listdir(tmp_path) == []
 
 
-def test_setuid_and_sticky_bits_do_not_survive(tmp_path: Path) -> None:
+def test_seal_removes_setuid_setgid_and_sticky_bits(tmp_path: Path) -> None:
     (tmp_path / "program").touch()
     (tmp_path / "program").chmod(0o6755)
     seal_tree(str(tmp_path))
@@ -105,7 +104,7 @@ def test_setuid_and_sticky_bits_do_not_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "make"), [("l", lambda path: path.symlink_to("x")), ("p", os.mkfifo)])
-def test_links_and_devices_are_not_sealed(tmp_path: Path, kind: str, make: object) -> None:
+def test_seal_refuses_links_and_devices(tmp_path: Path, kind: str, make: object) -> None:
     assert callable(make)
     make(tmp_path / "odd")
     with pytest.raises(Exception, match=f"odd: a pack holds only files and folders: got file type '{kind}'"):

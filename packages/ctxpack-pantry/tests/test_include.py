@@ -1,4 +1,4 @@
-"""Which outputs patterns mean: gitignore syntax, in which each pattern adds files or takes some away."""
+"""Patterns in gitignore syntax select outputs: each pattern adds files or removes some."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATHS = ["a.txt", "b.bin", "docs/a.txt", "docs/deep/c.txt", "docs/deep/d.bin", "
         (["void/"], ["docs/void/"]),
         (["*"], PATHS),
         (["**"], PATHS),
-        # in order, each adds or takes away, and what it says of a folder it says of all below
+        # the last match decides; a folder that matches counts for everything below it
         (["/docs", "!*.bin"], ["docs/a.txt", "docs/deep/c.txt", "docs/void/"]),
         (["!*.bin", "/docs"], ["docs/a.txt", "docs/deep/c.txt", "docs/deep/d.bin", "docs/void/"]),
         (["/docs", "!deep"], ["docs/a.txt", "docs/void/"]),
@@ -44,7 +44,7 @@ PATHS = ["a.txt", "b.bin", "docs/a.txt", "docs/deep/c.txt", "docs/deep/d.bin", "
         ([r"\!a.txt"], []),
     ],
 )
-def test_patterns_mean(patterns: list[str], expected: list[str]) -> None:
+def test_patterns_select(patterns: list[str], expected: list[str]) -> None:
     assert [path for path in PATHS if included(patterns)(path)] == expected
 
 
@@ -54,7 +54,9 @@ patterns = st.lists(st.text("ab.*?/", min_size=1, max_size=6), max_size=3)
 
 
 @given(patterns, paths, st.booleans())
-def test_without_negation_it_is_what_an_input_would_leave_out(patterns: list[str], path: str, is_file: bool) -> None:
+def test_without_negation_patterns_select_what_exclude_leaves_out(
+    patterns: list[str], path: str, is_file: bool
+) -> None:
     left_out, above = compile_excludes(patterns), path.split("/")[:-1]
     folders = ["/".join(above[: depth + 1]) for depth in range(len(above))]
     expected = any(left_out(folder, True) for folder in folders) or left_out(path, not is_file)
@@ -62,12 +64,12 @@ def test_without_negation_it_is_what_an_input_would_leave_out(patterns: list[str
 
 
 @given(patterns, patterns, paths)
-def test_a_pattern_takes_away_what_it_would_add(added: list[str], taken: list[str], path: str) -> None:
-    together = included([*added, *(f"!{pattern}" for pattern in taken)])
-    assert together(path) == (included(added)(path) and not included(taken)(path))
+def test_a_negated_pattern_removes_what_the_pattern_adds(added: list[str], removed: list[str], path: str) -> None:
+    together = included([*added, *(f"!{pattern}" for pattern in removed)])
+    assert together(path) == (included(added)(path) and not included(removed)(path))
 
 
 @given(patterns, st.lists(paths, max_size=8))
-def test_the_order_in_which_paths_are_asked_does_not_matter(patterns: list[str], asked: list[str]) -> None:
+def test_the_order_of_the_paths_does_not_matter(patterns: list[str], asked: list[str]) -> None:
     wanted = included(patterns)
     assert [wanted(path) for path in asked] == [included(patterns)(path) for path in asked]

@@ -41,7 +41,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_without_labels_upstream_command_and_git_it_says_who_when_and_with_what(tmp_path: Path) -> None:
+def test_the_record_has_time_creator_and_versions(tmp_path: Path) -> None:
     made = record(tmp_path)
     assert set(made) == {"created", "creator", "versions"}
     assert set(made["creator"]) == {"host", "user"}
@@ -50,7 +50,7 @@ def test_without_labels_upstream_command_and_git_it_says_who_when_and_with_what(
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["created"])
 
 
-def test_labels_upstream_and_command_are_noted(tmp_path: Path) -> None:
+def test_labels_upstream_and_command_are_recorded(tmp_path: Path) -> None:
     execution = Execution(("python", "x.py"), 1.23456)
     made = record(tmp_path, labels={"team": "search"}, upstream={"model": "ctx://…"}, execution=execution)
     assert made["labels"] == {"team": "search"}
@@ -76,62 +76,60 @@ def test_bytes_of_a_user_name_that_are_not_utf8_are_escaped(
     ("epoch", "created"),
     [("0", "1970-01-01T00:00:00Z"), ("1700000000", "2023-11-14T22:13:20Z")],
 )
-def test_the_time_is_that_of_source_date_epoch(tmp_path: Path, epoch: str, created: str) -> None:
+def test_source_date_epoch_is_the_time_recorded(tmp_path: Path, epoch: str, created: str) -> None:
     assert record(tmp_path, environ={"SOURCE_DATE_EPOCH": epoch})["created"] == created
 
 
 @pytest.mark.parametrize("epoch", ["", "-1", "soon", "1.5", "٣", "9" * 12])
-def test_a_source_date_epoch_that_is_no_time_is_ignored(tmp_path: Path, epoch: str) -> None:
+def test_a_source_date_epoch_that_is_not_a_time_is_ignored(tmp_path: Path, epoch: str) -> None:
     created = record(tmp_path, environ={"SOURCE_DATE_EPOCH": epoch})["created"]
     assert "2024" < created < "2200"
 
 
-def test_the_commit_and_that_nothing_was_changed_since(repository: Path) -> None:
+def test_a_repository_without_changes_is_not_dirty(repository: Path) -> None:
     assert record(repository)["git"] == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
 
 
 @pytest.mark.parametrize("change", ["code.py", "new.py"])
-def test_a_changed_or_a_new_file_makes_it_dirty(repository: Path, change: str) -> None:
+def test_a_changed_or_a_new_file_makes_a_repository_dirty(repository: Path, change: str) -> None:
     (repository / change).write_text("2")
     assert record(repository)["git"]["dirty"] is True
 
 
-def test_a_folder_inside_a_repository_counts(repository: Path) -> None:
+def test_a_folder_inside_a_repository_has_its_commit(repository: Path) -> None:
     (repository / "below").mkdir()
     assert record(repository / "below")["git"]["dirty"] is False
 
 
-def test_the_current_folder_is_the_contracts_when_it_has_no_folder(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_base_is_the_current_folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     assert record("")["git"]["commit"] == git(repository, "rev-parse", "HEAD")
 
 
-def test_a_repository_without_a_commit_has_nothing_to_say(tmp_path: Path) -> None:
+def test_a_repository_without_a_commit_is_not_recorded(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     assert "git" not in record(tmp_path)
 
 
-def test_without_git_on_the_path_nothing_is_said(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_on_the_path_no_commit_is_recorded(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(repository))
     assert "git" not in record(repository)
 
 
-def test_a_repository_whose_state_git_cannot_tell_is_not_called_clean(repository: Path) -> None:
+def test_dirty_is_not_recorded_when_git_has_no_answer(repository: Path) -> None:
     (repository / ".git" / "index").write_bytes(b"no index")
     assert record(repository)["git"] == {"commit": git(repository, "rev-parse", "HEAD")}
 
 
-def test_noting_the_commit_changes_nothing_in_the_repository(repository: Path) -> None:
+def test_recording_the_commit_changes_nothing_in_the_repository(repository: Path) -> None:
     os.utime(repository / "code.py", (1, 1))  # git would refresh its index
     before = (repository / ".git" / "index").read_bytes()
     record(repository)
     assert (repository / ".git" / "index").read_bytes() == before
 
 
-def test_a_user_without_a_name_is_a_number(tmp_path: Path) -> None:
-    """As in a container that runs under a bare user id."""
+def test_a_user_without_a_name_is_recorded_by_number(tmp_path: Path) -> None:
+    """As in a container that runs as a user id without a name."""
     script = """
 import os, sys
 from ctxpack_pantry.provenance import record_provenance
@@ -144,4 +142,4 @@ print(user, os.getuid())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
     user, number = done.stdout.split()
-    assert user == "54321" or number != "54321"  # without root's rights we stay who we are
+    assert user == "54321" or number != "54321"  # only root can change its user id

@@ -16,7 +16,7 @@ from ctxpack_pantry import Settings, load_settings
 
 
 def load(where: Path, **flags: str) -> Settings:
-    """The settings of a command that was given a contract in a folder two levels below where."""
+    """Load the settings for a contract that is two folders below where."""
     beside = where / "project" / "deep"
     beside.mkdir(parents=True, exist_ok=True)
     return load_settings(beside=str(beside), **flags)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_each_setting_has_its_own_source(tmp_path: Path, monkeypatch: pytest.Mon
     assert settings.registry.value == "file.test/x"
 
 
-def test_an_empty_variable_or_flag_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_or_flag_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTXPACK_CACHE", "")
     assert load(tmp_path, cache="").cache.origin == "default"
 
@@ -133,7 +133,7 @@ def test_a_tilde_in_a_file_is_the_home_folder(tmp_path: Path) -> None:
         ("[registry]\nurl = 'x'", "setting 'registry' is empty or not a text"),
     ],
 )
-def test_a_file_that_is_not_settings_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_settings_file_is_named_with_its_fault(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "project" / "ctxpack.toml"
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
@@ -142,14 +142,14 @@ def test_a_file_that_is_not_settings_is_named(tmp_path: Path, text: str, message
     assert (caught.value.where, caught.value.code) == (str(path), "E_SETTINGS")
 
 
-def test_a_bad_user_file_is_an_error_even_when_the_project_names_everything(tmp_path: Path) -> None:
+def test_a_bad_user_file_is_an_error_even_when_the_project_sets_everything(tmp_path: Path) -> None:
     write(tmp_path / "project" / "ctxpack.toml", 'cache = "/c"\nregistry = "file.test/x"')
     write(tmp_path / "home/.config/ctxpack/config.toml", "nonsense")
     with pytest.raises(InvalidInput, match=r"config\.toml: not TOML"):
         load(tmp_path)
 
 
-def test_no_file_is_read_when_flags_and_variables_say_everything(
+def test_no_file_is_read_when_flags_and_variables_set_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "project" / "ctxpack.toml", "nonsense")
@@ -157,7 +157,7 @@ def test_no_file_is_read_when_flags_and_variables_say_everything(
     assert load(tmp_path, cache="/flag") == (("environment.test/x", "CTXPACK_REGISTRY"), ("/flag", "--cache"))
 
 
-def test_a_file_that_cannot_be_read_is_a_failure_of_this_machine() -> None:
+def test_a_file_that_cannot_be_read_is_a_local_failure() -> None:
     script = """
 import os, sys, tomllib
 from ctxpack_pantry import CtxPackError, load_settings
@@ -168,7 +168,7 @@ try:
 except CtxPackError as error:
     print(type(error).__name__, error)
 """
-    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: the folders above are closed to others
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: other users cannot enter the folders above
         path = write(Path(folder, "ctxpack.toml"), 'cache = "/c"')
         path.chmod(0)
         os.chmod(folder, 0o755)
@@ -176,6 +176,6 @@ except CtxPackError as error:
         assert done.stdout == f"LocalFailure {path}: cannot be read: Permission denied; check its permissions\n"
 
 
-def test_a_folder_called_like_a_settings_file_is_passed_over(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_settings_file_is_ignored(tmp_path: Path) -> None:
     os.makedirs(tmp_path / "project" / "ctxpack.toml")
     assert load(tmp_path).cache.origin == "default"

@@ -1,4 +1,4 @@
-"""Many at once: in order, few at a time, stopped at the first failure, and nothing goes on behind."""
+"""Tasks in parallel: results in order, few at a time, stopped at the first failure, and no thread goes on."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ctxpack_pantry.transfer import BUDGET, LEAST, MOST, Pace, in_order
 
 
 @given(st.lists(st.integers(0, 3)))
-def test_results_come_in_the_order_of_the_items(delays: list[int]) -> None:
-    def work(item: tuple[int, int]) -> int:
-        time.sleep(item[1] / 5000)
-        return item[0]
+def test_results_come_in_the_order_of_the_tasks(delays: list[int]) -> None:
+    def work(task: tuple[int, int]) -> int:
+        time.sleep(task[1] / 5000)
+        return task[0]
 
     assert list(in_order(work, enumerate(delays))) == list(range(len(delays)))
 
 
-class Crowd:
-    """Work that counts how many are at it at once."""
+class CountedWork:
+    """Work that counts how many threads do it at once."""
 
-    def __init__(self, task: Callable[[], object]) -> None:
+    def __init__(self, act: Callable[[], object]) -> None:
         self.most = 0
-        self._task, self._working, self._lock = task, 0, threading.Lock()
+        self._act, self._working, self._lock = act, 0, threading.Lock()
 
-    def __call__(self, item: int) -> int:
+    def __call__(self, task: int) -> int:
         with self._lock:
             self._working += 1
             self.most = max(self.most, self._working)
-        self._task()
+        self._act()
         with self._lock:
             self._working -= 1
-        return item
+        return task
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=40))
-def test_the_pace_rises_only_where_this_process_waits_and_not_too_far(looks: list[tuple[float, float]]) -> None:
+def test_the_pace_rises_only_while_this_process_waits_and_not_above_most(looks: list[tuple[float, float]]) -> None:
     now = busy = 0.0
     pace = Pace(lambda: now, lambda: busy)
     for waited, computed in looks:
@@ -63,36 +63,36 @@ def test_a_process_that_computes_half_the_time_keeps_its_pace() -> None:
     assert (computing.limit, waiting.limit) == (LEAST, MOST)
 
 
-def test_where_it_waits_there_are_more_and_more_but_not_too_many() -> None:
-    crowd = Crowd(lambda: time.sleep(0.02))
-    assert list(in_order(crowd, range(800))) == list(range(800))
-    assert crowd.most == MOST
+def test_as_many_tasks_as_most_are_in_flight_when_all_wait() -> None:
+    work = CountedWork(lambda: time.sleep(0.02))
+    assert list(in_order(work, range(800))) == list(range(800))
+    assert work.most == MOST
 
 
-def test_items_are_taken_no_faster_than_results_are() -> None:
+def test_tasks_are_taken_no_faster_than_results() -> None:
     taken, given = 0, 0
 
-    def items() -> Iterator[int]:
+    def tasks() -> Iterator[int]:
         nonlocal taken
-        for item in range(50):
+        for task in range(50):
             taken += 1
-            yield item
+            yield task
 
-    for _ in in_order(lambda item: item, items()):
+    for _ in in_order(lambda task: task, tasks()):
         given += 1
         assert taken - given <= LEAST + 1
     assert given == 50
     wait_until_idle()
 
 
-def test_the_first_failure_in_order_is_raised_and_what_was_not_begun_never_begins() -> None:
+def test_the_first_failure_in_order_is_raised_and_no_more_tasks_begin() -> None:
     begun: list[int] = []
 
-    def work(item: int) -> int:
-        begun.append(item)
-        if item == 3:
+    def work(task: int) -> int:
+        begun.append(task)
+        if task == 3:
             raise ValueError("the third")
-        return item
+        return task
 
     results = in_order(work, iter(range(1000)))
     with pytest.raises(ValueError, match="the third"):
@@ -101,23 +101,23 @@ def test_the_first_failure_in_order_is_raised_and_what_was_not_begun_never_begin
     assert len(begun) <= 3 + LEAST + 2
 
 
-def test_a_failure_of_the_items_is_raised() -> None:
-    def items() -> Iterator[int]:
+def test_a_failure_of_the_iterable_is_raised() -> None:
+    def tasks() -> Iterator[int]:
         yield 1
         raise OSError("the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        list(in_order(lambda item: item, items()))
+        list(in_order(lambda task: task, tasks()))
     wait_until_idle()
 
 
-def test_closed_early_it_leaves_no_thread_behind() -> None:
+def test_after_an_early_close_no_thread_goes_on() -> None:
     begun: list[int] = []
 
-    def work(item: int) -> int:
-        begun.append(item)
+    def work(task: int) -> int:
+        begun.append(task)
         time.sleep(0.005)
-        return item
+        return task
 
     with closing(in_order(work, range(1000))) as results:
         assert next(results) == 0
@@ -125,14 +125,14 @@ def test_closed_early_it_leaves_no_thread_behind() -> None:
     assert len(begun) <= 1 + LEAST + 1
 
 
-def test_a_failure_does_not_wait_for_what_is_under_way() -> None:
+def test_a_failure_does_not_wait_for_tasks_in_flight() -> None:
     release = threading.Event()
 
-    def work(item: int) -> int:
-        if item == 0:
+    def work(task: int) -> int:
+        if task == 0:
             raise ValueError("at once")
         release.wait(10)
-        return item
+        return task
 
     started = time.monotonic()
     with pytest.raises(ValueError, match="at once"):
@@ -142,22 +142,22 @@ def test_a_failure_does_not_wait_for_what_is_under_way() -> None:
     wait_until_idle()
 
 
-def test_heavy_items_are_under_way_one_at_a_time() -> None:
+def test_tasks_as_heavy_as_the_budget_are_in_flight_one_at_a_time() -> None:
     begun: list[int] = []
 
-    def work(item: int) -> int:
-        begun.append(item)
-        return item
+    def work(task: int) -> int:
+        begun.append(task)
+        return task
 
-    for taken, _ in enumerate(in_order(work, range(10), weigh=lambda item: BUDGET)):
+    for taken, _ in enumerate(in_order(work, range(10), weigh=lambda task: BUDGET)):
         assert len(begun) <= taken + 1
     assert begun == list(range(10))
 
 
-def test_no_more_bytes_than_the_budget_are_under_way() -> None:
+def test_no_more_bytes_than_the_budget_are_in_flight() -> None:
     begun: list[int] = []
     with closing(
-        in_order(lambda item: begun.append(item), iter(range(1000)), weigh=lambda item: BUDGET // 3)
+        in_order(lambda task: begun.append(task), iter(range(1000)), weigh=lambda task: BUDGET // 3)
     ) as results:
         next(results)
         wait_for = time.monotonic() + 10

@@ -1,6 +1,6 @@
 """The local cache of unpacked packs: read-only folders, each published whole by one rename.
 
-Importing this loads little: it is on the path of every cache hit.
+Every cache hit imports this package, so it loads little.
 """
 
 from ctxpack_cache.cache import Cache

@@ -3,13 +3,16 @@
 ::
 
     <root>/CACHEDIR.TAG              backup programs skip this folder
-    <root>/v1/packs/<64 hex>/        one published pack, read-only; its content is the caller's business
-    <root>/v1/staging/<16 hex>/      unfinished
+    <root>/v1/packs/<64 hex>/        one published pack, read-only; the cache does not interpret its files
+    <root>/v1/staging/<16 hex>/      an unfinished pack
     <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
-    <root>/v1/<side>/                what a caller notes about the packs (side): may be lost, stale or wrong
+    <root>/v1/<side>/                notes of a caller (Cache.side), which may be lost, stale or wrong
 
-A pack appears under its name by one rename, after its content was flushed, and disappears by one rename. So a name
-always stands for a whole pack, whatever was killed and whether locks work.
+Side folders: ``hashes`` (digests of unchanged files) and ``chunks`` (which pack holds which chunks). ``origins`` is
+reserved (by URI and repository: the image manifest that a pack came with).
+
+A pack appears by one rename, after its content was flushed, and disappears by one rename. So the name of a pack always
+means a whole pack, even after a crash or without working locks.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from ctxpack_cache.lock import Lock
     from ctxpack_cache.staging import Staging, StagingArea
 
-# Locks, staging, trees and flushing are imported where they are used: a cache hit, the commonest command, needs none.
+# Locks, staging, trees and flushing are imported where they are used: a cache hit needs none, and they load 13 ms of
+# contextlib, threading and typing.
 
 __all__ = ["Cache"]
 
@@ -41,10 +45,10 @@ _TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 
 
 class Cache:
-    """The packs below one root folder, shared by all threads and processes that are given the same root.
+    """The packs below one root folder, shared by all threads and processes with the same root.
 
-    root: need not exist; folders are made by the first lock or staging. Nothing is read or written until a method is
-    called. Every method raises LocalFailure when the disk says no, and InvalidInput for a key that is no digest.
+    root: need not exist; the first lock or staging makes the folders.
+    Every method raises LocalFailure when the system refuses an action, and InvalidInput for a key that is no digest.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -54,9 +58,9 @@ class Cache:
         self._locks = os.path.join(self.root, "v1", "locks")
 
     def find(self, key: Digest) -> str | None:
-        """Return the folder of the published pack, or None: a miss. One stat(2), no lock; nothing is refreshed.
+        """Return the folder of the published pack, or None: a miss. One stat(2), no lock, no change.
 
-        Raises: LocalFailure when the answer cannot be had, which is not a miss.
+        Raises: LocalFailure when the system gives no answer, which is not a miss.
         """
         path = self._pack(key)
         with translated("cannot look up a pack", path):
@@ -81,7 +85,7 @@ class Cache:
     def size_of(self, pack: CachedPack) -> Size:
         """Return the total size of the pack's files; one stat(2) for each.
 
-        Raises: NotFound when it was removed meanwhile.
+        Raises: NotFound when the pack was removed meanwhile.
         """
         from ctxpack_cache.tree import measure_tree
 
@@ -94,8 +98,8 @@ class Cache:
     def lock(self, key: Digest, purpose: str = "pack", on_wait: Callable[[], None] | None = None) -> Lock:
         """Return a context in which no other thread or process holds the same key for the same purpose.
 
-        Look again with find once inside: whoever had it before may have done the work. purpose: ASCII letters and
-        digits. on_wait: called once, before the first wait. Killed holders hold nothing.
+        Call find again inside: the previous holder may have done the work. purpose: ASCII letters and digits.
+        on_wait: called once, before the first wait. The lock of a killed process is free.
         Raises: LocalFailure, also when the filesystem has no locks.
         """
         from ctxpack_cache.lock import Lock
@@ -107,32 +111,31 @@ class Cache:
         return Lock(path, on_wait)
 
     def staging(self) -> Staging:
-        """Return a context whose value is the path of a fresh private folder on the packs' filesystem.
+        """Return a context whose value is the path of a new private folder on the filesystem of the packs.
 
-        It is removed at the end, whatever ended it, unless it was published. Sweeps first: what a killed process
-        left goes when the next one comes.
+        The folder is removed at the end, also after an error, unless it was published. Sweeps first.
         """
         self._make_folders()
         return self._area().fresh()
 
     def flush_ahead(self, staging_path: str) -> FlushAhead:
-        """Return a context for filling a staging folder: what is in it goes to the disk meanwhile, not only at publish.
+        """Return a context in which a staging folder is flushed while it is filled, not only by publish.
 
-        It has a thread: fork no process inside that goes on in Python.
+        A thread does this, so inside the context fork no process that goes on in Python.
         """
         from ctxpack_cache.durability import FlushAhead
 
         return FlushAhead(staging_path)
 
     def publish(self, key: Digest, staging_path: str) -> str:
-        """Make the staging folder, whose content the caller has validated, the pack of key; return its new path.
+        """Make the staging folder the pack of key; return its new path. The caller has validated the content.
 
         Files become 0444, or 0555 where the owner may execute; folders 0555. If key is already published, that pack
-        stays and is returned, and this one goes when its staging ends.
+        stays and its path is returned; the end of the staging context removes the new one.
 
-        Killed at any moment: the pack is absent or complete and read-only, except perhaps its top folder (0755).
-        Power lost before the return: the same, as contents are flushed before the name. Power lost after it:
-        complete. Both as far as the disk keeps what fsync promised (macOS: little).
+        Killed at any moment: the pack is absent, or complete and read-only, except perhaps its top folder (0755).
+        Power lost before the return: the same, since contents are flushed before the name. Power lost after it:
+        complete. Both hold as far as the disk does what fsync asks (macOS: little).
         Raises: InvalidInput unless staging_path came from staging(), or if it holds anything but files and folders.
         """
         from ctxpack_cache.durability import flush, flush_tree
@@ -145,7 +148,7 @@ class Cache:
             return path
         with translated("cannot publish the pack", path):
             seal_tree(staging_path)
-            os.utime(staging_path)  # what packs() reports as published
+            os.utime(staging_path)  # the time that packs() reports
             os.chmod(staging_path, 0o755)  # not yet 0555: only a writable folder can move to another parent
             flush_tree(staging_path)
             try:
@@ -162,7 +165,7 @@ class Cache:
     def remove(self, key: Digest) -> bool:
         """Remove the pack of key; return whether there was one.
 
-        A reader at work in it keeps the files it has open and finds the others gone, never half of one.
+        A process that reads the pack keeps its open files and finds no others; it never finds half a file.
         """
         path = self._pack(key)
         if not self.find(key):
@@ -176,7 +179,7 @@ class Cache:
         return True
 
     def sweep(self) -> int:
-        """Remove the staging folders that dead processes left, and their locks; return how many folders."""
+        """Remove the staging folders and lock files of dead processes; return how many folders."""
         if not os.path.isdir(self._staging):
             return 0
         self._make_folders()
@@ -184,14 +187,18 @@ class Cache:
             return self._area().sweep()
 
     def side(self, name: str) -> str:
-        """Return the folder, beside the packs, of what a caller notes about them under name: ASCII letters and digits.
+        """Return the path of a side folder: for notes of the caller about the packs. name: ASCII letters and digits.
 
-        Nothing is read or made: the folder is the caller's, who must do without it at any time. Files that are made
-        in a staging folder can be renamed into it.
+        The cache neither makes nor reads the folder. The folder may be gone at any time. A file made in a staging
+        folder can be renamed into it.
         """
         path = os.path.join(self.root, "v1", name)
         if not (name.isascii() and name.isalnum()) or path in (self._packs, self._staging, self._locks):
-            raise InvalidInput("not a name for notes", expected="ASCII letters and digits, not ours", got=repr(name))
+            raise InvalidInput(
+                "not a name for a side folder",
+                expected="ASCII letters and digits, but not packs, staging or locks",
+                got=repr(name),
+            )
         return path
 
     def _pack(self, key: Digest) -> str:
@@ -216,7 +223,7 @@ class Cache:
 
 
 def _hex_of(key: Digest) -> str:
-    # Checked although the type says so: this becomes a path, and paths here get deleted.
+    # Checked although the type says so: the key becomes a path, and the cache deletes paths.
     return hex_of(parse_digest(key, where="cache key"))
 
 

@@ -1,6 +1,6 @@
-"""What the cache says about a pack it holds.
+"""A published pack and its size.
 
-Tuples and not msgspec structs: this module is on the start-up path of the command line.
+Every cache hit loads this module, so it does not load typing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["CachedPack", "Size"]
 
 
 class CachedPack(NamedTuple):
-    """One published pack. published: seconds since the epoch."""
+    """A published pack. key: the digest of its contract; path: its folder; published: seconds since the epoch."""
 
     key: Digest
     path: str
@@ -20,7 +20,7 @@ class CachedPack(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What a pack's files add up to; folders and disk blocks are not counted."""
+    """The bytes and the number of a pack's files; folders and disk blocks do not count."""
 
     bytes: int
     files: int

@@ -1,8 +1,8 @@
-"""What must reach the disk before a name may point at it.
+"""Flush a folder to the disk before it gets its final name.
 
-Linux: one syncfs(2). Measured on ext4, 20,000 small files: 0.2 s, against 4 to 7 s for an fsync of each. It also
-writes what other programs left unwritten on that filesystem, and waits for it; before Linux 5.8 it reports no write
-errors. Elsewhere: an fsync of each.
+Linux: one syncfs(2). Measured on ext4, 20,000 small files: 0.2 s, against 4 to 7 s for an fsync of each. syncfs also
+writes the pending data of other programs on that filesystem, and waits for it; before Linux 5.8 it reports no write
+errors. Other systems: an fsync of each file and folder.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ctxpack_cache.tree import walk
 
 __all__ = ["FlushAhead", "flush", "flush_tree", "flush_tree_one_by_one"]
 
-AHEAD = 0.1  # seconds from one flush to the next; what is filled in less has none
+AHEAD = 0.1  # seconds between two flushes; a folder that is filled faster gets none
 
 
 def flush_tree(folder: str) -> None:
     """Return when folder and everything below it is on the disk.
 
-    Raises: OSError, also when the disk reports that it lost something.
+    Raises: OSError, also when the disk reports lost data.
     """
     if not _flush_filesystem(folder):
         flush_tree_one_by_one(folder)
@@ -45,10 +45,10 @@ def flush(path: str) -> None:
 
 
 class FlushAhead:
-    """While the context lasts, a thread has the disk write what a folder has got so far; less is left to flush_tree.
+    """A context in which a thread flushes a folder while it is filled, so that flush_tree has less to write.
 
-    Raises at its end, if nothing else does: OSError, when the disk reports that it lost something. The system says so
-    once only, so that flush_tree would not hear of it.
+    Raises: OSError at the end, if the body raised nothing and the disk reported lost data. The system reports a loss
+    only once, so flush_tree would not see it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -81,7 +81,7 @@ def _flush_filesystem(folder: str) -> bool:
     """Flush the filesystem that holds folder; return False where the system cannot. Raises: OSError."""
     if sys.platform != "linux":
         return False
-    import ctypes  # 2 ms, which only a publication pays
+    import ctypes  # 2 ms, needed only to publish
 
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:

@@ -21,7 +21,7 @@ _KNOWN = {
     errno.EDQUOT: ("disk quota exceeded", f"free some space, {_MOVE}", "E_DISK_FULL"),
     errno.EFBIG: ("file larger than allowed", f"raise the file size limit (`ulimit -f`), {_MOVE}", "E_FILE_TOO_BIG"),
     errno.EACCES: ("permission denied", f"give yourself write access to this folder, {_MOVE}", "E_PERMISSION"),
-    errno.EPERM: ("operation not permitted", f"give yourself this folder, {_MOVE}", "E_PERMISSION"),
+    errno.EPERM: ("operation not permitted", f"make yourself the owner of this folder, {_MOVE}", "E_PERMISSION"),
     errno.EROFS: ("read-only filesystem", f"make it writable, {_MOVE}", "E_READ_ONLY"),
 }
 
@@ -29,9 +29,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def local_failure(error: OSError, what: str, where: str) -> LocalFailure:
-    """Return the LocalFailure that tells error.
+    """Return error as a LocalFailure that says what to do.
 
-    what: the step that failed, such as "cannot publish the pack". where: used when error names no file.
+    what: the step that failed, such as "cannot publish the pack". where: used if error names no file.
     """
     reason, fix, code = _KNOWN.get(error.errno or 0, (error.strerror or type(error).__name__, _CHECK, ""))
     named = error.filename if isinstance(error.filename, str) else where
@@ -39,9 +39,9 @@ def local_failure(error: OSError, what: str, where: str) -> LocalFailure:
 
 
 class translated:
-    """Context in which an OSError leaves as the LocalFailure that local_failure makes of it.
+    """A context that turns an OSError into a LocalFailure, see local_failure.
 
-    A class, because contextlib costs start-up time that a cache hit need not pay.
+    A class, because loading contextlib would slow down every cache hit.
     """
 
     def __init__(self, what: str, where: str) -> None:

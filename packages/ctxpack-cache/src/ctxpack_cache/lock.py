@@ -1,12 +1,12 @@
-"""Exclusive use of a name, between threads and processes, that no crash can leave behind.
+"""Exclusive use of a name, between threads and processes. No crash leaves a lock held.
 
-flock(2) on a file of its own: the kernel gives the lock back when its holder dies, however it dies. Every attempt
-opens the file anew, so two threads of one process exclude each other as two processes do. The holder removes the file
-before it closes it, so a child forked meanwhile, which has it open too, keeps nobody out; whoever then locks a file
-that no longer bears the name tries again.
+The lock is flock(2) on a file of its own: the kernel releases it when the holder dies. Every attempt opens the file
+anew, so two threads of one process exclude each other as two processes do. The holder removes the file before closing
+it, so a child that was forked meanwhile, and has the file open too, blocks nobody. An attempt that locked a removed
+file counts as failed.
 
-No lock protects a published pack: that is the rename's doing. A lock saves doing the same work twice, and tells the
-sweep which staging folders are alive.
+Locks do not protect published packs; the rename does. A lock avoids doing the same work twice, and shows the sweep
+which staging folders are in use.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Lock"]
 
-_POLL = 0.02  # seconds between two attempts: prompt on Ctrl-C in every thread, and 50 system calls a second are nothing
+_POLL = 0.02  # seconds between two attempts: Ctrl-C works at once in every thread; 50 calls a second cost little
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 
 
 class Lock:
-    """The right to one path, a context manager; neither re-entrant nor fair.
+    """An exclusive lock on one path, as a context manager; neither re-entrant nor fair.
 
     path: the lock file; its folder must exist. on_wait: called once, before the first wait.
     Raises: LocalFailure when the filesystem has no locks or the file cannot be made.
@@ -68,29 +68,29 @@ class Lock:
         return self._descriptor is not None and self._holder == os.getpid()
 
     def attempt(self) -> bool:
-        """Take the lock if it is free, without waiting; return whether it is now ours."""
+        """Take the lock if it is free, without waiting; return whether this object now holds it."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise local_failure(error, "cannot make a lock file", self._path) from error
         try:
-            mine = self._exclude(descriptor) and self._still_named(descriptor)
-            if mine:
+            taken = self._exclude(descriptor) and self._still_named(descriptor)
+            if taken:
                 self._descriptor, self._holder = descriptor, os.getpid()
         finally:
             if self._descriptor != descriptor:
                 os.close(descriptor)
-        return mine
+        return taken
 
     def release(self) -> None:
-        """Give the lock back, if this process holds it."""
+        """Release the lock, if this process holds it."""
         descriptor, held = self._descriptor, self.held
         self._descriptor = None
         if descriptor is None:
             return
         try:
             if held:
-                with contextlib.suppress(OSError):  # an empty file may stay: the next holder takes it over
+                with contextlib.suppress(OSError):  # the empty file may stay: the next holder uses it
                     os.unlink(self._path)
         finally:
             os.close(descriptor)

@@ -1,6 +1,7 @@
-"""Unfinished work: private folders that vanish with whoever made them.
+"""Private folders for unfinished packs, removed when the work ends, or after its process died.
 
-Each has a lock file that its maker holds. A folder whose lock is free is dead, and the sweep removes it.
+Each folder has a lock file, and the process that fills the folder holds the lock. If the lock is free, the process is
+dead, and the sweep removes the folder.
 """
 
 from __future__ import annotations
@@ -32,33 +33,33 @@ class StagingArea:
         self._locks = locks
 
     def owns(self, path: str) -> bool:
-        """Return whether path is named like a folder that this area handed out."""
+        """Return whether path has the name of a folder that this area made."""
         parent, name = os.path.split(os.path.abspath(path))
         return parent == os.path.abspath(self._folder) and _is_staging_name(name)
 
     def fresh(self) -> Staging:
         """Return a new private folder, made when entered. Sweeps first."""
-        with contextlib.suppress(OSError, LocalFailure):  # another user's leftovers, say: no reason to refuse new work
+        with contextlib.suppress(OSError, LocalFailure):  # for example a folder of another user: no reason to stop
             self.sweep()
         return Staging(*self._place(_new_name()))
 
     def discard(self, path: str) -> None:
-        """Remove the folder at path, so that nobody sees half of it under that name.
+        """Remove the folder at path. No process sees half of it there.
 
-        It is renamed to here and then deleted. Neither needs room for a new folder: a full disk can be emptied.
+        The folder is renamed into this area, then deleted. Neither needs free space, so a full disk can be emptied.
         Raises: OSError, FileNotFoundError when path is gone; LocalFailure.
         """
-        grave, lock = self._place(_new_name())
+        moved, lock = self._place(_new_name())
         with lock:
             # Only a writable folder can move to another parent.
             os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) | stat.S_IWUSR)
-            os.rename(path, grave)
-            remove_tree(grave)
+            os.rename(path, moved)
+            remove_tree(moved)
 
     def sweep(self) -> int:
         """Remove what dead processes left: staging folders, then lock files. Return how many folders.
 
-        Raises: OSError, LocalFailure: the first that came, when all that can be removed is.
+        Raises: OSError, LocalFailure: the first failure, after the rest was removed.
         """
         swept = 0
         failures: list[Exception] = []
@@ -85,8 +86,8 @@ class StagingArea:
         if not lock.attempt():
             return False
         try:
-            # Renamed before deleted: were the lock to lie (it may, on a network filesystem), a living owner would
-            # find his folder gone and fail, and never publish what is left of it.
+            # Renamed before it is deleted: on some network filesystems the lock of a living process looks free. That
+            # process then finds no folder and fails, and cannot publish half of one.
             self.discard(path)
         except FileNotFoundError:
             return False  # another sweep was faster
@@ -95,19 +96,19 @@ class StagingArea:
         return True
 
     def _sweep_lock(self, name: str) -> None:
-        forgotten = Lock(os.path.join(self._locks, name))
-        if forgotten.attempt():
-            forgotten.release()
+        lock = Lock(os.path.join(self._locks, name))
+        if lock.attempt():
+            lock.release()  # removes the file
 
     def _place(self, name: str) -> tuple[str, Lock]:
         return os.path.join(self._folder, name), Lock(os.path.join(self._locks, f"staging-{name}"))
 
 
 class Staging:
-    """A private folder (mode 0700) while the context lasts; what was not published from it is removed.
+    """A private folder (mode 0700) while the context lasts; removed at the end, unless it was published.
 
-    Raises: LocalFailure, also in place of an OSError of the body that means no room (disk, quota, file size).
-    A Ctrl-C while it tidies up does not stop the tidying; a second one does, and leaves the rest to a sweep.
+    Raises: LocalFailure, also in place of an OSError of the body that means no space (disk, quota, file size).
+    A Ctrl-C during the removal does not stop it; a second one does, and leaves the rest to a sweep.
     """
 
     def __init__(self, path: str, lock: Lock) -> None:
@@ -128,14 +129,14 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._lock.held:
-            return  # a forked child that unwinds must not take its parent's work away
+            return  # a forked child that exits must not remove its parent's folder
         try:
             with translated("cannot remove the staging folder", self._path):
                 self._tidy()
         except Exception:
             if error is None:
                 raise
-            # The body's error says more, and the sweep comes again.
+            # The error of the body says more, and the next sweep removes the folder.
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise local_failure(error, "cannot fill the staging folder", self._path) from error
 

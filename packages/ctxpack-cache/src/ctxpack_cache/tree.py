@@ -1,6 +1,6 @@
-"""Folders as the cache treats them: walked, sealed, measured and removed, however deep.
+"""Walk, measure, seal and remove folders of any depth.
 
-Nothing here recurses, and nothing follows a symbolic link.
+Nothing here recurses or follows a symbolic link.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FOLDER = 0o555
 
 
 def walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield everything below folder, in no order; a folder before it is opened, so that the caller may change it."""
+    """Yield everything below folder, in no order. A folder comes before it is opened, so the caller may change it."""
     pending = [folder]
     while pending:
         with os.scandir(pending.pop()) as listing:
@@ -67,7 +67,7 @@ def _sealed(mode: int, path: str) -> int:
             "a pack holds only files and folders",
             where=path,
             got=f"file type {stat.filemode(mode)[0]!r}",
-            fix="take it out of the pack",
+            fix="remove it from the pack",
             code="E_FILE_TYPE",
         )
     return _PROGRAM if mode & stat.S_IXUSR else _FILE
@@ -76,11 +76,11 @@ def _sealed(mode: int, path: str) -> int:
 def remove_tree(folder: str) -> None:
     """Remove folder and everything below it, read-only or not.
 
-    Every folder found below the first level is first moved up to it, so that no path grows longer than the system
-    allows and no descriptor stays open, whatever the depth. Stopped halfway, it can be called again.
+    Every folder below the first level is first moved up to the first level, so that no path gets longer than the
+    system allows and no descriptor stays open. After an interruption it can be called again.
     """
     names = itertools.count()
-    unique = os.urandom(8).hex()  # no file of the pack, nor of an earlier call, bears it
+    unique = os.urandom(8).hex()  # no file of the pack, or of an earlier call, has this name
     os.chmod(folder, 0o700)
     pending = _remove_files(folder)
     while pending:
@@ -94,7 +94,7 @@ def remove_tree(folder: str) -> None:
 
 
 def _remove_files(folder: str) -> list[str]:
-    """Remove the files of folder; return its folders, made writable: a read-only one cannot be moved."""
+    """Remove the files of folder; return its folders, made writable: a read-only folder cannot be moved."""
     folders = []
     with os.scandir(folder) as listing:
         entries = list(listing)

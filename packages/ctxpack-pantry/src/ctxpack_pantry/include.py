@@ -1,4 +1,4 @@
-"""Which of a pack's outputs are meant: patterns in gitignore syntax, each of which adds files or takes some away."""
+"""Select outputs of a pack by patterns in gitignore syntax. Each pattern adds files or removes some."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["included"]
 
 
 def included(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Return whether patterns mean the entry of a path. That of an empty folder ends in ``/``.
+    """Return a function that says whether patterns select a path. The path of an empty folder ends in ``/``.
 
-    The last pattern that matches the path or a folder above it decides; one with ``!`` takes away.
+    The last pattern that matches the path or a folder above it decides; a pattern with ``!`` removes.
 
     >>> wanted = included(["docs/", "!*.tmp"])
     >>> wanted("docs/a"), wanted("docs/deep/b"), wanted("docs/c.tmp"), wanted("d")
@@ -29,7 +29,7 @@ def included(patterns: Sequence[str]) -> Callable[[str], bool]:
                 return number, verdict
         return -1, False
 
-    @lru_cache(maxsize=256)  # neighbours in a listing share their folders
+    @lru_cache(maxsize=256)  # neighbours in a listing have the same folders
     def last_above(folder: str) -> tuple[int, bool]:
         found = (-1, False)
         while folder:

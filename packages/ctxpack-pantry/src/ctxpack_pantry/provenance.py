@@ -1,4 +1,4 @@
-"""Who made a pack, when, where and with what: claimed by its maker, kept beside the identity, never in it."""
+"""Provenance: who made a pack, when, where and with what. It is unsigned, and no part of the identity."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def record_provenance(
 ) -> dict[str, Any]:
     """Return the provenance of a pack made now, as a JSON object.
 
-    version: of ctxpack. base: the contract's folder, whose git commit is noted. upstream: inputs given by URI.
+    version: of ctxpack. base: the contract's folder, whose git commit is recorded. upstream: inputs given by URI.
     execution: the command that made the outputs, if CtxPack ran it.
-    environ: SOURCE_DATE_EPOCH, if set, is the time noted (reproducible-builds.org), so that the same work gives the
-    same pack.
+    environ: SOURCE_DATE_EPOCH, if set, is the time recorded (reproducible-builds.org), so that the same work gives
+    the same pack.
     """
     record: dict[str, Any] = {
         "created": _now(environ),
@@ -86,7 +86,7 @@ def _git(folder: str) -> dict[str, Any] | None:
 
 
 def _ask_git(folder: str, *arguments: str) -> str | None:
-    """Return what git says of folder, None when there is no git, no repository or no answer."""
+    """Return the output of git for folder; None when there is no git, no repository or no answer."""
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         answer = subprocess.run(

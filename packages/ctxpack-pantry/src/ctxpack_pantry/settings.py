@@ -1,4 +1,4 @@
-"""Settings: flag > environment > ``ctxpack.toml`` beside the contract or above > user file > default."""
+"""Settings: flag > environment > ``ctxpack.toml`` in the contract's folder or above > user file > default."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = ("registry", "cache")
 
 
 class Setting(NamedTuple):
-    """A value and where it was set, for people who wonder."""
+    """A value, and where it was set."""
 
     value: str
     origin: str
@@ -32,10 +32,10 @@ class Settings(NamedTuple):
 def load_settings(
     *, registry: str | None = None, cache: str | None = None, beside: str = ".", environ: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Return the settings in force.
+    """Return each setting from the first source that has it.
 
-    registry, cache: as given by flags. beside: the folder from which upwards a ctxpack.toml is looked for.
-    Raises: InvalidInput for a settings file that is not TOML or holds unknown names; LocalFailure when it cannot be
+    registry, cache: the values of flags. beside: ctxpack.toml is searched from this folder upwards.
+    Raises: InvalidInput for a settings file that is not TOML or has a wrong setting; LocalFailure when it cannot be
     read.
     """
     flags = {"registry": registry, "cache": cache}
@@ -60,7 +60,7 @@ def load_settings(
 
 
 def _project_files(beside: str) -> list[str]:
-    """The nearest one only: a project inside another has settings of its own."""
+    """Return the nearest one only: a project inside another project has its own settings."""
     folder = os.path.abspath(beside)
     while True:
         path = os.path.join(folder, PROJECT_FILE)
@@ -83,13 +83,13 @@ def _default(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _base(environ: Mapping[str, str], variable: str, below_home: str) -> str:
-    """XDG Base Directory Specification: a relative path in the variable is ignored."""
+    """Return a base folder. XDG Base Directory Specification: a relative path in the variable is ignored."""
     folder = environ.get(variable, "")
     return folder if os.path.isabs(folder) else os.path.join(os.path.expanduser("~"), below_home)
 
 
 def _read(path: str) -> dict[str, str]:
-    import tomllib  # slow to import, and most people have no settings file
+    import tomllib  # slow to import, and most users have no settings file
 
     try:
         with open(path, "rb") as file:
@@ -120,7 +120,7 @@ def _read(path: str) -> dict[str, str]:
 
 
 def _from_file(value: str, path: str, name: str) -> str:
-    """A relative folder is relative to the file that names it."""
+    """Return value; a relative folder is relative to the settings file."""
     folder = os.path.dirname(os.path.abspath(path))
     if name == "cache":
         return os.path.join(folder, os.path.expanduser(value))

@@ -1,4 +1,4 @@
-"""Work on many chunks at once: in order, in bounded memory, and stopped at the first failure."""
+"""Work on many chunks in parallel: results in order, bounded memory, stopped at the first failure."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from typing import TypeVar
 
 __all__ = ["LEAST", "MOST", "Pace", "in_order"]
 
-LEAST, MOST = 6, 16  # at once: enough for a near registry, few enough for the rate limits of a far one
-BUDGET = 24 << 20  # bytes in memory for what is under way, so that large chunks take no more of it than small ones
+LEAST, MOST = 6, 16  # tasks in flight: enough for a near registry, few enough for the rate limits of a far one
+BUDGET = 24 << 20  # bytes of the tasks in flight, so that large chunks need no more memory than small ones
 
 _MALLOC = ((-8, 1), (-3, 32 << 20), (-1, 8 << 20))  # M_ARENA_MAX; M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
-_SPAN = 0.2  # seconds that are looked at together
-_WAITING = 0.25  # of a core at work: below that, what counts is how many requests wait side by side
+_SPAN = 0.2  # seconds between two measurements
+_WAITING = 0.25  # of a core: a process that uses less mostly waits for answers
 
-_Item = TypeVar("_Item")
+_Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
 def in_order(
-    work: Callable[[_Item], _Result],
-    items: Iterable[_Item],
+    work: Callable[[_Task], _Result],
+    tasks: Iterable[_Task],
     *,
-    weigh: Callable[[_Item], int] = lambda item: 0,
+    weigh: Callable[[_Task], int] = lambda task: 0,
 ) -> Generator[_Result, None, None]:
-    """Yield work(item) for each item, in order.
+    """Yield work(task) for each task, in order.
 
-    As many items are begun, and their results not yet taken, as Pace allows and one more; fewer, but at least one,
-    when by weigh they have more than BUDGET bytes together. Close it when you leave it early. What was not begun
-    then, or when work or items raise, never begins.
-    Raises: whatever work or items raise.
+    At most pace.limit + 1 tasks are in flight (begun, and the result not taken); fewer, but at least one, if their
+    weights exceed BUDGET. weigh: bytes of a task. Close the generator if you leave it early. Tasks that were not
+    begun then, or when work or tasks raise, never begin.
+    Raises: whatever work or tasks raise.
     """
     pending: deque[tuple[Future[_Result], int]] = deque()
-    heavy = 0
+    total = 0  # weight in flight
     pace = Pace()
     _spare_memory()
     pool = ThreadPoolExecutor(MOST, thread_name_prefix="transfer")
     try:
-        for item in items:
-            weight = weigh(item)
-            while pending and (len(pending) > pace.limit or heavy + weight > BUDGET):
+        for task in tasks:
+            weight = weigh(task)
+            while pending and (len(pending) > pace.limit or total + weight > BUDGET):
                 done = pending[0][1]
-                yield pending.popleft()[0].result()  # of which nobody here keeps hold
-                heavy -= done
+                yield pending.popleft()[0].result()  # no local variable keeps the result alive
+                total -= done
                 pace.look()
-            pending.append((pool.submit(_give, work, [item]), weight))
-            del item
-            heavy += weight
+            pending.append((pool.submit(_give, work, [task]), weight))
+            del task
+            total += weight
         while pending:
             yield pending.popleft()[0].result()
     finally:
-        # Not waiting: after Ctrl-C or a failure nobody needs what a slow registry still sends.
+        # Not waiting: after Ctrl-C or a failure, what a slow registry still sends is of no use.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _give(work: Callable[[_Item], _Result], box: list[_Item]) -> _Result:
-    """Return work(item), and keep no hold of item, so that work can let go of it before it ends."""
+def _give(work: Callable[[_Task], _Result], box: list[_Task]) -> _Result:
+    """Return work(task) and keep no reference to the task, so that work can free it before it returns."""
     return work(box.pop())
 
 
 class Pace:
-    """How many at once: LEAST, and more, up to MOST, as long as this process mostly waits for the others to answer.
+    """How many tasks may be in flight: LEAST at first, and more, up to MOST, while this process mostly waits.
 
-    clock, busy: seconds that passed, and that this process computed.
+    clock: seconds that passed; busy: seconds of CPU time of this process.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Pace:
         self._since = clock(), busy()
 
     def look(self) -> None:
-        """Raise the limit if little was computed since the last look; called for every result."""
+        """Raise the limit if this process used little CPU time since the last measurement. Call it for every result."""
         wall, busy = self._clock(), self._busy()
         passed = wall - self._since[0]
         if passed >= _SPAN:
@@ -86,10 +86,10 @@ class Pace:
 
 
 def _spare_memory() -> None:
-    """Have glibc use one heap for all threads, also for chunks, and keep no more than some of them; mallopt(3).
+    """Make glibc use one heap for all threads, also for chunks, and keep at most 8 MiB of it free; mallopt(3).
 
-    By itself it has one for each thread, and keeps up to 64 MiB of what chunks leave behind. With nothing kept, the
-    system would clear the same memory for each chunk anew, a tenth of the time of a pull.
+    By default glibc has a heap for each thread, and keeps up to 64 MiB that chunks have freed. If it kept nothing, the
+    system would clear memory again for each chunk: a tenth of the time of a pull.
     """
     import ctypes  # 2 ms
 
