@@ -45,6 +45,12 @@ CASES: list[tuple[Exception, type[CtxPackError], str]] = [
         AccessDenied,
         "the store refuses it: got HfHubHTTPError (401)",
     ),
+    (foreign("ClientError", response=BAD), InvalidInput, "the store refused this URL: got ClientError (400); check"),
+    (
+        caused(OSError(22, "hunter2"), response=BAD),
+        InvalidInput,
+        "the store refused this URL: got OSError (400); check",
+    ),
     (
         foreign("ClientResponseError", status=503),
         Unavailable,

@@ -242,7 +242,9 @@ def test_a_killed_child_is_a_failure_and_no_hang(started: tuple[LocalWorkers, Ba
 
     with pytest.raises(LocalFailure) as caught:
         go_on()
-    assert str(caught.value) == "a hashing process ended unexpectedly; was it killed, or is memory short?"
+    assert str(caught.value) == (
+        "a hashing process ended unexpectedly; check whether it was killed, or whether memory is short"
+    )
 
 
 def test_closing_ends_children_with_work_under_way(started: tuple[LocalWorkers, Batch, list[int]]) -> None:

@@ -124,7 +124,9 @@ class _ChildJob:
 
 
 def _died() -> LocalFailure:
-    return LocalFailure("a hashing process ended unexpectedly", fix="was it killed, or is memory short?")
+    return LocalFailure(
+        "a hashing process ended unexpectedly", fix="check whether it was killed, or whether memory is short"
+    )
 
 
 def _require_room(pipe: int) -> None:
