@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ctxpack_identity import canonical_json, digest_of, hash_tree, parse_contract_file, parse_json, resolve
+from ctxpack_identity import canonical_json, digest_of, hash_tree, hex_of, parse_contract_file, parse_json, resolve
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.tree import TreeEntry, tree_digest
 
@@ -74,7 +74,7 @@ def answer_bytes(case: Case) -> Case:
 def answer_json(case: Case) -> Case:
     data = canonical_json(parse_json(document(case)))
     shown = {} if "repeat" in case else {"output": data.decode()}
-    return {**shown, "sha256": digest_of(data).removeprefix("sha256:")}
+    return {**shown, "sha256": hex_of(digest_of(data))}
 
 
 def answer_tree(case: Case) -> Case:
