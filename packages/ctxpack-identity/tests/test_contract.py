@@ -62,10 +62,10 @@ def test_everything_a_contract_can_say_is_read() -> None:
         InputSource("b", digest=Digest(D)),
         InputSource("c", uri=uri),  # type: ignore[arg-type]
     )
-    (told,) = read.transforms
-    assert told.code == TreeSource("src", ("__pycache__/", ".git", "*.log"), follow=True)
-    assert told.environment == TreeSource("uv.lock")
-    assert told.params == {}
+    (transform_read,) = read.transforms
+    assert transform_read.code == TreeSource("src", ("__pycache__/", ".git", "*.log"), follow=True)
+    assert transform_read.environment == TreeSource("uv.lock")
+    assert transform_read.params == {}
     assert (read.salt, read.labels, read.outputs) == ("s", {"k": "v"}, ())
 
 

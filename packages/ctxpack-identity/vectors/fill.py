@@ -40,7 +40,7 @@ def document(case: Case, member: str = "input") -> bytes:
     return text.encode()
 
 
-def plant(nodes: list[Case], folder: str) -> None:
+def make_nodes(nodes: list[Case], folder: str) -> None:
     """Make the files, folders, links and special files that nodes describe."""
     for node in nodes:
         name = bytes.fromhex(node["path_hex"]) if "path_hex" in node else node["path"].encode()
@@ -79,7 +79,7 @@ def answer_json(case: Case) -> Case:
 
 def answer_tree(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
-        plant(case["nodes"], folder)
+        make_nodes(case["nodes"], folder)
         tree = hash_tree(
             os.path.join(folder, case["root"]) if "root" in case else folder,
             excludes=compile_excludes(case["exclude"]) if "exclude" in case else None,
@@ -100,7 +100,7 @@ def entries(case: Case) -> list[TreeEntry]:
 
 def answer_contract(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
-        plant(case["nodes"], folder)
+        make_nodes(case["nodes"], folder)
         contract = parse_contract_file(document(case, "contract"))
         packs = case.get("packs")
         resolution = resolve(contract, folder, pack_outputs=packs.__getitem__ if packs is not None else None)

@@ -106,7 +106,7 @@ class Child:
 class _ChildJob:
     """A batch that a child hashes. answer: digests, or a pickled CtxPackError; None before it has come."""
 
-    told = 0
+    reported = 0
 
     def __init__(self, child: Child) -> None:
         self._child = child

@@ -277,7 +277,7 @@ def _finish(underway: _Underway | None, hashing: Hashing) -> tuple[Folder, list[
         for place, digest in zip(places, job.result(), strict=True):
             found[place] = digest
             size += folder.files[place][1].st_size
-        hashing.progress("hash", max(0, size - job.told), None)
+        hashing.progress("hash", max(0, size - job.reported), None)
     digests = [digest for digest in found if digest is not None]
     if hashing.known is not None and jobs:
         hashing.known.remember(folder, digests)
