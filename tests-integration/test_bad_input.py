@@ -64,8 +64,8 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
     "an unknown member of an input": (one_input(path="d", hash="x"), "/inputs/0/hash", "unknown member"),
     "NaN": (parameter("NaN"), "/transforms/0/params/x", "expected a finite number, got NaN"),
     "infinity": (parameter("-Infinity"), "/transforms/0/params/x", "expected a finite number, got -Infinity"),
-    "too large an integer": (parameter("9007199254740992"), "/transforms/0/params/x", "within ±(2^53-1), or a string"),
-    "a huge integer": (parameter("1" * 5000), "/transforms/0/params/x", "within ±(2^53-1), or a string"),
+    "too large an integer": (parameter("9007199254740992"), "/transforms/0/params/x", "write it as a text in quotes"),
+    "a huge integer": (parameter("1" * 5000), "/transforms/0/params/x", "write it as a text in quotes"),
     "too large a number": (parameter("1e999"), "/transforms/0/params/x", "expected a number that an IEEE 754 double"),
     "minus zero": (parameter("-0"), "/transforms/0/params/x", "expected 0, got -0"),
     "half a character": (parameter('"\\ud800"'), "/transforms/0/params/x", "expected Unicode text, got U+D800"),
@@ -77,7 +77,7 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
     "a name that leaves its folder": (
         contract(inputs=[{"name": "../x", "path": "d"}]),
         "/inputs/0/name",
-        "is not a name; use letters, digits, . _ and -",
+        "is not a name; use letters, digits, . _ and -, at most 128",
     ),
     "two inputs of one name": (
         contract(inputs=[{"name": "docs", "path": "d"}] * 2),

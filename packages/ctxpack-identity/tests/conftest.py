@@ -1,4 +1,4 @@
-"""What several test files need: executors that behave in every allowed way, a remote store, a user who is not root."""
+"""Fixtures of several test files: executors that behave in every allowed way, a store, a user who is not root."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pytest
 from testmodules import load
 
 if TYPE_CHECKING:
-    from planted_store import Shelf
+    from memory_store import MemoryStore
 
 TESTS = Path(__file__).parent
 NOBODY = 65534
 
-load(TESTS, "planted_folder")
-_remote_store = load(TESTS, "planted_store")
-fsspec.register_implementation("shelf", _remote_store.ShelfFileSystem)
+load(TESTS, "folders")
+_memory_store = load(TESTS, "memory_store")
+fsspec.register_implementation("store", _memory_store.MemoryStoreFileSystem)
 
 
 class ShufflingExecutor(Executor):
@@ -64,14 +64,14 @@ class _Late(Future[Any]):
                 self.set_exception(error)
 
 
-class MeddlingExecutor(Executor):
-    """Does something to the files after they were found and before they are hashed."""
+class ChangingExecutor(Executor):
+    """Calls change after files were found and before they are hashed."""
 
-    def __init__(self, meddle: Callable[[], object]) -> None:
-        self._meddle = meddle
+    def __init__(self, change: Callable[[], object]) -> None:
+        self._change = change
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self._meddle()
+        self._change()
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -86,8 +86,8 @@ def shuffling() -> Callable[[int], ShufflingExecutor]:
 
 
 @pytest.fixture
-def meddling() -> Callable[[Callable[[], object]], MeddlingExecutor]:
-    return MeddlingExecutor
+def changing_executor() -> Callable[[Callable[[], object]], ChangingExecutor]:
+    return ChangingExecutor
 
 
 @pytest.fixture(params=["none", "one thread", "many threads", "shuffling"])
@@ -147,21 +147,21 @@ def _in_a_child(action: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def shelves() -> dict[str, Shelf]:
-    """The stores that fsspec opens as shelf://, by the endpoint it is told."""
-    found: dict[str, Shelf] = _remote_store.SHELVES
+def stores() -> dict[str, MemoryStore]:
+    """The stores that fsspec opens as store://, by endpoint."""
+    found: dict[str, MemoryStore] = _memory_store.STORES
     return found
 
 
 @pytest.fixture
-def shelf(shelves: dict[str, Shelf]) -> Shelf:
-    """An empty store that fsspec opens as shelf://."""
-    shelves[""] = _remote_store.Shelf()
-    return shelves[""]
+def store(stores: dict[str, MemoryStore]) -> MemoryStore:
+    """An empty store that fsspec opens as store://."""
+    stores[""] = _memory_store.MemoryStore()
+    return stores[""]
 
 
 @pytest.fixture
-def another_shelf(shelves: dict[str, Shelf]) -> Shelf:
-    """Another one, which it opens as shelf:// when fsspec is told the endpoint "another"."""
-    shelves["another"] = _remote_store.Shelf()
-    return shelves["another"]
+def another_store(stores: dict[str, MemoryStore]) -> MemoryStore:
+    """An empty store that fsspec opens as store:// with the endpoint "another"."""
+    stores["another"] = _memory_store.MemoryStore()
+    return stores["another"]

@@ -189,21 +189,21 @@ def test_text_and_bytes_are_read_alike() -> None:
     ("document", "message"),
     [
         (b'{"a":1,}', "c.json, line 1, column 8: not JSON: "),
-        (b"\xff", "c.json: not UTF-8: got byte 0xff at offset 0"),
+        (b"\xff", "c.json: not UTF-8: got byte 0xff at offset 0; save it as UTF-8"),
         (b"\xef\xbb\xbf{}", "c.json: starts with a byte order mark; save it as UTF-8 without BOM"),
-        (b"", "c.json, line 1, column 1: not JSON: "),
+        (b"", "c.json, line 1, column 1: not JSON: Expecting value; check the commas, quotes and brackets there"),
         (b'{"a":[NaN]}', "c.json, /a/0: number has no canonical form: expected a finite number, got NaN"),
-        (b'{"a":1,"a":2}', "c.json, /a: name appears twice in one object: expected unique names, got 'a'"),
+        (b'{"a":1,"a":2}', "c.json, /a: name appears twice in one object: expected unique names, got 'a'; keep"),
         (
             b"9007199254740993",
             "c.json, (whole document): number has no canonical form: "
-            "expected an integer within ±(2^53-1), or a string, got 9007199254740993",
+            "expected an integer within ±(2^53-1), got 9007199254740993; write it as a text in quotes",
         ),
         (b"1" + b"0" * 5000, "c.json, (whole document): number has no canonical form: expected an integer within"),
         (b"1e999", "c.json, (whole document): number has no canonical form: expected a number that an IEEE 754 double"),
         (b"-0", "c.json, (whole document): number has no canonical form: expected 0, got -0"),
         (b'"\\ud800"', "c.json, (whole document): lone surrogate in text: expected Unicode text, got U+D800"),
-        (b"[" * 65 + b"]" * 65, "c.json: nested too deep: expected at most 64 levels"),
+        (b"[" * 65 + b"]" * 65, "c.json: nested too deep: expected at most 64 levels; use fewer arrays and objects"),
         (b"[" * 100_000, "c.json: nested too deep: expected at most 64 levels"),
     ],
 )

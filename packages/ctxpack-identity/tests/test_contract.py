@@ -62,10 +62,10 @@ def test_everything_a_contract_can_say_is_read() -> None:
         InputSource("b", digest=Digest(D)),
         InputSource("c", uri=uri),  # type: ignore[arg-type]
     )
-    (told,) = read.transforms
-    assert told.code == TreeSource("src", ("__pycache__/", ".git", "*.log"), follow=True)
-    assert told.environment == TreeSource("uv.lock")
-    assert told.params == {}
+    (transform_read,) = read.transforms
+    assert transform_read.code == TreeSource("src", ("__pycache__/", ".git", "*.log"), follow=True)
+    assert transform_read.environment == TreeSource("uv.lock")
+    assert transform_read.params == {}
     assert (read.salt, read.labels, read.outputs) == ("s", {"k": "v"}, ())
 
 
@@ -82,7 +82,8 @@ def test_everything_a_contract_can_say_is_read() -> None:
         (contract([{"name": "a"}]), "/inputs/0: exactly one of path, digest, uri is needed"),
         (
             contract([{"name": "a b", "path": "x"}]),
-            "/inputs/0/name: 'a b' is not a name; use letters, digits, . _ and -",
+            "/inputs/0/name: 'a b' is not a name; "
+            "use letters, digits, . _ and -, at most 128, the first a letter, digit or _",
         ),
         (
             contract([{"name": "a", "path": "x"}, {"name": "a", "path": "y"}]),
@@ -93,7 +94,8 @@ def test_everything_a_contract_can_say_is_read() -> None:
         (contract([{"name": "a", "digest": "x"}]), f"/inputs/0/digest: expected {A_DIGEST}, got 'x'"),
         (
             contract([{"name": "a", "uri": "x"}]),
-            f"/inputs/0/uri: not a ctx URI: expected ctx://{A_DIGEST}, got 'x'",
+            f"/inputs/0/uri: not a ctx URI: expected ctx://{A_DIGEST}, got 'x'; "
+            "`ctxpack id CONTRACT` prints it in full",
         ),
         (
             contract([{"name": "a", "digest": D, "exclude": []}]),
@@ -110,8 +112,15 @@ def test_everything_a_contract_can_say_is_read() -> None:
         ),
         (
             contract(transform=TRANSFORM | {"code": {"path": "x"}}),
-            '/transforms/0/code_hash: "code" computes it; keep one of the two',
+            '/transforms/0/code_hash: "code" and "code_hash" are both given; keep one of the two',
         ),
+        (
+            contract(transform={"tool": "t", "code": {}}),
+            "/transforms/0/tool_version: is missing; every transform needs it; "
+            '/transforms/0/code/path: is missing; "code" needs it',
+        ),
+        (contract([{"path": "x"}]), "/inputs/0/name: is missing; every input needs it"),
+        (contract(outputs=[{}]), "/outputs/0/path: is missing; every output needs it"),
         (
             contract(transform=TRANSFORM | {"code_hash": "sha256:…"}),
             f"/transforms/0/code_hash: expected {A_DIGEST}, or \"opaque\", got 'sha256:…'",

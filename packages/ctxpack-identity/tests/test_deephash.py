@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_folder import plant
 
 from ctxpack_identity import FolderDigest, Hashing, InvalidInput, Tree, TreeEntry, hash_tree, tree_digest
 from ctxpack_identity.exclude import compile_excludes
@@ -92,7 +92,7 @@ def test_every_tree_has_one_digest_however_it_is_cut(
     pending: int,
 ) -> None:
     root = tmp_path_factory.mktemp("tree") / "root"
-    plant(root, content)
+    write_folder(root, content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deephash, "BATCH_FILES", batch)
         patch.setattr(deephash, "PENDING_FILES", pending)
@@ -139,29 +139,31 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
     assert settled()
 
 
-def test_a_change_on_the_way_ends_it(tmp_path: Path, meddling: Callable[[Callable[[], object]], Executor]) -> None:
-    plant(tmp_path / "root", {"a": b"x"})
+def test_a_change_on_the_way_ends_it(
+    tmp_path: Path, changing_executor: Callable[[Callable[[], object]], Executor]
+) -> None:
+    write_folder(tmp_path / "root", {"a": b"x"})
     with pytest.raises(InvalidInput, match="a: changed while it was read"):
         hash_tree(
             str(tmp_path / "root"),
-            hashing=Hashing(executor=meddling(lambda: (tmp_path / "root" / "a").write_bytes(b"yy"))),
+            hashing=Hashing(executor=changing_executor(lambda: (tmp_path / "root" / "a").write_bytes(b"yy"))),
         )
 
 
 def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callable[[int], Executor]) -> None:
-    plant(tmp_path / "out", {"f": b"1", "d": {"g": b"2"}})
-    plant(tmp_path / "in", {"copy": b"3"})
+    write_folder(tmp_path / "out", {"f": b"1", "d": {"g": b"2"}})
+    write_folder(tmp_path / "in", {"copy": b"3"})
     (tmp_path / "in" / "file").symlink_to("../out/f")
     (tmp_path / "in" / "folder").symlink_to("../out/d")
-    plant(tmp_path / "same", {"copy": b"3", "file": b"1", "folder": {"g": b"2"}})
+    write_folder(tmp_path / "same", {"copy": b"3", "file": b"1", "folder": {"g": b"2"}})
     for executor in (None, shuffling(1)):
         followed = hash_tree(str(tmp_path / "in"), follow=True, hashing=Hashing(executor=executor))
         assert followed == hash_tree(str(tmp_path / "same"))
 
 
 def test_what_is_left_out_is_neither_opened_nor_counted(tmp_path: Path) -> None:
-    plant(tmp_path / "root", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
-    plant(tmp_path / "same", {"a": b"1", "c": {}})
+    write_folder(tmp_path / "root", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
+    write_folder(tmp_path / "same", {"a": b"1", "c": {}})
     excluded = hash_tree(str(tmp_path / "root"), excludes=compile_excludes(["*.tmp"]))
     assert excluded == hash_tree(str(tmp_path / "same"))
 
@@ -187,7 +189,7 @@ def test_progress_hears_of_a_large_file_while_it_is_read(tmp_path: Path) -> None
 
 def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[int], Any]) -> None:
     for number in range(2 * PENDING_FILES // 100):
-        plant(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})
+        write_folder(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})
     lazy = shuffling(0)
 
     def first(entry: TreeEntry) -> None:
@@ -200,28 +202,28 @@ def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[
 
 def test_empty_folders_do_not_pile_up_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deephash, "PENDING_FILES", 10)
-    plant(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
+    write_folder(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
     last = tmp_path / "root" / "19"
     with pytest.raises(InvalidInput, match="19: no such file or folder"):
         hash_tree(str(tmp_path / "root"), on_entry=lambda entry: last.rmdir() if entry.path == "00/" else None)
 
 
 class Known:
-    """Digests known from before, given as a dict; notes what it is told."""
+    """Digests known from before, given as a dict; notes the calls of remember."""
 
     def __init__(self, digests: dict[str, str]) -> None:
         self.digests = digests
-        self.told: list[tuple[str, list[str]]] = []
+        self.remembered: list[tuple[str, list[str]]] = []
 
     def look_up(self, folder: Folder) -> list[str | None]:
         return [self.digests.get(folder.path + name) for name, _ in folder.files]
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
-        self.told.append((folder.path, digests))
+        self.remembered.append((folder.path, digests))
 
 
 def test_only_what_is_not_known_is_hashed(tmp_path: Path) -> None:
-    plant(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
+    write_folder(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
     one, two, three, four, five = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1, 6))
     known, seen = Known({"a": one, "c": three, "d/e": four}), []
     tree = hash_tree(
@@ -229,7 +231,7 @@ def test_only_what_is_not_known_is_hashed(tmp_path: Path) -> None:
         hashing=Hashing(known=known, progress=lambda stage, advanced, total: seen.append(advanced)),
     )
     assert tree == hash_tree(str(tmp_path / "root"))
-    assert known.told == [("", [one, two, three]), ("f/", [five])]
+    assert known.remembered == [("", [one, two, three]), ("f/", [five])]
     assert sum(seen) == len("25")
 
 

@@ -29,7 +29,8 @@ def test_the_refusal_names_the_place_and_what_came() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_digest("sha256:AB", where="layers[0].digest")
     assert str(caught.value) == (
-        "layers[0].digest: not a digest: expected sha256: and 64 lower-case hexadecimal digits, got 'sha256:AB'"
+        "layers[0].digest: not a digest: expected sha256: and 64 lower-case hexadecimal digits, got 'sha256:AB'; "
+        "write it in full, in lower case"
     )
 
 

@@ -119,7 +119,7 @@ def become_a_socket(path: Path) -> None:
 
 @pytest.mark.parametrize("size", [10, READ_SIZE + 10])
 @pytest.mark.parametrize(
-    "meddle",
+    "change",
     [
         grow,
         shrink,
@@ -134,13 +134,13 @@ def become_a_socket(path: Path) -> None:
     ],
 )
 def test_a_file_that_does_not_hold_still_has_no_digest(
-    tmp_path: Path, meddle: Callable[[Path], None], size: int
+    tmp_path: Path, change: Callable[[Path], None], size: int
 ) -> None:
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
     path.write_bytes(b"x" * size)
     as_found, open_files = found(path), len(os.listdir("/proc/self/fd"))
-    meddle(path)
+    change(path)
     with pytest.raises(InvalidInput) as caught:
         hash_file(*as_found)
     assert caught.value.code == "E_INPUT_CHANGED"

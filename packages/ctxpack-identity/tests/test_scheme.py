@@ -28,7 +28,7 @@ def test_a_scheme_stands_at_the_start_and_has_two_characters(path: str, scheme: 
     assert scheme_of(path) == scheme
 
 
-@pytest.mark.parametrize("url", ["s3://b", "hf://datasets/a/b@main/c", "https://host/a?b=c:d", "shelf://b/a: b"])
+@pytest.mark.parametrize("url", ["s3://b", "hf://datasets/a/b@main/c", "https://host/a?b=c:d", "store://b/a: b"])
 def test_a_url_that_names_something_has_no_fault(url: str) -> None:
     assert scheme_fault(url) == ""
 

@@ -328,9 +328,9 @@ def test_a_moved_folder_is_read_again_and_so_is_what_took_its_place(root: Path, 
 
 
 def test_a_change_between_finding_and_reading_is_not_taken_for_the_old_content(
-    root: Path, index: Path, meddling: Callable[[Callable[[], object]], Executor]
+    root: Path, index: Path, changing_executor: Callable[[Callable[[], object]], Executor]
 ) -> None:
-    hashed(root, index, executor=meddling(lambda: rewrite(root / "f1")))
+    hashed(root, index, executor=changing_executor(lambda: rewrite(root / "f1")))
     assert "f1" in opened(root, index)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from planted_store import Shelf
+from memory_store import MemoryStore
 
 from ctxpack_identity import AccessDenied, CtxPackError, InvalidInput, LocalFailure, Unavailable, hash_tree
 from ctxpack_identity.hashing.urls.store import Store
@@ -45,6 +45,12 @@ CASES: list[tuple[Exception, type[CtxPackError], str]] = [
         AccessDenied,
         "the store refuses it: got HfHubHTTPError (401)",
     ),
+    (foreign("ClientError", response=BAD), InvalidInput, "the store refused this URL: got ClientError (400); check"),
+    (
+        caused(OSError(22, "hunter2"), response=BAD),
+        InvalidInput,
+        "the store refused this URL: got OSError (400); check",
+    ),
     (
         foreign("ClientResponseError", status=503),
         Unavailable,
@@ -67,27 +73,27 @@ CASES: list[tuple[Exception, type[CtxPackError], str]] = [
 
 
 def failing(step: str, error: Exception) -> Callable[[str, str], None]:
-    """Raise error when the store is asked this."""
+    """Return a before_answer that raises error at this step."""
 
-    def meddle(what: str, path: str) -> None:
+    def fail(what: str, path: str) -> None:
         if what == step:
             raise error
 
-    return meddle
+    return fail
 
 
 @pytest.mark.parametrize(("error", "ours", "message"), CASES, ids=range(len(CASES)))
 @pytest.mark.parametrize("step", ["info", "list", "open", "read"])
 def test_every_foreign_error_at_every_step_is_one_of_ours(
-    shelf: Shelf, step: str, error: Exception, ours: type[CtxPackError], message: str
+    store: MemoryStore, step: str, error: Exception, ours: type[CtxPackError], message: str
 ) -> None:
-    shelf.objects["b/docs/a"] = b"1"
-    shelf.meddle = failing(step, error)
+    store.objects["b/docs/a"] = b"1"
+    store.before_answer = failing(step, error)
     if message.startswith("no such") and step in ("open", "read"):  # it was there when it was listed
         message = "changed while it was read; try again when nothing writes to it"
     with pytest.raises(ours) as caught:
-        hash_tree("shelf://b/docs")
-    where = "shelf://b/docs" if step in ("info", "list") else "shelf://b/docs/a"
+        hash_tree("store://b/docs")
+    where = "store://b/docs" if step in ("info", "list") else "store://b/docs/a"
     assert str(caught.value).startswith(f"{where}: {message}")
     assert "hunter2" not in str(caught.value)
     assert caught.value.may_retry is (ours is Unavailable)
@@ -95,33 +101,33 @@ def test_every_foreign_error_at_every_step_is_one_of_ours(
 
 
 @pytest.mark.parametrize("error", [foreign("FileExpired", OSError), foreign("ClientResponseError", status=412)])
-def test_an_object_that_expired_while_it_was_open_was_changed(shelf: Shelf, error: Exception) -> None:
-    shelf.objects["b/docs/a"] = b"1"
-    shelf.meddle = failing("read", error)
-    with pytest.raises(InvalidInput, match="shelf://b/docs/a: changed while it was read; try again"):
-        hash_tree("shelf://b/docs")
+def test_an_object_that_expired_while_it_was_open_was_changed(store: MemoryStore, error: Exception) -> None:
+    store.objects["b/docs/a"] = b"1"
+    store.before_answer = failing("read", error)
+    with pytest.raises(InvalidInput, match="store://b/docs/a: changed while it was read; try again"):
+        hash_tree("store://b/docs")
 
 
-def test_ctrl_c_goes_through(shelf: Shelf) -> None:
-    shelf.objects["b/docs/a"] = b"1"
+def test_ctrl_c_goes_through(store: MemoryStore) -> None:
+    store.objects["b/docs/a"] = b"1"
 
     def interrupt(what: str, path: str) -> None:
         raise KeyboardInterrupt
 
-    shelf.meddle = interrupt
+    store.before_answer = interrupt
     with pytest.raises(KeyboardInterrupt):
-        hash_tree("shelf://b/docs")
+        hash_tree("store://b/docs")
 
 
-def test_neither_password_nor_signature_is_shown(shelf: Shelf) -> None:
-    store = Store("shelf://me:hunter2@host/docs?sig=hunter2")
-    assert store.shown("") == "shelf://host/docs"
-    assert store.shown("a/b") == "shelf://host/docs/a/b"
+def test_neither_password_nor_signature_is_shown(store: MemoryStore) -> None:
+    opened = Store("store://me:hunter2@host/docs?sig=hunter2")
+    assert opened.shown("") == "store://host/docs"
+    assert opened.shown("a/b") == "store://host/docs/a/b"
     with pytest.raises(InvalidInput) as caught:
-        store.info("")
-    assert str(caught.value) == "shelf://host/docs: no such object or folder; check the URL"
+        opened.info("")
+    assert str(caught.value) == "store://host/docs: no such object or folder; check the URL"
 
 
-def test_a_store_s_identity_is_of_the_store_and_not_of_the_path(shelf: Shelf) -> None:
-    assert Store("shelf://b/docs").identity() == Store("shelf://elsewhere").identity()
-    assert Store("memory://b/docs").identity() != Store("shelf://b/docs").identity()
+def test_a_store_s_identity_is_of_the_store_and_not_of_the_path(store: MemoryStore) -> None:
+    assert Store("store://b/docs").identity() == Store("store://elsewhere").identity()
+    assert Store("memory://b/docs").identity() != Store("store://b/docs").identity()

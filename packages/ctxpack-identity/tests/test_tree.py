@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_folder import plant
 
 from ctxpack_identity import (
     FolderDigest,
@@ -62,7 +62,7 @@ def test_disk_listing_and_documents_give_one_digest(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any], random: Any
 ) -> None:
     root = tmp_path_factory.mktemp("tree") / "root"
-    plant(root, content)
+    write_folder(root, content)
     expected = digest_of(document(content))
     seen: list[TreeEntry] = []
     tree = hash_tree(str(root), on_entry=seen.append)
@@ -91,7 +91,7 @@ def test_a_file_has_the_digest_of_its_document(tmp_path_factory: pytest.TempPath
 
 def test_a_folder_of_one_file_is_no_file_even_if_it_vanishes_meanwhile(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    plant(root, {"a": b"x"})
+    write_folder(root, {"a": b"x"})
     expected = hash_tree(str(root)).digest
 
     def vanish(entry: TreeEntry) -> None:
@@ -104,12 +104,12 @@ def test_a_folder_of_one_file_is_no_file_even_if_it_vanishes_meanwhile(tmp_path:
 
 def test_every_executor_gives_the_same_tree(tmp_path: Path, executor: Executor | None) -> None:
     content = {f"{n:03}": {"a": b"%d" % n, "b": b"x" * n * 100} for n in range(300)} | {"large": b"y" * (3 << 20)}
-    plant(tmp_path / "root", content)
+    write_folder(tmp_path / "root", content)
     assert hash_tree(str(tmp_path / "root"), hashing=Hashing(executor=executor)).digest == digest_of(document(content))
 
 
 def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:
-    plant(tmp_path / "root", {"a": b"x", "e": {}})
+    write_folder(tmp_path / "root", {"a": b"x", "e": {}})
     seen: list[TreeEntry] = []
     before = hash_tree(str(tmp_path / "root"), on_entry=seen.append)
     (tmp_path / "root" / "a").chmod(0o755)
@@ -124,9 +124,9 @@ def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:
 
 
 def test_junk_is_hashed_and_told(tmp_path: Path) -> None:
-    plant(tmp_path / "root", {"a": b"x"})
+    write_folder(tmp_path / "root", {"a": b"x"})
     clean = hash_tree(str(tmp_path / "root"))
-    plant(tmp_path / "root" / "d", {"Thumbs.db": b"", ".DS_Store": b""})
+    write_folder(tmp_path / "root" / "d", {"Thumbs.db": b"", ".DS_Store": b""})
     messy = hash_tree(str(tmp_path / "root"))
     assert clean.junk == ()
     assert messy.junk == ("d/.DS_Store", "d/Thumbs.db")
@@ -199,7 +199,7 @@ def test_folders_five_hundred_deep_have_a_digest(tmp_path: Path) -> None:
 
 
 def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
-    plant(tmp_path / "copies", {"a": b"x", "b": b"x"})
-    plant(tmp_path / "links", {"a": b"x"})
+    write_folder(tmp_path / "copies", {"a": b"x", "b": b"x"})
+    write_folder(tmp_path / "links", {"a": b"x"})
     os.link(tmp_path / "links" / "a", tmp_path / "links" / "b")
     assert hash_tree(str(tmp_path / "links")) == hash_tree(str(tmp_path / "copies"))

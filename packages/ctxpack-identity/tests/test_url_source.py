@@ -18,7 +18,7 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_store import Shelf
+from memory_store import MemoryStore
 
 from ctxpack_identity import (
     Hashing,
@@ -49,16 +49,16 @@ TREE = {
 }
 
 
-def plant(folder: Path, tree: dict[str, bytes]) -> str:
+def write_tree(folder: Path, tree: dict[str, bytes]) -> str:
     for path, data in tree.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     return str(folder)
 
 
-def put(shelf: Shelf, tree: dict[str, bytes], root: str = "b/docs") -> str:
-    shelf.objects.update({f"{root}/{path}": data for path, data in tree.items()})
-    return f"shelf://{root}"
+def put(store: MemoryStore, tree: dict[str, bytes], root: str = "b/docs") -> str:
+    store.objects.update({f"{root}/{path}": data for path, data in tree.items()})
+    return f"store://{root}"
 
 
 def entries(root: str, **options: Any) -> tuple[Tree, list[TreeEntry]]:
@@ -66,14 +66,14 @@ def entries(root: str, **options: Any) -> tuple[Tree, list[TreeEntry]]:
     return hash_tree(root, on_entry=found.append, **options), found
 
 
-def test_a_folder_and_its_copy_on_disk_are_one_tree(shelf: Shelf, tmp_path: Path) -> None:
-    url = put(shelf, TREE)
-    assert entries(url) == entries(plant(tmp_path / "root", TREE))
+def test_a_folder_and_its_copy_on_disk_are_one_tree(store: MemoryStore, tmp_path: Path) -> None:
+    url = put(store, TREE)
+    assert entries(url) == entries(write_tree(tmp_path / "root", TREE))
     assert entries(url + "/") == entries(url)
 
 
-def test_an_object_and_its_copy_on_disk_are_one_tree(shelf: Shelf, tmp_path: Path) -> None:
-    url, local = put(shelf, TREE), plant(tmp_path / "root", TREE)
+def test_an_object_and_its_copy_on_disk_are_one_tree(store: MemoryStore, tmp_path: Path) -> None:
+    url, local = put(store, TREE), write_tree(tmp_path / "root", TREE)
     for path in TREE:
         if "?" not in path:
             assert entries(f"{url}/{path}") == entries(f"{local}/{path}")
@@ -98,10 +98,10 @@ def trees(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @given(trees())
-def test_any_tree_has_one_name_wherever_it_lies(shelves: dict[str, Shelf], tree: dict[str, bytes]) -> None:
-    shelves[""] = Shelf()
+def test_any_tree_has_one_name_wherever_it_lies(stores: dict[str, MemoryStore], tree: dict[str, bytes]) -> None:
+    stores[""] = MemoryStore()
     with tempfile.TemporaryDirectory() as folder:
-        assert entries(put(shelves[""], tree)) == entries(plant(Path(folder), tree))
+        assert entries(put(stores[""], tree)) == entries(write_tree(Path(folder), tree))
 
 
 @given(trees())
@@ -111,7 +111,7 @@ def test_so_it_has_in_fsspec_s_own_store(tree: dict[str, bytes]) -> None:
     for path, data in tree.items():
         memory.store[f"/docs/{path}"] = memory_file(memory, path, data)
     with tempfile.TemporaryDirectory() as folder:
-        assert hash_tree("memory://docs") == hash_tree(plant(Path(folder), tree))
+        assert hash_tree("memory://docs") == hash_tree(write_tree(Path(folder), tree))
     memory.store.clear()
 
 
@@ -122,77 +122,77 @@ def memory_file(memory: Any, path: str, data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("patterns", [["a/"], ["*.b", "!a.b"], ["z/*", "!z/y"], ["/c", "ü/"], ["*"]])
-def test_patterns_leave_out_the_same(shelf: Shelf, tmp_path: Path, patterns: list[str]) -> None:
+def test_patterns_leave_out_the_same(store: MemoryStore, tmp_path: Path, patterns: list[str]) -> None:
     excludes = compile_excludes(patterns)
-    local = plant(tmp_path / "root", TREE)
-    assert entries(put(shelf, TREE), excludes=excludes) == entries(local, excludes=excludes)
+    local = write_tree(tmp_path / "root", TREE)
+    assert entries(put(store, TREE), excludes=excludes) == entries(local, excludes=excludes)
 
 
-def test_what_is_left_out_is_not_asked_for(shelf: Shelf) -> None:
-    url = put(shelf, {"in": b"1", "out/er": b"2", "out/in/ner": b"3"})
+def test_what_is_left_out_is_not_asked_for(store: MemoryStore) -> None:
+    url = put(store, {"in": b"1", "out/er": b"2", "out/in/ner": b"3"})
     hash_tree(url, excludes=compile_excludes(["out/"]))
-    assert [path for what, path in shelf.asked if what == "list"] == ["b/docs"]
-    assert shelf.read() == ["b/docs/in"]
+    assert [path for what, path in store.asked if what == "list"] == ["b/docs"]
+    assert store.read() == ["b/docs/in"]
 
 
-def test_an_object_that_marks_a_folder_is_that_folder(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_object_that_marks_a_folder_is_that_folder(store: MemoryStore, tmp_path: Path) -> None:
     def mark(folder: str) -> None:
-        shelf.entries[folder] = [{"name": f"{folder}/", "size": 0, "type": "file", "ETag": '"d4"'}]
+        store.entries[folder] = [{"name": f"{folder}/", "size": 0, "type": "file", "ETag": '"d4"'}]
 
-    url = put(shelf, {"full/a": b"1"})
+    url = put(store, {"full/a": b"1"})
     mark("b/docs")
     mark("b/docs/full")
     mark("b/docs/empty")
-    shelf.entries["b/docs"] += [{"name": "b/docs/empty/", "size": 0, "type": "directory"}]
-    local = plant(tmp_path / "root", {"full/a": b"1"})
+    store.entries["b/docs"] += [{"name": "b/docs/empty/", "size": 0, "type": "directory"}]
+    local = write_tree(tmp_path / "root", {"full/a": b"1"})
     (tmp_path / "root" / "empty").mkdir()
     assert entries(url) == entries(local)
     mark("b/nothing")
     (tmp_path / "nothing").mkdir()
-    assert entries("shelf://b/nothing") == entries(str(tmp_path / "nothing"))
+    assert entries("store://b/nothing") == entries(str(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ({"name": "b/docs/.."}, "shelf://b/docs/..: no file can have this name: got '..'; rename or exclude it"),
-        ({"name": "b/docs/."}, "shelf://b/docs/.: no file can have this name: got '.'; rename or exclude it"),
+        ({"name": "b/docs/.."}, "store://b/docs/..: no file can have this name: got '..'; rename or exclude it"),
+        ({"name": "b/docs/."}, "store://b/docs/.: no file can have this name: got '.'; rename or exclude it"),
         ({"name": "b/docs/a\0"}, "no file can have this name: got 'a\\x00'"),
-        ({"name": "b/docs/x/y"}, "shelf://b/docs/x/y: no file can have this name: got 'x/y'"),
+        ({"name": "b/docs/x/y"}, "store://b/docs/x/y: no file can have this name: got 'x/y'"),
         ({"name": "b/docs/x/"}, "no file can have this name: got 'x/'"),
         ({"name": "b/docs/\udcff"}, "name is not Unicode text: got '\\udcff'"),
         ({"name": "b/docs/", "type": "directory"}, "the store has an entry without a name here: got 'b/docs/'"),
         ({"name": "b/docs", "type": "directory"}, "the store has an entry without a name here: got 'b/docs'"),
         ({"name": "b/docs/"}, "an entry without a name here: got 'b/docs/'; rename what has two slashes in a row"),
         ({"name": "elsewhere/a"}, "the store has an entry without a name here: got 'elsewhere/a'"),
-        ({"name": "b/docs"}, "shelf://b/docs: no such object or folder"),
-        ({"name": "b/docs/a"}, "shelf://b/docs: an object and a folder have the same name, or two objects: got 'a'"),
+        ({"name": "b/docs"}, "store://b/docs: no such object or folder"),
+        ({"name": "b/docs/a"}, "store://b/docs: an object and a folder have the same name, or two objects: got 'a'"),
         (
             {"name": "b/docs/a", "type": "directory"},
-            "shelf://b/docs: an object and a folder have the same name, or two objects: got 'a'; rename or exclude",
+            "store://b/docs: an object and a folder have the same name, or two objects: got 'a'; rename or exclude",
         ),
-        ({"name": "b/docs/l", "type": "link"}, "shelf://b/docs/l: neither object nor folder: got link; remove or"),
-        ({"name": "b/docs/l", "islink": True}, "shelf://b/docs/l: neither object nor folder: got link"),
+        ({"name": "b/docs/l", "type": "link"}, "store://b/docs/l: neither object nor folder: got link; remove or"),
+        ({"name": "b/docs/l", "islink": True}, "store://b/docs/l: neither object nor folder: got link"),
         ({"name": "b/docs/l", "type": "other"}, "neither object nor folder: got other"),
-        ({"name": "b/docs/s", "size": None}, "shelf://b/docs/s: the store does not say how large it is; download it"),
+        ({"name": "b/docs/s", "size": None}, "store://b/docs/s: the store does not say how large it is; download it"),
     ],
 )
-def test_what_could_not_lie_on_disk_is_refused(shelf: Shelf, listed: dict[str, Any], message: str) -> None:
-    url = put(shelf, {"a": b"1"})
-    shelf.entries["b/docs"] = [{"size": 1, "type": "file", **listed}]
+def test_what_could_not_lie_on_disk_is_refused(store: MemoryStore, listed: dict[str, Any], message: str) -> None:
+    url = put(store, {"a": b"1"})
+    store.entries["b/docs"] = [{"size": 1, "type": "file", **listed}]
     with pytest.raises(InvalidInput, match=re.escape(message)):
         hash_tree(url)
 
 
-def test_what_could_not_lie_on_disk_can_be_left_out(shelf: Shelf, tmp_path: Path) -> None:
-    url = put(shelf, {"a": b"1"})
-    shelf.entries["b/docs"] = [{"name": f"b/docs/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
-    shelf.entries["b/docs"] += [{"name": "b/docs/l", "size": 1, "type": "link"}]
+def test_what_could_not_lie_on_disk_can_be_left_out(store: MemoryStore, tmp_path: Path) -> None:
+    url = put(store, {"a": b"1"})
+    store.entries["b/docs"] = [{"name": f"b/docs/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
+    store.entries["b/docs"] += [{"name": "b/docs/l", "size": 1, "type": "link"}]
     excludes = compile_excludes(["*", "!a"])
-    assert hash_tree(url, excludes=excludes) == hash_tree(plant(tmp_path / "root", {"a": b"1"}))
+    assert hash_tree(url, excludes=excludes) == hash_tree(write_tree(tmp_path / "root", {"a": b"1"}))
 
 
-def test_objects_are_streamed_and_several_at_a_time(shelf: Shelf) -> None:
+def test_objects_are_streamed_and_several_at_a_time(store: MemoryStore) -> None:
     together = threading.Barrier(STREAMS, timeout=20)
     data = b"x" * (2 * READ_SIZE + 5)
 
@@ -200,44 +200,42 @@ def test_objects_are_streamed_and_several_at_a_time(shelf: Shelf) -> None:
         if what == "open":
             together.wait()  # breaks, and fails the read, unless as many are open at once
 
-    shelf.meddle = wait
-    url = put(shelf, {str(number): data for number in range(STREAMS)})
+    store.before_answer = wait
+    url = put(store, {str(number): data for number in range(STREAMS)})
     assert hash_tree(url).size == STREAMS * len(data)
-    assert max(shelf.sizes) == READ_SIZE
+    assert max(store.sizes) == READ_SIZE
 
 
-def test_folders_are_listed_once_each_and_some_ahead(shelf: Shelf, tmp_path: Path) -> None:
+def test_folders_are_listed_once_each_and_some_ahead(store: MemoryStore, tmp_path: Path) -> None:
     tree = {f"{a}/{b}/{c}": b"1" for a in range(9) for b in range(3) for c in range(2)}
-    assert hash_tree(put(shelf, tree)) == hash_tree(plant(tmp_path / "root", tree))
-    listed = [path for what, path in shelf.asked if what == "list"]
+    assert hash_tree(put(store, tree)) == hash_tree(write_tree(tmp_path / "root", tree))
+    listed = [path for what, path in store.asked if what == "list"]
     assert len(listed) == len(set(listed)) == 1 + 9 + 27
 
 
-def test_every_executor_gives_the_same_tree(shelf: Shelf, tmp_path: Path, executor: Executor | None) -> None:
-    assert entries(put(shelf, TREE), hashing=Hashing(executor=executor)) == entries(plant(tmp_path / "root", TREE))
+def test_every_executor_gives_the_same_tree(store: MemoryStore, tmp_path: Path, executor: Executor | None) -> None:
+    assert entries(put(store, TREE), hashing=Hashing(executor=executor)) == entries(write_tree(tmp_path / "root", TREE))
 
 
-def test_progress_counts_every_byte_once(shelf: Shelf) -> None:
+def test_progress_counts_every_byte_once(store: MemoryStore) -> None:
     seen: list[int] = []
-    tree = hash_tree(put(shelf, TREE), hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)))
+    tree = hash_tree(put(store, TREE), hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)))
     assert sum(seen) == tree.size
 
 
 # ---- changes
 
-Meddle = Callable[[], object]
 
-
-def when(asked: str, path: str, then: Meddle) -> Callable[[str, str], None]:
-    """Do something once, when the store is asked this."""
+def when(asked: str, path: str, then: Callable[[], object]) -> Callable[[str, str], None]:
+    """Return a before_answer that calls then once, at this request."""
     done: list[str] = []
 
-    def meddle(what: str, where: str) -> None:
+    def act(what: str, where: str) -> None:
         if (what, where) == (asked, path) and not done:
             done.append(what)
             then()
 
-    return meddle
+    return act
 
 
 @pytest.mark.parametrize("etags", [True, False])
@@ -247,46 +245,46 @@ def when(asked: str, path: str, then: Meddle) -> Callable[[str, str], None]:
         ("open", b"longer", "expected 3 bytes, got "),
         ("open", b"s", "expected 3 bytes, got 1"),
         ("read", b"longer", "expected 3 bytes, got 6"),
-        ("open", None, "shelf://b/docs/a: changed while it was read; try again when nothing writes to it"),
-        ("read", None, "shelf://b/docs/a: changed while it was read; try again when nothing writes to it"),
+        ("open", None, "store://b/docs/a: changed while it was read; try again when nothing writes to it"),
+        ("read", None, "store://b/docs/a: changed while it was read; try again when nothing writes to it"),
     ],
 )
 def test_a_change_on_the_way_ends_it(
-    shelf: Shelf, moment: str, becomes: bytes | None, message: str, etags: bool
+    store: MemoryStore, moment: str, becomes: bytes | None, message: str, etags: bool
 ) -> None:
     if not etags:
-        shelf.etag = lambda data: ""
-    url = put(shelf, {"a": b"old"})
+        store.etag = lambda data: ""
+    url = put(store, {"a": b"old"})
 
     def change() -> None:
-        del shelf.objects["b/docs/a"]
-        shelf.objects.update({"b/docs/a": becomes} if becomes is not None else {"b/docs/other": b""})
+        del store.objects["b/docs/a"]
+        store.objects.update({"b/docs/a": becomes} if becomes is not None else {"b/docs/other": b""})
 
-    shelf.meddle = when(moment, "b/docs/a", change)
+    store.before_answer = when(moment, "b/docs/a", change)
     with pytest.raises(InvalidInput, match="changed while it was read") as caught:
         hash_tree(url)
     assert message in str(caught.value)
     assert caught.value.code == "E_INPUT_CHANGED"
 
 
-def test_a_change_to_the_same_size_shows_in_the_etag(shelf: Shelf) -> None:
-    url = put(shelf, {"a": b"old"})
-    shelf.meddle = when("open", "b/docs/a", lambda: shelf.objects.update({"b/docs/a": b"new"}))
+def test_a_change_to_the_same_size_shows_in_the_etag(store: MemoryStore) -> None:
+    url = put(store, {"a": b"old"})
+    store.before_answer = when("open", "b/docs/a", lambda: store.objects.update({"b/docs/a": b"new"}))
     with pytest.raises(
         InvalidInput, match=r'changed while it was read: expected etag "149603e\w+", got etag "22af645d'
     ):
         hash_tree(url)
 
 
-def test_an_object_that_became_a_folder_was_changed(shelf: Shelf) -> None:
-    url = put(shelf, {"d/a": b"1", "e": b"2"})
+def test_an_object_that_became_a_folder_was_changed(store: MemoryStore) -> None:
+    url = put(store, {"d/a": b"1", "e": b"2"})
 
     def replace() -> None:
-        del shelf.objects["b/docs/d/a"]
-        shelf.objects["b/docs/d"] = b""
+        del store.objects["b/docs/d/a"]
+        store.objects["b/docs/d"] = b""
 
-    shelf.meddle = when("list", "b/docs/d", replace)
-    with pytest.raises(InvalidInput, match="shelf://b/docs/d: no such object or folder"):
+    store.before_answer = when("list", "b/docs/d", replace)
+    with pytest.raises(InvalidInput, match="store://b/docs/d: no such object or folder"):
         hash_tree(url)
 
 
@@ -298,15 +296,15 @@ def index(tmp_path: Path) -> str:
     return str(tmp_path / "cache" / "index.db")
 
 
-def read(shelf: Shelf, url: str, index: str, **options: Any) -> list[str]:
+def read(store: MemoryStore, url: str, index: str, **options: Any) -> list[str]:
     """Hash url with the index, which must not change the result; return what was read for it."""
     known = StatCache(index, **options)
-    shelf.asked.clear()
+    store.asked.clear()
     try:
         tree = hash_tree(url, hashing=Hashing(known=known))
     finally:
         known.close()
-    found = shelf.read()
+    found = store.read()
     assert tree == hash_tree(url)
     return found
 
@@ -314,63 +312,63 @@ def read(shelf: Shelf, url: str, index: str, **options: Any) -> list[str]:
 EVERY = sorted(f"b/docs/{path}" for path in TREE)
 
 
-def test_what_did_not_change_is_not_read_again(shelf: Shelf, index: str) -> None:
-    url = put(shelf, TREE)
-    assert read(shelf, url, index) == EVERY
-    assert read(shelf, url, index) == []
-    assert read(shelf, f"{url}/z", index) == []
-    assert read(shelf, f"{url}/a0", index) == ["b/docs/a0"]
-    assert read(shelf, f"{url}/a0", index) == []
-    assert read(shelf, url, index, rehash=True) == EVERY
+def test_what_did_not_change_is_not_read_again(store: MemoryStore, index: str) -> None:
+    url = put(store, TREE)
+    assert read(store, url, index) == EVERY
+    assert read(store, url, index) == []
+    assert read(store, f"{url}/z", index) == []
+    assert read(store, f"{url}/a0", index) == ["b/docs/a0"]
+    assert read(store, f"{url}/a0", index) == []
+    assert read(store, url, index, rehash=True) == EVERY
 
 
-def test_what_changed_is_read_again_and_nothing_else(shelf: Shelf, index: str) -> None:
-    url = put(shelf, TREE)
-    read(shelf, url, index)
-    shelf.objects["b/docs/a0"] = b"9"  # as long as before
-    shelf.objects["b/docs/z/new"] = b"n"
-    del shelf.objects["b/docs/c"]
-    assert read(shelf, url, index) == ["b/docs/a0", "b/docs/z/new"]
-    assert read(shelf, url, index) == []
+def test_what_changed_is_read_again_and_nothing_else(store: MemoryStore, index: str) -> None:
+    url = put(store, TREE)
+    read(store, url, index)
+    store.objects["b/docs/a0"] = b"9"  # as long as before
+    store.objects["b/docs/z/new"] = b"n"
+    del store.objects["b/docs/c"]
+    assert read(store, url, index) == ["b/docs/a0", "b/docs/z/new"]
+    assert read(store, url, index) == []
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"1"', "null"])
-def test_without_a_version_nothing_is_remembered(shelf: Shelf, index: str, etag: str) -> None:
-    shelf.etag = lambda data: etag
-    url = put(shelf, TREE)
-    assert read(shelf, url, index) == EVERY
-    assert read(shelf, url, index) == EVERY
+def test_without_a_version_nothing_is_remembered(store: MemoryStore, index: str, etag: str) -> None:
+    store.etag = lambda data: etag
+    url = put(store, TREE)
+    assert read(store, url, index) == EVERY
+    assert read(store, url, index) == EVERY
 
 
 def test_two_stores_with_one_name_do_not_share(
-    shelf: Shelf, index: str, monkeypatch: pytest.MonkeyPatch, another_shelf: Shelf
+    store: MemoryStore, index: str, monkeypatch: pytest.MonkeyPatch, another_store: MemoryStore
 ) -> None:
-    shelf.etag = another_shelf.etag = lambda data: '"1"'
-    url = put(shelf, {"a": b"old"})
-    put(another_shelf, {"a": b"new"})
-    assert read(shelf, url, index) == ["b/docs/a"]
+    store.etag = another_store.etag = lambda data: '"1"'
+    url = put(store, {"a": b"old"})
+    put(another_store, {"a": b"new"})
+    assert read(store, url, index) == ["b/docs/a"]
     with monkeypatch.context() as patch:
-        patch.setitem(fsspec.config.conf, "shelf", {"endpoint": "another"})
-        assert read(another_shelf, url, index) == ["b/docs/a"]
-        assert read(another_shelf, url, index) == []
-    assert read(shelf, url, index) == []
+        patch.setitem(fsspec.config.conf, "store", {"endpoint": "another"})
+        assert read(another_store, url, index) == ["b/docs/a"]
+        assert read(another_store, url, index) == []
+    assert read(store, url, index) == []
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert read(shelf, url, index) == ["b/docs/a"]
+    assert read(store, url, index) == ["b/docs/a"]
 
 
-def test_damage_is_never_believed(shelf: Shelf, index: str) -> None:
+def test_damage_is_never_believed(store: MemoryStore, index: str) -> None:
     import sqlite3
 
-    url = put(shelf, TREE)
-    read(shelf, url, index)
+    url = put(store, TREE)
+    read(store, url, index)
     with sqlite3.connect(index) as database:
         database.execute("UPDATE folders SET digests = replace(digests, substr(digests, 1, 2), '00')")
     database.close()
-    assert read(shelf, url, index) == EVERY
+    assert read(store, url, index) == EVERY
 
 
-def test_the_index_holds_no_url(shelf: Shelf, index: str) -> None:
-    read(shelf, put(shelf, {"a": b"1"}, "secret-key@b/docs"), index)
+def test_the_index_holds_no_url(store: MemoryStore, index: str) -> None:
+    read(store, put(store, {"a": b"1"}, "secret-key@b/docs"), index)
     assert b"secret-key" not in b"".join(path.read_bytes() for path in Path(index).parent.iterdir())
 
 
@@ -382,14 +380,14 @@ def contract(inputs: list[dict[str, Any]], **members: Any) -> str:
     return json.dumps({"inputs": inputs, "transforms": [step]})
 
 
-def test_where_the_bytes_come_from_is_not_in_the_name(shelf: Shelf, tmp_path: Path) -> None:
-    url = put(shelf, TREE)
-    plant(tmp_path / "root", TREE)
+def test_where_the_bytes_come_from_is_not_in_the_name(store: MemoryStore, tmp_path: Path) -> None:
+    url = put(store, TREE)
+    write_tree(tmp_path / "root", TREE)
     remote = contract([{"name": "i", "path": url, "exclude": ["z"]}], environment={"path": f"{url}/a0"})
     local = contract([{"name": "i", "path": "root", "exclude": ["z"]}], environment={"path": "root/a0"})
     one, other = (resolve(parse_contract_file(text), str(tmp_path)) for text in (remote, local))
     assert (one.uri, one.canonical, one.inputs) == (other.uri, other.canonical, other.inputs)
-    assert one.junk == ("shelf://b/docs/.DS_Store",)
+    assert one.junk == ("store://b/docs/.DS_Store",)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +397,7 @@ def test_where_the_bytes_come_from_is_not_in_the_name(shelf: Shelf, tmp_path: Pa
         ("local://x", "a path on this machine; give the path itself, without the scheme"),
         ("FILE://x", "a path on this machine"),
         ("ctx://sha256:" + "1" * 64, 'the URI of a pack; give it as "uri"'),
-        ("zip://a::shelf://b/c.zip", "a chain of URLs; give the URL of the files themselves"),
+        ("zip://a::store://b/c.zip", "a chain of URLs; give the URL of the files themselves"),
         ("s3://", "a URL that names nothing; say which bucket, host or repository"),
     ],
 )
@@ -429,7 +427,7 @@ def test_a_folder_may_be_called_like_a_scheme(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["nobody://b/k", "shelf+x://b/k"])
+@pytest.mark.parametrize("url", ["nobody://b/k", "store+x://b/k"])
 def test_a_scheme_that_nothing_opens_is_named(url: str) -> None:
     scheme = url.partition("://")[0]
     with pytest.raises(InvalidInput) as caught:
@@ -468,8 +466,8 @@ def test_a_local_tree_loads_nothing_of_this(tmp_path: Path) -> None:
     assert loaded.isdisjoint({"fsspec", "threading"} | {f"ctxpack_identity.{name}" for name in unwanted})
 
 
-def test_nothing_is_copied_to_this_machine(shelf: Shelf) -> None:
-    url = put(shelf, TREE)
+def test_nothing_is_copied_to_this_machine(store: MemoryStore) -> None:
+    url = put(store, TREE)
     hash_tree(url)  # what is imported once is imported now
     written: list[str] = []
 

@@ -115,7 +115,7 @@ def test_tree_has_this_digest(case: Case) -> None:
 
 @cases("tree.json", "must_fail")
 def test_tree_is_refused(case: Case, tmp_path: Path) -> None:
-    fill.plant(case["nodes"], str(tmp_path))
+    fill.make_nodes(case["nodes"], str(tmp_path))
     with pytest.raises(InvalidInput) as caught:
         hash_tree(os.path.join(tmp_path, case["root"]) if "root" in case else str(tmp_path), follow="symlinks" in case)
     assert caught.value.code == case["code"]
@@ -172,7 +172,7 @@ def test_canonical_contract_is_refused(case: Case) -> None:
 
 @cases("contract.json", "resolve_must_fail")
 def test_contract_does_not_resolve(case: Case, tmp_path: Path) -> None:
-    fill.plant(case["nodes"], str(tmp_path))
+    fill.make_nodes(case["nodes"], str(tmp_path))
     contract = parse_contract_file(fill.document(case, "contract"))
     with pytest.raises(InvalidInput) as caught:
         resolve(contract, str(tmp_path))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import write_folder
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from planted_folder import plant
 
 from ctxpack_identity import CtxUri, Hashing, parse_contract_file, resolve
 
@@ -75,8 +75,8 @@ def test_member_order_input_order_white_space_and_escapes_do_not_matter(
     place: Callable[[], Path], one: Folder, other: Folder, step: dict[str, Any], random: Any, indent: int, ascii_: bool
 ) -> None:
     base = place()
-    plant(base / "one", one)
-    plant(base / "other", other)
+    write_folder(base / "one", one)
+    write_folder(base / "other", other)
     value = contract("one", "./other", step, labels={"a": "b"})
     again = _shuffled(value, random)
     random.shuffle(again["inputs"])
@@ -97,11 +97,11 @@ def test_place_times_owners_permissions_and_the_order_of_writing_do_not_matter(
     place: Callable[[], Path], one: Folder, other: Folder, step: dict[str, Any], random: Any
 ) -> None:
     here, there = place(), place() / "deeper" / "ü"
-    plant(here / "one", one)
-    plant(here / "other", other)
+    write_folder(here / "one", one)
+    write_folder(here / "other", other)
     before = uri(here, contract("one", "other", step))
-    plant(there / "b", other, reverse=True)
-    plant(there / "a", one, reverse=True)
+    write_folder(there / "b", other, reverse=True)
+    write_folder(there / "a", one, reverse=True)
     for path in everything_in(there):
         os.utime(path, (random.randrange(2**31), random.randrange(2**31)))
         path.chmod(0o755 if path.is_dir() else random.choice([0o600, 0o644, 0o755]))
@@ -120,7 +120,7 @@ def test_who_hashes_and_in_which_order_does_not_matter(
     seed: int,
 ) -> None:
     base = place()
-    plant(base / "one", one)
+    write_folder(base / "one", one)
     value = contract("one", "one", step)
     before = uri(base, value)
     assert uri(base, value, hashing=Hashing(executor=shuffling(seed))) == before
@@ -134,7 +134,7 @@ STEP = {"tool": "t", "tool_version": "1", "code_hash": "opaque", "params": {"b":
 
 def test_other_processes_and_their_hash_seeds_do_not_matter(place: Callable[[], Path]) -> None:
     base = place()
-    plant(base / "one", {f"{n}": b"%d" % n for n in range(600)})
+    write_folder(base / "one", {f"{n}": b"%d" % n for n in range(600)})
     value = contract("one", "one", STEP)
     before = uri(base, value)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
@@ -158,8 +158,8 @@ def test_two_folders_are_one_input_only_if_they_hold_the_same(
     place: Callable[[], Path], one: Folder, other: Folder
 ) -> None:
     base = place()
-    plant(base / "one", one)
-    plant(base / "other", other)
+    write_folder(base / "one", one)
+    write_folder(base / "other", other)
     same = uri(base, contract("one", "one", STEP)) == uri(base, contract("one", "other", STEP))
     assert same == (one == other)
 
@@ -227,9 +227,9 @@ def test_every_change_of_the_data_matters(
 ) -> None:
     assume(next(_files(content), None))
     base = place()
-    plant(base / "before", content)
+    write_folder(base / "before", content)
     change(content, random)
-    plant(base / "after", content)
+    write_folder(base / "after", content)
     assert uri(base, contract("before", "before", STEP)) != uri(base, contract("before", "after", STEP))
 
 

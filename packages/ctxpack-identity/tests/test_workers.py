@@ -34,7 +34,7 @@ def batch_of(folder: Path) -> Batch:
     )
 
 
-def plant(folder: Path, count: int, size: int = 100) -> Batch:
+def write_files(folder: Path, count: int, size: int = 100) -> Batch:
     folder.mkdir()
     for number in range(count):
         (folder / f"{number:03}").write_bytes(b"%d" % number * size)
@@ -85,7 +85,7 @@ def nothing_left() -> Iterator[None]:
 def started(four_cores: None, nothing_left: None, tmp_path: Path) -> Iterator[tuple[LocalWorkers, Batch, list[int]]]:
     """Workers that have forked, a batch, and the processes' ids."""
     before = living_children(os.getpid())
-    local, batch = LocalWorkers(), plant(tmp_path / "started", 10)
+    local, batch = LocalWorkers(), write_files(tmp_path / "started", 10)
     try:
         local.submit(batch).result()
         yield local, batch, sorted(living_children(os.getpid()) - before)
@@ -97,7 +97,7 @@ def started(four_cores: None, nothing_left: None, tmp_path: Path) -> Iterator[tu
 def test_all_give_the_digests_that_hash_batch_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    batches = [plant(tmp_path / str(number), 5 + number) for number in range(30)]
+    batches = [write_files(tmp_path / str(number), 5 + number) for number in range(30)]
     before = living_children(os.getpid())
     executor: Executor | None = None
     if kind == "alone":
@@ -170,16 +170,16 @@ def grow(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["children", "threads", "thread pool", "process pool"])
-@pytest.mark.parametrize("meddle", [vanish, grow])
+@pytest.mark.parametrize("change", [vanish, grow])
 def test_an_error_arrives_as_it_was_raised(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
     kind: str,
-    meddle: Callable[[Path], None],
+    change: Callable[[Path], None],
 ) -> None:
-    batch = plant(tmp_path / "folder", 5)
-    meddle(tmp_path / "folder" / "003")
+    batch = write_files(tmp_path / "folder", 5)
+    change(tmp_path / "folder" / "003")
     with pytest.raises(InvalidInput) as direct:
         hash_batch(batch)
     executor: Executor | None = None
@@ -208,7 +208,7 @@ def test_what_a_child_may_not_read_is_said_too(
     four_cores: None, tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
 ) -> None:
     tmp_path.chmod(0o755)
-    batch = plant(tmp_path / "folder", 5)
+    batch = write_files(tmp_path / "folder", 5)
     (tmp_path / "folder").chmod(0o755)
     (tmp_path / "folder" / "003").chmod(0)
 
@@ -242,7 +242,9 @@ def test_a_killed_child_is_a_failure_and_no_hang(started: tuple[LocalWorkers, Ba
 
     with pytest.raises(LocalFailure) as caught:
         go_on()
-    assert str(caught.value) == "a hashing process ended unexpectedly; was it killed, or is memory short?"
+    assert str(caught.value) == (
+        "a hashing process ended unexpectedly; check whether it was killed, or whether memory is short"
+    )
 
 
 def test_closing_ends_children_with_work_under_way(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
@@ -263,7 +265,7 @@ def test_who_waits_for_our_children_first_does_no_harm(started: tuple[LocalWorke
 
 
 def test_no_process_is_forked_beside_other_threads(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
-    batch, stop = plant(tmp_path / "folder", 5), threading.Event()
+    batch, stop = write_files(tmp_path / "folder", 5), threading.Event()
     thread = threading.Thread(target=stop.wait)
     local = LocalWorkers()
     thread.start()
@@ -289,13 +291,13 @@ def test_small_pipes_which_could_block_both_ends_are_not_used(
         return ends
 
     monkeypatch.setattr(os, "pipe", small_pipe)
-    assert_hashed_alone(plant(tmp_path / "folder", 5))
+    assert_hashed_alone(write_files(tmp_path / "folder", 5))
 
 
 def test_without_another_descriptor_this_thread_hashes(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
     import resource
 
-    batch = plant(tmp_path / "folder", 5)
+    batch = write_files(tmp_path / "folder", 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The next pipe fits, the second does not.
     lowest = os.dup(0)
@@ -334,7 +336,7 @@ def test_as_many_processes_as_the_system_grants(
         return fork()
 
     monkeypatch.setattr(os, "fork", scarce)
-    batch, local = plant(tmp_path / "folder", 5), LocalWorkers()
+    batch, local = write_files(tmp_path / "folder", 5), LocalWorkers()
     before = living_children(os.getpid())
     try:
         assert [local.submit(batch).result() for _ in range(5)] == [hash_batch(batch)] * 5
@@ -358,7 +360,7 @@ def test_as_many_threads_as_the_system_grants(
 
     monkeypatch.setattr(threading.Thread, "start", scarce)
     monkeypatch.setattr(workers, "LARGE", 0)
-    batch, local = plant(tmp_path / "folder", 5), LocalWorkers()
+    batch, local = write_files(tmp_path / "folder", 5), LocalWorkers()
     try:
         assert [local.submit(batch).result() for _ in range(5)] == [hash_batch(batch)] * 5
     finally:
@@ -366,7 +368,7 @@ def test_as_many_threads_as_the_system_grants(
 
 
 def test_children_keep_no_lock_or_pipe_of_their_parent(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
-    batch, local = plant(tmp_path / "folder", 5), LocalWorkers()
+    batch, local = write_files(tmp_path / "folder", 5), LocalWorkers()
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
 
@@ -391,9 +393,9 @@ def test_children_keep_no_lock_or_pipe_of_their_parent(four_cores: None, nothing
 
 
 def test_signals_are_the_parent_s_business(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
-    told: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(os.getpid()))
-    local, batch = LocalWorkers(), plant(tmp_path / "folder", 5)
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(os.getpid()))
+    local, batch = LocalWorkers(), write_files(tmp_path / "folder", 5)
     existing = living_children(os.getpid())
     try:
         local.submit(batch).result()
@@ -402,7 +404,7 @@ def test_signals_are_the_parent_s_business(four_cores: None, nothing_left: None,
             os.kill(child, signal.SIGINT)
         assert [local.submit(batch).result() for _ in range(9)] == [hash_batch(batch)] * 9
         os.kill(os.getpid(), signal.SIGTERM)
-        assert told == [os.getpid()]
+        assert received == [os.getpid()]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -425,7 +427,7 @@ hash_tree(sys.argv[1], hashing=Hashing(progress=progress))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_children_end_with_their_parent_however_it_ends(tmp_path: Path, number: int) -> None:
     for folder in range(300):
-        plant(tmp_path / str(folder), 2)
+        write_files(tmp_path / str(folder), 2)
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -457,7 +459,7 @@ class Broken(Executor):
 def test_an_executor_that_fails_is_named(tmp_path: Path, refuses: bool) -> None:
     pool = ExecutorWorkers(Broken(refuses))
     with pytest.raises(CtxPackError) as caught:
-        pool.submit(plant(tmp_path / "folder", 1)).result()
+        pool.submit(write_files(tmp_path / "folder", 1)).result()
     assert type(caught.value) is LocalFailure
     assert str(caught.value) == (
         "the executor given for hashing failed: got RuntimeError: cannot schedule new futures after shutdown"
@@ -479,7 +481,7 @@ class Wrapping(Executor):
 def test_an_error_that_was_wrapped_on_its_way_arrives_as_itself(tmp_path: Path) -> None:
     pool = ExecutorWorkers(Wrapping())
     with pytest.raises(InvalidInput) as caught:
-        pool.submit(plant(tmp_path / "folder", 1)).result()
+        pool.submit(write_files(tmp_path / "folder", 1)).result()
     assert type(caught.value) is InvalidInput
     assert (str(caught.value), caught.value.code) == ("a: changed while it was read", "E_INPUT_CHANGED")
 
@@ -498,7 +500,7 @@ class Remembering(Executor):
 
 
 def test_no_executor_answers_from_memory(tmp_path: Path) -> None:
-    pool, batch = ExecutorWorkers(Remembering()), plant(tmp_path / "folder", 1)
+    pool, batch = ExecutorWorkers(Remembering()), write_files(tmp_path / "folder", 1)
     before = pool.submit(batch).result()
     file = tmp_path / "folder" / "000"
     status = file.stat()
@@ -512,7 +514,7 @@ def test_work_nobody_waits_for_any_more_is_withdrawn(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         executor.submit(begin.wait)
         pool = ExecutorWorkers(executor)
-        pending = pool.submit(plant(tmp_path / "folder", 1))
+        pending = pool.submit(write_files(tmp_path / "folder", 1))
         pool.close()
         begin.set()
         with pytest.raises(LocalFailure, match="the executor given for hashing failed: got CancelledError"):

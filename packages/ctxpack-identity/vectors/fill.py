@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ctxpack_identity import canonical_json, digest_of, hash_tree, parse_contract_file, parse_json, resolve
+from ctxpack_identity import canonical_json, digest_of, hash_tree, hex_of, parse_contract_file, parse_json, resolve
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.tree import TreeEntry, tree_digest
 
@@ -40,7 +40,7 @@ def document(case: Case, member: str = "input") -> bytes:
     return text.encode()
 
 
-def plant(nodes: list[Case], folder: str) -> None:
+def make_nodes(nodes: list[Case], folder: str) -> None:
     """Make the files, folders, links and special files that nodes describe."""
     for node in nodes:
         name = bytes.fromhex(node["path_hex"]) if "path_hex" in node else node["path"].encode()
@@ -74,12 +74,12 @@ def answer_bytes(case: Case) -> Case:
 def answer_json(case: Case) -> Case:
     data = canonical_json(parse_json(document(case)))
     shown = {} if "repeat" in case else {"output": data.decode()}
-    return {**shown, "sha256": digest_of(data).removeprefix("sha256:")}
+    return {**shown, "sha256": hex_of(digest_of(data))}
 
 
 def answer_tree(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
-        plant(case["nodes"], folder)
+        make_nodes(case["nodes"], folder)
         tree = hash_tree(
             os.path.join(folder, case["root"]) if "root" in case else folder,
             excludes=compile_excludes(case["exclude"]) if "exclude" in case else None,
@@ -100,7 +100,7 @@ def entries(case: Case) -> list[TreeEntry]:
 
 def answer_contract(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
-        plant(case["nodes"], folder)
+        make_nodes(case["nodes"], folder)
         contract = parse_contract_file(document(case, "contract"))
         packs = case.get("packs")
         resolution = resolve(contract, folder, pack_outputs=packs.__getitem__ if packs is not None else None)

@@ -53,7 +53,11 @@ def parse_json(data: bytes | str, *, where: str = "") -> Any:
         text = data if isinstance(data, str) else data.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            "not UTF-8", where=where, got=f"byte {data[error.start]:#04x} at offset {error.start}", code="E_JSON"
+            "not UTF-8",
+            where=where,
+            got=f"byte {data[error.start]:#04x} at offset {error.start}",
+            fix="save it as UTF-8",
+            code="E_JSON",
         ) from error
     if text.startswith("\ufeff"):
         raise InvalidInput(
@@ -67,6 +71,7 @@ def parse_json(data: bytes | str, *, where: str = "") -> Any:
         raise InvalidInput(
             f"not JSON: {error.msg}",
             where=f"{where + ', ' if where else ''}line {error.lineno}, column {error.colno}",
+            fix="check the commas, quotes and brackets there",
             code="E_JSON",
         ) from error
     except RecursionError as error:
@@ -89,10 +94,11 @@ class _Refused:
         return cls("E_NAN", "a finite number", text)
 
     def error(self, at: str, where: str) -> InvalidInput:
-        return _at(at, where, "number has no canonical form", self.expected, self.got, self.code)
+        fix = "write it as a text in quotes"
+        return _at(at, where, "number has no canonical form", self.expected, self.got, self.code, fix)
 
 
-_INTEGER_RANGE = "an integer within ±(2^53-1), or a string"
+_INTEGER_RANGE = "an integer within ±(2^53-1)"
 
 
 def _integer(text: str) -> int | _Refused:
@@ -117,7 +123,7 @@ def _float_fault(value: float, shown: str) -> _Refused | None:
     if value == 0 and math.copysign(1, value) < 0:
         return _Refused("E_NEGATIVE_ZERO", "0", shown)
     if value.is_integer() and abs(value) > MAX_INTEGER:
-        return _Refused("E_FLOAT_RANGE", "an integral number within ±(2^53-1), or a string", shown)
+        return _Refused("E_FLOAT_RANGE", "an integral number within ±(2^53-1)", shown)
     return None
 
 
@@ -131,7 +137,8 @@ def _read(value: Any, at: str, depth: int, where: str) -> Any:
             here = pointer(at, name)
             _check_text(name, here, where)
             if name in members:
-                raise _at(here, where, "name appears twice in one object", "unique names", repr(name), "E_DUP_KEY")
+                fix = "keep one of the two"
+                raise _at(here, where, "name appears twice in one object", "unique names", repr(name), "E_DUP_KEY", fix)
             members[name] = _read(item, here, depth + 1, where)
         return members
     if kind is list:
@@ -220,10 +227,16 @@ def _check_text(text: str, at: str, where: str) -> None:
         ) from error
 
 
-def _at(at: str, where: str, what: str, expected: str, got: str, code: str) -> InvalidInput:
+def _at(at: str, where: str, what: str, expected: str, got: str, code: str, fix: str = "") -> InvalidInput:
     place = f"{where}, {at or '(whole document)'}" if where else at or "value"
-    return InvalidInput(what, where=place, expected=expected, got=got, code=code)
+    return InvalidInput(what, where=place, expected=expected, got=got, fix=fix, code=code)
 
 
 def _too_deep(where: str) -> InvalidInput:
-    return InvalidInput("nested too deep", where=where, expected=f"at most {MAX_DEPTH} levels", code="E_DEPTH")
+    return InvalidInput(
+        "nested too deep",
+        where=where,
+        expected=f"at most {MAX_DEPTH} levels",
+        fix="use fewer arrays and objects inside each other",
+        code="E_DEPTH",
+    )

@@ -119,7 +119,9 @@ def parse_contract_file(data: bytes | str, *, where: str = "contract") -> Contra
     if isinstance(value, dict) and "schema" in value:
         return _from_canonical(_checked_canonical(value, where))
     read = _Reader()
-    root = read.members(value, "", required=("inputs", "transforms"), optional=("outputs", "salt", "labels"))
+    root = read.members(
+        value, "", required=("inputs", "transforms"), optional=("outputs", "salt", "labels"), of="every contract"
+    )
     inputs = tuple(_input(read, item, at) for at, item in read.items(root.get("inputs", []), "/inputs"))
     _unique_names(read, inputs)
     transforms = tuple(_transform(read, item, at) for at, item in read.items(root.get("transforms", []), "/transforms"))
@@ -174,10 +176,11 @@ def _input(read: _Reader, value: Any, at: str) -> InputSource:
         required=("name",),
         optional=("path", "digest", "uri", "exclude", "symlinks"),
         one_of=("path", "digest", "uri"),
+        of="every input",
     )
     name = read.text(fields, "name", at)
-    if name and not _is_input_name(name):
-        read.fault("E_INPUT_NAME", pointer(at, "name"), f"{name!r} is not a name; use letters, digits, . _ and -")
+    if name:
+        _check_input_name(read, name, pointer(at, "name"))
     if "path" in fields:
         return InputSource(name, source=_tree_source(read, fields, at))
     for member in ("exclude", "symlinks"):
@@ -189,8 +192,16 @@ def _input(read: _Reader, value: Any, at: str) -> InputSource:
         try:
             return InputSource(name, uri=parse_uri(fields["uri"]))
         except InvalidInput as error:
-            read.fault(error.code, pointer(at, "uri"), f"{error.what}: expected {error.expected}, got {error.got}")
+            read.fault(
+                error.code, pointer(at, "uri"), f"{error.what}: expected {error.expected}, got {error.got}; {error.fix}"
+            )
     return InputSource(name)
+
+
+def _check_input_name(read: _Reader, name: str, at: str) -> None:
+    if not _is_input_name(name):
+        fix = "use letters, digits, . _ and -, at most 128, the first a letter, digit or _"
+        read.fault("E_INPUT_NAME", at, f"{name!r} is not a name; {fix}")
 
 
 def _unique_names(read: _Reader, inputs: tuple[InputSource, ...]) -> None:
@@ -207,6 +218,7 @@ def _transform(read: _Reader, value: Any, at: str) -> TransformSource:
         at,
         required=("tool", "tool_version"),
         optional=("code_hash", "code", "environment_hash", "environment", "params"),
+        of="every transform",
     )
     if isinstance(value, dict) and "code" not in value and "code_hash" not in value:
         fix = f'give "code": {{"path": …}}, "code_hash": "sha256:…", or "code_hash": "{OPAQUE}" for a hosted tool'
@@ -225,10 +237,14 @@ def _code(
 ) -> TreeSource | Code:
     hashed = f"{member}_hash"
     if member in fields and hashed in fields:
-        read.fault("E_UNKNOWN_FIELD", pointer(at, hashed), f'"{member}" computes it; keep one of the two')
+        read.fault(
+            "E_UNKNOWN_FIELD", pointer(at, hashed), f'"{member}" and "{hashed}" are both given; keep one of the two'
+        )
     elif member in fields:
         here = pointer(at, member)
-        inner = read.members(fields[member], here, required=("path",), optional=("exclude", "symlinks"))
+        inner = read.members(
+            fields[member], here, required=("path",), optional=("exclude", "symlinks"), of=f'"{member}"'
+        )
         return _tree_source(read, inner, here, excludes)
     elif hashed in fields:
         return read.digest(fields, hashed, at, word=word)
@@ -250,7 +266,7 @@ def _tree_source(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple
 
 
 def _output(read: _Reader, value: Any, at: str) -> str:
-    path = read.path(read.members(value, at, required=("path",)), at)
+    path = read.path(read.members(value, at, required=("path",), of="every output"), at)
     if scheme_of(path):
         read.fault("E_SCHEME", pointer(at, "path"), "outputs lie on this machine; give a path, not a URL")
     return path
@@ -262,16 +278,15 @@ def _checked_canonical(value: Any, where: str) -> dict[str, Any]:
         fix = "a newer ctxpack may know it; a contract file has no schema member"
         read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {_shown(value['schema'])}; {fix}")
         read.done(where)  # what another schema allows is not ours to judge
-    root = read.members(value, "", required=("inputs", "salt", "schema", "transforms"))
+    root = read.members(value, "", required=("inputs", "salt", "schema", "transforms"), of="every contract")
     for name, item in read.members(root.get("inputs", {}), "/inputs").items():
         here = pointer("/inputs", name)
-        if not _is_input_name(name):
-            read.fault("E_INPUT_NAME", here, f"{name!r} is not a name; use letters, digits, . _ and -")
-        read.digest(read.members(item, here, required=("digest",)), "digest", here)
+        _check_input_name(read, name, here)
+        read.digest(read.members(item, here, required=("digest",), of="every input"), "digest", here)
     read.text(root, "salt", "", empty=True)
     for here, item in read.items(root.get("transforms", []), "/transforms"):
         members = ("code_hash", "environment_hash", "params", "tool", "tool_version")
-        fields = read.members(item, here, required=members)
+        fields = read.members(item, here, required=members, of="every transform")
         read.text(fields, "tool", here)
         read.text(fields, "tool_version", here)
         read.digest(fields, "code_hash", here, word=OPAQUE)
@@ -330,8 +345,12 @@ class _Reader:
         required: tuple[str, ...] = (),
         optional: tuple[str, ...] = (),
         one_of: tuple[str, ...] = (),
+        of: str = "",
     ) -> dict[str, Any]:
-        """Return value, an object; with required or optional given, closed to all other members."""
+        """Return value, an object; with required or optional given, closed to all other members.
+
+        of: what needs the required members, for the message.
+        """
         if not isinstance(value, dict):
             self._type(at, "an object", value)
             return {}
@@ -343,7 +362,7 @@ class _Reader:
                 self.fault("E_NULL", pointer(at, name), "null is not a value here; leave the member out")
         for name in required:
             if name not in value:
-                self.fault("E_MISSING", pointer(at, name), "is missing; every contract needs it")
+                self.fault("E_MISSING", pointer(at, name), f"is missing; {of} needs it")
         if one_of and sum(name in value for name in one_of) != 1:
             self.fault("E_ONE_OF", at, f"exactly one of {', '.join(one_of)} is needed")
         return {name: item for name, item in value.items() if not known or (name in known and item is not None)}

@@ -50,5 +50,6 @@ def parse_digest(text: object, *, where: str = "digest") -> Digest:
         where=where,
         expected="sha256: and 64 lower-case hexadecimal digits",
         got=repr(text)[:120],
+        fix="write it in full, in lower case",
         code="E_DIGEST",
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from json.encoder import encode_basestring
 
 from ctxpack_identity.canonical import canonical_json
-from ctxpack_identity.digest import Digest, digest_of
+from ctxpack_identity.digest import Digest, digest_from_hex, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import NamedTuple
 
@@ -54,7 +54,7 @@ class Tree(NamedTuple):
 def file_digest(sha256: str, size: int) -> Digest:
     """Return the tree digest of a single file: content digest (64 hexadecimal digits) and size in bytes."""
     return digest_of(
-        canonical_json({"digest": f"sha256:{sha256}", "schema": TREE_SCHEMA, "size": size, "type": "file"})
+        canonical_json({"digest": digest_from_hex(sha256), "schema": TREE_SCHEMA, "size": size, "type": "file"})
     )
 
 
@@ -99,7 +99,7 @@ class FolderDigest:
         if entry.is_empty_folder:
             folder.document.add(name, *Document().close(), "folder")
         elif _is_sha256(entry.sha256):
-            folder.document.add(name, f"sha256:{entry.sha256}", entry.size, "file")
+            folder.document.add(name, digest_from_hex(entry.sha256), entry.size, "file")
         else:
             expected, got = "64 lower-case hexadecimal digits", repr(entry.sha256)[:80]
             raise InvalidInput("not a SHA-256", where=repr(path), expected=expected, got=got, code="E_DIGEST")
@@ -107,7 +107,7 @@ class FolderDigest:
     def finish(self) -> Digest:
         """Return the digest of the whole folder; nothing can be added after."""
         self._close_to(1)
-        return Digest(self._open[0].document.close()[0])
+        return self._open[0].document.close()[0]
 
     def _go_to(self, parents: list[str], path: str) -> None:
         shared = 0
@@ -161,7 +161,7 @@ class Document:
         self._size = len(b'{"entries":[')
         self._separator = ""
 
-    def add(self, name: str, digest: str, size: int, kind: str) -> None:
+    def add(self, name: str, digest: Digest, size: int, kind: str) -> None:
         self._write(f'{{"digest":"{digest}","name":{encode_basestring(name)},"size":{size},"type":"{kind}"}}')
 
     def add_files(self, files: list[tuple[str, os.stat_result]], digests: list[str]) -> None:
@@ -175,11 +175,11 @@ class Document:
             )
         )
 
-    def close(self) -> tuple[str, int]:
+    def close(self) -> tuple[Digest, int]:
         """Return the document's digest and its length in bytes."""
         self._separator = ""
         self._write(f'],"schema":"{TREE_SCHEMA}","type":"folder"}}')
-        return f"sha256:{self._hash.hexdigest()}", self._size
+        return digest_from_hex(self._hash.hexdigest()), self._size
 
     def _write(self, text: str) -> None:
         data = (self._separator + text).encode()

@@ -106,7 +106,7 @@ class Child:
 class _ChildJob:
     """A batch that a child hashes. answer: digests, or a pickled CtxPackError; None before it has come."""
 
-    told = 0
+    reported = 0
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -124,7 +124,9 @@ class _ChildJob:
 
 
 def _died() -> LocalFailure:
-    return LocalFailure("a hashing process ended unexpectedly", fix="was it killed, or is memory short?")
+    return LocalFailure(
+        "a hashing process ended unexpectedly", fix="check whether it was killed, or whether memory is short"
+    )
 
 
 def _require_room(pipe: int) -> None:

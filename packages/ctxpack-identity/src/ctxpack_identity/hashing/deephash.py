@@ -167,7 +167,7 @@ class _Fold:
         self._open: list[_OpenFolder] = []
         self._files = self._size = 0
         self._junk: list[str] = []
-        self._root = ""
+        self._root = Digest("")
 
     def enter(self, folder: Folder, digests: list[str]) -> None:
         opened = _OpenFolder(folder, digests)
@@ -193,7 +193,7 @@ class _Fold:
             self._root = digest
 
     def finish(self) -> Tree:
-        return Tree(Digest(self._root), "folder", self._files, self._size, tuple(self._junk))
+        return Tree(self._root, "folder", self._files, self._size, tuple(self._junk))
 
     def _add_files(self, opened: _OpenFolder) -> None:
         """Add the files that come before the next folder."""
@@ -277,7 +277,7 @@ def _finish(underway: _Underway | None, hashing: Hashing) -> tuple[Folder, list[
         for place, digest in zip(places, job.result(), strict=True):
             found[place] = digest
             size += folder.files[place][1].st_size
-        hashing.progress("hash", max(0, size - job.told), None)
+        hashing.progress("hash", max(0, size - job.reported), None)
     digests = [digest for digest in found if digest is not None]
     if hashing.known is not None and jobs:
         hashing.known.remember(folder, digests)

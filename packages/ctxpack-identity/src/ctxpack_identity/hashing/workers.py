@@ -38,10 +38,10 @@ class Work(Protocol):
 
 
 class Pending(Protocol):
-    """Digests on their way. told: bytes of them that progress heard of already."""
+    """Digests on their way. reported: bytes of them that progress was called with."""
 
     @property
-    def told(self) -> int: ...
+    def reported(self) -> int: ...
 
     def result(self) -> list[str]:
         """Return the digests of a batch; wait for them. Raises: as its digests() does; LocalFailure if workers fail."""
@@ -88,7 +88,7 @@ def _digests(batch: Work, unique: bytes) -> list[str]:
 
 
 class _ExecutorJob:
-    told = 0
+    reported = 0
 
     def __init__(self, future: Future[list[str]]) -> None:
         self._future = future
@@ -128,11 +128,11 @@ class LocalWorkers:
         if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
             if self._streams is None:
                 self._streams = _threads(STREAMS)
-            return _Telling(self._streams, batch, self._progress)
+            return _ReportingJob(self._streams, batch, self._progress)
         if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
                 self._threads = _threads(_cores())
-            return _Telling(self._threads, batch, self._progress)
+            return _ReportingJob(self._threads, batch, self._progress)
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
@@ -144,7 +144,7 @@ class LocalWorkers:
         for child in self._children or ():
             if child.has_room():
                 return child.submit(batch)
-        return _Done(batch.digests())
+        return _FinishedJob(batch.digests())
 
     def close(self) -> None:
         for threads in (self._threads, self._streams):
@@ -163,16 +163,16 @@ def _threads(count: int) -> Threads:
     return Threads(count)
 
 
-class _Telling:
+class _ReportingJob:
     """A thread's work that tells how far it is: one file may take minutes."""
 
     def __init__(self, threads: Threads, batch: Work, progress: Progress) -> None:
-        self.told = 0
+        self.reported = 0
         self._progress = progress
-        self._job = threads.submit(lambda: batch.digests(self._tell))
+        self._job = threads.submit(lambda: batch.digests(self._report))
 
-    def _tell(self, count: int) -> None:
-        self.told += count
+    def _report(self, count: int) -> None:
+        self.reported += count
         self._progress("hash", count, None)
 
     def result(self) -> list[str]:
@@ -180,8 +180,8 @@ class _Telling:
         return digests
 
 
-class _Done:
-    told = 0
+class _FinishedJob:
+    reported = 0
 
     def __init__(self, digests: list[str]) -> None:
         self._digests = digests

@@ -64,7 +64,7 @@ def _translation(error: Exception, where: str) -> CtxPackError:
         fix = "check the credentials that the store's library finds, and what they allow"
         return AccessDenied("the store refuses it", where=where, got=said, fix=fix)
     if 400 <= status < 500 and status not in _LATER:
-        what = "the store does not understand it"
+        what = "the store refused this URL"
         return InvalidInput(what, where=where, got=said, fix="check the URL", code="E_SCHEME")
     if isinstance(error, OSError | EOFError) or status or _is_one_of(_NO_ANSWER, error):
         return Unavailable("the store did not give it", where=where, got=said, fix="try again later")

@@ -167,7 +167,13 @@ def _check_name(name: str, shown: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput("name is not Unicode text", where=shown, got=repr(name), code="E_NAME_ENCODING") from error
+        raise InvalidInput(
+            "name is not Unicode text",
+            where=shown,
+            got=repr(name),
+            fix="rename or exclude it",
+            code="E_NAME_ENCODING",
+        ) from error
 
 
 def _require_unique(names: list[str], shown: str) -> None:

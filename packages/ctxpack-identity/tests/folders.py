@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plant"]
+__all__ = ["write_folder"]
 
 
-def plant(folder: Path, content: Mapping[str, Any], *, reverse: bool = False) -> None:
+def write_folder(folder: Path, content: Mapping[str, Any], *, reverse: bool = False) -> None:
     """Make folder: bytes become files, mappings folders, in the order of their names or against it."""
     folder.mkdir(parents=True)
     for name, item in sorted(content.items(), reverse=reverse):
         if isinstance(item, Mapping):
-            plant(folder / name, item, reverse=reverse)
+            write_folder(folder / name, item, reverse=reverse)
         else:
             (folder / name).write_bytes(item)
