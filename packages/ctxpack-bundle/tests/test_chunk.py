@@ -205,6 +205,7 @@ def test_anything_else_is_refused(data: bytes, size: int, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         inflate_chunk(data, size, where="layer 3")
     assert str(caught.value).startswith(f"layer 3: {fault}")
+    assert str(caught.value).endswith("; pull again; if the error stays, the pack in the registry is damaged")
 
 
 def test_one_bit_anywhere_is_noticed_or_changes_nothing() -> None:

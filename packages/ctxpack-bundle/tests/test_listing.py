@@ -88,7 +88,10 @@ MALFORMED = {
 def test_no_other_line_is_read(line: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         read(GOOD.encode() + line.encode())
-    assert str(caught.value) == "files.jsonl, line 2: malformed line; pull or seed the pack again"
+    assert str(caught.value) == (
+        "files.jsonl, line 2: malformed line"
+        "; if the pack is in the cache, remove it (ctxpack rm); then pull or seed it again"
+    )
 
 
 def test_what_is_not_utf_8_is_not_read() -> None:

@@ -173,6 +173,7 @@ def test_listings_stand_in_order_and_once(paths: list[str]) -> None:
         parse_pack_manifest(put("listings", value=listings))
     assert str(caught.value) == (
         f"manifest.json: listings are not in order: expected files.jsonl, then inputs, got {paths}"
+        "; the pack is damaged, or needs a newer ctxpack"
     )
 
 

@@ -68,4 +68,6 @@ def test_a_pack_may_not_hold(path: str, fault: str) -> None:
     error = caught.value
     assert (error.what, error.code, error.where) == (fault, "E_PATH", repr(path))
     assert str(error).isprintable()
-    assert str(error).endswith("; rename it; FORMAT.md says what a pack may hold")
+    assert str(error).endswith(
+        "; rename it: no backslash, no control character, at most 255 bytes a name and 1024 a path"
+    )

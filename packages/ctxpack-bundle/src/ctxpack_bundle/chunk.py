@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import Digest, IntegrityError, digest_of
 
 codec: Any = zlib
@@ -138,30 +139,27 @@ def inflate_chunk(data: bytes, content_size: int, *, where: str) -> bytes:
     content_size: bytes expected. Raises: IntegrityError unless data is exactly one gzip member of that content.
     """
     if not 0 <= content_size <= MAX_CHUNK_BYTES:
-        raise IntegrityError(
-            "no size of a chunk", where=where, expected=f"0 to {MAX_CHUNK_BYTES} bytes", got=str(content_size)
-        )
+        raise _refused("no size of a chunk", where, f"0 to {MAX_CHUNK_BYTES} bytes", str(content_size))
     if not data.startswith(_PLAIN):
-        raise IntegrityError("not a plain gzip member", where=where, expected=_PLAIN.hex(), got=data[:4].hex())
+        raise _refused("not a plain gzip member", where, _PLAIN.hex(), data[:4].hex())
     inflater = codec.decompressobj(31)
     try:
         content: bytes = inflater.decompress(data, content_size + 1)
     except (zlib.error, codec.error) as error:
-        raise IntegrityError(f"damaged gzip member: {error}", where=where) from error
+        raise _refused(f"damaged gzip member: {error}", where) from error
     if len(content) > content_size:
-        raise IntegrityError("chunk unpacks to more than announced", where=where, expected=f"{content_size} bytes")
+        raise _refused("chunk unpacks to more than announced", where, f"{content_size} bytes")
     if not inflater.eof:
-        raise IntegrityError("gzip member ends too early", where=where, got=f"{len(content)} bytes of content")
+        raise _refused("gzip member ends too early", where, got=f"{len(content)} bytes of content")
     if len(content) < content_size:
-        raise IntegrityError(
-            "chunk unpacks to less than announced",
-            where=where,
-            expected=f"{content_size} bytes",
-            got=str(len(content)),
-        )
+        raise _refused("chunk unpacks to less than announced", where, f"{content_size} bytes", str(len(content)))
     if inflater.unused_data:
-        raise IntegrityError("bytes after the gzip member", where=where, got=f"{len(inflater.unused_data)} bytes")
+        raise _refused("bytes after the gzip member", where, got=f"{len(inflater.unused_data)} bytes")
     return content
+
+
+def _refused(what: str, where: str, expected: str = "", got: str = "") -> IntegrityError:
+    return IntegrityError(what, where=where, expected=expected, got=got, fix=IN_REGISTRY)
 
 
 def _is_compressible(content: bytes) -> bool:

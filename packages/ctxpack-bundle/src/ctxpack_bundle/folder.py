@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, PackManifest, parse_pack_manifest
+from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_identity import IntegrityError, TreeEntry
 
 __all__ = [
@@ -72,7 +73,7 @@ def open_member(folder: str, path: str, size: int) -> int:
             where=location,
             expected=f"{size} bytes",
             got=str(status.st_size),
-            fix="remove the pack (ctxpack rm) and pull or seed it again",
+            fix=IN_CACHE,
         )
     return fd
 
@@ -124,5 +125,5 @@ def _damaged(location: str, error: OSError) -> IntegrityError:
     return IntegrityError(
         f"pack is damaged: {error.strerror}",
         where=location,
-        fix="remove the pack (ctxpack rm) and pull or seed it again",
+        fix=IN_CACHE,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import IntegrityError, TreeEntry
 from ctxpack_identity.canonical import MAX_INTEGER
 
@@ -65,4 +66,4 @@ def read_listing(file: BinaryIO, *, where: str) -> Iterator[TreeEntry]:
 
 
 def _malformed(where: str, number: int) -> IntegrityError:
-    return IntegrityError("malformed line", where=f"{where}, line {number}", fix="pull or seed the pack again")
+    return IntegrityError("malformed line", where=f"{where}, line {number}", fix=EITHER)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ctxpack_bundle.packmanifest import Outputs, Root
 from ctxpack_bundle.paths import check_path
+from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import FolderDigest, IntegrityError, InvalidInput, TreeEntry
 
 __all__ = ["Totals", "checked_entries"]
@@ -52,18 +53,24 @@ def checked_entries(entries: Iterable[TreeEntry], outputs: Outputs, *, where: st
             check_path(entry.path)
             totals.add(entry)
         except InvalidInput as error:
-            raise IntegrityError(f"unsafe listing: {error.what}", where=f"{where}, {error.where}") from error
+            raise IntegrityError(
+                f"unsafe listing: {error.what}", where=f"{where}, {error.where}", fix=EITHER
+            ) from error
         if outputs.nested:
             root = _root_of(entry.path)
             if root not in roots:
-                raise IntegrityError("entry belongs to no output", where=where, got=repr(entry.path))
+                raise IntegrityError("entry belongs to no output", where=where, got=repr(entry.path), fix=EITHER)
             missing.discard(root)
         yield entry
     found = totals.finish(outputs.roots)
     if missing or found != outputs:
         absent = "".join(f", without {name}" for name, _ in sorted(missing))
         raise IntegrityError(
-            "outputs are not those of the manifest", where=where, expected=_shown(outputs), got=_shown(found) + absent
+            "outputs are not those of the manifest",
+            where=where,
+            expected=_shown(outputs),
+            got=_shown(found) + absent,
+            fix=EITHER,
         )
 
 

@@ -14,6 +14,7 @@ from ctxpack_bundle.folder import open_member, read_entries, read_pack_manifest
 from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry_parts, listing_parts, manifest_part
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, PackManifest
+from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError, digest_from_hex
 
@@ -167,5 +168,5 @@ def _differs(folder: str, content: Content, sha256: str) -> IntegrityError:
         where=os.path.join(folder, content.path),
         expected=digest_from_hex(content.sha256),
         got=digest_from_hex(sha256),
-        fix="remove the pack (ctxpack rm) and pull or seed it again",
+        fix=IN_CACHE,
     )

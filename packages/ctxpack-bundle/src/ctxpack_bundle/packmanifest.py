@@ -110,34 +110,30 @@ def parse_pack_manifest(data: bytes, *, where: str = "manifest.json") -> PackMan
     lists FILES first and the inputs sorted by path, and names its roots in order.
     """
     if len(data) > MAX_PACK_MANIFEST_BYTES:
-        raise IntegrityError(
-            "manifest is too large",
-            where=where,
-            expected=f"at most {MAX_PACK_MANIFEST_BYTES} bytes",
-            got=str(len(data)),
-        )
+        raise _refused("manifest is too large", where, f"at most {MAX_PACK_MANIFEST_BYTES} bytes", str(len(data)))
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_CONTRACT_BYTES:
-        raise IntegrityError("manifest holds too many values", where=where)  # a small chunk may unpack to a GiB of them
+        raise _refused("manifest holds too many values", where)  # in memory, a few MiB of JSON can become a GiB
     try:
         value = parse_json(data, where=where)
         if canonical_json(value, where=where) != data:
-            raise IntegrityError("not canonical JSON (RFC 8785)", where=where)
+            raise _refused("not canonical JSON (RFC 8785)", where)
         manifest = msgspec.convert(value, PackManifest)
         parse_canonical_contract(manifest.contract_bytes, where=f"{where}, /contract")
         _check_roots(manifest.outputs.roots)
     except (InvalidInput, msgspec.ValidationError) as error:
-        raise IntegrityError(
-            f"malformed: {str(error)[:_SHOWN]}", where=where, fix="it may need a newer ctxpack"
-        ) from error
+        raise _refused(f"malformed: {str(error)[:_SHOWN]}", where) from error
     named = uri_for(digest_of(manifest.contract_bytes))
     if manifest.uri != named:
-        raise IntegrityError("contract is not the URI's", where=where, expected=manifest.uri, got=named)
+        raise _refused("contract is not the URI's", where, manifest.uri, named)
     paths = [listing.path for listing in manifest.listings]
     if paths != [FILES, *sorted(set(paths) - {FILES})]:
-        raise IntegrityError(
-            "listings are not in order", where=where, expected=f"{FILES}, then inputs", got=str(paths)[:_SHOWN]
-        )
+        raise _refused("listings are not in order", where, f"{FILES}, then inputs", str(paths)[:_SHOWN])
     return manifest
+
+
+def _refused(what: str, where: str, expected: str = "", got: str = "") -> IntegrityError:
+    fix = "the pack is damaged, or needs a newer ctxpack"
+    return IntegrityError(what, where=where, expected=expected, got=got, fix=fix)
 
 
 def _check_roots(roots: tuple[Root, ...]) -> None:

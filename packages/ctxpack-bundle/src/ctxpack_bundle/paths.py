@@ -27,7 +27,9 @@ def check_path(path: str) -> None:
         return
     fault = _fault(path.removesuffix("/"))
     if fault:
-        raise InvalidInput(fault, where=repr(path), fix="rename it; FORMAT.md says what a pack may hold", code="E_PATH")
+        limits = f"at most {MAX_NAME_BYTES} bytes a name and {MAX_PATH_BYTES} a path"
+        fix = f"rename it: no backslash, no control character, {limits}"
+        raise InvalidInput(fault, where=repr(path), fix=fix, code="E_PATH")
 
 
 def _fault(path: str) -> str:

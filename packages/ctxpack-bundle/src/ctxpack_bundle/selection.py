@@ -14,6 +14,7 @@ from ctxpack_bundle.folder import read_entries
 from ctxpack_bundle.members import entry_parts, entry_size, head_parts, length_of, listing_size, manifest_part
 from ctxpack_bundle.outputs import Totals, checked_entries
 from ctxpack_bundle.packmanifest import FILES, Listing, Outputs, PackManifest
+from ctxpack_bundle.remedy import EITHER, IN_REGISTRY
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError, TreeEntry
 
@@ -87,6 +88,7 @@ class Selection:
                 where=self._where,
                 expected=f"{self._end} bytes",
                 got=str(sum(sizes)),
+                fix=IN_REGISTRY,
             )
         return Excerpt(self._spans, sizes)
 
@@ -105,5 +107,5 @@ def _located_entries(
     for entry in checked_entries(read_entries(folder), manifest.outputs, where=where):
         start, stop = stop, stop + entry_size(entry)
         if stop > _LARGEST:
-            raise IntegrityError("no pack is that large", where=where, got=repr(entry.path))
+            raise IntegrityError("no pack is that large", where=where, got=repr(entry.path), fix=EITHER)
         yield entry, start, stop

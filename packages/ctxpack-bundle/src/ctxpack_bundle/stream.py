@@ -12,6 +12,7 @@ from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.members import Part, Parts, entry_size, head_parts, last_parts, length_of
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, PackManifest
+from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError
 
@@ -103,7 +104,7 @@ class PackStream:
             self._begin += length_of(self._part)
             part = next(self._parts, None)
             if part is None:
-                raise IntegrityError("listing changed while it was read", where=self._where)
+                raise IntegrityError("listing changed while it was read", where=self._where, fix=IN_CACHE)
             self._part = part
 
     def _take(self, start: int, most: int) -> bytes:
@@ -117,5 +118,5 @@ class PackStream:
         finally:
             os.close(fd)
         if not data:
-            raise IntegrityError("file became shorter", where=os.path.join(self._folder, part.path))
+            raise IntegrityError("file became shorter", where=os.path.join(self._folder, part.path), fix=IN_CACHE)
         return data

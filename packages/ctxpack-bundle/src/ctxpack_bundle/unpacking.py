@@ -15,6 +15,7 @@ from typing import Final
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, Listing, PackManifest, parse_pack_manifest
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
 from ctxpack_identity import IntegrityError, TreeEntry, digest_from_hex, hex_of
@@ -131,6 +132,7 @@ def _unpack_file(
             where=f"{stream.where}, {name}",
             expected=digest_from_hex(entry.sha256),
             got=digest_from_hex(sha256),
+            fix=IN_REGISTRY,
         )
     stream.expect(padding(entry.size), name)
 
@@ -166,7 +168,12 @@ class _PieceReader:
             if not self._rest:
                 piece = next(self._pieces, None)
                 if piece is None:
-                    raise IntegrityError("pack ends too early", where=f"{self.where}, {name}", got=f"{size} bytes less")
+                    raise IntegrityError(
+                        "pack ends too early",
+                        where=f"{self.where}, {name}",
+                        got=f"{size} bytes less",
+                        fix=IN_REGISTRY,
+                    )
                 self._rest = memoryview(piece)
             data, self._rest = self._rest[:size], self._rest[size:]
             size -= len(data)
@@ -187,11 +194,12 @@ class _PieceReader:
     def expect_end(self) -> None:
         """Raise IntegrityError when anything is left."""
         if self._rest or any(self._pieces):
-            raise IntegrityError("bytes after the end", where=self.where)
+            raise IntegrityError("bytes after the end", where=self.where, fix=IN_REGISTRY)
 
     def differs(self, name: str) -> IntegrityError:
         return IntegrityError(
             "archive differs from its listing",
             where=f"{self.where}, {name}",
             expected="the one header format v1 allows",
+            fix=IN_REGISTRY,
         )

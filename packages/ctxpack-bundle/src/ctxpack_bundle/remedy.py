@@ -1,0 +1,11 @@
+"""What a user can do about a damaged pack: the last part of an error message, by where the pack is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["EITHER", "IN_CACHE", "IN_REGISTRY"]
+
+IN_CACHE: Final = "remove the pack (ctxpack rm) and pull or seed it again"
+IN_REGISTRY: Final = "pull again; if the error stays, the pack in the registry is damaged"
+EITHER: Final = "if the pack is in the cache, remove it (ctxpack rm); then pull or seed it again"
