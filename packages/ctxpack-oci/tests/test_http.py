@@ -361,8 +361,9 @@ def test_every_foreign_exception_is_translated(
 
     location = RegistryLocation(scheme="http", host=double.host, repository="team/packs")
     registry = Registry(location, patience=hurried(patience))
-    registry._transport.close()
-    registry._transport._adapter = Broken()  # type: ignore[assignment]
+    transport = registry._repository._transport
+    transport.close()
+    transport._adapter = Broken()  # type: ignore[assignment]
     with pytest.raises(Unavailable) as caught:
         registry.fetch(LAYER)
     assert caught.value.__cause__ is not None

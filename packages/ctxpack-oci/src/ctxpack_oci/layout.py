@@ -26,10 +26,9 @@ from ctxpack_oci.imagemanifest import (
     INDEX_MEDIA_TYPE,
     ImageManifest,
     check_size,
-    is_manifest,
     parse_image_manifest,
 )
-from ctxpack_oci.target import TaggedManifest, check_tag
+from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
 
 __all__ = ["Layout"]
 
@@ -58,7 +57,7 @@ class Layout:
         found = [entry for entry in self._entries(self._read_index()) if _tag_of(entry) == tag]
         if not found:
             return None
-        where = f"tag {tag} of {self.name}"
+        where = where_tag(self.name, tag)
         if len(found) > 1:
             raise IntegrityError("is there more than once", where=where, code="E_LAYOUT")
         descriptor = _without_tag(_descriptor(found[0], where))
@@ -70,7 +69,7 @@ class Layout:
             ) from error
 
     def exists(self, descriptor: Descriptor) -> bool:
-        with _translated(self._where(descriptor)):
+        with _translated(where_content(self.name, descriptor)):
             try:
                 found = self._blob(descriptor).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -79,7 +78,7 @@ class Layout:
             return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
 
     def fetch(self, descriptor: Descriptor) -> bytes:
-        where = self._where(descriptor)
+        where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
         data = self._read(self._blob(descriptor), descriptor.size, where)
         if data is None:
@@ -88,7 +87,7 @@ class Layout:
         return data
 
     def push(self, descriptor: Descriptor, data: bytes) -> None:
-        where = self._where(descriptor)
+        where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
         check_bytes(data, descriptor, where=where)
         if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
@@ -99,9 +98,11 @@ class Layout:
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         check_tag(tag)
-        where = f"tag {tag} of {self.name}"
+        where = where_tag(self.name, tag)
         if not self.exists(descriptor):
-            raise NotFound("manifest is not there", where=self._where(descriptor), fix="push it before tagging it")
+            raise NotFound(
+                "manifest is not there", where=where_content(self.name, descriptor), fix="push it before tagging it"
+            )
         with _translated(where):
             self._prepare()
             self._disk.sync_folder(self._blobs)  # a tag must not outlive the names of what it needs
@@ -130,10 +131,6 @@ class Layout:
 
     def _blob(self, descriptor: Descriptor) -> Path:
         return self._blobs / parse_digest(descriptor.digest).removeprefix("sha256:")
-
-    def _where(self, descriptor: Descriptor) -> str:
-        kind = "manifest" if is_manifest(descriptor.media_type) else "blob"
-        return f"{kind} {descriptor.digest[:19]} of {self.name}"
 
     def _read_index(self) -> dict[str, Any] | None:
         """index.json, or None while there is no layout, or one whose first push has not come that far."""
