@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ctxpack_identity.errors import IntegrityError
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.origin import join
+from ctxpack_oci.refusal import ASK_OPERATOR
 from ctxpack_oci.repository import Repository
 
 __all__ = ["PAGE_ITEMS", "pages"]
@@ -28,7 +29,7 @@ def pages(repository: Repository, url: str, *, where: str) -> Iterator[Reply]:
     asked: set[str] = set()
     while url:
         if url in asked or len(asked) == MAX_PAGES:
-            raise IntegrityError("the list does not end", where=where, code="E_PROTOCOL")
+            raise IntegrityError("the list does not end", where=where, fix=ASK_OPERATOR, code="E_PROTOCOL")
         asked.add(url)
         reply = repository.ask(Request(method="GET", url=url, where=where, limit=MAX_PAGE_BYTES))
         if reply.status == 404:

@@ -10,14 +10,14 @@ import msgspec
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
 from ctxpack_oci.credentials import Credentials
-from ctxpack_oci.descriptor import Descriptor, check_bytes, check_digest, check_length
+from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.pages import PAGE_ITEMS, pages
 from ctxpack_oci.patience import Deadline, Patience, Transient
 from ctxpack_oci.proxy import Network
-from ctxpack_oci.refusal import codes_of, message_of
+from ctxpack_oci.refusal import CHECK_SETTING, codes_of, message_of
 from ctxpack_oci.repository import Repository, receipt_of
 from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
 from ctxpack_oci.upload import upload_blob
@@ -70,7 +70,7 @@ class Registry:
             return None
         self._repository.expect(reply, (200,), where)
         digest = receipt_of(reply) or digest_of(reply.body)
-        check_digest(reply.body, digest, where=where)
+        check_digest(reply.body, digest, where=where, fix=DAMAGED)
         descriptor = Descriptor(media_type=_kind_of_body(reply, where), digest=digest, size=len(reply.body))
         return TaggedManifest(descriptor, reply.body)
 
@@ -89,7 +89,7 @@ class Registry:
         request = Request(method="GET", url=url, where=where, headers=headers, limit=descriptor.size)
         reply = self._repository.ask(request)
         self._repository.expect(reply, (200,), where)
-        check_bytes(reply.body, descriptor, where=where)
+        check_bytes(reply.body, descriptor, where=where, fix=DAMAGED)
         return reply.body
 
     def push(self, descriptor: Descriptor, data: bytes) -> None:
@@ -156,6 +156,7 @@ class Registry:
                 where=where,
                 expected=descriptor.digest,
                 got=found.descriptor.digest,
+                fix="this push overwrote nothing; another pack has this tag",
             )
 
     def _keep(self, digest: Digest, data: bytes) -> None:
@@ -177,9 +178,7 @@ def _kind_of_body(reply: Reply, where: str) -> str:
         said = ""
     media_type = said or _media_type(reply)
     if not is_manifest(media_type):
-        raise IntegrityError(
-            "not a manifest", where=where, got=media_type[:120] or "no media type", fix="is this a registry?"
-        )
+        raise IntegrityError("not a manifest", where=where, got=media_type[:120] or "no media type", fix=CHECK_SETTING)
     return media_type
 
 
@@ -197,5 +196,7 @@ def _tags_in(reply: Reply, where: str) -> list[str]:
         for tag in tags:
             check_tag(tag)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput) as error:
-        raise IntegrityError(f"not a list of tags: {error}", where=where, code="E_PROTOCOL") from error
+        raise IntegrityError(
+            f"not a list of tags: {error}", where=where, fix=CHECK_SETTING, code="E_PROTOCOL"
+        ) from error
     return tags

@@ -15,7 +15,7 @@ from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.origin import origin_of
 from ctxpack_oci.patience import Deadline, Patience, persist
 from ctxpack_oci.proxy import Network
-from ctxpack_oci.refusal import refusal
+from ctxpack_oci.refusal import ASK_OPERATOR, refusal
 
 __all__ = ["Repository", "receipt_of"]
 
@@ -73,7 +73,12 @@ class Repository:
         received = receipt_of(reply)
         if received not in (None, digest):
             raise IntegrityError(
-                "registry names other bytes", where=where, expected=digest, got=str(received), code="E_DIGEST"
+                "registry names other bytes",
+                where=where,
+                expected=digest,
+                got=str(received),
+                fix="run ctxpack push again",
+                code="E_DIGEST",
             )
 
     def refusal(self, reply: Reply, where: str) -> CtxPackError:
@@ -92,7 +97,7 @@ class Repository:
                 where=where,
                 expected=f"a URL at {self._home}",
                 got=str(origin_of(url) or "a malformed URL") if url else "none",
-                fix="ask the operator of the registry",
+                fix=ASK_OPERATOR,
                 code="E_REDIRECT",
             )
 

@@ -43,6 +43,7 @@ def _upload(repository: Repository, descriptor: Descriptor, data: bytes, deadlin
             where=where,
             expected=descriptor.digest,
             got=message_of(reply),
+            fix="run ctxpack push again",
             code="E_DIGEST",
         )
     repository.expect_created(reply, descriptor.digest, where)
