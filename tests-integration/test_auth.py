@@ -165,7 +165,7 @@ def test_a_token_service_on_another_host_is_not_given_the_password(repository: R
     assert "authorization" not in request.headers
     assert repository.server.password not in request.path
     assert done.status == 4
-    assert "the credentials were not given to localhost" in done.stderr
+    assert "the credentials were not sent to localhost" in done.stderr
 
 
 def test_a_challenge_by_another_server_is_not_answered(repository: Repository, machine: Machine) -> None:

@@ -248,7 +248,7 @@ def test_a_token_service_with_another_owner_is_asked_anonymously(
     assert asked.method == "GET"
     assert "authorization" not in asked.headers
     double.plan("HEAD", ".*", fault(403, "DENIED"))
-    with pytest.raises(AccessDenied, match="the credentials were not given to localhost, since it and 127"):
+    with pytest.raises(AccessDenied, match="the credentials were not sent to localhost, because it and 127"):
         registry.exists(LAYER)
 
 

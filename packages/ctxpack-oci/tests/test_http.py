@@ -131,7 +131,7 @@ def test_the_body_of_a_redirect_is_not_read(registry: Registry, double: Registry
 )
 def test_a_redirect_that_is_not_followed(registry: Registry, double: RegistryDouble, location: str) -> None:
     double.plan("GET", ".*", redirect(location), times=9)
-    with pytest.raises(IntegrityError, match=r"redirect to .* is not followed; ask who runs the registry"):
+    with pytest.raises(IntegrityError, match=r"redirect to .* is not followed; ask the operator of the registry"):
         registry.fetch(LAYER)
     assert len(double.seen) == 1
 
@@ -313,7 +313,7 @@ def test_a_proxy_is_asked_for_what_is_not_on_loopback(double: RegistryDouble, pa
 def test_a_proxy_that_cannot_be_used_is_a_setting_to_correct(patience: Patience) -> None:
     location = RegistryLocation(scheme="http", host="registry.example", repository="team/packs")
     registry = Registry(location, patience=patience, network=Network(proxies={"http": "http://"}))
-    with pytest.raises(InvalidInput, match="cannot use the proxy that the environment names"):
+    with pytest.raises(InvalidInput, match=r"; correct or unset https_proxy, http_proxy or all_proxy$"):
         registry.exists(LAYER)
     registry.close()
 
@@ -361,8 +361,9 @@ def test_every_foreign_exception_is_translated(
 
     location = RegistryLocation(scheme="http", host=double.host, repository="team/packs")
     registry = Registry(location, patience=hurried(patience))
-    registry._transport.close()
-    registry._transport._adapter = Broken()  # type: ignore[assignment]
+    transport = registry._repository._transport
+    transport.close()
+    transport._adapter = Broken()  # type: ignore[assignment]
     with pytest.raises(Unavailable) as caught:
         registry.fetch(LAYER)
     assert caught.value.__cause__ is not None

@@ -164,7 +164,7 @@ def test_an_error_that_is_not_the_registrys_json_is_told_by_its_status(
     registry: Registry, double: RegistryDouble
 ) -> None:
     double.plan("GET", BLOB_PATH, Answer(status=404, body=b"<html>" * 20_000))
-    with pytest.raises(NotFound, match=r"answered 404$"):
+    with pytest.raises(NotFound, match=r"answered 404; create the repository, or check its name$"):
         registry.fetch(LAYER)
 
 
@@ -184,13 +184,13 @@ def test_access_denied_names_how_to_log_in(registry: Registry, double: RegistryD
 
 def test_a_blob_that_differs_is_refused(registry: Registry, double: RegistryDouble) -> None:
     double.blobs[LAYER.digest] = b"X" + CHUNK[1:]
-    with pytest.raises(IntegrityError, match=f"digest differs: expected {LAYER.digest}, got sha256:"):
+    with pytest.raises(IntegrityError, match=f"digest differs: expected {LAYER.digest}, got sha256:.*; try again"):
         registry.fetch(LAYER)
 
 
 def test_a_blob_that_is_shorter_is_refused(registry: Registry, double: RegistryDouble) -> None:
     double.blobs[LAYER.digest] = CHUNK[:-1]
-    with pytest.raises(IntegrityError, match="size differs: expected 6000 bytes, got 5999"):
+    with pytest.raises(IntegrityError, match="size differs: expected 6000 bytes, got 5999; try again"):
         registry.fetch(LAYER)
 
 
@@ -292,7 +292,7 @@ def test_what_a_tag_names_is_told_by_the_manifest_itself(registry: Registry, dou
 
 def test_a_web_page_is_no_manifest(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", TAG_PATH, Answer(body=b"<html>", headers={"Content-Type": "text/html"}))
-    with pytest.raises(IntegrityError, match="not a manifest: got text/html; is this a registry"):
+    with pytest.raises(IntegrityError, match="not a manifest: got text/html; check that the registry setting"):
         registry.fetch_tag(TAG)
 
 
@@ -372,7 +372,7 @@ def test_pages_without_end_are_given_up(registry: Registry, double: RegistryDoub
         lambda seen: tag_page("a", following=link if endless == "same" else f"{link}&page={len(double.seen)}"),
         times=999,
     )
-    with pytest.raises(IntegrityError, match="the list of tags does not end"):
+    with pytest.raises(IntegrityError, match="the list does not end"):
         list(registry.tags())
     assert len(double.seen) == (1 if endless == "same" else 100)
 
@@ -398,7 +398,7 @@ def test_an_immutable_tag_that_names_another_manifest_is_a_conflict(registry: Re
     root = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     registry.push(root, data)
     double.plan("PUT", TAG_PATH, fault(400, "TAG_INVALID", "tag is immutable"))
-    with pytest.raises(Conflict, match=f"expected {root.digest}, got {ROOT.digest}"):
+    with pytest.raises(Conflict, match=f"expected {root.digest}, got {ROOT.digest}; this push overwrote nothing"):
         registry.tag(root, TAG)
 
 

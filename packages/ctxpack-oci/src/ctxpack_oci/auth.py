@@ -23,7 +23,7 @@ from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.http import MAX_ERROR_BYTES, Transport
 from ctxpack_oci.origin import Origin, origin_of, share_owner
 from ctxpack_oci.patience import Deadline, Patience, persist
-from ctxpack_oci.refusal import refusal
+from ctxpack_oci.refusal import ASK_OPERATOR, refusal
 
 __all__ = ["Action", "Authenticator"]
 
@@ -89,8 +89,8 @@ class Authenticator:
         """What the user can do about a refusal."""
         if self._withheld_from:
             return (
-                f"the credentials were not given to {self._withheld_from}, since it and {self._host} "
-                "have no common owner: ask who runs the registry"
+                f"the credentials were not sent to {self._withheld_from}, because it and {self._host} "
+                f"have no common owner; {ASK_OPERATOR}"
             )
         variables = "set CTXPACK_USERNAME and CTXPACK_PASSWORD"
         if self._credentials:
@@ -151,10 +151,16 @@ class Authenticator:
         try:
             answer = msgspec.json.decode(body, type=_TokenAnswer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise IntegrityError(f"not a token: {error}", where=where, code="E_PROTOCOL") from error
+            raise IntegrityError(f"not a token: {error}", where=where, fix=ASK_OPERATOR, code="E_PROTOCOL") from error
         token = answer.token or answer.access_token
         if not _is_bearer(token):
-            raise IntegrityError("not a token", where=where, expected="visible ASCII characters", code="E_PROTOCOL")
+            raise IntegrityError(
+                "not a token",
+                where=where,
+                expected="visible ASCII characters",
+                fix=ASK_OPERATOR,
+                code="E_PROTOCOL",
+            )
         life = min(max(answer.expires_in, 0.0), LONGEST_LIFE)
         return _Token(header=f"Bearer {token}", end=self._patience.clock() + life - min(MARGIN, life / 10))
 
@@ -167,7 +173,7 @@ def _origin_of_service(realm: str, home: Origin, transport: Transport) -> Origin
             where=f"registry {home}",
             expected="an https URL outside private networks" if home.scheme == "https" else "an http or https URL",
             got=str(origin) if origin else "a malformed URL",
-            fix="ask who runs the registry",
+            fix=ASK_OPERATOR,
             code="E_REALM",
         )
     return origin

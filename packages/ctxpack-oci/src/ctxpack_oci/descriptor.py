@@ -9,8 +9,9 @@ import msgspec
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
 from ctxpack_identity.errors import IntegrityError
 
-__all__ = ["MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_digest", "check_length", "describe"]
+__all__ = ["DAMAGED", "MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_digest", "check_length", "describe"]
 
+DAMAGED = "try again; if the error stays, the registry holds damaged data"  # what to do about bytes that were fetched
 MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob travels whole in memory, and the largest chunk has about 17 MiB
 
 
@@ -38,25 +39,25 @@ def describe(data: bytes, media_type: str, *, annotations: dict[str, str] | None
     )
 
 
-def check_bytes(data: bytes, descriptor: Descriptor, *, where: str) -> None:
+def check_bytes(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
     """Return if data are what descriptor names.
 
     Raises: IntegrityError, when the size or the SHA-256 differs.
     """
-    check_length(data, descriptor, where=where)
-    check_digest(data, descriptor.digest, where=where)
+    check_length(data, descriptor, where=where, fix=fix)
+    check_digest(data, descriptor.digest, where=where, fix=fix)
 
 
-def check_digest(data: bytes, digest: Digest, *, where: str) -> None:
+def check_digest(data: bytes, digest: Digest, *, where: str, fix: str = "") -> None:
     """Return if digest is the SHA-256 of data. Raises: IntegrityError otherwise."""
     found = digest_of(data)
     if found != digest:
-        raise IntegrityError("digest differs", where=where, expected=digest, got=found, code="E_DIGEST")
+        raise IntegrityError("digest differs", where=where, expected=digest, got=found, fix=fix, code="E_DIGEST")
 
 
-def check_length(data: bytes, descriptor: Descriptor, *, where: str) -> None:
+def check_length(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
     """Return if data have the size that descriptor gives. Raises: IntegrityError otherwise."""
     if len(data) != descriptor.size:
         raise IntegrityError(
-            "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), code="E_SIZE"
+            "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), fix=fix, code="E_SIZE"
         )

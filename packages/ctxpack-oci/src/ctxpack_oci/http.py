@@ -20,7 +20,7 @@ from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.origin import Origin, Reach, join, origin_of, reach_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, seconds_after
 from ctxpack_oci.proxy import Network
-from ctxpack_oci.refusal import message_of
+from ctxpack_oci.refusal import ASK_OPERATOR, message_of
 
 __all__ = ["MAX_ERROR_BYTES", "Transport"]
 
@@ -104,7 +104,7 @@ class Transport:
             raise InvalidInput(
                 "cannot use the proxy that the environment names",
                 where=request.where,
-                fix="correct or unset https_proxy",
+                fix="correct or unset https_proxy, http_proxy or all_proxy",
                 code="E_PROXY",
             ) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -205,7 +205,7 @@ def _read(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline) -> bytes:
 
 
 def _misdirected(what: str, request: Request) -> IntegrityError:
-    return IntegrityError(what, where=request.where, fix="ask who runs the registry", code="E_REDIRECT")
+    return IntegrityError(what, where=request.where, fix=ASK_OPERATOR, code="E_REDIRECT")
 
 
 def _tls_failure(error: Exception, request: Request, url: str) -> Unavailable | Transient:

@@ -19,17 +19,16 @@ import msgspec
 
 from ctxpack_identity.digest import parse_digest
 from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
-from ctxpack_oci.descriptor import Descriptor, check_bytes
+from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes
 from ctxpack_oci.disk import Disk, publish
 from ctxpack_oci.imagemanifest import (
     IMAGE_MANIFEST_MEDIA_TYPE,
     INDEX_MEDIA_TYPE,
     ImageManifest,
     check_size,
-    is_manifest,
     parse_image_manifest,
 )
-from ctxpack_oci.target import TaggedManifest, check_tag
+from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
 
 __all__ = ["Layout"]
 
@@ -58,9 +57,9 @@ class Layout:
         found = [entry for entry in self._entries(self._read_index()) if _tag_of(entry) == tag]
         if not found:
             return None
-        where = f"tag {tag} of {self.name}"
+        where = where_tag(self.name, tag)
         if len(found) > 1:
-            raise IntegrityError("is there more than once", where=where, code="E_LAYOUT")
+            raise _damaged("the tag is in index.json more than once", where)
         descriptor = _without_tag(_descriptor(found[0], where))
         try:
             return TaggedManifest(descriptor, self.fetch(descriptor))
@@ -70,7 +69,7 @@ class Layout:
             ) from error
 
     def exists(self, descriptor: Descriptor) -> bool:
-        with _translated(self._where(descriptor)):
+        with _translated(where_content(self.name, descriptor)):
             try:
                 found = self._blob(descriptor).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -79,16 +78,16 @@ class Layout:
             return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
 
     def fetch(self, descriptor: Descriptor) -> bytes:
-        where = self._where(descriptor)
+        where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
         data = self._read(self._blob(descriptor), descriptor.size, where)
         if data is None:
             raise NotFound("is not there", where=where)
-        check_bytes(data, descriptor, where=where)
+        check_bytes(data, descriptor, where=where, fix=DAMAGED)
         return data
 
     def push(self, descriptor: Descriptor, data: bytes) -> None:
-        where = self._where(descriptor)
+        where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
         check_bytes(data, descriptor, where=where)
         if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
@@ -99,9 +98,11 @@ class Layout:
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         check_tag(tag)
-        where = f"tag {tag} of {self.name}"
+        where = where_tag(self.name, tag)
         if not self.exists(descriptor):
-            raise NotFound("manifest is not there", where=self._where(descriptor), fix="push it before tagging it")
+            raise NotFound(
+                "manifest is not there", where=where_content(self.name, descriptor), fix="run ctxpack push again"
+            )
         with _translated(where):
             self._prepare()
             self._disk.sync_folder(self._blobs)  # a tag must not outlive the names of what it needs
@@ -122,7 +123,7 @@ class Layout:
         """Raise NotFound unless every blob that manifest names is here, as registries do (MANIFEST_BLOB_UNKNOWN)."""
         for part in (manifest.config, *manifest.layers):
             if not self.exists(part):
-                raise NotFound(f"{part.digest} is not there", where=where, fix="push blobs before their manifest")
+                raise NotFound(f"{part.digest} is not there", where=where, fix="run ctxpack push again")
 
     @property
     def _blobs(self) -> Path:
@@ -131,24 +132,15 @@ class Layout:
     def _blob(self, descriptor: Descriptor) -> Path:
         return self._blobs / parse_digest(descriptor.digest).removeprefix("sha256:")
 
-    def _where(self, descriptor: Descriptor) -> str:
-        kind = "manifest" if is_manifest(descriptor.media_type) else "blob"
-        return f"{kind} {descriptor.digest[:19]} of {self.name}"
-
     def _read_index(self) -> dict[str, Any] | None:
         """index.json, or None while there is no layout, or one whose first push has not come that far."""
         marker = self._read_document("oci-layout", 4096)
         index = self._read_document("index.json", MAX_INDEX_BYTES)
         if marker is None and index is not None:
-            raise IntegrityError("no oci-layout file beside index.json", where=self.name, code="E_LAYOUT")
+            raise _damaged("no oci-layout file beside index.json", self.name)
         if marker is not None and marker.get("imageLayoutVersion") != VERSION:
-            raise IntegrityError(
-                "unknown version",
-                where=f"{self._folder / 'oci-layout'} imageLayoutVersion",
-                expected=VERSION,
-                got=str(marker.get("imageLayoutVersion"))[:80],
-                code="E_LAYOUT",
-            )
+            where, got = f"{self._folder / 'oci-layout'} imageLayoutVersion", str(marker.get("imageLayoutVersion"))[:80]
+            raise _damaged("unknown version", where, expected=VERSION, got=got)
         return index
 
     def _read_document(self, name: str, limit: int) -> dict[str, Any] | None:
@@ -162,7 +154,7 @@ class Layout:
             fault = f"more than {limit} bytes"
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             fault = str(error)
-        raise IntegrityError(f"malformed: {fault}", where=str(path), code="E_LAYOUT")
+        raise _damaged(f"malformed: {fault}", str(path))
 
     def _read(self, path: Path, limit: int, where: str) -> bytes | None:
         """At most limit + 1 bytes of path, or None when there is no such file."""
@@ -181,12 +173,8 @@ class Layout:
     def _entries(self, index: dict[str, Any] | None) -> list[dict[str, Any]]:
         entries = [] if index is None else index.get("manifests")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise IntegrityError(
-                "malformed",
-                where=f"{self._folder / 'index.json'} manifests",
-                expected="a list of descriptors",
-                code="E_LAYOUT",
-            )
+            where = f"{self._folder / 'index.json'} manifests"
+            raise _damaged("malformed", where, expected="a list of descriptors")
         return entries
 
     def _prepare(self) -> None:
@@ -241,6 +229,11 @@ class Layout:
                     draft.unlink()
 
 
+def _damaged(what: str, where: str, *, expected: str = "", got: str = "") -> IntegrityError:
+    fix = "this folder is no intact OCI image layout; name another folder"
+    return IntegrityError(what, where=where, expected=expected, got=got, fix=fix, code="E_LAYOUT")
+
+
 def _with_tag(index: dict[str, Any] | None, descriptor: Descriptor, tag: str) -> dict[str, Any]:
     """A copy of index in which tag names descriptor. Entries and members of other tools stay as they are."""
     index = index or {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}
@@ -260,7 +253,7 @@ def _descriptor(entry: dict[str, Any], where: str) -> Descriptor:
     try:
         return msgspec.convert(entry, Descriptor)
     except msgspec.ValidationError as error:
-        raise IntegrityError(f"malformed entry of index.json: {error}", where=where, code="E_LAYOUT") from error
+        raise _damaged(f"malformed entry of index.json: {error}", where) from error
 
 
 def _without_tag(descriptor: Descriptor) -> Descriptor:

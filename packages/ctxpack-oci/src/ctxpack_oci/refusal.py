@@ -7,7 +7,10 @@ import msgspec
 from ctxpack_identity.errors import AccessDenied, CtxPackError, IntegrityError, NotFound, Unavailable
 from ctxpack_oci.exchange import Reply
 
-__all__ = ["codes_of", "message_of", "refusal"]
+__all__ = ["ASK_OPERATOR", "CHECK_SETTING", "codes_of", "message_of", "refusal"]
+
+ASK_OPERATOR = "ask the operator of the registry"
+CHECK_SETTING = "check that the registry setting names an OCI registry"
 
 MAX_MESSAGE = 500  # characters of a stranger's text in one of our messages
 
@@ -30,12 +33,13 @@ def refusal(reply: Reply, *, where: str, login: str) -> CtxPackError:
     if reply.status in (401, 403):
         return AccessDenied(what, where=where, fix=login)
     if reply.status == 404:
-        return NotFound(what, where=where)
+        content = codes_of(reply) & {"BLOB_UNKNOWN", "MANIFEST_UNKNOWN"}
+        return NotFound(what, where=where, fix="" if content else "create the repository, or check its name")
     if reply.status >= 500:
-        return Unavailable(what, where=where, fix="ask who runs the registry")
+        return Unavailable(what, where=where, fix=ASK_OPERATOR)
     if 400 <= reply.status < 500:
-        return CtxPackError(what, where=where, fix="ask who runs the registry", code="E_REFUSED")
-    return IntegrityError(what, where=where, expected="another status", fix="is this a registry?", code="E_PROTOCOL")
+        return CtxPackError(what, where=where, fix=ASK_OPERATOR, code="E_REFUSED")
+    return IntegrityError(what, where=where, expected="another status", fix=CHECK_SETTING, code="E_PROTOCOL")
 
 
 def message_of(reply: Reply) -> str:

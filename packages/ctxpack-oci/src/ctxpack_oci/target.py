@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.descriptor import Descriptor
+from ctxpack_oci.imagemanifest import is_manifest
 
-__all__ = ["TaggedManifest", "Target", "check_tag"]
+__all__ = ["TaggedManifest", "Target", "check_tag", "where_content", "where_tag"]
 
 _is_tag = re.compile(r"\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z").match  # distribution-spec, "Pulling manifests"
 
@@ -91,3 +92,14 @@ def check_tag(tag: str) -> None:
             got=repr(tag)[:160],
             code="E_TAG",
         )
+
+
+def where_content(target: str, descriptor: Descriptor) -> str:
+    """Return what messages call the content that descriptor names in the target with this name."""
+    kind = "manifest" if is_manifest(descriptor.media_type) else "blob"
+    return f"{kind} {descriptor.digest[:19]} of {target}"
+
+
+def where_tag(target: str, tag: str) -> str:
+    """Return what messages call tag in the target with this name."""
+    return f"tag {tag} of {target}"

@@ -1,0 +1,117 @@
+"""One repository on a registry: requests with authorization and more than one attempt, and what a status means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ctxpack_identity.digest import Digest, parse_digest
+from ctxpack_identity.errors import CtxPackError, IntegrityError, InvalidInput
+from ctxpack_oci.auth import Action, Authenticator
+from ctxpack_oci.credentials import Credentials
+from ctxpack_oci.exchange import Reply, Request
+from ctxpack_oci.http import Transport
+from ctxpack_oci.location import RegistryLocation
+from ctxpack_oci.origin import origin_of
+from ctxpack_oci.patience import Deadline, Patience, persist
+from ctxpack_oci.proxy import Network
+from ctxpack_oci.refusal import ASK_OPERATOR, refusal
+
+__all__ = ["Repository", "receipt_of"]
+
+T = TypeVar("T")
+
+_CREATED = (201, 200, 204)  # the specification says 201; some registries answer with another success
+
+
+class Repository:
+    """Sends requests to one repository. Safe for use from several threads, which share connections and tokens.
+
+    name: for messages. base: the URL that all paths of the repository start with.
+    """
+
+    def __init__(
+        self, location: RegistryLocation, *, credentials: Credentials | None, patience: Patience, network: Network
+    ) -> None:
+        self.name = str(location)
+        self._home = location.origin
+        self.base = f"{self._home}/v2/{location.repository}"
+        self._patience = patience
+        self._transport = Transport(self._home, patience=patience, network=network)
+        self._auth = Authenticator(
+            self._transport,
+            home=self._home,
+            host=location.host,
+            repository=location.repository,
+            credentials=credentials,
+            patience=patience,
+        )
+
+    def ask(self, request: Request) -> Reply:
+        """Return the answer to a GET or HEAD, whatever its status. Raises: Unavailable, when no attempt succeeds."""
+        return self.persist(lambda deadline: self.send(request, deadline), size=request.limit or 0)
+
+    def send(self, request: Request, deadline: Deadline, *, action: Action = "pull") -> Reply:
+        """Make one attempt. Raises: Transient, when the next attempt may succeed."""
+        return self._auth.exchange(request, deadline, action=action)
+
+    def persist(self, attempt: Callable[[Deadline], T], *, size: int) -> T:
+        """Return what attempt returns, calling it again while it raises Transient. size: bytes that it moves."""
+        return persist(attempt, size=size, patience=self._patience)
+
+    def expect(self, reply: Reply, statuses: tuple[int, ...], where: str) -> None:
+        """Return if reply has one of these statuses. Raises: the error that its status stands for."""
+        if reply.status not in statuses:
+            raise self.refusal(reply, where)
+
+    def expect_created(self, reply: Reply, digest: Digest, where: str) -> None:
+        """Return if reply says that the registry stored content with this digest.
+
+        Raises: IntegrityError, when the registry names another digest; else the error that the status stands for.
+        """
+        self.expect(reply, _CREATED, where)
+        received = receipt_of(reply)
+        if received not in (None, digest):
+            raise IntegrityError(
+                "registry names other bytes",
+                where=where,
+                expected=digest,
+                got=str(received),
+                fix="run ctxpack push again",
+                code="E_DIGEST",
+            )
+
+    def refusal(self, reply: Reply, where: str) -> CtxPackError:
+        """Return the error that the status of reply stands for."""
+        return refusal(reply, where=where, login=self._auth.login)
+
+    def expect_home(self, url: str, what: str, where: str) -> None:
+        """Return if url, which the registry gave, is at the registry itself.
+
+        url: "" when the registry gave none.
+        Raises: IntegrityError otherwise, with the text what.
+        """
+        if origin_of(url) != self._home:
+            raise IntegrityError(
+                what,
+                where=where,
+                expected=f"a URL at {self._home}",
+                got=str(origin_of(url) or "a malformed URL") if url else "none",
+                fix=ASK_OPERATOR,
+                code="E_REDIRECT",
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+
+def receipt_of(reply: Reply) -> Digest | None:
+    """Return the digest that a registry gives for what it serves or stored: the header Docker-Content-Digest.
+
+    None without the header (ECR), or with another algorithm.
+    """
+    try:
+        return parse_digest(reply.headers.get("Docker-Content-Digest"))
+    except InvalidInput:
+        return None
