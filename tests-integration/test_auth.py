@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from examples import seed_pack
 from faults import holding, where
 from machine import Machine
 from plain_target import Repository
-from recipe import seed_pack
 from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from audit import audit_cache, leftovers
+from examples import seed_pack, write_contract, write_outputs
 from machine import Finished, Machine
 from plain_target import KINDS, open_target
-from recipe import seed_pack, write_contract, write_outputs
 
 NOWHERE = "ctx://sha256:" + "0" * 64
 

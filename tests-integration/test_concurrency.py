@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from audit import audit_artifact, audit_cache, leftovers
+from examples import OUTPUTS, content_of, seed_pack, write_contract
 from faults import where
 from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import OUTPUTS, content_of, seed_pack, write_contract
 from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer

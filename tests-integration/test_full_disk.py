@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from examples import LARGE, seed_pack
 from machine import Machine
-from recipe import LARGE, seed_pack
 from small_disk import GROW, KINDS, Ended, run_on_small_disk
 
 SIZE = len(LARGE) // 2  # room for chunks, but neither for all of them nor for the file they make up

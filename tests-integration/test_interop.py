@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from audit import audit_artifact, digest_of
+from examples import content_of, seed_pack
 from machine import Machine
 from plain_target import PlainTarget, tag_of
-from recipe import content_of, seed_pack
 
 
 @pytest.fixture

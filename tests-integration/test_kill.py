@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers, unfinished
+from examples import LARGE, content_of, seed_pack, write_contract
 from faults import holding, holding_body, nth, where
 from machine import Machine, Started
 from plain_target import Layout, Repository
-from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay, Rule
 
 from registry2 import RegistryServer

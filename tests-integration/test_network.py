@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers
-from faults import first, flipped, holding, holding_body, refusing, resetting, sizing, where
+from examples import LARGE, seed_pack
+from faults import first, flipped, holding, holding_body, refusing, resetting, where, wrong_length
 from machine import Machine
 from plain_target import Repository
-from recipe import LARGE, seed_pack
 from relay import Answer, Forward, Relay, Request, Rule
 
 from ctxpack_cache import Cache
@@ -114,7 +114,7 @@ def test_attempts_are_counted_and_end(machine: Machine, relay: Relay) -> None:
 def test_a_connection_cut_in_any_body_is_survived(machine: Machine, relay: Relay) -> None:
     uri = seed_pack(machine)
     machine.succeed("push", uri)
-    for rule in (resetting, sizing(1)):
+    for rule in (resetting, wrong_length(1)):
         machine.succeed("rm", uri)
         relay.rule = at_each(PULL[1:], lambda rule=rule: first(1, rule))  # type: ignore[misc]
         machine.succeed("pull", uri)

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from audit import audit_artifact, audit_cache, digest_of, leftovers
+from examples import LARGE, content_of, seed_pack, write_contract
 from machine import Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay
 
 from registry2 import RegistryServer

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from audit import Artifact, audit_artifact, audit_cache, digest_of, leftovers
-from faults import cut_short, flipped, flipping, sizing, where
+from examples import OUTPUTS, seed_pack
+from faults import cut_short, flipped, flipping, where, wrong_length
 from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import OUTPUTS, seed_pack
 from relay import Answer, Forward, Relay, Request, Rule
 
 from registry2 import RegistryServer
@@ -126,12 +126,12 @@ def test_a_part_cut_short_or_gone(pushed: Pushed, user: Machine, tmp_path: Path,
 @pytest.mark.parametrize("part", ["manifest", "later layer"])
 def test_a_content_length_that_says_less(pushed: Pushed, user: Machine, part: str) -> None:
     digest = pushed.digest(part)
-    must_refuse(pull_by(where(sizing(-1), method="GET", path=digest), pushed, user), digest[:19])
+    must_refuse(pull_by(where(wrong_length(-1), method="GET", path=digest), pushed, user), digest[:19])
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
 def test_a_wrong_size_of_the_manifest(pushed: Pushed, user: Machine, difference: int) -> None:
-    done = pull_by(where(sizing(difference), method="HEAD", path=tag_of(pushed.uri)), pushed, user)
+    done = pull_by(where(wrong_length(difference), method="HEAD", path=tag_of(pushed.uri)), pushed, user)
     must_refuse(done, pushed.digest("manifest")[:19])
 
 
