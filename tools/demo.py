@@ -64,8 +64,8 @@ class Agent(NamedTuple):
             [program, *command[1:]], cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
         seconds = time.perf_counter() - begun
-        said = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-        print("".join(f"    {line}\n" for line in said.splitlines()), end="")
+        output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+        print("".join(f"    {line}\n" for line in output.splitlines()), end="")
         print(f"    ({seconds:.2f} s{f', exit status {done.returncode}' if done.returncode else ''})", flush=True)
         check(done.returncode == status, f"exit status {status}", f"{done.returncode}")
         return Ran(done.stdout.strip(), seconds)

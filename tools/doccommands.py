@@ -78,11 +78,12 @@ class Console:
             )
         except subprocess.TimeoutExpired:
             return f"{command.where}: `{command.text}`: still ran after {LIMIT_SECONDS} s"
-        said = done.stdout.decode(errors="backslashreplace")
+        output = done.stdout.decode(errors="backslashreplace")
+        command_line = f"{command.where}: `{command.text}`"
         if done.returncode != command.status:
-            return f"{command.where}: `{command.text}`: expected exit {command.status}, got {done.returncode}:\n{said}"
-        if command.expected and not _matches(said, command.expected):
-            return f"{command.where}: `{command.text}`: expected\n{command.expected}\ngot\n{said}"
+            return f"{command_line}: expected exit {command.status}, got {done.returncode}:\n{output}"
+        if command.expected and not _matches(output, command.expected):
+            return f"{command_line}: expected\n{command.expected}\ngot\n{output}"
         return ""
 
 
@@ -109,10 +110,10 @@ def _status(line: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _matches(said: str, expected: str) -> bool:
+def _matches(output: str, expected: str) -> bool:
     """Compare line ends and trailing blanks loosely, everything else exactly; ``…`` is any text, many lines too."""
     pattern = ".*?".join(re.escape(part) for part in _tidy(expected).split("…"))
-    return re.fullmatch(pattern, _tidy(said), re.DOTALL) is not None
+    return re.fullmatch(pattern, _tidy(output), re.DOTALL) is not None
 
 
 def _tidy(text: str) -> str:

@@ -221,8 +221,8 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryUnavailable(f"{command[0]}: {error}") from error
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise RegistryUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {said}")
+        output = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise RegistryUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {output}")
     return done.stdout
 
 
