@@ -32,12 +32,12 @@ def test_a_change_that_counts_gives_another_uri_and_undoing_it_the_first_one() -
     assert (TEST_COMMANDS / "ctxpack").exists(), "install ctxpack-cli into the environment of the tests"
     done = run("tools/correctness_demo.py")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("every claim holds\n")
+    assert done.stdout.endswith("every check passed\n")
 
 
 def test_the_correctness_demo_fails_when_nothing_changes_the_uri(tmp_path: Path) -> None:
     done = run("tools/correctness_demo.py", commands=fake_ctxpack("ctx://sha256:" + "0" * 64, tmp_path))
-    assert (done.returncode, done.stderr) == (1, "a claim does not hold\n")
+    assert (done.returncode, done.stderr) == (1, "a check failed\n")
     assert done.stdout.count("WRONG") == 6
     assert done.stdout.count("ok\n") == 2
 
@@ -46,6 +46,6 @@ def test_one_agent_computes_and_another_pulls_and_answers() -> None:
     """The first command of the README: an environment of its own, six packages, real documents."""
     done = run("tools/demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "== Every claim held" in done.stdout
+    assert "== Every check passed" in done.stdout
     assert "exit status 3" in done.stdout
     assert "compute / pull" in done.stdout
