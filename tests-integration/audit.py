@@ -1,4 +1,4 @@
-"""What must hold whatever was killed, cut or tampered with: nothing is visible that is not whole."""
+"""Checks after a kill, a lost connection or tampering: every pack that is visible is whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Artifact", "audit_artifact", "audit_cache", "digest_of", "leftovers"
 
 
 class Artifact(NamedTuple):
-    """A pack on a target. manifest: the OCI one, as JSON; layers: their bytes, in order."""
+    """A pack on a target. manifest: the image manifest, as JSON; layers: their bytes, in order."""
 
     manifest: dict[str, Any]
     layers: list[bytes]
@@ -30,7 +30,7 @@ def digest_of(data: bytes) -> str:
 
 
 def audit_cache(cache: Path) -> list[str]:
-    """Return the URIs of the packs that a cache shows. Raises: AssertionError unless each of them is whole."""
+    """Return the URIs of the packs in a cache. Raises: AssertionError unless each of them is whole."""
     folders = sorted((cache / "v1" / "packs").glob("*"))
     for folder in folders:
         _audit_pack(folder)
@@ -43,12 +43,12 @@ def unfinished(cache: Path) -> list[str]:
 
 
 def leftovers(cache: Path) -> list[str]:
-    """Return the names of unfinished packs and of lock files, which are empty and harm nobody."""
+    """Return the names of the unfinished packs and of the lock files in a cache."""
     return unfinished(cache) + sorted(path.name for path in cache.glob("v1/locks/*"))
 
 
 def audit_artifact(target: PlainTarget, uri: str) -> Artifact | None:
-    """Return the pack that a target shows under the tag of uri, or None. Raises: AssertionError unless it is whole."""
+    """Return the pack that has the tag of uri, or None. Raises: AssertionError unless it is whole."""
     data = target.manifest(tag_of(uri))
     if data is None:
         return None
@@ -76,7 +76,7 @@ def _audit_pack(folder: Path) -> None:
     found = {path.relative_to(artifacts).as_posix(): path for path in artifacts.rglob("*") if path.is_file()}
     assert files == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
     assert manifest["outputs"]["files"] == len(files)
-    # The tree digest has vectors of its own; recomputing it here by another code would test that code.
+    # No second implementation of the tree digest here: it has vectors of its own.
     assert hash_tree(os.fspath(artifacts)).digest == manifest["outputs"]["digest"]
     writable = [path for path in folder.rglob("*") if path.stat().st_mode & 0o222]
     assert writable == []

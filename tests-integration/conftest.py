@@ -15,7 +15,7 @@ from registry2 import RegistryServer
 
 @pytest.fixture(scope="session", autouse=True)
 def _removable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let pytest remove the caches of earlier runs, whose packs are read-only, also as an ordinary user."""
+    """Make the folders of packs writable, so that pytest can remove them without being root."""
     yield
     for folder, folders, _ in os.walk(tmp_path_factory.getbasetemp()):
         for name in folders:
@@ -26,7 +26,7 @@ def _removable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    """A running registry:2 that lets everyone in: ``address``, ``storage``. Without one the tests fail."""
+    """A running registry:2 without a password: ``address``, ``storage``. The tests fail if none can be had."""
     with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
         yield server
 

@@ -19,8 +19,8 @@ __all__ = [
     "nth",
     "refusing",
     "resetting",
-    "sizing",
     "where",
+    "wrong_length",
 ]
 
 
@@ -49,7 +49,7 @@ def first(count: int, rule: Rule, then: Rule | None = None) -> Rule:
 
 
 def nth(number: int, rule: Rule) -> Rule:
-    """Apply rule to one request only; 0 is the first to arrive."""
+    """Apply rule to one request only; number 0 arrives first."""
     numbers = itertools.count()
     lock = threading.Lock()
 
@@ -62,7 +62,7 @@ def nth(number: int, rule: Rule) -> Rule:
 
 
 def flipping(position: int) -> Rule:
-    """Change one bit of the body on its way back."""
+    """Change one bit of the answer's body."""
 
     def rule(request: Request, forward: Forward) -> Answer:
         answer = forward(request)
@@ -71,8 +71,8 @@ def flipping(position: int) -> Rule:
     return rule
 
 
-def sizing(difference: int) -> Rule:
-    """Lie in Content-Length, by difference bytes; the body is what it was."""
+def wrong_length(difference: int) -> Rule:
+    """Change Content-Length by difference bytes, and leave the body as it is."""
 
     def rule(request: Request, forward: Forward) -> Answer:
         answer = forward(request)
@@ -83,7 +83,7 @@ def sizing(difference: int) -> Rule:
 
 
 def cut_short(size: int) -> Rule:
-    """Send only the first size bytes of the body, and a Content-Length that says so."""
+    """Send only the first size bytes of the body, with a Content-Length of size."""
 
     def rule(request: Request, forward: Forward) -> Answer:
         answer = forward(request)
@@ -99,7 +99,7 @@ def resetting(request: Request, forward: Forward) -> Answer:
 
 
 def refusing(status: int, **headers: str) -> Rule:
-    """Answer as an overloaded registry does, without asking it. headers: ``Retry_After`` for ``Retry-After``."""
+    """Answer as an overloaded registry does, and forward nothing. headers: ``Retry_After`` for ``Retry-After``."""
     body = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda request, forward: Answer(status, named, body)

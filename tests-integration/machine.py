@@ -1,6 +1,6 @@
 """One user's account on one machine: a home, a cache, a folder to work in, and the installed ``ctxpack``.
 
-Two machines share nothing but the registry, as agent A and agent B do.
+Two machines share only the registry, as two agents do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sandbox import private_environment
 __all__ = ["Finished", "Machine", "Started"]
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "ctxpack"
-LIMIT = 120  # seconds; nothing here takes a tenth of it on an idle machine
+LIMIT = 120  # seconds; on an idle machine every command takes less than a tenth of it
 
 
 class Finished(NamedTuple):
@@ -32,7 +32,7 @@ class Finished(NamedTuple):
 
 
 class Started:
-    """A command that runs, in a process group of its own as a shell would start it."""
+    """A running command, in a process group of its own, as a shell starts it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.pid = process.pid
@@ -44,13 +44,13 @@ class Started:
         return self._process.poll() is None
 
     def end_with(self, number: signal.Signals) -> Finished:
-        """Send a signal to the group, as the terminal does at Ctrl-C; seconds count from then."""
+        """Send a signal to the group, as the terminal does at Ctrl-C. The seconds count from the signal."""
         self._begun = time.monotonic()
         os.killpg(self.pid, number)
         return self.finish()
 
     def finish(self) -> Finished:
-        """Wait for the end. Raises: AssertionError when a traceback shows."""
+        """Wait for the end. Raises: AssertionError if stderr has a traceback."""
         try:
             stdout, stderr = self._process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
@@ -62,7 +62,7 @@ class Started:
 
 
 class Machine:
-    """folder: made when missing, holds all of it. registry: where packs are pushed to, "" for the default one."""
+    """folder: made for it, holds all of it. registry: the location of the target, "" for the default one."""
 
     def __init__(self, folder: Path, registry: str = "", environment: Mapping[str, str] = {}) -> None:
         self.cache = folder / "cache"
@@ -74,7 +74,7 @@ class Machine:
             self.environment["CTXPACK_REGISTRY"] = registry
 
     def succeed(self, *arguments: str | Path, registry: str = "") -> str:
-        """Run ``ctxpack``; return what it printed, without the final line feed. Raises: AssertionError if it fails."""
+        """Run ``ctxpack``; return its stdout without the final line feed. Raises: AssertionError if it fails."""
         done = self.run(*arguments, registry=registry)
         assert done.status == 0, done.stderr
         return done.stdout.removesuffix("\n")
@@ -84,7 +84,7 @@ class Machine:
         return self.start(*arguments, registry=registry, prefix=prefix).finish()
 
     def start(self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = ()) -> Started:
-        """Start ``ctxpack`` in the work folder. registry: for this time; prefix: a command that starts it."""
+        """Start ``ctxpack`` in the work folder. registry: only for this command; prefix: a command that starts it."""
         environment = self.environment | ({"CTXPACK_REGISTRY": registry} if registry else {})
         process = subprocess.Popen(
             [*prefix, PROGRAM, *arguments],

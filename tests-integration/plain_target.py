@@ -24,17 +24,17 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 class PlainTarget(Protocol):
-    """location: what CTXPACK_REGISTRY says. environment: the credentials it wants."""
+    """location: for CTXPACK_REGISTRY. environment: the variables with the credentials for it."""
 
     location: str
     environment: dict[str, str]
 
     def manifest(self, tag: str) -> bytes | None:
-        """Return the bytes tag names, or None when there is no such tag."""
+        """Return the image manifest that tag names, or None if there is no such tag."""
         ...
 
     def blob(self, digest: str) -> bytes:
-        """Return a blob, whatever its bytes are."""
+        """Return a blob, unchecked."""
         ...
 
 
@@ -50,7 +50,7 @@ class Repository:
             self.environment = {"CTXPACK_USERNAME": server.username, "CTXPACK_PASSWORD": server.password}
 
     def through(self, address: str) -> str:
-        """Return the location of this repository by way of a relay at address."""
+        """Return the location of this repository through the relay at address."""
         return f"{address}/{self.name}"
 
     def manifest(self, tag: str) -> bytes | None:
@@ -62,7 +62,7 @@ class Repository:
         return data
 
     def put_manifest(self, tag: str, data: bytes) -> None:
-        """Let tag name data, as anybody may who can push."""
+        """Let tag name data, as everyone can who may push."""
         self._send("PUT", f"manifests/{tag}", data, **{"Content-Type": MANIFEST_TYPE})
 
     def put_blob(self, digest: str, data: bytes) -> None:

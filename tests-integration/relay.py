@@ -1,7 +1,7 @@
-"""A server between CtxPack and a real registry: it records the requests, and changes what a test wants changed.
+"""A server between CtxPack and a real registry: it records requests, and changes what a test wants changed.
 
-``Relay(registry.address)`` passes everything on. Its ``rule`` sees each request first: it may forward it, change what
-comes back, answer itself, or wait.
+``Relay(registry.address)`` forwards everything. Its ``rule`` gets each request first: the rule may forward the request,
+change the answer, answer itself, or wait.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from loopback import LoopbackServer
 
 __all__ = ["Answer", "Forward", "Hold", "Relay", "Request", "Rule"]
 
-PATIENCE = 60.0  # seconds; longer than any test needs, so that nothing hangs for ever
+PATIENCE = 60.0  # seconds; longer than any test needs, so that no test hangs
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
 
 class Request(NamedTuple):
-    """A request as it came. headers: names in lower case."""
+    """A request. headers: names in lower case."""
 
     method: str
     path: str
@@ -39,20 +39,20 @@ class Request(NamedTuple):
 
 
 class Hold:
-    """A moment that lasts until it is released, or until the relay closes."""
+    """A point where the relay waits until the test releases it, or until the relay closes."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
         self._released = threading.Event()
 
     def wait(self) -> None:
-        """For the relay: say that the moment is there, and stay."""
+        """For the relay: record that it is here, and wait."""
         self._reached.set()
         self._released.wait(PATIENCE)
 
     def until_reached(self) -> None:
-        """For the test: return when the moment is there. Raises: AssertionError when it does not come."""
-        assert self._reached.wait(PATIENCE), "the moment to wait for did not come"
+        """For the test: return when the relay is here. Raises: AssertionError if it does not come."""
+        assert self._reached.wait(PATIENCE), "the relay did not come to the hold"
 
     @property
     def reached(self) -> bool:
@@ -63,9 +63,9 @@ class Hold:
 
 
 class Answer(NamedTuple):
-    """What goes back. body: all of it; length: what Content-Length says when it is not true.
+    """An answer. body: all of it; length: Content-Length, unless it is the length of body.
 
-    pause_at: bytes of the body after which the connection waits at hold, or is reset when there is none.
+    pause_at: after so many bytes of the body the relay waits at hold, or resets the connection if hold is None.
     """
 
     status: int
@@ -77,14 +77,14 @@ class Answer(NamedTuple):
 
 
 Forward: TypeAlias = Callable[[Request], Answer]
-"""Asks the registry, for the same or for something else, and returns its answer."""
+"""Sends a request to the registry, this one or another one, and returns the answer."""
 
 Rule: TypeAlias = Callable[[Request, Forward], Answer]
-"""Answers a request in the relay's place."""
+"""Answers a request instead of the relay."""
 
 
 class Relay(LoopbackServer):
-    """A reverse proxy that runs inside ``with``. upstream: host:port of the registry, "" for none behind it."""
+    """A reverse proxy that runs inside ``with``. upstream: host:port of the registry, "" for none."""
 
     def __init__(self, upstream: str = "", rule: Rule | None = None) -> None:
         self.rule = rule
@@ -108,12 +108,12 @@ class Relay(LoopbackServer):
         super().__exit__(kind, error, trace)
 
     def hold(self) -> Hold:
-        """Return a new moment, which ends at the latest with this relay."""
+        """Return a new hold, which is released when the relay closes, if not before."""
         self._holds.append(Hold())
         return self._holds[-1]
 
     def seen(self, method: str = "", path: str = "") -> list[Request]:
-        """Return the requests so far, in order of arrival: those of method whose path matches the pattern."""
+        """Return the requests of method whose path matches the pattern, in order of arrival."""
         with self._lock:
             return [one for one in self._log if method in ("", one.method) and re.search(path, one.path)]
 
@@ -129,7 +129,7 @@ class Relay(LoopbackServer):
     def _forward(self, request: Request) -> Answer:
         connection = http.client.HTTPConnection(self._upstream, timeout=PATIENCE)
         try:
-            # Host as it came: the registry makes the URLs of its Location headers from it.
+            # Host stays: the registry builds the URLs of its Location headers from it.
             headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
             if request.body or request.method not in ("GET", "HEAD"):
                 headers["Content-Length"] = str(len(request.body))
@@ -148,7 +148,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a client that goes away in the middle is what many tests are about."""
+        """Print nothing: in many tests the client goes away in the middle."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -179,12 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer.hold.wait()
             self.wfile.write(answer.body[answer.pause_at :])
         if answer.length is not None and answer.length != len(answer.body):
-            self.close_connection = True  # what comes next would be read as this body's end
+            self.close_connection = True  # the client would read the next answer as the end of this body
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: stderr belongs to the tests."""
+        """Print nothing."""
 
     def _reset(self) -> None:
         """End the connection with RST, as a crashed server or a firewall does."""

@@ -1,7 +1,7 @@
-"""A disk that is soon full: a small filesystem, or, where nobody may mount one, a limit on the size of files.
+"""A disk with little room: a small filesystem or, where mounting is not allowed, a limit on the size of each file.
 
-Run as a program it prepares the disk, runs the commands it reads from stdin one after the other, and prints how they
-ended: what is mounted in a private namespace lives no longer than the processes in it.
+Run as a program, it prepares the disk, runs the commands from stdin one after the other, and prints how they ended. It
+runs all of them, because a mount in a private namespace ends with the processes in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["GROW", "KINDS", "Ended", "run_on_small_disk"]
 
 KINDS = ("filesystem", "file size")
 
-GROW = ("grow",)  # among the commands: from here on there is room
+GROW = ("grow",)  # in the list of commands: from here on there is room
 
 _NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 _DISK = 64 << 20  # bytes, most of them taken by ballast until GROW
@@ -41,10 +41,10 @@ class Ended(NamedTuple):
 def run_on_small_disk(
     kind: str, folder: Path, size: int, commands: Sequence[Sequence[str]], environment: Mapping[str, str]
 ) -> list[Ended]:
-    """Run the commands in folder, each whatever became of the one before it; return how each but GROW ended.
+    """Run the commands in folder, also after one of them failed; return how each of them but GROW ended.
 
-    kind: one of KINDS; either the filesystem at folder, or every single file, has room for size bytes only. A
-    filesystem is a limit on file sizes where this account may not mount.
+    kind: one of KINDS; the filesystem at folder, or each file, has room for size bytes. Where this account may not
+    mount, both kinds limit each file.
     """
     mounting = kind == "filesystem" and _can_mount()
     program = [*(_NAMESPACE if mounting else []), sys.executable, __file__]
@@ -61,7 +61,7 @@ def run_on_small_disk(
 
 @functools.cache
 def _can_mount() -> bool:
-    """Whether this account may have a mount namespace; containers and hardened machines often forbid it."""
+    """Whether this account may have a mount namespace. Containers and hardened machines often forbid it."""
     if shutil.which("unshare") is None:
         return False
     mount = [*_NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"]

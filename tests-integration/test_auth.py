@@ -1,4 +1,4 @@
-"""Who may do what, and where a password goes: to the registry it is for, and nowhere else."""
+"""Authentication: a password is needed, and it goes to the registry that it is for and to no other host."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from examples import seed_pack
 from faults import holding, where
 from machine import Machine
 from plain_target import Repository
-from recipe import seed_pack
 from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer
@@ -23,7 +23,7 @@ def basic(username: str, password: str) -> str:
 
 
 def docker_login(machine: Machine, host: str, username: str, password: str, file: str = ".docker/config.json") -> None:
-    """Leave behind what ``docker login`` does without a credential helper."""
+    """Write what ``docker login`` stores when there is no credential helper."""
     path = machine.home / file
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"auths": {host: {"auth": basic(username, password)}}}), encoding="utf-8")
@@ -36,14 +36,12 @@ def repository(auth_registry: RegistryServer) -> Repository:
 
 @pytest.fixture
 def machine(tmp_path: Path, repository: Repository) -> Machine:
-    """A machine on which nobody has logged in."""
+    """A machine without credentials."""
     return Machine(tmp_path / "machine", repository.location)
 
 
 @pytest.mark.parametrize("file", [".docker/config.json", ".config/containers/auth.json"])
-def test_what_docker_and_podman_login_stored_opens_the_registry(
-    repository: Repository, machine: Machine, file: str
-) -> None:
+def test_the_stored_login_of_docker_and_of_podman_is_used(repository: Repository, machine: Machine, file: str) -> None:
     server = repository.server
     docker_login(machine, server.address, server.username, server.password, file)
     uri = seed_pack(machine)
@@ -52,7 +50,7 @@ def test_what_docker_and_podman_login_stored_opens_the_registry(
     machine.succeed("pull", uri)
 
 
-def test_the_environment_wins_over_what_was_stored(repository: Repository, machine: Machine) -> None:
+def test_the_environment_wins_over_a_stored_login(repository: Repository, machine: Machine) -> None:
     docker_login(machine, repository.server.address, repository.server.username, "outdated")
     machine.environment |= repository.environment
     machine.succeed("push", seed_pack(machine))
@@ -65,7 +63,7 @@ def test_credentials_of_another_host_are_not_used(repository: Repository, machin
 
 @pytest.mark.parametrize("password", ["", "wrong horse"])
 @pytest.mark.parametrize("command", ["pull", "inspect", "push", "run"])
-def test_a_wrong_password_or_none_is_refused_and_never_a_miss(
+def test_a_wrong_or_missing_password_is_exit_4_and_never_a_miss(
     repository: Repository, machine: Machine, command: str, password: str
 ) -> None:
     if password:
@@ -85,14 +83,14 @@ def test_a_wrong_password_or_none_is_refused_and_never_a_miss(
     assert not (machine.work / "computed").exists()
 
 
-def test_half_a_pair_of_variables_is_named(machine: Machine) -> None:
+def test_a_user_name_without_a_password_is_an_error(machine: Machine) -> None:
     machine.environment["CTXPACK_USERNAME"] = "cook"
     done = machine.run("pull", NOWHERE)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr == "ctxpack: error: CTXPACK_PASSWORD: not set; set both, or neither\n"
 
 
-def test_a_password_shows_neither_in_output_nor_in_the_list_of_processes(
+def test_a_password_appears_neither_in_output_nor_in_the_list_of_processes(
     repository: Repository, machine: Machine
 ) -> None:
     machine.environment |= repository.environment
@@ -112,7 +110,7 @@ def test_a_password_shows_neither_in_output_nor_in_the_list_of_processes(
     assert not [secret for secret in secrets for text in (seen, done.stdout, done.stderr) if secret in text]
 
 
-def test_a_registry_is_not_sent_a_password_before_it_asks(tmp_path: Path, registry: RegistryServer) -> None:
+def test_no_password_is_sent_before_the_registry_asks_for_one(tmp_path: Path, registry: RegistryServer) -> None:
     repository = Repository(registry)
     credentials = {"CTXPACK_USERNAME": "cook", "CTXPACK_PASSWORD": "for another registry"}
     with Relay(registry.address) as relay:
@@ -121,9 +119,7 @@ def test_a_registry_is_not_sent_a_password_before_it_asks(tmp_path: Path, regist
         assert [request for request in relay.seen() if "authorization" in request.headers] == []
 
 
-def test_a_redirect_to_another_server_does_not_take_the_password_along(
-    repository: Repository, machine: Machine
-) -> None:
+def test_a_redirect_to_another_server_carries_no_password(repository: Repository, machine: Machine) -> None:
     machine.environment |= repository.environment
     uri = seed_pack(machine)
     machine.succeed("push", uri)
@@ -153,11 +149,11 @@ def test_a_redirect_to_another_server_does_not_take_the_password_along(
         assert any("authorization" in request.headers for request in relay.seen("GET", "/blobs/"))
 
 
-def test_a_token_service_on_another_host_is_not_given_the_password(repository: Repository, machine: Machine) -> None:
+def test_a_token_service_on_another_host_gets_no_password(repository: Repository, machine: Machine) -> None:
     machine.environment |= repository.environment
     with Relay() as other, Relay() as relay:
         other.rule = lambda request, forward: Answer(200, {}, b'{"token": "anonymous"}')
-        # The same machine, but a host by another name: what a hijacked challenge would say.
+        # localhost is another host than 127.0.0.1: so would a forged challenge look.
         realm = f'Bearer realm="http://localhost:{other.port}/token",service="x"'
         relay.rule = lambda request, forward: Answer(401, {"WWW-Authenticate": realm})
         done = machine.run("pull", NOWHERE, registry=repository.through(relay.address))
@@ -168,7 +164,7 @@ def test_a_token_service_on_another_host_is_not_given_the_password(repository: R
     assert "the credentials were not sent to localhost" in done.stderr
 
 
-def test_a_challenge_by_another_server_is_not_answered(repository: Repository, machine: Machine) -> None:
+def test_a_challenge_of_another_server_gets_no_password(repository: Repository, machine: Machine) -> None:
     machine.environment |= repository.environment
     with Relay() as other, Relay() as relay:
         other.rule = lambda request, forward: Answer(401, {"WWW-Authenticate": 'Basic realm="give"'})

@@ -1,4 +1,4 @@
-"""Bad input gets its exit code and one line that says where, what, and what to do: no traceback, nothing on stdout."""
+"""Bad input ends with its exit code and one line: where, what, and what to do; no traceback, nothing on stdout."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from audit import audit_cache, leftovers
+from examples import seed_pack, write_contract, write_outputs
 from machine import Finished, Machine
 from plain_target import KINDS, open_target
-from recipe import seed_pack, write_contract, write_outputs
 
 NOWHERE = "ctx://sha256:" + "0" * 64
 
-# Root reads everything, whatever the mode; without capabilities it is a user like others.
+# Root reads files of every mode, unless it has no capabilities.
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 TRANSFORM: dict[str, Any] = {"tool": "t", "tool_version": "1", "code_hash": "opaque", "params": {}}
@@ -30,11 +30,11 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "machine")
 
 
-def must_fail(done: Finished, status: int, *said: str) -> None:
+def must_fail(done: Finished, status: int, *messages: str) -> None:
     assert (done.status, done.stdout) == (status, ""), done.stderr
     assert done.stderr.startswith("ctxpack: error: ")
     assert done.stderr.count("\n") == 1
-    assert [text for text in said if text not in done.stderr] == [], done.stderr
+    assert [text for text in messages if text not in done.stderr] == [], done.stderr
 
 
 def contract(**members: Any) -> bytes:
@@ -42,7 +42,7 @@ def contract(**members: Any) -> bytes:
 
 
 def parameter(literal: str) -> bytes:
-    """A contract with a parameter written as in literal, which need not be JSON."""
+    """Return a contract file with a parameter written as literal, which need not be JSON."""
     return contract(transforms=[TRANSFORM | {"params": {"x": "LITERAL"}}]).replace(b'"LITERAL"', literal.encode())
 
 
@@ -51,7 +51,7 @@ def one_input(**members: Any) -> bytes:
 
 
 CONTRACTS: dict[str, tuple[bytes, str, str]] = {
-    # what is wrong: the file; where the message points; what it says
+    # fault: the file; the place in the message; its text
     "empty": (b"", "line 1, column 1", "not JSON: Expecting value"),
     "not JSON": (b'{"inputs": [}', "line 1, column 13", "not JSON: Expecting value"),
     "not an object": (b"[1]", "(whole document)", "expected an object, got an array"),
@@ -68,7 +68,7 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
     "a huge integer": (parameter("1" * 5000), "/transforms/0/params/x", "write it as a text in quotes"),
     "too large a number": (parameter("1e999"), "/transforms/0/params/x", "expected a number that an IEEE 754 double"),
     "minus zero": (parameter("-0"), "/transforms/0/params/x", "expected 0, got -0"),
-    "half a character": (parameter('"\\ud800"'), "/transforms/0/params/x", "expected Unicode text, got U+D800"),
+    "half a surrogate pair": (parameter('"\\ud800"'), "/transforms/0/params/x", "expected Unicode text, got U+D800"),
     "null for a member": (contract(inputs=None), "/inputs", "null is not a value here; leave the member out"),
     "an object for a list": (contract(inputs={}), "/inputs", "expected an array, got an object"),
     "a number for a name": (contract(inputs=[{"name": 1, "path": "d"}]), "/inputs/0/name", "expected a string, got 1"),
@@ -88,7 +88,7 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
     "a short URI": (one_input(uri="ctx://sha256:12"), "/inputs/0/uri", "64 lower-case hexadecimal digits"),
     "no transforms": (contract(transforms=[]), "/transforms", "at least one transform is needed"),
     "transforms left out": (b'{"inputs": []}', "/transforms", "is missing; every contract needs it"),
-    "no word of the code": (
+    "no code": (
         contract(transforms=[{"tool": "t", "tool_version": "1"}]),
         "/transforms/0",
         '"code_hash": "opaque" for a hosted tool',
@@ -98,15 +98,15 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_a_contract_that_is_none(machine: Machine, name: str) -> None:
-    data, where, said = CONTRACTS[name]
+def test_a_fault_in_a_contract_file_is_named_with_its_place(machine: Machine, name: str) -> None:
+    data, where, message = CONTRACTS[name]
     (machine.work / "contract.json").write_bytes(data)
-    must_fail(machine.run("id"), 2, "contract.json", where, said)
+    must_fail(machine.run("id"), 2, "contract.json", where, message)
     assert audit_cache(machine.cache) == []
 
 
 @pytest.mark.parametrize("command", [["id"], ["seed", "--contract"], ["run", "--contract"]], ids=lambda each: each[0])
-def test_a_contract_that_is_not_there(machine: Machine, command: Sequence[str]) -> None:
+def test_a_contract_file_that_cannot_be_read_is_named(machine: Machine, command: Sequence[str]) -> None:
     rest = ["--", "true"] if command[0] == "run" else []
     must_fail(machine.run(*command, "my.json", *rest), 2, "my.json: no such contract file", "`ctxpack init` writes one")
     must_fail(machine.run(*command, ".", *rest), 2, ".: a folder, not a contract file")
@@ -116,31 +116,31 @@ def test_a_contract_that_is_not_there(machine: Machine, command: Sequence[str]) 
     must_fail(done, 1, "my.json: cannot be read: Permission denied")
 
 
-def test_all_faults_of_a_contract_are_told_at_once(machine: Machine) -> None:
+def test_all_faults_of_a_contract_file_are_reported_at_once(machine: Machine) -> None:
     (machine.work / "contract.json").write_bytes(contract(inputs=[{"name": "a b"}], salt=1, more=2))
     must_fail(machine.run("id"), 2, "/more: ", "/salt: ", "/inputs/0/name: ", "/inputs/0: ")
 
 
 @pytest.mark.parametrize("kind", ["missing", "below a file", "fifo", "link", "dangling", "loop", "device", "not UTF-8"])
 @pytest.mark.parametrize("inside", [False, True])
-def test_an_input_that_has_no_identity(machine: Machine, kind: str, inside: bool) -> None:
+def test_an_input_that_cannot_be_hashed_is_named(machine: Machine, kind: str, inside: bool) -> None:
     folder = machine.work / "docs"
     folder.mkdir()
     (folder / "file").write_text("text")
     (folder / "sub").mkdir()
     path = folder / ("sub/it" if inside else "it")
-    said = "symbolic link: expected regular files and folders"
+    message = "symbolic link: expected regular files and folders"
     match kind:
         case "missing":
-            said = "no such file or folder; check the path"
+            message = "no such file or folder; check the path"
             inside = False
         case "below a file":
-            path, said, inside = folder / "file" / "it", "no such file or folder; check the path", False
+            path, message, inside = folder / "file" / "it", "no such file or folder; check the path", False
         case "fifo":
             os.mkfifo(path)
-            said = "device, FIFO or socket: expected regular files and folders; remove or exclude it"
+            message = "device, FIFO or socket: expected regular files and folders; remove or exclude it"
         case "device":
-            path, said, inside = Path("/dev/null"), "device, FIFO or socket", False
+            path, message, inside = Path("/dev/null"), "device, FIFO or socket", False
         case "link":
             path.symlink_to(folder / "file")
         case "dangling":
@@ -149,13 +149,13 @@ def test_an_input_that_has_no_identity(machine: Machine, kind: str, inside: bool
             path.symlink_to(".")
         case "not UTF-8":
             Path(os.fsdecode(os.fsencode(path) + b"\xff")).touch()
-            path, said, inside = folder, "file name is not UTF-8: expected UTF-8; rename it", False
+            path, message, inside = folder, "file name is not UTF-8: expected UTF-8; rename it", False
     (machine.work / "contract.json").write_bytes(one_input(path=os.fspath(folder if inside else path)))
-    must_fail(machine.run("id"), 2, os.fspath(path), said)
+    must_fail(machine.run("id"), 2, os.fspath(path), message)
 
 
 @pytest.mark.parametrize("name", ["docs/file", "docs/sub", "docs"])
-def test_an_input_that_may_not_be_read(machine: Machine, name: str) -> None:
+def test_an_input_without_read_permission_is_named(machine: Machine, name: str) -> None:
     (machine.work / "docs" / "sub").mkdir(parents=True)
     (machine.work / "docs" / "file").write_text("text")
     (machine.work / "contract.json").write_bytes(one_input(path="docs"))
@@ -168,20 +168,20 @@ def test_an_input_that_may_not_be_read(machine: Machine, name: str) -> None:
     must_fail(done, 1, f"{name}: cannot be read: Permission denied")
 
 
-def test_inputs_that_come_and_go_while_they_are_read(machine: Machine) -> None:
+def test_inputs_that_change_during_hashing_give_a_uri_or_an_error(machine: Machine) -> None:
     folder = machine.work / "raw_pdfs"
     write_contract(machine.work)
     stop = threading.Event()
 
-    def flap() -> None:
+    def change() -> None:
         while not stop.is_set():
             for number in range(50):
                 (folder / str(number)).write_bytes(b"x" * number)
             for number in range(50):
                 (folder / str(number)).unlink()
 
-    flapping = threading.Thread(target=flap)
-    flapping.start()
+    changing = threading.Thread(target=change)
+    changing.start()
     try:
         for done in [machine.run("id") for _ in range(8)]:
             if done.status:
@@ -189,11 +189,11 @@ def test_inputs_that_come_and_go_while_they_are_read(machine: Machine) -> None:
             assert done.status in (0, 1, 2)
     finally:
         stop.set()
-        flapping.join()
+        changing.join()
 
 
 @pytest.mark.parametrize(
-    ("script", "status", "said"),
+    ("script", "status", "message"),
     [
         ("rm -r raw_pdfs; mkdir processed_data", 2, "raw_pdfs: no such file or folder"),
         ("echo more > raw_pdfs/2.pdf; mkdir processed_data", 2, "input raw_docs: changed while the command ran"),
@@ -201,15 +201,17 @@ def test_inputs_that_come_and_go_while_they_are_read(machine: Machine) -> None:
         ("mkdir processed_data; mkfifo processed_data/it", 2, "processed_data/it: device, FIFO or socket"),
     ],
 )
-def test_a_run_that_cannot_be_believed_seeds_nothing(machine: Machine, script: str, status: int, said: str) -> None:
+def test_a_run_with_changed_inputs_or_wrong_outputs_seeds_nothing(
+    machine: Machine, script: str, status: int, message: str
+) -> None:
     write_contract(machine.work)
-    must_fail(machine.run("run", "--", "sh", "-c", script), status, said)
+    must_fail(machine.run("run", "--", "sh", "-c", script), status, message)
     assert audit_cache(machine.cache) == []
     assert leftovers(machine.cache) == []
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 1", 1), ("exit 42", 42), ("kill -KILL $$", 137)])
-def test_a_command_that_fails_gives_its_own_status_and_seeds_nothing(
+def test_run_returns_the_status_of_a_failed_command_and_seeds_nothing(
     machine: Machine, script: str, status: int
 ) -> None:
     write_contract(machine.work)
@@ -220,7 +222,7 @@ def test_a_command_that_fails_gives_its_own_status_and_seeds_nothing(
     assert audit_cache(machine.cache) == []
 
 
-def test_a_command_that_is_not_there(machine: Machine) -> None:
+def test_a_missing_command_is_named(machine: Machine) -> None:
     write_contract(machine.work)
     must_fail(machine.run("run", "--", "no-such-program"), 2, "no-such-program: command cannot be started: ")
 
@@ -241,13 +243,13 @@ URIS = [
     "sha256:" + "0" * 64,
     "0" * 12,
     "ctx-" + "0" * 64,
-    "ctx://sha256:" + "\u0660" * 64,  # digits, but not of the right alphabet
+    "ctx://sha256:" + "\u0660" * 64,  # digits, but not ASCII
     "\x1b[2K" + NOWHERE,
 ]
 
 
 @pytest.mark.parametrize("uri", URIS)
-def test_a_uri_that_is_none(machine: Machine, uri: str) -> None:
+def test_an_invalid_uri_is_refused(machine: Machine, uri: str) -> None:
     for command in ("pull", "rm"):
         done = machine.run(command, uri)
         must_fail(done, 2, "URI: not a ctx URI: expected ctx://sha256: and 64 lower-case hexadecimal digits, got ")
@@ -256,13 +258,13 @@ def test_a_uri_that_is_none(machine: Machine, uri: str) -> None:
     assert not machine.cache.exists()
 
 
-def test_no_command_takes_a_uri_that_is_none(machine: Machine) -> None:
+def test_every_command_refuses_an_invalid_uri(machine: Machine) -> None:
     for command in ("inspect", "pull", "push", "rm"):
         must_fail(machine.run(command, "ctx://sha256:../../x"), 2, "got 'ctx://sha256:../../x'; `ctxpack id CONTRACT`")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pack_that_is_nowhere_is_a_miss(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+def test_a_missing_pack_is_exit_3(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     target = open_target(kind, request)
     machine = Machine(tmp_path / "machine", target.location, target.environment)
     for command in ("pull", "inspect"):
@@ -291,7 +293,7 @@ def test_a_registry_that_is_down_is_not_a_miss(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "said"),
+    ("registry", "message"),
     [
         ("team/packs", "'team' is not a host; put the host first"),
         ("registry.example", "no repository; write it after the host"),
@@ -307,24 +309,24 @@ def test_a_registry_that_is_down_is_not_a_miss(machine: Machine) -> None:
         ("exämple.org/packs", "is not a host"),
     ],
 )
-def test_a_registry_whose_name_is_none(machine: Machine, registry: str, said: str) -> None:
+def test_an_invalid_registry_location_is_refused(machine: Machine, registry: str, message: str) -> None:
     done = machine.run("pull", NOWHERE, registry=registry)
-    must_fail(done, 2, "registry", said)
+    must_fail(done, 2, "registry", message)
     assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("registry = 1", "setting 'registry' is empty or not a text; write registry = \"...\""),
         ("registri = 'x'", "unknown setting 'registri': expected registry or cache"),
         ("registry", "not TOML: "),
     ],
 )
-def test_a_settings_file_that_is_none(machine: Machine, text: str, said: str) -> None:
+def test_an_invalid_settings_file_is_named(machine: Machine, text: str, message: str) -> None:
     (machine.work / "ctxpack.toml").write_text(text)
     del machine.environment["CTXPACK_CACHE"]
-    must_fail(machine.run("pull", NOWHERE), 2, f"{machine.work / 'ctxpack.toml'}: ", said)
+    must_fail(machine.run("pull", NOWHERE), 2, f"{machine.work / 'ctxpack.toml'}: ", message)
 
 
 def test_a_stored_login_that_is_malformed_is_named(machine: Machine) -> None:
@@ -335,9 +337,9 @@ def test_a_stored_login_that_is_malformed_is_named(machine: Machine) -> None:
     must_fail(done, 2, os.fspath(config), "malformed: auths[127.0.0.1:1].auth has no ':'", "log in again")
 
 
-def test_places_that_cannot_be_written(machine: Machine) -> None:
+def test_a_place_that_cannot_be_written_is_named_and_keeps_its_files(machine: Machine) -> None:
     uri = seed_pack(machine, files={"text": b"text\n"})
-    (machine.work / "file").write_text("in the way")
+    (machine.work / "file").write_text("a file, not a folder")
     (machine.work / "taken").mkdir()
     (machine.work / "taken" / "thesis.txt").write_text("the only copy")
     locked = machine.work / "locked"
@@ -373,7 +375,7 @@ def test_bad_usage_is_explained(machine: Machine, arguments: Sequence[str]) -> N
     assert "usage: ctxpack" in (done.stderr if arguments else done.stdout)
 
 
-def test_with_json_an_error_is_a_document_too(machine: Machine) -> None:
+def test_with_json_an_error_is_a_json_document(machine: Machine) -> None:
     done = machine.run("pull", "--json", "ctx://sha256:12")
     document = json.loads(done.stderr)
     assert (done.status, done.stdout) == (2, "")

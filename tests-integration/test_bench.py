@@ -122,12 +122,12 @@ def test_a_pairwise_ratio_does_not_see_a_drift_that_the_ratio_of_medians_sees() 
     assert ratio(ours, theirs) == 30 / 32
 
 
-def contender(name: str, script: str, order: list[str], said: str = "") -> Contender:
+def contender(name: str, script: str, order: list[str], stdout: str = "") -> Contender:
     def command(run: Run) -> Command:
         order.append(f"{name}{run.number}")
         return Command(["sh", "-c", script], run.folder, {"PATH": "/usr/bin:/bin"})
 
-    return Contender(name, command, check=lambda run: expect(run.stdout == said, repr(said), repr(run.stdout)))
+    return Contender(name, command, check=lambda run: expect(run.stdout == stdout, repr(stdout), repr(run.stdout)))
 
 
 def test_contenders_alternate_and_the_warm_up_does_not_count(tmp_path: Path) -> None:

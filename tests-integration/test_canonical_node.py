@@ -1,6 +1,6 @@
 """Identity against a second implementation, identity.mjs, on the JavaScript engine of this machine.
 
-RFC 8785 is defined by what ECMAScript writes; here it is asked, not believed. A machine without node fails.
+RFC 8785 is defined by what ECMAScript writes, so these tests ask an ECMAScript engine. Without node they fail.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cases(file: str, section: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
-    """Ask node a question and return its answer."""
+    """Send node a question, and return its answer."""
     with subprocess.Popen(
         ["node", str(HERE / "identity.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as node:
@@ -60,7 +60,7 @@ numbers = (
     )
     | st.floats(-1e-3, 1e-3).filter(lambda x: x != 0)
 )
-# Characters whose order differs between UTF-8 and UTF-16 are rare among all; here they are not.
+# More of the rare characters whose order differs between UTF-8 and UTF-16.
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("a\n\x1f\uff0a\U0001f600\U0010ffff"))
 values = st.recursive(
     st.none() | st.booleans() | numbers | texts,

@@ -1,4 +1,4 @@
-"""Several processes at the same thing share the work or wait; none fails for it, and none sees half of anything."""
+"""Processes that work on the same pack share the work or wait. None of them fails, and none sees half a pack."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from audit import audit_artifact, audit_cache, leftovers
+from examples import OUTPUTS, content_of, seed_pack, write_contract
 from faults import where
 from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import OUTPUTS, content_of, seed_pack, write_contract
 from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer
@@ -41,10 +41,10 @@ def test_four_pulls_of_one_pack_fetch_it_once(tmp_path: Path, registry: Registry
     assert leftovers(user.cache) == []
     layers = [layer["digest"] for layer in artifact.manifest["layers"]]
     assert {digest: fetched[digest] for digest in layers[1:]} == dict.fromkeys(layers[1:], 1)
-    assert fetched[layers[0]] <= 2  # it says what the pack is, and then it is a part of it
+    assert fetched[layers[0]] <= 2  # once for the pack manifest, once for the pack
 
 
-def test_two_who_push_the_same_pack_at_once_both_succeed(tmp_path: Path, target: PlainTarget) -> None:
+def test_two_pushes_of_the_same_pack_at_once_both_succeed(tmp_path: Path, target: PlainTarget) -> None:
     machines = [Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two")]
     uri, _ = (seed_pack(machine) for machine in machines)
     finished = [each.finish() for each in [machine.start("push", uri) for machine in machines]]
@@ -54,16 +54,16 @@ def test_two_who_push_the_same_pack_at_once_both_succeed(tmp_path: Path, target:
     assert content_of(Path(user.succeed("pull", uri))) == content_of(machines[0].work / "processed_data")
 
 
-def test_of_two_who_tag_other_outputs_at_once_one_wins_and_the_other_is_told(
+def test_of_two_pushes_of_different_outputs_at_once_one_wins_and_the_other_is_exit_8(
     tmp_path: Path, registry: RegistryServer
 ) -> None:
     repository = Repository(registry)
-    both_tag, both_have = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
+    both_put, both_have_put = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
 
     def together(request: Request, forward: Forward) -> Answer:
-        both_tag.wait()
+        both_put.wait()
         answer = forward(request)
-        both_have.wait()
+        both_have_put.wait()
         return answer
 
     with Relay(registry.address, where(together, method="PUT", path="/manifests/ctx-")) as relay:
@@ -76,7 +76,7 @@ def test_of_two_who_tag_other_outputs_at_once_one_wins_and_the_other_is_told(
     must_agree(tmp_path, repository, uri, machines, finished)
 
 
-def test_other_outputs_pushed_at_once_never_make_a_third(tmp_path: Path, target: PlainTarget) -> None:
+def test_pushes_of_different_outputs_at_once_never_mix_them(tmp_path: Path, target: PlainTarget) -> None:
     machines = [Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two")]
     uri = seed_pack(machines[0])
     assert seed_pack(machines[1], files=OTHERS) == uri
@@ -89,7 +89,7 @@ def test_other_outputs_pushed_at_once_never_make_a_third(tmp_path: Path, target:
 def must_agree(
     tmp_path: Path, target: PlainTarget, uri: str, machines: list[Machine], finished: list[Finished]
 ) -> None:
-    """Some push has won, the registry holds what it pushed, and who did not win knows both digests."""
+    """One push has won, the target holds its outputs, and the error of the other push names both digests."""
     assert audit_artifact(target, uri) is not None
     user = Machine(tmp_path / "user", target.location, target.environment)
     user.succeed("pull", uri)
@@ -102,7 +102,7 @@ def must_agree(
         assert machine.run("push", uri, registry=target.location).status == (0 if digest == held else 8)
 
 
-def test_two_runs_of_one_contract_run_its_command_once(tmp_path: Path) -> None:
+def test_two_runs_of_one_contract_run_the_command_once(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine")
     write_contract(machine.work)
     command = ["sh", "-c", "echo once >> ran; sleep 0.5; mkdir processed_data; echo index > processed_data/index"]
@@ -115,7 +115,7 @@ def test_two_runs_of_one_contract_run_its_command_once(tmp_path: Path) -> None:
     assert leftovers(machine.cache) == []
 
 
-def test_many_contracts_pushed_into_one_layout_at_once_are_all_there(tmp_path: Path) -> None:
+def test_packs_pushed_into_one_layout_at_once_are_all_there(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     machine = Machine(tmp_path / "machine", layout.location)
     uris = [seed_pack(machine, dpi=dpi, files={"text": b"%d" % dpi}) for dpi in range(6)]
@@ -142,7 +142,7 @@ def test_seeding_pulling_removing_and_listing_at_once_never_shows_half_a_pack(
             copied = machine.work / place
             if copied.exists() and content_of(copied) != whole:
                 failures.append(f"{place} is not the pack")
-            # What is removed between look-up and copy is an error of the copy, and it is said.
+            # A pack removed between look-up and copy makes the copy fail.
             removed = "-o" in command and done.status == 1 and "No such file" in done.stderr
             if done.status != 0 and not removed and (command[0], done.status) != ("rm", 3):
                 failures.append(f"{command}: {done}")

@@ -1,4 +1,4 @@
-"""Hashing on a Dask cluster: two workers, processes of their own; paths go out, digests come back."""
+"""Hashing on a Dask cluster of two worker processes: they get paths and return digests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ctxpack_identity.hashing.workers import ExecutorWorkers
 from ctxpack_pantry import Pantry, load_settings
 
 WORKERS = 2
-LIMIT = 60  # seconds until a test gives up waiting
+LIMIT = 60  # seconds that a test waits
 
 
 @contextmanager
 def started(config: Mapping[str, object] = {}) -> Iterator[tuple[LocalCluster, Client]]:
-    """A cluster of two worker processes on loopback, and a client of it. config: Dask's."""
+    """A cluster of two worker processes on loopback, and its client. config: for Dask."""
     with (
         dask.config.set(config),
         LocalCluster(
@@ -60,8 +60,8 @@ def corpus(tmp_path: Path) -> Path:
     return root
 
 
-class Noting:
-    """An Executor's submit that asks, before each task, which process answers."""
+class Recorder:
+    """An Executor's submit that also records the process of each task."""
 
     def __init__(self, client: Client) -> None:
         self.processes: list[Future[int]] = []
@@ -73,8 +73,8 @@ class Noting:
         return future
 
 
-def test_a_cluster_gives_the_tree_this_machine_gives(client: Client, corpus: Path) -> None:
-    executor: Any = Noting(client)
+def test_a_cluster_gives_the_same_tree_as_this_process(client: Client, corpus: Path) -> None:
+    executor: Any = Recorder(client)
     assert hash_tree(str(corpus), hashing=Hashing(executor=executor)) == hash_tree(str(corpus))
     processes = {future.result(LIMIT) for future in executor.processes}
     assert len(processes) == WORKERS
@@ -89,7 +89,7 @@ def test_a_pantry_hashes_on_a_cluster(client: Client, corpus: Path, tmp_path: Pa
         '{"inputs": [{"name": "i", "path": "corpus"}], "outputs": [{"path": "corpus/large"}],'
         ' "transforms": [{"tool": "t", "tool_version": "1", "code": {"path": "corpus/0"}}]}'
     )
-    executor: Any = Noting(client)
+    executor: Any = Recorder(client)
     settings = load_settings(registry=f"oci:{tmp_path / 'packs'}", cache=str(tmp_path / "cache"))
     with Pantry(settings, executor=executor) as pantry:
         uri = pantry.resolve(str(contract)).uri
@@ -99,20 +99,20 @@ def test_a_pantry_hashes_on_a_cluster(client: Client, corpus: Path, tmp_path: Pa
     assert machine.succeed("id") == uri
 
 
-def test_objects_of_a_store_are_read_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_read_the_objects_of_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     with S3Double() as s3:
         s3.buckets["corpus"] = {f"raw/{number}": b"%d" % number for number in range(9)}
         for name, value in s3.environment.items():
             monkeypatch.setenv(name, value)
         with started() as (_, client):
-            executor: Any = Noting(client)
+            executor: Any = Recorder(client)
             tree = hash_tree("s3://corpus/raw", hashing=Hashing(executor=executor))
         assert (tree.files, len(executor.processes)) == (9, 9)
         assert tree == hash_tree("s3://corpus/raw")
 
 
-def test_a_fault_of_a_file_arrives_as_itself(client: Client, corpus: Path) -> None:
-    class ChangingFirst(Noting):
+def test_an_error_of_a_file_arrives_unchanged(client: Client, corpus: Path) -> None:
+    class ChangingFirst(Recorder):
         def submit(self, task: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
             (corpus / "large").write_bytes(b"other")
             return super().submit(task, *arguments)
@@ -124,8 +124,8 @@ def test_a_fault_of_a_file_arrives_as_itself(client: Client, corpus: Path) -> No
     assert caught.value.code == "E_INPUT_CHANGED"
 
 
-def test_nothing_is_answered_from_memory(client: Client, tmp_path: Path) -> None:
-    """Dask gives the same call its earlier result as long as somebody holds that."""
+def test_a_result_never_comes_from_an_earlier_call(client: Client, tmp_path: Path) -> None:
+    """Dask returns an earlier result for the same call while somebody holds that result."""
     file = tmp_path / "file"
     file.write_bytes(b"old")
     status = file.stat()
@@ -143,10 +143,10 @@ def test_nothing_is_answered_from_memory(client: Client, tmp_path: Path) -> None
 
 
 def failure(client: Client, root: Path, then: Callable[[], object]) -> str:
-    """What hashing fails with when this happens before it is done."""
+    """Return the error of hashing when `then` is called before hashing is done."""
     executor = client.get_executor(pure=False)
     for _ in range(WORKERS):
-        executor.submit(time.sleep, LIMIT)  # nothing gets done meanwhile
+        executor.submit(time.sleep, LIMIT)  # keeps both workers busy
     timer = threading.Timer(0.5, then)
     timer.start()
     begun = time.monotonic()
@@ -157,23 +157,23 @@ def failure(client: Client, root: Path, then: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_a_cluster_that_is_closed_is_a_failure_and_no_hang(corpus: Path) -> None:
+def test_a_closed_cluster_is_an_error_and_no_hang(corpus: Path) -> None:
     with started() as (cluster, client):
-        said = failure(client, corpus, cluster.close)
-    assert said == "the executor given for hashing failed: got CancelledError"
+        message = failure(client, corpus, cluster.close)
+    assert message == "the executor given for hashing failed: got CancelledError"
 
 
-def test_workers_that_are_killed_are_a_failure_and_no_hang(corpus: Path) -> None:
+def test_killed_workers_are_an_error_and_no_hang(corpus: Path) -> None:
     def kill() -> None:
         for nanny in cluster.workers.values():
             os.kill(nanny.pid, signal.SIGKILL)
 
     with started({"distributed.scheduler.allowed-failures": 0}) as (cluster, client):
-        said = failure(client, corpus, kill)
-    assert said.startswith("the executor given for hashing failed: got KilledWorker: ")
+        message = failure(client, corpus, kill)
+    assert message.startswith("the executor given for hashing failed: got KilledWorker: ")
 
 
-def test_a_cluster_without_workers_is_a_failure_once_dask_is_told_how_long_to_wait(corpus: Path) -> None:
+def test_a_cluster_without_workers_is_an_error_when_dask_has_a_timeout(corpus: Path) -> None:
     with started({"distributed.scheduler.no-workers-timeout": "1s"}) as (cluster, client):
-        said = failure(client, corpus, lambda: cluster.scale(0))
-    assert said.startswith("the executor given for hashing failed: got NoWorkerError: ")
+        message = failure(client, corpus, lambda: cluster.scale(0))
+    assert message.startswith("the executor given for hashing failed: got NoWorkerError: ")

@@ -1,4 +1,4 @@
-"""The two demos of the README keep their promises, and say so when a promise is broken."""
+"""The two demos of the README work, and fail when CtxPack does not do what they show."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ TEST_COMMANDS = Path(sysconfig.get_path("scripts"))  # the `ctxpack` of the envi
 
 
 def run(script: str, *, commands: Path = TEST_COMMANDS) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository with commands first on PATH."""
+    """Run a script of the repository, with the folder commands first on PATH."""
     path = os.pathsep.join((str(commands), os.environ["PATH"]))
     return subprocess.run(
         [sys.executable, ROOT / script], env=os.environ | {"PATH": path}, capture_output=True, text=True
     )
 
 
-def ctxpack_that_says(uri: str, folder: Path) -> Path:
-    """Return folder, which now holds a ctxpack that answers everything with uri."""
+def fake_ctxpack(uri: str, folder: Path) -> Path:
+    """Write a ctxpack into folder that prints uri whatever its arguments are; return folder."""
     command = folder / "ctxpack"
     command.write_text(f"#!/bin/sh\necho {uri}\n", encoding="utf-8")
     command.chmod(0o755)
     return folder
 
 
-def test_what_counts_changes_the_uri_and_undoing_it_brings_the_first_back() -> None:
+def test_a_change_that_counts_gives_another_uri_and_undoing_it_the_first_one() -> None:
     assert (TEST_COMMANDS / "ctxpack").exists(), "install ctxpack-cli into the environment of the tests"
     done = run("tools/correctness_demo.py")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("every claim holds\n")
+    assert done.stdout.endswith("every check passed\n")
 
 
 def test_the_correctness_demo_fails_when_nothing_changes_the_uri(tmp_path: Path) -> None:
-    done = run("tools/correctness_demo.py", commands=ctxpack_that_says("ctx://sha256:" + "0" * 64, tmp_path))
-    assert (done.returncode, done.stderr) == (1, "a claim does not hold\n")
+    done = run("tools/correctness_demo.py", commands=fake_ctxpack("ctx://sha256:" + "0" * 64, tmp_path))
+    assert (done.returncode, done.stderr) == (1, "a check failed\n")
     assert done.stdout.count("WRONG") == 6
     assert done.stdout.count("ok\n") == 2
 
 
 def test_one_agent_computes_and_another_pulls_and_answers() -> None:
-    """The whole main job, as README command one runs it: its own environment, six packages, real documents."""
+    """The first command of the README: an environment of its own, six packages, real documents."""
     done = run("tools/demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "== Every claim held" in done.stdout
+    assert "== Every check passed" in done.stdout
     assert "exit status 3" in done.stdout
     assert "compute / pull" in done.stdout

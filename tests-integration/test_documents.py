@@ -1,4 +1,4 @@
-"""What README.md and the other documents tell a reader to type works, and prints what they say."""
+"""The commands in README.md and the other documents work, and print what the documents show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox import private_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Commands not run here, and the file of the repository that runs them instead. Keep it short.
+# Commands not run here, and the file of the repository that runs them instead.
 ELSEWHERE = {
     "python3 tools/test.py": ".ci/run",  # would start itself
     "python3 tools/demo.py": "tests-integration/test_demo.py",  # installs its own dependencies
@@ -19,9 +19,9 @@ ELSEWHERE = {
 
 
 def test_commands_run_elsewhere_are_run_there() -> None:
-    said = [one.text for path in documents(ROOT) for one in commands_in(path.read_text(encoding="utf-8"), path.name)]
+    texts = [one.text for path in documents(ROOT) for one in commands_in(path.read_text(encoding="utf-8"), path.name)]
     for command, file in ELSEWHERE.items():
-        assert any(command in text for text in said), f"no document says `{command}`: take it off the list"
+        assert any(command in text for text in texts), f"no document says `{command}`: take it off the list"
         assert command.split()[-1] in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not run `{command}`"
 
 
@@ -31,7 +31,7 @@ def test_documented_commands_do_what_the_document_says(path: Path, tmp_path: Pat
     folder.mkdir()
     console = Console(folder, private_environment(tmp_path / "home"))
     commands = commands_in(path.read_text(encoding="utf-8"), path.name)
-    # In order, and the first fault ends it: what follows would only repeat it.
+    # In order. The first fault ends the test: later commands may depend on this one.
     for command in commands:
         if not _runs_elsewhere(command):
             assert console.complaint(command) == ""
@@ -96,7 +96,7 @@ def test_folder_and_variables_carry_over_from_command_to_command(tmp_path: Path)
         ("echo one; echo two; echo three", "one\n…\nthree", 0, ""),
     ],
 )
-def test_what_differs_from_the_document_is_named(
+def test_a_difference_from_the_document_is_named(
     tmp_path: Path, text: str, expected: str, status: int, complaint: str
 ) -> None:
     console = Console(tmp_path, private_environment(tmp_path / "home"))

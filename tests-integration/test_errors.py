@@ -1,4 +1,4 @@
-"""docs/errors.md has one row for each error code of the sources, with the exit codes of the classes that carry it."""
+"""docs/errors.md has one row for each error code in the sources, with the exit codes of the classes that have it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_CODES = {
     "Conflict": 8,
 }
 
-# These calls take the code as their first argument; ContractInvalid raises what they note.
+# These calls take the code as their first argument; ContractInvalid raises what they collect.
 FAULTS = {"fault": "ContractInvalid", "Fault": "ContractInvalid"}
 
 # Codes that no call of an error class names: why, the class, the codes.
@@ -49,7 +49,7 @@ PASSED_ON = [
     ),
 ]
 
-MANY = 60  # fewer codes than that: the sources were not found, or not read
+MANY = 60  # with fewer codes, the sources were not found or not read
 
 _is_code = re.compile(r"E_[A-Z_]+").fullmatch
 
@@ -73,7 +73,7 @@ def rows() -> list[Row]:
 
 
 def nodes() -> list[ast.AST]:
-    """Return all that the sources of all packages consist of."""
+    """Return the syntax tree nodes of the sources of all packages."""
     files = sorted(ROOT.glob("packages/*/src/**/*.py"))
     return [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
 
@@ -85,14 +85,14 @@ def codes_in(*parts: ast.AST) -> set[str]:
 
 
 def named(call: ast.Call) -> str:
-    """Return the last part of what is called: `fault` of `read.fault(…)`."""
+    """Return the last part of the name that is called: `fault` of `read.fault(…)`."""
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def carried() -> dict[str, set[int]]:
-    """Return the exit codes of each code that a class has by default, or that a call of a class or of a fault names."""
+    """Return the exit codes of each code that a class has by default, or that a call of a class or of FAULTS names."""
     exits: dict[str, set[int]] = defaultdict(set)
     for node in nodes():
         codes: set[str] = set()
@@ -136,13 +136,13 @@ def test_every_error_class_has_an_exit_code_here() -> None:
             assert node.name in EXIT_CODES
 
 
-def test_a_row_says_when_the_error_occurs_and_what_to_do() -> None:
+def test_a_row_has_no_empty_cell() -> None:
     for row in rows():
         assert len(row.cells) == 4, row.code
         assert all(row.cells), row.code
 
 
-def test_rows_are_sorted_by_exit_code_and_code_and_none_is_there_twice() -> None:
+def test_rows_are_sorted_by_exit_code_and_code_and_unique() -> None:
     order = [(row.exits[0], row.code) for row in rows()]
     assert order == sorted(order)
     codes = [row.code for row in rows()]

@@ -1,4 +1,4 @@
-"""Exclude patterns against git itself, whose syntax they are. SPEC.md, section 6, lists the differences."""
+"""Exclude patterns compared with git, whose syntax they have. SPEC.md, section 6, lists the differences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDERS = ["a", "ab", "a.b", "b", ".a"]
 
 
 def _paths(prefix: str, depth: int) -> list[str]:
-    """Every name at every depth; folders end in a slash."""
+    """Return every name at every depth. Folders end in a slash."""
     found = []
     for name in NAMES:
         if depth and name in FOLDERS:
@@ -44,7 +44,7 @@ def git_leaves_out(tmp_path_factory: pytest.TempPathFactory) -> GitLeavesOut:
             (root / path).mkdir()
         else:
             (root / path).touch()
-    question = "\0".join(f"./{path.removesuffix('/')}" for path in PATHS)  # ./ keeps a leading : from being magic
+    question = "\0".join(f"./{path.removesuffix('/')}" for path in PATHS)  # ./ because git gives a leading : a meaning
 
     def leaves_out(patterns: list[str]) -> set[str]:
         (root / ".git" / "info" / "exclude").write_text("".join(f"{pattern}\n" for pattern in patterns))
@@ -56,14 +56,14 @@ def git_leaves_out(tmp_path_factory: pytest.TempPathFactory) -> GitLeavesOut:
     return leaves_out
 
 
-def _ours_leave_out(patterns: list[str]) -> set[str]:
+def _ctxpack_leaves_out(patterns: list[str]) -> set[str]:
     leaves_out = compile_excludes(patterns)
-    gone: list[str] = []
+    left_out: list[str] = []
     for path in PATHS:  # a folder comes before what it holds
-        is_below = any(folder.endswith("/") and path.startswith(folder) for folder in gone)
+        is_below = any(folder.endswith("/") and path.startswith(folder) for folder in left_out)
         if is_below or leaves_out(path.removesuffix("/"), path.endswith("/")):
-            gone.append(path)
-    return {path.removesuffix("/") for path in gone}
+            left_out.append(path)
+    return {path.removesuffix("/") for path in left_out}
 
 
 parts = st.sampled_from(
@@ -71,14 +71,14 @@ parts = st.sampled_from(
 )
 patterns = st.lists(parts, min_size=1, max_size=7).map("".join)
 
-# Known difference: after literal text git reads ** before a slash as "any folders", against gitignore(5).
-_git_quirk = re.compile(r"[^/*]\*\*+/")
+# Known difference: after literal text, git reads ** before a slash as "any folders", unlike gitignore(5).
+_git_difference = re.compile(r"[^/*]\*\*+/")
 
 
-@given(st.lists(patterns.filter(lambda pattern: not _git_quirk.search(pattern)), min_size=1, max_size=3))
+@given(st.lists(patterns.filter(lambda pattern: not _git_difference.search(pattern)), min_size=1, max_size=3))
 @settings(max_examples=400)
 def test_patterns_leave_out_what_git_ignores(git_leaves_out: GitLeavesOut, patterns: list[str]) -> None:
-    assert _ours_leave_out(patterns) == git_leaves_out(patterns)
+    assert _ctxpack_leaves_out(patterns) == git_leaves_out(patterns)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_patterns_leave_out_what_git_ignores(git_leaves_out: GitLeavesOut, patte
         ["\\!", "\\#a", "!"],
     ],
 )
-def test_corners_are_as_in_git(git_leaves_out: GitLeavesOut, patterns: list[str]) -> None:
-    assert _ours_leave_out(patterns) == git_leaves_out(patterns)
+def test_special_cases_are_as_in_git(git_leaves_out: GitLeavesOut, patterns: list[str]) -> None:
+    assert _ctxpack_leaves_out(patterns) == git_leaves_out(patterns)
 
 
-def test_two_stars_after_text_are_two_stars_and_no_folders(git_leaves_out: GitLeavesOut) -> None:
-    assert "a/ab/b" in git_leaves_out(["a**/b"])  # the difference SPEC.md names
-    assert "a/ab/b" not in _ours_leave_out(["a**/b"])
-    assert "a/b/a" in _ours_leave_out(["a**/b/"])
+def test_two_stars_after_text_match_no_folders(git_leaves_out: GitLeavesOut) -> None:
+    assert "a/ab/b" in git_leaves_out(["a**/b"])  # the difference that SPEC.md names
+    assert "a/ab/b" not in _ctxpack_leaves_out(["a**/b"])
+    assert "a/b/a" in _ctxpack_leaves_out(["a**/b/"])

@@ -1,4 +1,4 @@
-"""A disk that is full is named, nothing half-written is visible on it, and with some room the same command works."""
+"""A full disk is named, and nothing half-written is visible on it. With room the same command works."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from examples import LARGE, seed_pack
 from machine import Machine
-from recipe import LARGE, seed_pack
 from small_disk import GROW, KINDS, Ended, run_on_small_disk
 
-SIZE = len(LARGE) // 2  # room for chunks, but neither for all of them nor for the file they make up
+SIZE = len(LARGE) // 2  # room for some chunks, not for all, and not for the file they are from
 
 LIST = ("find", ".", "-type", "f", "-printf", "%P\n")  # %P: without the leading ./
 
@@ -24,7 +24,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 class Disk:
-    """A machine that has a pack, and beside its other folders one that is the small disk."""
+    """A machine with a pack, which has a small disk at path."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.machine = Machine(folder / "machine")
@@ -43,15 +43,15 @@ def disk(kind: str, tmp_path: Path) -> Disk:
     return Disk(kind, tmp_path)
 
 
-def must_be_full(done: Ended, *said: str) -> None:
+def must_be_full(done: Ended, *messages: str) -> None:
     assert (done.status, done.stdout) == (1, ""), done.stderr
     assert any(reason in done.stderr.lower() for reason in REASONS), done.stderr
     assert done.stderr.count("\n") == 1
-    assert [text for text in said if text not in done.stderr] == [], done.stderr
+    assert [text for text in messages if text not in done.stderr] == [], done.stderr
 
 
 @pytest.mark.parametrize("command", ["pull", "seed", "run"])
-def test_a_cache_without_room(disk: Disk, command: str) -> None:
+def test_a_full_disk_of_the_cache_is_named_and_the_cache_stays_empty(disk: Disk, command: str) -> None:
     arguments = {
         "pull": ["pull", disk.uri],
         "seed": ["seed", "--contract", "../contract.json"],
@@ -66,7 +66,7 @@ def test_a_cache_without_room(disk: Disk, command: str) -> None:
     assert (pack["uri"], pack["files"]) == (disk.uri, 7)
 
 
-def test_a_layout_without_room(disk: Disk) -> None:
+def test_a_full_disk_of_the_layout_is_named_and_no_tag_is_written(disk: Disk) -> None:
     push = ("ctxpack", "push", disk.uri, "--registry", "oci:layout")
     pull = ("ctxpack", "pull", disk.uri, "--registry", "oci:layout", "--cache", "cache", "--output", "got")
     small = SIZE // 16  # less than a chunk
@@ -77,7 +77,7 @@ def test_a_layout_without_room(disk: Disk) -> None:
     assert (missing.status, pushed.status, pulled.stdout) == (3, 0, "got\n"), pulled.stderr
 
 
-def test_an_output_without_room(disk: Disk) -> None:
+def test_a_full_disk_of_the_output_folder_is_named_and_nothing_is_placed(disk: Disk) -> None:
     pull = ("ctxpack", "pull", disk.uri, "--output", "got")
     full, left, worked, copied = disk.run(pull, LIST, GROW, pull, LIST)
     must_be_full(full, "/disk/got: cannot be written", "nothing was changed there")
@@ -90,7 +90,7 @@ def test_an_output_without_room(disk: Disk) -> None:
     )
 
 
-def test_a_full_cache_can_be_emptied(disk: Disk) -> None:
+def test_rm_works_on_a_full_disk(disk: Disk) -> None:
     seed = ("ctxpack", "seed", "--contract", "../contract.json", "--cache", "cache")
     fill = ("sh", "-c", "cat /dev/zero > filler")
     remove = ("ctxpack", "rm", disk.uri, "--cache", "cache")

@@ -1,4 +1,4 @@
-"""Others can do without CtxPack: to them a pack is an OCI artifact whose layers, put together, are a ``.tar.gz``."""
+"""A pack is readable without CtxPack: it is an OCI artifact whose layers, concatenated, are a ``.tar.gz``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from audit import audit_artifact, digest_of
+from examples import content_of, seed_pack
 from machine import Machine
 from plain_target import PlainTarget, tag_of
-from recipe import content_of, seed_pack
 
 
 @pytest.fixture
 def archive(tmp_path: Path, target: PlainTarget, maker: Machine) -> Path:
-    """The layers of a pushed pack, one after the other, as a file."""
+    """The layers of a pushed pack, concatenated into a file."""
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     artifact = audit_artifact(target, uri)
@@ -30,7 +30,7 @@ def run(*command: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
 
 
-def test_gnu_tar_lists_and_unpacks_it(tmp_path: Path, maker: Machine, archive: Path) -> None:
+def test_gnu_tar_lists_and_unpacks_a_pack(tmp_path: Path, maker: Machine, archive: Path) -> None:
     names = run("tar", "--list", "--quoting-style=literal", "--file", archive).splitlines()
     made = content_of(maker.work / "processed_data")
     files = [f"artifacts/{name}" for name, content in made.items() if content is not None]
@@ -42,7 +42,7 @@ def test_gnu_tar_lists_and_unpacks_it(tmp_path: Path, maker: Machine, archive: P
     assert content_of(folder / "artifacts") == made
 
 
-def test_python_reads_it_and_every_header_is_the_plainest(archive: Path, maker: Machine) -> None:
+def test_python_reads_a_pack_and_its_headers_have_no_times_and_owners(archive: Path, maker: Machine) -> None:
     made = content_of(maker.work / "processed_data")
     with tarfile.open(archive) as opened:
         members = opened.getmembers()
@@ -57,8 +57,8 @@ def test_python_reads_it_and_every_header_is_the_plainest(archive: Path, maker: 
     assert all(one.isfile() or one.isdir() for one in members)
 
 
-def test_the_command_line_of_any_machine_checks_a_pack(archive: Path) -> None:
-    """No CtxPack here: gzip's own checksums, then the digests of files.jsonl."""
+def test_gzip_tar_and_sha256_check_a_pack(archive: Path) -> None:
+    """The checksums of gzip, then the digests of files.jsonl."""
     assert run("gzip", "--test", archive) == ""
     listing = run("tar", "--extract", "--to-stdout", "--file", archive, "files.jsonl")
     for line in map(json.loads, listing.splitlines()):
@@ -70,7 +70,7 @@ def test_the_command_line_of_any_machine_checks_a_pack(archive: Path) -> None:
             assert digest_of(data) == f"sha256:{line['sha256']}"
 
 
-def test_the_registrys_own_digest_of_the_contract_is_the_uri(target: PlainTarget, maker: Machine) -> None:
+def test_the_digest_of_the_contract_in_the_registry_is_the_uri(target: PlainTarget, maker: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     manifest = json.loads(target.manifest(tag_of(uri)) or b"{}")

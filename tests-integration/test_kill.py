@@ -1,4 +1,4 @@
-"""Whatever ends a command, at whatever moment: no half pack is ever visible, and the next command works."""
+"""A command ended by any signal at any moment leaves no half pack visible, and the next command works."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers, unfinished
+from examples import LARGE, content_of, seed_pack, write_contract
 from faults import holding, holding_body, nth, where
 from machine import Machine, Started
 from plain_target import Layout, Repository
-from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay, Rule
 
 from registry2 import RegistryServer
@@ -27,14 +27,14 @@ MANY = {f"sub {number % 7}/{number}.txt": b"%d\n" % number for number in range(4
 
 @pytest.fixture(autouse=True, scope="module")
 def interruptible() -> Iterator[None]:
-    """Started in the background by a shell, we would ignore Ctrl-C, and so would the commands we start."""
+    """Handle SIGINT: a background process of a shell ignores it, and its children inherit that."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
 
 
 class Maker(NamedTuple):
-    """A machine that holds a small pack, and how many requests its push and a pull take."""
+    """A machine with a small pack, and the number of requests that its push and a pull make."""
 
     machine: Machine
     uri: str
@@ -58,7 +58,7 @@ def maker(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) ->
 
 
 def until(moment: Callable[[], bool], started: Started) -> bool:
-    """Return whether moment came before the command's end."""
+    """Wait until moment returns True or the command ends; return whether moment did."""
     while started.running:
         if moment():
             return True
@@ -67,7 +67,7 @@ def until(moment: Callable[[], bool], started: Started) -> bool:
 
 
 def count(folder: Path, pattern: str = "**/*") -> int:
-    """Return how many paths below folder match, while others make and remove them."""
+    """Return how many paths below folder match. Other processes may make and remove them meanwhile."""
     try:
         return sum(1 for _ in folder.glob(pattern))
     except OSError:
@@ -76,7 +76,7 @@ def count(folder: Path, pattern: str = "**/*") -> int:
 
 def test_a_push_killed_at_a_request_leaves_no_tag_or_a_whole_pack(maker: Maker) -> None:
     assert maker.pushing > 15
-    # The blobs' requests are much alike: every third of them, then each of those that make the tag.
+    # The requests for blobs are alike, so every third of them; then each of the last six, which make the tag.
     for number in sorted({*range(0, maker.pushing, 3), *range(maker.pushing - 6, maker.pushing)}):
         repository = Repository(maker.server)
         with Relay(maker.server.address) as relay:
@@ -178,7 +178,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
         ("run", signal.SIGINT),
     ],
 )
-def test_work_on_the_disk_ended_in_the_middle_leaves_a_whole_pack_or_none(
+def test_a_command_ended_while_it_writes_leaves_a_whole_pack_or_none(
     tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
     machine = Machine(tmp_path / "machine")
@@ -240,7 +240,7 @@ def test_outputs_are_placed_whole_or_not_at_all(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, *STATUS])
-def test_a_run_ended_while_its_command_works_seeds_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_ended_while_its_command_runs_seeds_nothing(tmp_path: Path, number: signal.Signals) -> None:
     machine = Machine(tmp_path / "machine")
     write_contract(machine.work)
     slow = "mkdir -p processed_data; touch processed_data/half; exec sleep 60"
@@ -266,7 +266,9 @@ def test_terminating_a_run_ends_its_command_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", STATUS)
-def test_waiting_for_another_process_can_be_interrupted(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_command_that_waits_for_another_process_can_be_interrupted(
+    maker: Maker, tmp_path: Path, number: signal.Signals
+) -> None:
     user = Machine(tmp_path / "user")
     with Relay(maker.server.address) as relay:
         hold = relay.hold()
@@ -275,7 +277,7 @@ def test_waiting_for_another_process_can_be_interrupted(maker: Maker, tmp_path: 
         working = user.start("pull", maker.uri, registry=location)
         hold.until_reached()
         waiting = user.start("pull", maker.uri, registry=location)
-        time.sleep(0.5)  # by then it waits; before, it would be interrupted just the same
+        time.sleep(0.5)  # after that it waits for the lock; if not, it is interrupted just the same
         done = waiting.end_with(number)
         assert done.status == STATUS[number]
         assert done.seconds < PROMPT

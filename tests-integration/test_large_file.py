@@ -1,4 +1,4 @@
-"""A file of 5 GiB, sparse on disk, goes through pack, chunks and unpack in flat memory."""
+"""A file of 5 GiB, sparse on disk, is packed, chunked and unpacked in constant memory."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import sys
 from pathlib import Path
 
 GIB = 1 << 30
-MEMORY_LIMIT = 150  # MiB, as the project promises for every step
+MEMORY_LIMIT = 150  # MiB, the limit of the project for every step
 
-# In a process of its own, so that the highest memory use is that of this work alone. Chunks are never kept.
+# In a process of its own, so that its peak memory is that of this work alone. No chunk is kept.
 SCRIPT = """
 import os, re
 from ctxpack_bundle import assemble, inflate_chunk, make_chunk, pack, unpack
 from ctxpack_identity import canonical_contract
 
 def peak_memory():
-    # In KiB. Not ru_maxrss, which begins with what the process that started this one had.
+    # In KiB. Not ru_maxrss, which starts with the memory of the parent process.
     with open("/proc/self/status") as status:
         return re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1]
 
 transform = dict(code_hash="opaque", environment_hash="undeclared", params={}, tool="t", tool_version="1")
 contract = canonical_contract({}, [transform], "")
 manifest = assemble("pack", ["large"], contract=contract)
-os.replace("large", "pack/artifacts/large")  # the same bytes, but sparse: spares the disk 5 GiB
+os.replace("large", "pack/artifacts/large")  # the same bytes, but sparse: saves 5 GiB of disk
 
 def pieces():
     for number, piece in enumerate(pack("pack")):
@@ -37,7 +37,7 @@ print(manifest.outputs.size, peak_memory())
 MARKS = {0: b"first", 3 * GIB: b"middle", 5 * GIB - 4: b"last"}
 
 
-def test_a_sparse_file_of_5_gib_survives_the_round_trip_in_flat_memory(tmp_path: Path) -> None:
+def test_a_sparse_file_of_5_gib_is_the_same_after_a_round_trip_in_constant_memory(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "copy").mkdir()
     with open(tmp_path / "large", "wb") as file:

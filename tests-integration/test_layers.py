@@ -1,4 +1,4 @@
-"""Arrows point down only, and a package declares exactly what it imports."""
+"""A package imports only lower layers, and declares exactly what it imports."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sources(ROOT)
 
 
-def test_every_package_of_the_repository_is_looked_at() -> None:
+def test_every_package_of_the_repository_is_checked() -> None:
     folders = {folder.name.replace("-", "_") for folder in ROOT.glob("packages/*") if (folder / "src").is_dir()}
     assert set(SOURCES) == folders
     assert set(LAYERS) >= folders
 
 
-def test_no_package_imports_what_its_row_does_not_allow() -> None:
+def test_a_package_imports_only_what_its_row_allows() -> None:
     broken = broken_rules(SOURCES, LAYERS)
     assert not broken, "\n" + "\n".join(broken)
 
@@ -55,7 +55,7 @@ LEGAL = {
 }
 
 
-def test_a_tree_that_keeps_the_rules_is_not_complained_about(tmp_path: Path) -> None:
+def test_a_tree_that_keeps_the_rules_has_no_broken_rule(tmp_path: Path) -> None:
     assert broken_rules(tree(tmp_path, LEGAL), RULES) == []
 
 
@@ -72,7 +72,7 @@ def test_a_tree_that_keeps_the_rules_is_not_complained_about(tmp_path: Path) -> 
         ("high/deep/__init__.py", "from ..face import show\nfrom yaml import load\n", 2, "high.deep -> yaml"),
     ],
 )
-def test_a_forbidden_import_is_named_with_the_chain_that_leads_to_it(
+def test_a_forbidden_import_is_named_with_its_chain_of_imports(
     tmp_path: Path, path: str, text: str, line: int, chain: str
 ) -> None:
     package = path.split("/")[0]
@@ -111,11 +111,11 @@ def test_a_circle_is_named_with_its_modules(tmp_path: Path, path: str, text: str
 
 
 def test_a_package_without_a_row_is_an_error(tmp_path: Path) -> None:
-    [said] = broken_rules(tree(tmp_path, {"new/__init__.py": ""}), RULES)
-    assert said.endswith("new has no row in the layer table")
+    [message] = broken_rules(tree(tmp_path, {"new/__init__.py": ""}), RULES)
+    assert message.endswith("new has no row in the layer table")
 
 
-def test_an_undeclared_and_an_unused_dependency_both_show(tmp_path: Path) -> None:
+def test_undeclared_and_unused_dependencies_are_found(tmp_path: Path) -> None:
     folders = tree(tmp_path, {"high/__init__.py": "import low, os\n"})
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text("[project]\ndependencies = [\"wire-frames[fast]>=1; python_version < '4'\"]\n")

@@ -1,4 +1,4 @@
-"""What a network and a busy registry do now and then is survived, a bounded number of times and in bounded time."""
+"""Faults of the network and of a busy registry are retried, a bounded number of times and in bounded time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 from audit import audit_artifact, audit_cache, leftovers
-from faults import first, flipped, holding, holding_body, refusing, resetting, sizing, where
+from examples import LARGE, seed_pack
+from faults import first, flipped, holding, holding_body, refusing, resetting, where, wrong_length
 from machine import Machine
 from plain_target import Repository
-from recipe import LARGE, seed_pack
 from relay import Answer, Forward, Relay, Request, Rule
 
-from ctxpack_cache import Cache
-from ctxpack_identity import Unavailable, parse_uri, silent
+from ctxpack_identity import Unavailable, parse_uri
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.patience import Patience
 from ctxpack_oci.registry import Registry
-from ctxpack_pantry.pull import pull
+from ctxpack_pantry import Pantry, Settings
+from ctxpack_pantry.settings import Setting
 from registry2 import RegistryServer
 
 SMALL = {"index.bin": LARGE[:1000], "sub/text": b"text\n"}
@@ -43,7 +43,7 @@ def repository(registry: RegistryServer) -> Repository:
 
 @pytest.fixture
 def machine(tmp_path: Path, repository: Repository, relay: Relay) -> Machine:
-    """A machine whose way to the registry is the relay."""
+    """A machine that talks to the registry through the relay."""
     return Machine(tmp_path / "machine", repository.through(relay.address))
 
 
@@ -61,11 +61,11 @@ def at_each(places: list[tuple[str, str]], make_rule: Callable[[], Rule]) -> Rul
 
 
 def refused_twice() -> Rule:
-    """Two answers that may be others a moment later, then the registry's own."""
+    """Return a rule: 429, then 503, then what the registry answers."""
     return first(1, refusing(429), then=first(1, refusing(503)))
 
 
-def test_two_refusals_of_every_kind_of_request_are_survived(
+def test_every_kind_of_request_is_retried_after_429_and_503(
     machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
@@ -75,7 +75,7 @@ def test_two_refusals_of_every_kind_of_request_are_survived(
     relay.rule = at_each(PUSH, refused_twice)
     machine.succeed("push", uri)
     again = {place: len(relay.seen(*place)) - usual[place] for place in PUSH}
-    assert again == dict.fromkeys(PUSH, 2) | {UPLOAD_BEGINS: 4}  # an upload refused at its end begins anew
+    assert again == dict.fromkeys(PUSH, 2) | {UPLOAD_BEGINS: 4}  # an upload refused at its end starts again with POST
     assert audit_artifact(repository, uri) is not None
     machine.succeed("rm", uri)
     relay.rule = at_each(PULL, refused_twice)
@@ -83,7 +83,7 @@ def test_two_refusals_of_every_kind_of_request_are_survived(
     assert audit_cache(machine.cache) == [uri]
 
 
-def test_a_wait_that_the_registry_asks_for_is_kept(machine: Machine, relay: Relay) -> None:
+def test_retry_after_is_obeyed(machine: Machine, relay: Relay) -> None:
     times: list[float] = []
 
     def busy(request: Request, forward: Forward) -> Answer:
@@ -96,7 +96,7 @@ def test_a_wait_that_the_registry_asks_for_is_kept(machine: Machine, relay: Rela
     assert times[1] - times[0] >= 2.0
 
 
-def test_attempts_are_counted_and_end(machine: Machine, relay: Relay) -> None:
+def test_five_refusals_are_exit_6(machine: Machine, relay: Relay) -> None:
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
@@ -111,19 +111,19 @@ def test_attempts_are_counted_and_end(machine: Machine, relay: Relay) -> None:
     assert leftovers(machine.cache) == []
 
 
-def test_a_connection_cut_in_any_body_is_survived(machine: Machine, relay: Relay) -> None:
+def test_a_connection_lost_in_the_body_of_an_answer_is_retried(machine: Machine, relay: Relay) -> None:
     uri = seed_pack(machine)
     machine.succeed("push", uri)
-    for rule in (resetting, sizing(1)):
+    for rule in (resetting, wrong_length(1)):
         machine.succeed("rm", uri)
         relay.rule = at_each(PULL[1:], lambda rule=rule: first(1, rule))  # type: ignore[misc]
         machine.succeed("pull", uri)
         assert audit_cache(machine.cache) == [uri]
 
 
-def test_a_connection_cut_in_an_upload_is_survived(machine: Machine, relay: Relay, repository: Repository) -> None:
+def test_a_connection_lost_after_an_upload_is_retried(machine: Machine, relay: Relay, repository: Repository) -> None:
     def lost(request: Request, forward: Forward) -> Answer:
-        forward(request)  # it arrives, but nobody is told
+        forward(request)  # the registry has it, but the client gets no answer
         return Answer(201, {}, b"x", pause_at=0)
 
     relay.rule = at_each(PUSH[2:], lambda: first(1, lost))
@@ -132,7 +132,7 @@ def test_a_connection_cut_in_an_upload_is_survived(machine: Machine, relay: Rela
     assert audit_artifact(repository, uri) is not None
 
 
-def test_a_bit_that_changes_on_the_way_to_the_registry_is_found(
+def test_a_bit_changed_on_the_way_to_the_registry_is_found(
     machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
@@ -145,10 +145,10 @@ def test_a_bit_that_changes_on_the_way_to_the_registry_is_found(
     assert audit_artifact(repository, uri) is None
 
 
-def test_a_manifest_whose_blobs_another_push_is_writing_is_put_again(
+def test_a_manifest_is_put_again_while_another_push_writes_its_blobs(
     machine: Machine, relay: Relay, repository: Repository
 ) -> None:
-    """registry:2 answers so, about once in thirty times, when two push the same blobs at once."""
+    """When two pushes send the same blobs at once, registry:2 answers so about once in thirty times."""
     code = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'
     relay.rule = at_each(PUSH[4:], lambda: first(1, lambda request, forward: Answer(400, {}, code)))
     uri = seed_pack(machine, files=SMALL)
@@ -157,18 +157,18 @@ def test_a_manifest_whose_blobs_another_push_is_writing_is_put_again(
 
 
 @pytest.mark.parametrize("moment", [holding, holding_body])
-def test_a_registry_that_stops_answering_is_given_up(
+def test_a_registry_that_stops_answering_is_unavailable(
     machine: Machine, relay: Relay, repository: Repository, moment: Callable[..., Rule]
 ) -> None:
-    """The limits of the command are minutes, so here the same code gets smaller ones."""
+    """The limits of the command are minutes, so this test gives the same code smaller ones."""
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
     relay.rule = where(moment(relay.hold()), method="GET", path="/blobs/")
-    must_give_up(machine, relay, repository, uri, Patience(read=0.2, attempts=2, first_wait=0.01))
+    must_be_unavailable(machine, relay, repository, uri, Patience(read=0.2, attempts=2, first_wait=0.01))
     assert len(relay.seen("GET", "/blobs/")) == 2
 
 
-def test_a_registry_that_is_always_busy_is_given_up_when_the_time_is_over(
+def test_a_registry_that_is_busy_for_too_long_is_unavailable(
     machine: Machine, relay: Relay, repository: Repository
 ) -> None:
     uri = seed_pack(machine, files=SMALL)
@@ -179,20 +179,21 @@ def test_a_registry_that_is_always_busy_is_given_up_when_the_time_is_over(
         return Answer(503, {"Retry-After": "0"})
 
     relay.rule = where(busy, method="GET", path="/blobs/")
-    must_give_up(
+    must_be_unavailable(
         machine, relay, repository, uri, Patience(total=0.5, attempts=1000, first_wait=0.01, slowest_rate=1 << 40)
     )
     assert 2 < len(relay.seen("GET", "/blobs/")) < 50
 
 
-def must_give_up(machine: Machine, relay: Relay, repository: Repository, uri: str, patience: Patience) -> None:
+def must_be_unavailable(machine: Machine, relay: Relay, repository: Repository, uri: str, patience: Patience) -> None:
     relay.forget()
     location = RegistryLocation(scheme="http", host=relay.address, repository=repository.name)
     target = Registry(location, patience=patience)
     cache = machine.cache.with_name("another cache")
     begun = time.monotonic()
+    settings = Settings(Setting(location.repository, "test"), Setting(str(cache), "test"))
     with pytest.raises(Unavailable):
-        pull(Cache(cache), target, parse_uri(uri), progress=silent)
+        Pantry(settings, target=target).pull(parse_uri(uri))
     target.close()
     assert time.monotonic() - begun < 5
     assert audit_cache(cache) == []

@@ -1,4 +1,4 @@
-"""The whole story, from contract to pull, on every place that packs can be kept."""
+"""All commands, from contract file to pull, on every kind of target."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from audit import audit_artifact, audit_cache, digest_of, leftovers
+from examples import LARGE, content_of, seed_pack, write_contract
 from machine import Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import LARGE, content_of, seed_pack, write_contract
 from relay import Relay
 
 from registry2 import RegistryServer
@@ -17,13 +17,11 @@ from registry2 import RegistryServer
 
 @pytest.fixture
 def user(tmp_path: Path, target: PlainTarget) -> Machine:
-    """Someone else, who shares nothing with the maker but the target."""
+    """A machine that shares only the target with the maker."""
     return Machine(tmp_path / "user", target.location, target.environment)
 
 
-def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(
-    target: PlainTarget, maker: Machine, user: Machine
-) -> None:
+def test_a_pull_gives_the_bytes_that_another_machine_pushed(target: PlainTarget, maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
     assert maker.succeed("id") == uri
     assert maker.succeed("push", uri) == f"Pushed: {uri}"
@@ -38,7 +36,7 @@ def test_what_one_seeds_and_pushes_another_pulls_byte_for_byte(
     assert content_of(user.work / copy) == made
 
 
-def test_a_pack_is_the_artifact_that_the_design_says(target: PlainTarget, maker: Machine) -> None:
+def test_a_pack_is_an_oci_artifact_whose_config_is_the_contract(target: PlainTarget, maker: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     found = audit_artifact(target, uri)
@@ -49,13 +47,15 @@ def test_a_pack_is_the_artifact_that_the_design_says(target: PlainTarget, maker:
     assert manifest["config"]["digest"] == uri.removeprefix("ctx://")
     assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.ctxpack.chunk.v1.tar+gzip"}
     assert all(layer["annotations"]["dev.ctxpack.chunk.bytes"].isdigit() for layer in manifest["layers"])
-    assert len(found.layers) > 4  # manifest, listings, and the large file in several
+    assert len(found.layers) > 4  # manifest, listings, and several for the large file
     canonical = maker.succeed("id", "--canonical").encode()
     assert target.blob(manifest["config"]["digest"]) == canonical
     assert digest_of(canonical) == uri.removeprefix("ctx://")
 
 
-def test_inspect_says_what_made_a_pack_that_is_not_here(target: PlainTarget, maker: Machine, user: Machine) -> None:
+def test_inspect_shows_the_contract_of_a_pack_that_is_only_on_the_target(
+    target: PlainTarget, maker: Machine, user: Machine
+) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     shown = json.loads(user.succeed("inspect", uri, "--json"))
@@ -79,7 +79,7 @@ def test_a_second_push_sends_nothing(maker: Machine) -> None:
     assert one["image"] == two["image"]
 
 
-def test_run_uses_what_another_has_pushed(maker: Machine, user: Machine) -> None:
+def test_run_uses_a_pack_that_another_machine_pushed(maker: Machine, user: Machine) -> None:
     write_contract(maker.work)
     command = ("sh", "-c", "echo once >> ran; mkdir processed_data; echo index > processed_data/index")
     uri = maker.succeed("run", "--push", "--", *command).removeprefix("Seeded: ")
@@ -99,12 +99,12 @@ def test_a_changed_parameter_is_another_pack_and_a_miss(maker: Machine, user: Ma
     assert "computing\n" in done.stderr
 
 
-def test_a_pack_and_the_folder_made_of_it_are_the_same_input(maker: Machine, user: Machine) -> None:
+def test_a_pack_and_its_folder_are_the_same_input(maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     write_contract(user.work, inputs=[{"name": "docs", "uri": uri}])
     by_uri = user.succeed("id")
-    assert audit_cache(user.cache) == []  # the digest is enough; nothing was fetched
+    assert audit_cache(user.cache) == []  # the digest of the outputs is enough
     folder = user.succeed("pull", uri)
     write_contract(user.work, inputs=[{"name": "docs", "path": folder}])
     assert user.succeed("id") == by_uri
@@ -116,7 +116,7 @@ def test_a_pack_and_the_folder_made_of_it_are_the_same_input(maker: Machine, use
     assert shown["provenance"]["inputs"] == {"docs": {"uri": uri}}
 
 
-def test_every_command_answers_with_one_json_document(target: PlainTarget, maker: Machine, user: Machine) -> None:
+def test_every_command_prints_one_json_document(target: PlainTarget, maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
     name = target.location
     digest = json.loads(maker.succeed("inspect", uri, "--json"))["outputs"]["digest"]
@@ -142,7 +142,7 @@ def test_every_command_answers_with_one_json_document(target: PlainTarget, maker
     assert json.loads(user.succeed("inspect", uri, "--json"))["outputs"]["digest"] == digest
 
 
-def test_with_nothing_set_packs_go_to_a_layout_in_the_data_folder(tmp_path: Path) -> None:
+def test_the_default_target_is_a_layout_in_the_data_folder(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "alone")
     uri = seed_pack(machine)
     machine.succeed("push", uri)
@@ -152,7 +152,7 @@ def test_with_nothing_set_packs_go_to_a_layout_in_the_data_folder(tmp_path: Path
     assert audit_artifact(layout, uri) is not None
 
 
-def test_inspect_fetches_manifest_contract_and_first_layer_and_nothing_else(
+def test_inspect_fetches_only_the_manifest_the_contract_and_the_first_layer(
     tmp_path: Path, registry: RegistryServer
 ) -> None:
     repository = Repository(registry)
@@ -165,24 +165,23 @@ def test_inspect_fetches_manifest_contract_and_first_layer_and_nothing_else(
         user.succeed("inspect", uri)
         fetched = [request.path.rpartition("/")[2] for request in relay.seen("GET")]
         written = [request for request in relay.seen() if request.method not in ("GET", "HEAD")]
-    assert fetched[1:] == [uri.removeprefix("ctx://"), artifact.manifest["layers"][0]["digest"]]
-    assert fetched[0] == digest_of(repository.manifest(tag_of(uri)) or b"")
+    assert fetched == [tag_of(uri), artifact.manifest["layers"][0]["digest"]]
     assert written == []
 
 
 def only(made: dict[str, tuple[bytes, bool] | None], *paths: str) -> dict[str, tuple[bytes, bool] | None]:
-    """What of an output is picked with these paths, each of them of a file or of a folder without a file."""
+    """Return the part of made that --include keeps for these paths, each a file or an empty folder."""
     folders = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents} - {"."}
     return {path: made[path] for path in {*paths, *folders}}
 
 
-def test_what_is_included_arrives_byte_for_byte(maker: Machine, user: Machine) -> None:
+def test_included_outputs_arrive_byte_for_byte(maker: Machine, user: Machine) -> None:
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     made = content_of(maker.work / "processed_data")
     patterns = [flag for pattern in ("größe/", "tool.sh", "/nothing") for flag in ("--include", pattern)]
     expected = only(made, "sub/größe/読む.txt", "tool.sh", "nothing/here")
-    for machine in (maker, user):  # from the cache, and from where it was pushed to
+    for machine in (maker, user):  # from the cache, and from the target
         assert machine.succeed("pull", uri, *patterns, "-o", "some") == "some"
         assert content_of(machine.work / "some") == expected
     assert audit_cache(user.cache) == []
@@ -192,7 +191,7 @@ def test_what_is_included_arrives_byte_for_byte(maker: Machine, user: Machine) -
     assert not (user.work / "none").exists()
 
 
-def test_what_is_included_costs_its_layers_and_no_request_more(tmp_path: Path, registry: RegistryServer) -> None:
+def test_included_outputs_cost_only_the_requests_for_their_layers(tmp_path: Path, registry: RegistryServer) -> None:
     repository = Repository(registry)
     uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
@@ -213,7 +212,7 @@ def test_what_is_included_costs_its_layers_and_no_request_more(tmp_path: Path, r
     assert written == []
 
 
-def test_a_second_push_is_a_handful_of_requests_without_a_body(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_second_push_is_four_requests_without_a_body(tmp_path: Path, registry: RegistryServer) -> None:
     repository = Repository(registry)
     with Relay(registry.address) as relay:
         machine = Machine(tmp_path / "maker", repository.through(relay.address))

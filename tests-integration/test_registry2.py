@@ -1,4 +1,4 @@
-"""The registry the other tests rely on is a real one, keeps to its folder, asks for its password, and ends."""
+"""The registry of the other tests is a real one, writes only to its folder, checks its password, and stops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask(method: str, url: str, *, account: str = "", data: bytes | None = None) 
             return answer.code, ""
 
 
-def test_a_blob_is_uploaded_kept_in_the_folder_and_deleted(registry: RegistryServer) -> None:
+def test_a_blob_is_uploaded_stored_in_the_folder_and_deleted(registry: RegistryServer) -> None:
     base = f"http://{registry.address}/v2/team/notes/blobs"
     status, location = ask("POST", f"{base}/uploads/", data=b"")
     assert status == 202
@@ -44,14 +44,14 @@ def test_a_blob_is_uploaded_kept_in_the_folder_and_deleted(registry: RegistrySer
     assert ask("GET", f"{base}/{DIGEST}")[0] == 404
 
 
-def test_only_the_right_password_opens_the_guarded_one(auth_registry: RegistryServer) -> None:
+def test_the_registry_with_a_password_accepts_only_that_password(auth_registry: RegistryServer) -> None:
     url = f"http://{auth_registry.address}/v2/"
     assert ask("GET", url)[0] == 401
     assert ask("GET", url, account=f"{auth_registry.username}:wrong")[0] == 401
     assert ask("GET", url, account=f"{auth_registry.username}:{auth_registry.password}")[0] == 200
 
 
-def test_it_stops_when_the_test_that_used_it_fails(tmp_path: Path) -> None:
+def test_the_registry_stops_when_the_test_fails(tmp_path: Path) -> None:
     server = RegistryServer(tmp_path)
 
     def interrupted() -> None:
@@ -65,13 +65,13 @@ def test_it_stops_when_the_test_that_used_it_fails(tmp_path: Path) -> None:
         ask("GET", f"http://{server.address}/v2/")
 
 
-def test_one_that_does_not_start_is_named_with_its_log(tmp_path: Path) -> None:
+def test_a_registry_that_does_not_start_is_an_error_with_its_log(tmp_path: Path) -> None:
     broken = [sys.executable, "-c", "raise SystemExit('cannot serve')"]
     with pytest.raises(RegistryUnavailable, match=r"before its port; its log ends:\ncannot serve"):
         RegistryServer(tmp_path, program=broken).__enter__()
 
 
-def test_a_machine_without_any_is_told_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_registry_the_error_names_every_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry2.WORK", tmp_path)
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with pytest.raises(RegistryUnavailable) as failed:

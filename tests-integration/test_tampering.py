@@ -1,4 +1,4 @@
-"""Whatever a registry serves in a pack's place is noticed, named, and not kept."""
+"""Whatever a registry serves instead of a pack is detected, named, and not kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from audit import Artifact, audit_artifact, audit_cache, digest_of, leftovers
-from faults import cut_short, flipped, flipping, sizing, where
+from examples import OUTPUTS, seed_pack
+from faults import cut_short, flipped, flipping, where, wrong_length
 from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
-from recipe import OUTPUTS, seed_pack
 from relay import Answer, Forward, Relay, Request, Rule
 
 from registry2 import RegistryServer
@@ -32,7 +32,7 @@ class Pushed(NamedTuple):
     manifest: bytes
 
     def digest(self, part: str) -> str:
-        """Return the digest of a part of the pack, called as PARTS calls it."""
+        """Return the digest of one of PARTS."""
         layers: list[dict[str, str]] = self.artifact.manifest["layers"]
         by_name = {"first layer": layers[0], "listings": layers[1], "later layer": layers[2], "last layer": layers[-1]}
         if part == "manifest":
@@ -65,7 +65,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -
 
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which, when the test ends, nothing may have been kept of what it was served."""
+    """A machine that must have kept nothing of what it got when the test ends."""
     machine = Machine(tmp_path / "user")
     yield machine
     assert audit_cache(machine.cache) == []
@@ -74,7 +74,7 @@ def user(tmp_path: Path) -> Iterator[Machine]:
 
 
 def copy_of(pushed: Pushed, folder: Path) -> Layout:
-    """Return a layout to damage. Its files are links: replace them, do not write into them."""
+    """Return a layout to damage. Its files are hard links: replace them, do not write into them."""
     shutil.copytree(pushed.layout, folder / "layout", copy_function=os.link)
     return Layout(folder / "layout")
 
@@ -89,21 +89,21 @@ def pull_by(rule: Rule, pushed: Pushed, user: Machine) -> Finished:
         return user.run("pull", pushed.uri, "-o", "got", registry=pushed.repository.through(relay.address))
 
 
-def must_refuse(done: Finished, *said: str) -> None:
+def must_refuse(done: Finished, *messages: str) -> None:
     assert (done.status, done.stdout) == (5, ""), done.stderr
-    assert [text for text in said if text not in done.stderr] == [], done.stderr
+    assert [text for text in messages if text not in done.stderr] == [], done.stderr
 
 
 @pytest.mark.parametrize("position", [0, -1])
 @pytest.mark.parametrize("part", PARTS)
-def test_one_bit_changed_on_the_way(pushed: Pushed, user: Machine, part: str, position: int) -> None:
+def test_one_bit_changed_on_the_way_is_found(pushed: Pushed, user: Machine, part: str, position: int) -> None:
     digest = pushed.digest(part)
     done = pull_by(where(flipping(position), method="GET", path=pushed.path(part)), pushed, user)
     must_refuse(done, digest[:19], f"expected {digest}, got sha256:")
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_one_bit_changed_on_disk(pushed: Pushed, user: Machine, tmp_path: Path, part: str) -> None:
+def test_one_bit_changed_in_a_layout_is_found(pushed: Pushed, user: Machine, tmp_path: Path, part: str) -> None:
     layout = copy_of(pushed, tmp_path)
     digest = pushed.digest(part)
     path = layout.path(digest)
@@ -115,7 +115,7 @@ def test_one_bit_changed_on_disk(pushed: Pushed, user: Machine, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_cut_short_or_gone(pushed: Pushed, user: Machine, tmp_path: Path, part: str) -> None:
+def test_a_truncated_or_missing_part_is_found(pushed: Pushed, user: Machine, tmp_path: Path, part: str) -> None:
     digest = pushed.digest(part)
     done = pull_by(where(cut_short(-1), method="GET", path=digest), pushed, user)
     must_refuse(done, digest[:19], " bytes, got ")
@@ -128,12 +128,12 @@ def test_a_part_cut_short_or_gone(pushed: Pushed, user: Machine, tmp_path: Path,
 
 
 @pytest.mark.parametrize("part", ["manifest", "later layer"])
-def test_a_content_length_that_says_less(pushed: Pushed, user: Machine, part: str) -> None:
-    done = pull_by(where(sizing(-1), method="GET", path=pushed.path(part)), pushed, user)
+def test_a_content_length_that_is_too_small_is_found(pushed: Pushed, user: Machine, part: str) -> None:
+    done = pull_by(where(wrong_length(-1), method="GET", path=pushed.path(part)), pushed, user)
     must_refuse(done, pushed.digest(part)[:19])
 
 
-def test_a_tag_that_serves_another_contracts_pack(pushed: Pushed, user: Machine) -> None:
+def test_a_tag_that_serves_the_pack_of_another_contract_is_refused(pushed: Pushed, user: Machine) -> None:
     def swapped(request: Request, forward: Forward) -> Answer:
         return forward(request._replace(path=request.path.replace(tag_of(pushed.uri), tag_of(pushed.other))))
 
@@ -142,7 +142,9 @@ def test_a_tag_that_serves_another_contracts_pack(pushed: Pushed, user: Machine)
     must_refuse(done, f"not this contract's pack: config.digest, the contract: expected {contract}, got {other}")
 
 
-def test_an_index_whose_tag_names_another_contracts_pack(pushed: Pushed, user: Machine, tmp_path: Path) -> None:
+def test_an_index_whose_tag_names_the_pack_of_another_contract_is_refused(
+    pushed: Pushed, user: Machine, tmp_path: Path
+) -> None:
     layout = copy_of(pushed, tmp_path)
     index = layout.folder / "index.json"
     tags = (tag_of(pushed.uri), "swap", tag_of(pushed.other))
@@ -153,7 +155,7 @@ def test_an_index_whose_tag_names_another_contracts_pack(pushed: Pushed, user: M
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("index.json", b"{", "malformed"),
         ("index.json", b'{"manifests": 1}', "expected a list of descriptors"),
@@ -161,14 +163,14 @@ def test_an_index_whose_tag_names_another_contracts_pack(pushed: Pushed, user: M
         ("oci-layout", None, "no oci-layout file beside index.json"),
     ],
 )
-def test_a_damaged_layout(
-    pushed: Pushed, user: Machine, tmp_path: Path, name: str, data: bytes | None, said: str
+def test_a_damaged_layout_is_refused(
+    pushed: Pushed, user: Machine, tmp_path: Path, name: str, data: bytes | None, message: str
 ) -> None:
     layout = copy_of(pushed, tmp_path)
     replace(layout.folder / name, data or b"")
     if data is None:
         (layout.folder / name).unlink()
-    must_refuse(user.run("pull", pushed.uri, registry=layout.location), said, os.fspath(layout.folder))
+    must_refuse(user.run("pull", pushed.uri, registry=layout.location), message, os.fspath(layout.folder))
 
 
 Forge = Callable[[dict[str, Any], list[bytes]], None]
@@ -183,7 +185,7 @@ def unpacked_size(layer: int, size: str) -> Forge:
 
 
 def recompressed(layer: int, change: Callable[[bytes], bytes]) -> Forge:
-    """A layer with other content, whose digest, size and announced size are all true."""
+    """Return what changes the content of a layer, and its digest, size and unpacked size too."""
 
     def forge(manifest: dict[str, Any], layers: list[bytes]) -> None:
         content = change(gzip.decompress(layers[layer]))
@@ -230,7 +232,7 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "two layers swapped": (swap_layers, "differs"),
     "a layer left out": (drop_last, "pack ends too early"),
     "a layer too many": (double_last, "bytes after the end"),
-    "bytes behind the end": (recompressed(-1, lambda content: content + b"more"), "bytes after the end"),
+    "bytes after the end": (recompressed(-1, lambda content: content + b"more"), "bytes after the end"),
     "too small a size announced": (unpacked_size(2, "7"), "unpacks to more than announced: expected 7 bytes"),
     "too large a size announced": (unpacked_size(0, "60000000"), "unpacks to less than announced"),
     "a size that fills the memory": (unpacked_size(2, "99999999999"), "no size of a chunk"),
@@ -244,9 +246,9 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forgery_whose_digests_are_all_true(pushed: Pushed, user: Machine, name: str) -> None:
-    """Whoever may push can put anything under a tag: then the pack contradicts itself, and says where."""
-    forge, said = FORGERIES[name]
+def test_a_forged_pack_with_correct_digests_is_refused(pushed: Pushed, user: Machine, name: str) -> None:
+    """Everyone who may push can put anything under a tag. Such a pack contradicts itself; the error says where."""
+    forge, message = FORGERIES[name]
     repository = Repository(pushed.repository.server)
     manifest, layers = json.loads(pushed.manifest), list(pushed.artifact.layers)
     forge(manifest, layers)
@@ -256,9 +258,9 @@ def test_a_forgery_whose_digests_are_all_true(pushed: Pushed, user: Machine, nam
     try:
         repository.put_manifest(tag_of(pushed.uri), forged)
         registry = repository.location
-    except OSError:  # registry:2 knows better; a layout takes everything
+    except OSError:  # registry:2 refuses this one; a layout takes everything
         registry = forged_layout(user.home / "layout", pushed.uri, forged, layers, repository)
-    must_refuse(user.run("pull", pushed.uri, "-o", "got", registry=registry), said, tag_of(pushed.uri))
+    must_refuse(user.run("pull", pushed.uri, "-o", "got", registry=registry), message, tag_of(pushed.uri))
 
 
 def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], target: PlainTarget) -> str:
@@ -306,7 +308,7 @@ def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_pat
     assert leftovers(machine.cache) == []
 
 
-def test_a_push_onto_a_tag_that_names_another_contracts_pack(tmp_path: Path, pushed: Pushed) -> None:
+def test_a_push_does_not_replace_the_pack_of_another_contract(tmp_path: Path, pushed: Pushed) -> None:
     repository = Repository(pushed.repository.server)
     machine = Machine(tmp_path / "machine", repository.location)
     uri = seed_pack(machine, dpi=72)
@@ -318,13 +320,13 @@ def test_a_push_onto_a_tag_that_names_another_contracts_pack(tmp_path: Path, pus
     assert repository.manifest(tag_of(uri)) == taken
 
 
-def test_a_pack_damaged_in_the_cache_is_not_spread(tmp_path: Path, target: PlainTarget) -> None:
+def test_a_pack_damaged_in_the_cache_is_not_pushed(tmp_path: Path, target: PlainTarget) -> None:
     machine = Machine(tmp_path / "machine", target.location, target.environment)
     uri = seed_pack(machine)
     folder = machine.cache / "v1" / "packs" / uri[-64:]
-    victim = folder / "artifacts" / "large.bin"
-    victim.chmod(0o600)
-    victim.write_bytes(flipped(victim.read_bytes(), -1))
+    damaged = folder / "artifacts" / "large.bin"
+    damaged.chmod(0o600)
+    damaged.write_bytes(flipped(damaged.read_bytes(), -1))
     done = machine.run("push", uri)
-    must_refuse(done, os.fspath(victim), "file differs from its listing", "ctxpack rm")
+    must_refuse(done, os.fspath(damaged), "file differs from its listing", "ctxpack rm")
     assert target.manifest(tag_of(uri)) is None

@@ -1,4 +1,4 @@
-"""The packages are released together: one version, pinned exactly among siblings, the same in hatch.toml."""
+"""All packages have one version, which siblings pin exactly, and hatch.toml has the same siblings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_isolated_runs_every_package() -> None:
     assert set(ENVIRONMENTS["default"]["scripts"]["isolated"]) == commands
 
 
-def test_constraints_pin_every_foreign_project_that_is_asked_for() -> None:
+def test_constraints_pin_every_foreign_project_that_is_required() -> None:
     pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     asked = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements(ROOT)}
     assert asked <= pinned, f"run `hatch run constraints`: not pinned: {sorted(asked - pinned)}"

@@ -1,4 +1,4 @@
-"""The wheels are what users get: each installs and imports alone, and brings no more than it says."""
+"""Each wheel installs and imports alone, and installs only what it declares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Venv:
     def __init__(self, folder: Path, wheels: Path) -> None:
         venv.create(folder, with_pip=True)
         self.bin = folder / "bin"
-        # Tied to files, so that a stranger's project of that name on an index is never asked about.
+        # Our names mean these files, so that pip never looks for a foreign project of that name on an index.
         ours = [f"{_project(wheel)} @ {wheel.as_uri()}" for wheel in sorted(wheels.glob("*.whl"))]
         self._constraints = folder / "constraints.txt"
         foreign = (ROOT / "constraints.txt").read_text(encoding="utf-8")
@@ -39,12 +39,12 @@ class Venv:
         self.run("python", "-m", "pip", "install", "--constraint", str(self._constraints), project)
 
     def installed(self) -> set[str]:
-        """Return the names of what pip lists, itself and its own tools aside."""
+        """Return the names of the installed projects, without pip and its tools."""
         listed = json.loads(self.run("python", "-m", "pip", "list", "--format", "json"))
         return {project["name"] for project in listed} - {"pip", "setuptools"}
 
     def run(self, program: str, *arguments: str) -> str:
-        """Return what a program of this environment prints, away from the repository and its settings."""
+        """Return the output of a program of this environment, run outside the repository and without its settings."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(
             [self.bin / program, *arguments],
@@ -64,11 +64,11 @@ def _project(wheel: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what `hatch build --all` builds."""
+    """The folder that `hatch build --all` has filled."""
     hatch = shutil.which("hatch")
     assert hatch, "hatch is not on PATH: run this by `python3 tools/test.py integration`"
     dist = tmp_path_factory.mktemp("dist")
-    # From a copy, and a clean one: whatever lies about in the working tree is no part of a release.
+    # From a clean copy: other files in the working tree are not part of a release.
     copy = tmp_path_factory.mktemp("source") / "ctxpack"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "dist"))
     constraints = str(copy / "constraints.txt")
@@ -91,7 +91,7 @@ def test_every_package_gives_a_wheel_and_a_source_archive(wheels: Path) -> None:
         assert len(list(wheels.glob(f"{stem}-*.tar.gz"))) == 1
 
 
-def test_identity_alone_is_tiny_and_brings_at_most_msgspec(
+def test_identity_alone_is_small_and_needs_at_most_msgspec(
     wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = Venv(tmp_path / "venv", wheels)
@@ -106,16 +106,16 @@ def test_identity_alone_is_tiny_and_brings_at_most_msgspec(
     assert kib < IDENTITY_KIB
 
 
-def test_cli_alone_brings_the_full_command(wheels: Path, tmp_path: Path) -> None:
+def test_cli_alone_installs_the_full_command(wheels: Path, tmp_path: Path) -> None:
     alone = Venv(tmp_path / "venv", wheels)
     alone.install("ctxpack-cli")
     assert {name for name in alone.installed() if name.startswith("ctxpack")} == set(PACKAGES)
     [wheel] = wheels.glob("ctxpack_cli-*.whl")
     version = wheel.name.split("-")[1]
     assert version in alone.run("ctxpack", "--version")
-    said = alone.run("ctxpack", "--help")
+    output = alone.run("ctxpack", "--help")
     for command in ("init", "id", "seed", "push", "pull", "inspect", "run", "ls", "rm"):
-        assert command in said
+        assert command in output
 
 
 @pytest.mark.parametrize("package", [name for name in PACKAGES if name not in ("ctxpack-identity", "ctxpack-cli")])

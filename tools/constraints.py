@@ -1,4 +1,4 @@
-"""Write constraints.txt anew: the versions that everything here resolves to today, on Python 3.11 and newer.
+"""Write constraints.txt: the newest versions that all requirements resolve to, on Python 3.11 and newer.
 
     hatch run constraints
 
@@ -18,7 +18,7 @@ HEADER = """\
 # What the tests run with, on Python 3.11 and newer. Made by `hatch run constraints`; do not edit.
 """
 
-# What tools/test.py and the wheel test install besides; editables is what hatchling's editable installs need.
+# tools/test.py and the wheel test install these too. hatchling needs editables for editable installs.
 BOOTSTRAP = ["hatch>=1.18", "uv", "editables"]
 
 
@@ -38,8 +38,8 @@ def requirements(root: Path) -> list[str]:
 def main() -> int:
     command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", "--upgrade"]
     command += ["--no-header", "--no-annotate", "--quiet", "-"]
-    asked = "\n".join(requirements(ROOT))
-    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, check=False)
+    wanted = "\n".join(requirements(ROOT))
+    done = subprocess.run(command, input=wanted, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:
         (ROOT / "constraints.txt").write_text(HEADER + done.stdout, encoding="utf-8")
     return done.returncode

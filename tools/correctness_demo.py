@@ -2,8 +2,8 @@
 
     python3 tools/correctness_demo.py
 
-Works on a small folder of its own in a temporary place, with the ``ctxpack`` on PATH, or the demo's if there is none.
-Exit status 1 if any claim fails.
+Works in a temporary folder, with the ``ctxpack`` on PATH, or with that of the demo if there is none. Exit status 1 if
+any check fails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILES = {
 
 
 def replaced(name: str, old: bytes, new: bytes) -> Callable[[Path], None]:
-    """Return a change that puts new in the place of old in the file called name."""
+    """Return a change that replaces old by new in the file called name."""
 
     def change(folder: Path) -> None:
         before = (folder / name).read_bytes()
@@ -58,7 +58,7 @@ def renamed(old: str, new: str) -> Callable[[Path], None]:
 
 
 def reordered(folder: Path) -> None:
-    """Write the contract with its members the other way round, and other white space."""
+    """Write the contract file with its members in reverse order and with other white space."""
     backwards = dict(reversed(CONTRACT.items()))
     (folder / "contract.json").write_text(json.dumps(backwards, indent=4), encoding="utf-8")
 
@@ -85,23 +85,23 @@ CHANGES_THAT_DO_NOT = {
 
 
 class Workbench:
-    """A contract with its inputs and code in a folder, to be changed and put right again."""
+    """A contract file, its inputs and its code in a folder, to be changed and restored."""
 
     def __init__(self, folder: Path, ctxpack: str) -> None:
         self.folder = folder / "work"
         self.ctxpack = ctxpack
         self.environment = private_environment(folder / "home")
-        self.put_right()
+        self.restore()
 
-    def put_right(self) -> None:
-        """Write every file as it was in the beginning, and remove every other."""
+    def restore(self) -> None:
+        """Write every file as it was at the start, and remove every other file."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for name, content in FILES.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_bytes(content)
 
     def uri(self) -> str:
-        """Return what ``ctxpack id`` says now. Stops the program if it fails."""
+        """Return the output of ``ctxpack id``. Raises: SystemExit if it fails."""
         command = [self.ctxpack, "id", "contract.json"]
         done = subprocess.run(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
@@ -109,15 +109,15 @@ class Workbench:
         return done.stdout.strip()
 
     def uris_around(self, change: Callable[[Path], None]) -> tuple[str, str]:
-        """Return the URI after change, and the one after everything was put right again."""
+        """Return the URI after change, and the URI after restore."""
         change(self.folder)
         changed = self.uri()
-        self.put_right()
+        self.restore()
         return changed, self.uri()
 
 
 def ctxpack_command() -> str:
-    """Return the ctxpack on PATH, or else the one in the demo's environment, which is made if need be."""
+    """Return the ctxpack on PATH, or else that of the environment of the demo, which is made unless it is there."""
     found = shutil.which("ctxpack")
     if found:
         return found
@@ -128,21 +128,21 @@ def ctxpack_command() -> str:
     return str(Path(made.stdout.strip()) / "ctxpack")
 
 
-def judged(bench: Workbench) -> bool:
-    """Print a line for each claim, and return whether all of them hold."""
+def run_checks(bench: Workbench) -> bool:
+    """Print a line for each check, and return whether all of them passed."""
     first = bench.uri()
     seen = {first}
     print(f"{'nothing changed yet':26}{first[:32]}…")
-    holds = True
+    passed = True
     for name, change in (CHANGES_THAT_COUNT | CHANGES_THAT_DO_NOT).items():
         changed, back = bench.uris_around(change)
         right = back == first and (changed == first if name in CHANGES_THAT_DO_NOT else changed not in seen)
         seen.add(changed)
-        holds = holds and right
+        passed = passed and right
         kind = "the first" if changed == first else "another"
         undone = "the first again" if back == first else "NOT the first"
         print(f"{name:26}{changed[:32]}…  {kind:11}undone: {undone:17}{'ok' if right else 'WRONG'}")
-    return holds
+    return passed
 
 
 def main() -> None:
@@ -150,9 +150,9 @@ def main() -> None:
         description="Change one thing, see another URI; change it back, see the first."
     ).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if not judged(Workbench(Path(folder), ctxpack_command())):
-            raise SystemExit("a claim does not hold")
-    print("every claim holds")
+        if not run_checks(Workbench(Path(folder), ctxpack_command())):
+            raise SystemExit("a check failed")
+    print("every check passed")
 
 
 if __name__ == "__main__":

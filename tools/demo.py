@@ -4,11 +4,11 @@
 
 Agent A turns some eighty PDF files into a searchable index, seeds and pushes it. Agent B has none of the documents,
 only the URI: it pulls the index, answers questions from it and looks up what made it. Then one parameter changes, and
-so does the URI. Every claim is checked; the demo stops with exit status 1 at the first that does not hold.
+so does the URI. Every step is checked; the demo stops with exit status 1 at the first check that fails.
 
-Both agents are on this machine, each with a home, a cache and a working folder of its own. They share one thing: the
-user's data folder, where CtxPack keeps its registry as long as nothing else is configured. All of it is in
-``.work/demo``, and each run begins anew. What it runs is in ``tools/demo``, as a user would have written it.
+Both agents are on this machine, each with a home, a cache and a working folder of its own. They share only the data
+folder of the user, where CtxPack keeps its registry unless another one is configured. Everything is in ``.work/demo``,
+and each run starts from nothing. The scripts that the agents run are in ``tools/demo``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WHAT_B_HAS = ("query.py",)
 
 MISS = 3  # the exit status of `ctxpack pull` when there is no such pack
 
-# A question, and the documents of which one must be the best hit.
+# A question, and the documents. One of them must be the best hit.
 QUESTIONS = {
     "How do I set a breakpoint and step through a program?": {"debugger.pdf"},
     "Which names are keywords and cannot be used as identifiers?": {"identifiers.pdf"},
@@ -49,14 +49,14 @@ class Ran(NamedTuple):
 
 
 class Agent(NamedTuple):
-    """Someone who works in a folder of their own, with a home of their own."""
+    """An agent with a working folder and a home of its own."""
 
     name: str
     folder: Path
     environment: dict[str, str]
 
     def runs(self, *command: str, status: int = 0) -> Ran:
-        """Show command, run it, show what it says and how long it took. Stops the demo on another exit status."""
+        """Show command, run it, show its output and its time. Raises: SystemExit on another exit status."""
         print(f"\n{self.name} $ {shlex.join(command)}", flush=True)
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         begun = time.perf_counter()
@@ -64,21 +64,21 @@ class Agent(NamedTuple):
             [program, *command[1:]], cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
         seconds = time.perf_counter() - begun
-        said = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-        print("".join(f"    {line}\n" for line in said.splitlines()), end="")
+        output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+        print("".join(f"    {line}\n" for line in output.splitlines()), end="")
         print(f"    ({seconds:.2f} s{f', exit status {done.returncode}' if done.returncode else ''})", flush=True)
         check(done.returncode == status, f"exit status {status}", f"{done.returncode}")
         return Ran(done.stdout.strip(), seconds)
 
 
 def check(holds: bool, expected: str, got: str) -> None:
-    """Stop the demo unless a claim holds."""
+    """Raises: SystemExit unless holds."""
     if not holds:
         raise SystemExit(f"\nThe demo stops: expected {expected}, got {got}")
 
 
 def agent(name: str, brings: tuple[str, ...], commands: Path) -> Agent:
-    """Return an agent with an empty home and cache, and a working folder that holds only what it brings."""
+    """Return an agent with an empty home and cache, and a working folder with the scripts in brings."""
     folder = STAGE / name / "work"
     folder.mkdir(parents=True)
     for script in brings:
@@ -90,7 +90,7 @@ def agent(name: str, brings: tuple[str, ...], commands: Path) -> Agent:
 
 
 def clear_stage() -> None:
-    """Remove what the last run left: packs in a cache are read-only, and so are their folders."""
+    """Remove the files of the last run. The folders of cached packs are read-only, so make them writable first."""
     for folder, _, _ in os.walk(STAGE):
         os.chmod(folder, 0o755)
     if STAGE.exists():
@@ -130,8 +130,8 @@ def same_files(left: Path, right: Path) -> bool:
 
 
 def change(a: Agent, b: Agent, uri: str) -> None:
-    """Let a change one parameter, and back: another URI, which nobody has made, then the first again."""
-    print("\n== Agent A changes chunk_size in contract.json from 500 to 900: another recipe, another name")
+    """Let a change one parameter and change it back: another URI, which has no pack, then the first URI."""
+    print("\n== Agent A changes chunk_size in contract.json from 500 to 900: another contract, another URI")
     contract = a.folder / "contract.json"
     first = contract.read_text(encoding="utf-8")
     contract.write_text(first.replace('"chunk_size": 500', '"chunk_size": 900'), encoding="utf-8")
@@ -157,7 +157,7 @@ def main() -> None:
     uri, seconds = share(a)
     seconds["pull"] = reuse(b, uri, a.folder / "processed_data")
     change(a, b, uri)
-    print("\n== Every claim held")
+    print("\n== Every check passed")
     for step, took in seconds.items():
         print(f"    {step:8}{took:6.2f} s")
     print(f"    ratio   {seconds['ingest'] / seconds['pull']:6.1f}   compute / pull")

@@ -1,10 +1,12 @@
-"""Run the commands that the documents show, as a reader would type them, and compare what they say.
+"""Run the commands that the documents show, as a reader types them, and compare their output.
 
-A ``console`` block: lines that start with ``$ `` are commands (lines that start with ``> `` continue one), the others
-are what it prints, where ``…`` stands for anything. Without such lines nothing is compared. A command ends with status
-0, unless the comment ``# exit 3`` closes it. A ``sh`` or ``bash`` block is one script that ends with status 0.
+A ``console`` block: lines that start with ``$ `` are commands, and lines that start with ``> `` continue them. Other
+lines are the expected output, where ``…`` matches any text. Without such lines nothing is compared. A command must end
+with status 0, or with 3 if its last words are ``# exit 3``. A ``sh`` or ``bash`` block is one script, which must end
+with status 0.
 
-Blocks of a document run in order, in one scratch folder; folder and exported variables carry over, as in a terminal.
+The blocks of a document run in order, in one scratch folder. The current folder and exported variables are kept from
+command to command, as in a terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ LIMIT_SECONDS = 120
 _fence = re.compile(r"^ *(`{3,}|~{3,}) *(console|bash|sh)\b[^\n]*\n(.*?)^ *\1 *$", re.DOTALL | re.MULTILINE)
 
 
-# Variables and folder come from the file named by $1, and go back there, however the command ends.
+# The file named by $1 holds variables and folder; they are saved there again, however the command ends.
 _WRAPPED = """\
 . "$1"
 trap '{ export -p; printf "cd %q\\n" "$PWD"; } >"$1"' EXIT
@@ -30,7 +32,7 @@ trap '{ export -p; printf "cd %q\\n" "$PWD"; } >"$1"' EXIT
 
 
 class Command(NamedTuple):
-    """One command of a document: what to type, what it must print ("" for: anything), its exit status."""
+    """One command of a document. text: what to type; expected: its output, "" for any; status: its exit status."""
 
     where: str  # file name and line
     text: str
@@ -55,7 +57,7 @@ def commands_in(text: str, name: str) -> list[Command]:
 
 
 class Console:
-    """A terminal of one reader: runs commands one after the other, and remembers folder and exported variables."""
+    """A terminal: runs commands one after the other, and keeps the current folder and exported variables."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -64,7 +66,7 @@ class Console:
         self._state.write_text("", encoding="utf-8")
 
     def complaint(self, command: Command) -> str:
-        """Run command; return "" when it did as documented, else a text that says what differs."""
+        """Run command; return "" if it did what the document says, else a text with the difference."""
         try:
             done = subprocess.run(
                 ["bash", "-c", _WRAPPED + command.text, "bash", str(self._state)],
@@ -78,11 +80,12 @@ class Console:
             )
         except subprocess.TimeoutExpired:
             return f"{command.where}: `{command.text}`: still ran after {LIMIT_SECONDS} s"
-        said = done.stdout.decode(errors="backslashreplace")
+        output = done.stdout.decode(errors="backslashreplace")
+        command_line = f"{command.where}: `{command.text}`"
         if done.returncode != command.status:
-            return f"{command.where}: `{command.text}`: expected exit {command.status}, got {done.returncode}:\n{said}"
-        if command.expected and not _matches(said, command.expected):
-            return f"{command.where}: `{command.text}`: expected\n{command.expected}\ngot\n{said}"
+            return f"{command_line}: expected exit {command.status}, got {done.returncode}:\n{output}"
+        if command.expected and not _matches(output, command.expected):
+            return f"{command_line}: expected\n{command.expected}\ngot\n{output}"
         return ""
 
 
@@ -109,10 +112,10 @@ def _status(line: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _matches(said: str, expected: str) -> bool:
-    """Compare line ends and trailing blanks loosely, everything else exactly; ``…`` is any text, many lines too."""
+def _matches(output: str, expected: str) -> bool:
+    """Compare all but line ends and trailing blanks; ``…`` matches any text, also of many lines."""
     pattern = ".*?".join(re.escape(part) for part in _tidy(expected).split("…"))
-    return re.fullmatch(pattern, _tidy(said), re.DOTALL) is not None
+    return re.fullmatch(pattern, _tidy(output), re.DOTALL) is not None
 
 
 def _tidy(text: str) -> str:
@@ -120,6 +123,6 @@ def _tidy(text: str) -> str:
 
 
 def _dedented(block: str) -> str:
-    """Blocks inside a list item are indented; the reader's command is not."""
+    """Return block without the common indent that it has inside a list item."""
     indents = [len(line) - len(line.lstrip()) for line in block.splitlines() if line.strip()]
     return "".join(line[min(indents) :] if line.strip() else line for line in block.splitlines(keepends=True))

@@ -1,6 +1,6 @@
-"""The layer rule, read off the source: which package imports what, and the chain that breaks the rule.
+"""The layer rule, checked in the sources: which package imports what, and the chain of imports that breaks the rule.
 
-Nothing is imported, only parsed, so an import inside a function, under TYPE_CHECKING or by importlib counts too.
+The sources are parsed, not imported, so an import inside a function, under TYPE_CHECKING or by importlib counts too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 __all__ = ["LAYERS", "broken_rules", "circles", "declared", "imported", "read_package", "sources"]
 
-# ARCHITECTURE.md shows the same table. Change both, or neither.
+# ARCHITECTURE.md has the same table. Change both.
 LAYERS: dict[str, frozenset[str]] = {
     "ctxpack_identity": frozenset({"fsspec"}),  # optional: the extra "urls"
     "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
@@ -31,7 +31,7 @@ LAYERS: dict[str, frozenset[str]] = {
 
 
 class Import(NamedTuple):
-    """One import: who, whom (both dotted module names), and the file and line that say so.
+    """One import: the importing module and its target, both dotted names, and the file and line.
 
     only_types: it is under ``if TYPE_CHECKING``, so it is never executed.
     """
@@ -71,7 +71,7 @@ def declared(pyproject: Path) -> set[str]:
 
 
 def broken_rules(folders: Mapping[str, Path], layers: Mapping[str, frozenset[str]]) -> list[str]:
-    """Return one text per forbidden import: file, line, and the chain of modules that leads to it.
+    """Return one text for each forbidden import: file, line, and the chain of imports.
 
     folders: package name to its source folder. layers: package name to the top-level names it may import.
     """
@@ -154,7 +154,7 @@ def _targets(node: ast.AST, module: str, *, is_package: bool) -> list[str]:
 
 
 def _way_to(module: str, package: str, imports: list[Import]) -> list[str]:
-    """Return the shortest chain of modules from package to module, or module alone when nothing leads there."""
+    """Return the shortest chain of imports from package to module, or module alone if there is none."""
     arrows: dict[str, list[str]] = {}
     for one in imports:
         arrows.setdefault(one.module, []).append(one.target)

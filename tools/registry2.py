@@ -1,7 +1,7 @@
-"""A real registry:2 on loopback, obtained without root and stopped for certain.
+"""A real registry:2 on loopback, obtained without root, which always stops at the end.
 
 For tests: ``with RegistryServer(folder) as registry: ... registry.address``.
-For people: ``python3 tools/registry2.py`` starts one, says its address, and runs until Ctrl-C.
+For people: ``python3 tools/registry2.py`` starts one, prints its address, and runs until Ctrl-C.
 Standard library only: tools/test.py uses it before anything is installed.
 """
 
@@ -35,26 +35,26 @@ WORK = Path(__file__).resolve().parent.parent / ".work"
 
 IMAGE = "registry:2"
 
-# The one account of a server started with ``guarded=True``. registry:2 reads bcrypt only, which the standard library
-# cannot make, so the hash is a constant; it protects nothing but test data.
+# The only account of a server started with ``guarded=True``. registry:2 reads only bcrypt, which the standard library
+# cannot make, so the hash is a constant. It protects only test data.
 USER = "cook"
 PASSWORD = "correct horse battery staple"
 HTPASSWD = "cook:$2b$05$TnrFO8p6QSPfarKBGm.u4OdBaUC1trxzLCHjat.a0ouvYGQJvbiCq\n"
 
-START_SECONDS = 60  # a loaded machine, or Docker fetching the image
+START_SECONDS = 60  # enough for a loaded machine, and for Docker to fetch the image
 STOP_SECONDS = 5
 
 
 class RegistryUnavailable(Exception):
-    """No registry:2 could be had, or it did not start; the text says what was tried."""
+    """There is no registry:2, or it did not start; the text names the attempts."""
 
 
 class RegistryServer:
-    """A registry:2 that runs inside ``with`` and keeps everything in one folder.
+    """A registry:2 that runs inside ``with`` and writes only to one folder.
 
-    folder: made when missing; blobs in ``storage``, the log in ``registry.log``. Deletion is enabled.
-    guarded: whether it asks for USER and PASSWORD (htpasswd, Basic).
-    program: the command line that serves, by default whatever obtain() finds.
+    folder: made if missing; blobs in ``storage``, the log in ``registry.log``. Deletion is enabled.
+    guarded: whether it wants USER and PASSWORD (htpasswd, Basic).
+    program: the command line that serves, by default that of obtain().
     Raises: RegistryUnavailable.
     """
 
@@ -95,7 +95,7 @@ class RegistryServer:
             process.wait()
 
     def _start_program(self, program: list[str]) -> str:
-        # Port 0 and reading the log: asking for a free port first would let another process take it meanwhile.
+        # The system chooses the port, which is read from the log: another process could take a port chosen here.
         self._spawn([*program, str(self._configure("127.0.0.1:0"))])
         return self._wait_until(lambda: _listening(self._log()), "its port")
 
@@ -121,7 +121,7 @@ class RegistryServer:
         return path
 
     def _spawn(self, command: list[str]) -> None:
-        # Its own session, so that Ctrl-C reaches us first and we stop it in order.
+        # A session of its own, so that Ctrl-C reaches only this process, which then stops the registry.
         with (self.folder / "registry.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -150,10 +150,10 @@ class RegistryServer:
 
 
 def obtain() -> list[str]:
-    """Return the command line that serves a registry:2, its configuration file to be appended.
+    """Return the command line that serves a registry:2; the caller appends the configuration file.
 
-    Looks on PATH and in ``.work/registry``, then fetches Debian's package there, then asks Docker.
-    Raises: RegistryUnavailable, with the reason each way failed.
+    Looks on PATH and in ``.work/registry``, then fetches the Debian package into that folder, then tries Docker.
+    Raises: RegistryUnavailable, with the reason why each way failed.
     """
     unpacked = WORK / "registry" / "usr" / "bin" / "docker-registry"
     for binary in (shutil.which("docker-registry"), str(unpacked)):
@@ -178,7 +178,7 @@ def obtain() -> list[str]:
 
 
 def _fetch_debian_package(into: Path) -> None:
-    """Unpack docker-registry without root; the package lists too are private if the system's lack it."""
+    """Fetch and unpack docker-registry without root, with package lists of its own if those of the system lack it."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise RegistryUnavailable(f"{tool}: not on PATH")
@@ -190,7 +190,7 @@ def _fetch_debian_package(into: Path) -> None:
         except RegistryUnavailable:
             package = _download(staging, _private_lists(staging))
         _run(["dpkg-deb", "-x", str(package), str(staging / "unpacked")])
-        with contextlib.suppress(OSError):  # another run was first: its copy is as good
+        with contextlib.suppress(OSError):  # another run was first, with the same result
             (staging / "unpacked").rename(into)
 
 
@@ -199,14 +199,14 @@ def _private_lists(staging: Path) -> list[str]:
     options += ["-o", "Acquire::Languages=none"]
     for folder in ("lists/partial", "cache/archives/partial"):
         (staging / folder).mkdir(parents=True)
-    # One unreachable third-party source makes apt fail as a whole; whether our package came is what counts.
+    # apt fails if one third-party source is unreachable; only our package counts.
     with contextlib.suppress(RegistryUnavailable):
         _run(["apt-get", *options, "update"])
     return options
 
 
 def _download(staging: Path, options: list[str]) -> Path:
-    # As root apt would drop to a user who may not write here, and warn.
+    # As root, apt would switch to a user who may not write here, and warn.
     _run(["apt-get", *options, "-o", "APT::Sandbox::User=root", "download", "docker-registry"], cwd=staging)
     packages = sorted(staging.glob("docker-registry_*.deb"))
     if not packages:
@@ -215,14 +215,14 @@ def _download(staging: Path, options: list[str]) -> Path:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
-    """Return what command printed; RegistryUnavailable with its last lines when it fails."""
+    """Return the stdout of command. Raises: RegistryUnavailable, with the end of its output."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryUnavailable(f"{command[0]}: {error}") from error
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise RegistryUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {said}")
+        output = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise RegistryUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {output}")
     return done.stdout
 
 
@@ -243,7 +243,7 @@ def main() -> int:
     parser.add_argument("--password", action="store_true", help=f"ask for user {USER!r}, password {PASSWORD!r}")
     parser.add_argument("--folder", type=Path, help="where to keep the blobs (default: a new temporary folder)")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a program as by Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops it like Ctrl-C
     with contextlib.ExitStack() as stack:
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ctxpack-registry-")))
         try:

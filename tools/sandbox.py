@@ -1,4 +1,4 @@
-"""The environment a stranger's fresh account would give CtxPack, in one temporary folder."""
+"""The environment of a new account, in one folder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 __all__ = ["private_environment"]
 
-# The rest could carry the developer's settings, registry, credentials or proxy into a test.
+# Other variables could bring the settings, registry, credentials or proxy of the developer into a test.
 KEPT = ("LANG", "TERM")
 
 
 def private_environment(home: Path) -> dict[str, str]:
     """Return an environment whose home, settings, data, credentials and cache are all inside home.
 
-    The commands installed beside the running Python, ``ctxpack`` among them, come first on PATH.
+    The commands installed with the running Python, such as ``ctxpack``, come first on PATH.
     """
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])

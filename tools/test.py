@@ -1,10 +1,10 @@
-"""Run everything that must hold, from a fresh clone with nothing but Python 3.11 or newer.
+"""Run every check, from a fresh clone and with only Python 3.11 or newer.
 
     python3 tools/test.py            # every step
     python3 tools/test.py unit lint  # some steps
 
-Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The steps'
-commands are those of hatch.toml. Ends with 0 only when every step did.
+Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The
+commands of the steps are in hatch.toml. Exit status 0 only if every step passed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".work"
 VENV = WORK / "venv"
-EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # instead of the developer's own
+EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # not the one of the developer
 BIN = VENV / "bin"
 
-# "registry" is ours, the others are scripts of hatch.toml.
+# "registry" is a function here, the others are scripts of hatch.toml.
 STEPS = ("registry", "lint", "types", "isolated", "integration")
 
-# Variables that would pull another environment or another hatch configuration into ours.
+# Variables that would bring in another environment or another configuration of hatch.
 FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class Outcome(NamedTuple):
-    """What became of one step: seconds it took, and the closing lines of its pytest runs."""
+    """The result of one step. counts: the last lines of its pytest runs."""
 
     step: str
     passed: bool
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 class CannotBegin(Exception):
-    """This machine lacks something that no step can do without; the text says what to do."""
+    """This machine lacks something that every step needs; the text says what to do."""
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def run_steps(steps: list[str]) -> int:
-    """Prepare, run every step even after one failed, sum up; return the exit status."""
+    """Set up, run every step even after one has failed, and print a summary; return the exit status."""
     begun = time.monotonic()
     require_python()
     environment = contained_environment()
@@ -78,7 +78,7 @@ def run_steps(steps: list[str]) -> int:
 
 
 def require_python() -> None:
-    if sys.version_info < (3, 11):  # noqa: UP036  (this file is what people start with an older one)
+    if sys.version_info < (3, 11):  # noqa: UP036  (people start this file with an older Python too)
         found = ".".join(map(str, sys.version_info[:3]))
         raise CannotBegin(f"CtxPack needs Python 3.11 or newer; {sys.executable} is {found}")
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
@@ -88,7 +88,7 @@ def require_python() -> None:
 
 
 def contained_environment() -> dict[str, str]:
-    """Return our environment, with everything that hatch, uv, pip and Python keep moved into .work."""
+    """Return the environment of this process, changed so that hatch, uv and pip keep their files in .work."""
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     cache = WORK / "cache"
     environment["PATH"] = os.pathsep.join([str(BIN), environment.get("PATH", os.defpath)])
@@ -99,7 +99,7 @@ def contained_environment() -> dict[str, str]:
     environment.setdefault("UV_CACHE_DIR", str(cache / "uv"))
     environment["PYTHONUNBUFFERED"] = "1"
     if sys.stdout.isatty() and "NO_COLOR" not in environment:
-        environment["FORCE_COLOR"] = "1"  # our pipe hides the terminal from the tools
+        environment["FORCE_COLOR"] = "1"  # the tools see a pipe, not the terminal
     return environment
 
 
@@ -119,12 +119,12 @@ def install_hatch(environment: dict[str, str]) -> None:
         [*pip, "--constraint", str(ROOT / "constraints.txt"), "hatch", "uv"],
     ):
         if subprocess.run(command, env=environment, check=False).returncode:
-            raise CannotBegin(f"`{shlex.join(command)}` failed; it says why above")
+            raise CannotBegin(f"`{shlex.join(command)}` failed; the reason is above")
     stamp.write_text(made_from, "utf-8")
 
 
 def obtain_registry() -> tuple[bool, list[str]]:
-    """Have a registry:2 ready before the tests that need it, so that its absence is named once and early."""
+    """Find or fetch a registry:2 before the tests that need it, so that one early message names its absence."""
     import registry2  # after require_python, since an older Python cannot read it
 
     try:
@@ -136,7 +136,7 @@ def obtain_registry() -> tuple[bool, list[str]]:
 
 
 def run_script(step: str, environment: dict[str, str]) -> tuple[bool, list[str]]:
-    """Run a script of hatch.toml; return whether it passed, and the closing lines of pytest."""
+    """Run a script of hatch.toml; return whether it passed, and the last lines of pytest."""
     counts = []
     command = [str(BIN / "hatch"), "run", step]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:

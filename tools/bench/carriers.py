@@ -54,8 +54,8 @@ class CtxPack:
         folder.mkdir(parents=True)
         contract = write_contract(folder, workload.name)
         seed = self._stage.cli(folder, self._keep / "cache", "seed", workload.folder, "--contract", contract, "--quiet")
-        _, said = execute(seed, folder)
-        self._uris[workload.name] = said.strip().removeprefix("Seeded: ")
+        _, output = execute(seed, folder)
+        self._uris[workload.name] = output.strip().removeprefix("Seeded: ")
 
     def push(self, workload: Workload, where: str, run: Path) -> Command:
         return self._run(run, self._keep / "cache", "push", workload, where)

@@ -100,8 +100,8 @@ def _rehashers(stage: Stage, workload: Workload) -> list[Contender]:
 def _ctxpack_id(stage: Stage, workload: Workload) -> Contender:
     place = stage.folder(f"hash ctxpack {workload.name}")
     contract = write_contract(place, workload.name, workload.folder)
-    _, said = execute(stage.cli(place, place / "cache", "id", "--help"), place)
-    rehash = ("--rehash",) if "--rehash" in said else ()
+    _, output = execute(stage.cli(place, place / "cache", "id", "--help"), place)
+    rehash = ("--rehash",) if "--rehash" in output else ()
 
     def command(run: Run) -> Command:
         return stage.cli(run.folder, run.folder / "cache", "id", *rehash, contract)

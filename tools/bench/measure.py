@@ -131,8 +131,8 @@ def execute(command: Command, folder: Path, *, watch: bool = False) -> tuple[Sam
         raise NotDone(f"{argv[0]}: {done.stderr.strip()[-300:]}")
     answer = json.loads(done.stdout)
     if answer["status"]:
-        said = stderr.read_text(errors="replace").strip()[-300:]
-        raise NotDone(f"{argv[0]} ended with {answer['status']}: {said}")
+        output = stderr.read_text(errors="replace").strip()[-300:]
+        raise NotDone(f"{argv[0]} ended with {answer['status']}: {output}")
     sample = Sample(answer["seconds"], answer["cpu"], answer["peak"], answer["together"])
     return sample, stdout.read_text(errors="replace")
 

@@ -89,8 +89,8 @@ class Programs:
         done = subprocess.run(
             asked, env=os.environ | {"LD_LIBRARY_PATH": self.libraries}, capture_output=True, text=True, check=False
         )
-        said = (done.stdout or done.stderr).strip().splitlines()
-        return " ".join(said[0].split())[:VERSION_WIDTH] if said else "unknown"
+        output = (done.stdout or done.stderr).strip().splitlines()
+        return " ".join(output[0].split())[:VERSION_WIDTH] if output else "unknown"
 
     def _find(self, name: str) -> Path:
         if name in PYTHON:
@@ -171,8 +171,8 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] = {}, cwd:
         check=False,
     )
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise Absent(f"`{Path(command[0]).name} {command[1]} …` failed: {said}")
+        output = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise Absent(f"`{Path(command[0]).name} {command[1]} …` failed: {output}")
     return done.stdout
 
 

@@ -1,6 +1,6 @@
-"""Write the Python language reference as PDF files, one for each topic: real documents that every CPython brings.
+"""Write the Python language reference as PDF files, one for each topic: real documents that every CPython has.
 
-The same interpreter writes the same bytes every time, so the demo's first URI can be seen again tomorrow.
+The same interpreter writes the same bytes every time, so the first URI of the demo is the same in every run.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pydoc_data.topics import topics
 
 from fpdf import FPDF
 
-CREATED = datetime(2026, 1, 1, tzinfo=UTC)  # the clock must not reach the bytes
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)  # constant, because it is in the bytes
 LINE_HEIGHT = 4  # mm
 FONT_SIZE = 9  # points: 80 columns of Courier, the width pydoc wraps at, fit a line of A4
 
-# The fonts every PDF reader has know Latin-1 only; pydoc also uses these quotes, dashes and dots.
+# The fonts that every PDF reader has cover only Latin-1; pydoc also uses these quotes, dashes and dots.
 TYPOGRAPHY = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u2026": "..."}
 )

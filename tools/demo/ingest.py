@@ -2,7 +2,7 @@
 
     python ingest.py contract.json
 
-Input, parameters and output are read from the contract, so what is named is what runs. Written to the output folder::
+Input, parameters and output are read from the contract file. Written to the output folder::
 
     chunks.jsonl           one passage per line: document, page, text
     embeddings.npy         one vector of unit length per passage, in the same order
@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-# A BLAS adds up in another order with another number of threads, and the last bits of the vectors change: one thread,
-# so that two runs on a machine write the same bytes. It must be said before numpy loads its BLAS.
+# One thread, so that two runs on a machine write the same bytes: with another number of threads, a BLAS adds in another
+# order, which changes the last bits of the vectors. numpy reads these variables when it loads its BLAS.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
@@ -36,13 +36,13 @@ import numpy.typing as npt
 import pypdf
 
 TERM_PATTERN = r"[a-z_][a-z0-9_]+"
-RAREST = 2  # passages a term must occur in: a term of one passage relates it to no other
+RAREST = 2  # passages that a term must occur in: a term of one passage relates it to no other passage
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
 
 class Passage(NamedTuple):
-    """A piece of a document. page counts from 1 and is the one the piece begins on."""
+    """A part of a document. page: where it begins, counted from 1."""
 
     document: str
     page: int
@@ -50,13 +50,13 @@ class Passage(NamedTuple):
 
 
 def parsed(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the text of each page of every PDF file in folder, by name."""
+    """Yield the name of every PDF file in folder and the text of each of its pages, sorted by name."""
     for path in sorted(folder.glob("*.pdf")):
         yield path.name, [page.extract_text() for page in pypdf.PdfReader(path).pages]
 
 
 def chunked(document: str, pages: list[str], size: int, overlap: int) -> Iterator[Passage]:
-    """Yield passages of size characters, each beginning overlap characters before the last one ended."""
+    """Yield passages of size characters; each begins overlap characters before the end of the one before."""
     starts = [0]  # of each page in the joined text
     for page in pages[:-1]:
         starts.append(starts[-1] + len(page) + 1)
@@ -79,7 +79,7 @@ def weighed(texts: list[str]) -> tuple[dict[str, float], Matrix]:
 
 
 def unit_length(rows: Matrix) -> Matrix:
-    """Return rows scaled to length 1; an empty row stays empty."""
+    """Return rows scaled to length 1. A row of zeros stays as it is."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: Matrix = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled
@@ -93,7 +93,7 @@ def projection_of(weights: Matrix, dimensions: int) -> Matrix:
 
 
 def write_index(passages: list[Passage], dimensions: int, folder: Path) -> None:
-    """Embed passages and write everything a question needs to folder."""
+    """Embed passages, and write all that query.py reads to folder."""
     idf, weights = weighed([passage.text for passage in passages])
     projection = projection_of(weights, dimensions)
     (folder / "index").mkdir(parents=True, exist_ok=True)

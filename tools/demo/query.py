@@ -1,8 +1,8 @@
-"""Answer a question from an index that ingest.py made, without the documents it was made from.
+"""Answer a question from an index that ingest.py made, without the documents.
 
     python query.py processed_data "How do I stop a loop early?"
 
-Prints the closest passages, best first: similarity (1 is the same direction), document, page, first words.
+Prints the closest passages, best first: cosine similarity, document, page, first words.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Pat
     with pytest.raises(NotFound) as caught:
         pantry.push(nowhere)
     assert str(caught.value) == (
-        f"cache {tmp_path / 'cache'}: no such pack: {nowhere}; make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; "
-        "`ctxpack ls` lists the cache"
+        f"cache {tmp_path / 'cache'}: no such pack: {nowhere}; make it or fetch it first: ctxpack run, "
+        "ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache"
     )
 
 

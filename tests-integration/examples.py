@@ -1,4 +1,4 @@
-"""Contracts and outputs to test with: small, the same every time, and awkward on purpose."""
+"""Example contracts and outputs: small, the same in every run, with unusual names and contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from machine import Machine
 
 __all__ = ["content_of", "seed_pack", "write_contract", "write_outputs"]
 
-# Random, so that it stays as large on the wire; 5 MiB make several layers: none has more than 2.
+# Random bytes, which do not compress. They make several layers: a layer has at most 2 MiB.
 LARGE = random.Random(1).randbytes(5 << 20)
 
 OUTPUTS: dict[str, bytes] = {
@@ -26,7 +26,7 @@ OUTPUTS: dict[str, bytes] = {
 
 
 def write_contract(folder: Path, *, dpi: int = 300, inputs: list[dict[str, Any]] | None = None) -> Path:
-    """Write the seed format's example with its input, a folder of documents; return the contract's path."""
+    """Write a contract file and its input, a folder of documents; return the path of the contract file."""
     documents = folder / "raw_pdfs"
     documents.mkdir(exist_ok=True)
     (documents / "1.pdf").write_bytes(b"%PDF one")
@@ -48,7 +48,7 @@ def write_contract(folder: Path, *, dpi: int = 300, inputs: list[dict[str, Any]]
 
 
 def write_outputs(folder: Path, files: Mapping[str, bytes] = OUTPUTS) -> Path:
-    """Write the folder that the contract declares: files, an executable, and folders that hold nothing."""
+    """Write the folder that the contract declares: files, an executable, and empty folders."""
     root = folder / "processed_data"
     (root / "nothing" / "here").mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -62,7 +62,7 @@ def write_outputs(folder: Path, files: Mapping[str, bytes] = OUTPUTS) -> Path:
 
 
 def seed_pack(machine: Machine, *, dpi: int = 300, files: Mapping[str, bytes] = OUTPUTS) -> str:
-    """Write a contract and its outputs on machine, seed them, and return the URI."""
+    """Write a contract file and its outputs on machine, seed them, and return the URI."""
     write_contract(machine.work, dpi=dpi)
     write_outputs(machine.work, files)
     return machine.succeed("seed").removeprefix("Seeded: ")
