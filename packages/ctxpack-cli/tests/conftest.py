@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 
 
 def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
+    """Load a module of this folder: in importlib mode, test files cannot import each other."""
     spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
     assert spec
     assert spec.loader
@@ -33,7 +33,7 @@ _process = _load("cli_process")
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Nothing of the developer's settings, credentials or git configuration reaches a test."""
+    """Return an environment without the developer's settings, credentials and git configuration."""
     home.mkdir()
     return {"HOME": str(home), "PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": "/"}
 

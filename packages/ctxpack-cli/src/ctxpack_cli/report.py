@@ -22,13 +22,13 @@ def inspection_text(document: dict[str, Any]) -> str:
         ("inputs", _inputs(document)),
         ("transforms", _transforms(document["contract"])),
         ("outputs", _outputs(document["outputs"])),
-        ("provenance (claimed by its maker)", _provenance(document["provenance"])),
+        ("provenance (unsigned)", _provenance(document["provenance"])),
         ("artifact", _artifact(document.get("artifact"))),
         ("weak points", iter(document["weaknesses"])),
     ):
         shown = [f"  {row}" for row in rows]
         lines += ["", heading, *shown] if shown else []
-    return "\n".join(map(printable, lines))  # line by line: a stranger's line feed must not make a line of ours
+    return "\n".join(map(printable, lines))  # line by line: a line feed in a value must not start a line
 
 
 def pack_row(pack: Stored) -> dict[str, Any]:
@@ -64,10 +64,10 @@ def _inputs(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _upstream(provenance: dict[str, Any], name: str) -> object:
-    """Return the URI an input is claimed to come from; a claim may have any shape."""
+    """Return the URI that provenance gives for an input. Provenance may have any shape."""
     inputs = provenance.get("inputs")
-    claim = inputs.get(name) if isinstance(inputs, dict) else None
-    return claim.get("uri") if isinstance(claim, dict) else None
+    source = inputs.get(name) if isinstance(inputs, dict) else None
+    return source.get("uri") if isinstance(source, dict) else None
 
 
 def _transforms(contract: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The contract that `ctxpack init` writes."""
+"""The contract file that `ctxpack init` writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEMPLATE = """\
 
 
 def contract_template(folder: str) -> str:
-    """Return a contract to fill in; a lock file found in folder joins it, so that upgrades are noticed."""
+    """Return a contract file to fill in. A lock file in folder is its environment: an upgrade then changes the URI."""
     found = next((name for name in _LOCK_FILES if os.path.isfile(os.path.join(folder, name))), None)
     environment = f'\n      "environment": {{"path": "./{found}"}},' if found else ""
     return _TEMPLATE.format(environment=environment)

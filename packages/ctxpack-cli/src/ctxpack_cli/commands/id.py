@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_argument(parser)
-    parser.add_argument("--canonical", action="store_true", help="print the canonical bytes, exactly")
+    parser.add_argument(
+        "--canonical", action="store_true", help="print the canonical contract, whose SHA-256 the URI is"
+    )
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
