@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 from ctxpack_cli.options import add_contract_argument, add_registry_option, add_rehash_option
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+    with open_pantry(arguments, terminal) as pantry:
         resolution = pantry.resolve(arguments.contract)
     if arguments.canonical:
         sys.stdout.flush()
