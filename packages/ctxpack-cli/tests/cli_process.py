@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# As a terminal starts it: a test runner in the background may have been told to ignore Ctrl-C.
-# Whoever runs the tests may ignore these signals (a background job, nohup), and children inherit that.
+# Children inherit ignored signals, and the test runner may ignore these (a background job, nohup).
 START = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "signal.signal(signal.SIGHUP, signal.SIG_DFL); from ctxpack_cli.main import main; main()"

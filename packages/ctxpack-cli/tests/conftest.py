@@ -20,7 +20,7 @@ _process = load(TESTS, "cli_process")
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Nothing of the developer's settings, credentials or git configuration reaches a test."""
+    """Return an environment without the developer's settings, credentials and git configuration."""
     home.mkdir()
     return {"HOME": str(home), "PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": "/"}
 

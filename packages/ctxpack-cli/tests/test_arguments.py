@@ -1,4 +1,4 @@
-"""What can be asked, and what is bad usage."""
+"""Which arguments each command has, and what is bad usage."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ),
     ],
 )
-def test_from_the_command_to_run_on_all_words_belong_to_it(line: str, expected: dict[str, object]) -> None:
+def test_all_words_after_runs_command_belong_to_it(line: str, expected: dict[str, object]) -> None:
     assert vars(parse_arguments(line.split())) == RUN | expected
 
 

@@ -23,18 +23,18 @@ NOWHERE = "ctx://sha256:" + "0" * 64
 
 @pytest.fixture
 def uri(cli: Cli, project: Path) -> str:
-    """Of the project's contract; its pack is in the cache."""
+    """The URI of the project's contract, whose pack is in the cache."""
     return cli("seed", "-q").out.removeprefix("Seeded: ").strip()
 
 
 @pytest.fixture
 def shared(cli: Cli, uri: str) -> str:
-    """The same, and the pack is in the registry, too."""
+    """The same URI, whose pack is in the registry too."""
     assert cli("push", uri).status == 0
     return uri
 
 
-def test_init_writes_a_contract_and_never_over_one(cli: Cli) -> None:
+def test_init_writes_a_contract_file_and_overwrites_none(cli: Cli) -> None:
     done = cli("init")
     assert done == (0, "contract.json\n", "ctxpack: fill it in, then: ctxpack id contract.json\n")
     before = (cli.folder / "contract.json").read_text()
@@ -43,7 +43,7 @@ def test_init_writes_a_contract_and_never_over_one(cli: Cli) -> None:
     assert (cli.folder / "contract.json").read_text() == before
 
 
-def test_init_for_programs(cli: Cli) -> None:
+def test_init_with_json(cli: Cli) -> None:
     (cli.folder / "a").mkdir()
     assert cli("init", "a/c.json", "--json").document == {"schema": "ctxpack/init/v1", "contract_file": "a/c.json"}
     assert (
@@ -67,7 +67,7 @@ def test_the_canonical_bytes_hash_to_the_uri(cli: Cli, project: Path) -> None:
     assert json.loads(canonical.out)["schema"] == "ctxpack/contract/v1"
 
 
-def test_id_for_programs(cli: Cli, project: Path) -> None:
+def test_id_with_json(cli: Cli, project: Path) -> None:
     document = cli("id", "--json").document
     assert set(document) == {"schema", "uri", "contract"}
     assert document["schema"] == "ctxpack/id/v1"
@@ -86,7 +86,7 @@ def test_seed_prints_the_uri_and_hints_what_to_do_next(cli: Cli, project: Path) 
     assert cli("seed", "--quiet").err == ""
 
 
-def test_seed_for_programs(cli: Cli, project: Path) -> None:
+def test_seed_with_json(cli: Cli, project: Path) -> None:
     document = cli("seed", "--json").document
     assert document["schema"] == "ctxpack/seed/v1"
     assert document["uri"] == cli("id").out.strip()
@@ -101,7 +101,7 @@ def test_push_says_where_the_pack_is_now(cli: Cli, uri: str, tmp_path: Path) -> 
     assert cli("push", uri) == (0, f"Pushed: {uri}\n", f"ctxpack: {layout} had it already; nothing was sent\n")
 
 
-def test_push_for_programs(cli: Cli, uri: str) -> None:
+def test_push_with_json(cli: Cli, uri: str) -> None:
     first = cli("push", uri, "--json").document
     assert first["schema"] == "ctxpack/push/v1"
     assert first["image"].startswith("sha256:")
@@ -129,7 +129,7 @@ def test_pull_into_a_folder(cli: Cli, shared: str) -> None:
     assert (cli.folder / "there" / "a.txt").read_text() == "ALPHA"
 
 
-def test_pull_for_programs(cli: Cli, shared: str) -> None:
+def test_pull_with_json(cli: Cli, shared: str) -> None:
     hit = {"schema": "ctxpack/pull/v1", "uri": shared, "folder": "there", "received": 0}
     assert cli("pull", shared, "-o", "there", "--json").document == hit
     miss = cli("pull", shared, "-o", "there", "--json", env={"CTXPACK_CACHE": "elsewhere"}).document
@@ -152,7 +152,9 @@ def notes(cli: Cli, project: Path) -> str:
 
 
 @pytest.mark.parametrize("environment", [{}, ELSEWHERE], ids=["from the cache", "from the registry"])
-def test_pull_of_what_is_included(cli: Cli, notes: str, environment: dict[str, str]) -> None:
+def test_pull_include_puts_only_matching_files_into_the_folder(
+    cli: Cli, notes: str, environment: dict[str, str]
+) -> None:
     done = cli("pull", notes, "--include", "notes/", "--include", "!*.tmp", "-o", "there", env=environment)
     assert (done.status, done.out) == (0, "there\n")
     assert re.fullmatch(r"ctxpack: 1 file, 1 B; fetched [\d.]+ K?i?B\n", done.err)
@@ -163,7 +165,7 @@ def test_pull_of_what_is_included(cli: Cli, notes: str, environment: dict[str, s
     assert cli("ls", "-q", env=ELSEWHERE).out == ""
 
 
-def test_pull_of_what_is_included_for_programs(cli: Cli, notes: str) -> None:
+def test_pull_include_with_json(cli: Cli, notes: str) -> None:
     line = ["pull", notes, "--include", "*.txt", "--include", "notes", "-o", "there", "--json"]
     hit = {"schema": "ctxpack/pull/v1", "uri": notes, "folder": "there", "files": 3, "size": 7, "received": 0}
     assert cli(*line).document == hit
@@ -194,7 +196,7 @@ def test_pull_of_what_is_included_for_programs(cli: Cli, notes: str) -> None:
     ],
 )
 @pytest.mark.parametrize("environment", [{}, ELSEWHERE], ids=["in the cache", "in the registry"])
-def test_pull_of_what_is_included_says_what_is_wrong_and_writes_nothing(
+def test_a_wrong_pull_include_says_why_and_writes_nothing(
     cli: Cli, notes: str, line: str, status: int, message: str, environment: dict[str, str]
 ) -> None:
     done = cli("pull", notes, *line.split(" "), env=environment)
@@ -212,7 +214,7 @@ def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, s
     assert not (cli.folder / "elsewhere").exists()
 
 
-def test_inspect_for_programs(cli: Cli, shared: str) -> None:
+def test_inspect_with_json(cli: Cli, shared: str) -> None:
     here, there = cli("inspect", shared, "--json").document, cli("inspect", shared, "--json", "--skip-cache").document
     assert here["schema"] == there["schema"] == "ctxpack/inspection/v1"
     assert "image" not in here
@@ -233,7 +235,7 @@ def test_run_makes_the_outputs_once(cli: Cli, project: Path) -> None:
     assert (project / "processed_data" / "a.txt").read_text() == "ALPHA"
 
 
-def test_run_for_programs(cli: Cli, project: Path) -> None:
+def test_run_with_json(cli: Cli, project: Path) -> None:
     uri = cli("id").out.strip()
     command = ("run", "--json", "--push", "--", "sh", "-c", "echo loud; sh ingest.sh")
     first = cli(*command)
@@ -244,7 +246,7 @@ def test_run_for_programs(cli: Cli, project: Path) -> None:
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 130", 130)])
-def test_run_ends_as_its_command_did_when_that_failed(cli: Cli, project: Path, script: str, status: int) -> None:
+def test_run_exits_with_the_status_of_a_failed_command(cli: Cli, project: Path, script: str, status: int) -> None:
     done = cli("run", "--", "sh", "-c", script)
     assert done == (status, "", f"ctxpack: the command failed with status {status}; nothing was seeded\n")
     assert cli("ls").out == ""
@@ -259,12 +261,12 @@ def test_ls_shows_a_line_for_each_pack(cli: Cli, uri: str) -> None:
     assert cli("ls").out.count("\n") == 2
 
 
-def test_ls_of_an_empty_cache_says_so_to_people_only(cli: Cli) -> None:
+def test_ls_of_an_empty_cache_says_so_in_a_hint(cli: Cli) -> None:
     assert cli("ls") == (0, "", "ctxpack: the cache holds no packs yet\n")
     assert cli("ls", "--json", "-q") == (0, '{\n  "packs": [],\n  "schema": "ctxpack/ls/v1"\n}\n', "")
 
 
-def test_ls_for_programs_and_a_damaged_pack(cli: Cli, uri: str, tmp_path: Path) -> None:
+def test_ls_with_json_shows_a_damaged_pack(cli: Cli, uri: str, tmp_path: Path) -> None:
     [pack] = cli("ls", "--json").document["packs"]
     assert (pack["uri"], pack["files"], pack["size"], pack["tools"]) == (uri, 1, 5, ["tr"])
     manifest = Path(pack["folder"], "manifest.json")
@@ -281,7 +283,7 @@ def test_rm_removes_from_the_cache_only(cli: Cli, shared: str) -> None:
     assert cli("pull", shared).status == 0
 
 
-def test_rm_of_what_is_not_there_removes_the_rest_and_is_a_miss(cli: Cli, uri: str) -> None:
+def test_rm_of_a_missing_pack_removes_the_others_and_is_status_3(cli: Cli, uri: str) -> None:
     assert cli("rm", NOWHERE, uri) == (
         3,
         f"Removed: {uri}\n",
@@ -289,7 +291,7 @@ def test_rm_of_what_is_not_there_removes_the_rest_and_is_a_miss(cli: Cli, uri: s
     )
 
 
-def test_rm_for_programs_and_of_one_pack_named_twice(cli: Cli, uri: str) -> None:
+def test_rm_with_json_counts_a_pack_named_twice_once(cli: Cli, uri: str) -> None:
     assert cli("rm", "--json", uri, uri) == (
         0,
         json.dumps({"missing": [], "removed": [uri], "schema": "ctxpack/rm/v1"}, indent=2) + "\n",
@@ -319,7 +321,7 @@ def test_rm_for_programs_and_of_one_pack_named_twice(cli: Cli, uri: str) -> None
         ("seed --cache ingest.sh", 1, "cannot make the cache: Not a directory"),
     ],
 )
-def test_what_goes_wrong_is_one_line_on_stderr(cli: Cli, project: Path, line: str, status: int, message: str) -> None:
+def test_an_error_is_one_line_on_stderr(cli: Cli, project: Path, line: str, status: int, message: str) -> None:
     done = cli(*line.split())
     assert (done.status, done.out, done.err.count("\n")) == (status, "", 1)
     assert done.err.startswith("ctxpack: error: ")
@@ -334,7 +336,7 @@ def test_what_goes_wrong_is_one_line_on_stderr(cli: Cli, project: Path, line: st
         ("run --json -- no-such-program", 2, "E_COMMAND"),
     ],
 )
-def test_for_programs_what_goes_wrong_is_a_document_on_stderr(
+def test_with_json_an_error_is_one_document_on_stderr(
     cli: Cli, project: Path, line: str, status: int, code: str
 ) -> None:
     done = cli(*line.split())
@@ -377,7 +379,7 @@ def test_other_outputs_under_a_uri_that_exists_are_status_8(cli: Cli, shared: st
 
 @pytest.fixture
 def closed_registry() -> Iterator[str]:
-    """The address of a registry that lets nobody in."""
+    """The address of a registry that refuses every request."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -400,7 +402,7 @@ def closed_registry() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("credentials", [{}, {"CTXPACK_USERNAME": "me", "CTXPACK_PASSWORD": "hunter2"}])
-def test_a_registry_that_lets_us_not_in_is_status_4_and_no_miss(
+def test_a_registry_that_refuses_access_is_status_4_and_no_miss(
     cli: Cli, project: Path, closed_registry: str, credentials: dict[str, str]
 ) -> None:
     for arguments in (["pull", NOWHERE], ["run", "--", "touch", "it ran"]):

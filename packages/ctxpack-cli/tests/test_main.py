@@ -47,8 +47,8 @@ def test_a_class_derived_from_one_has_its_status() -> None:
     assert exit_code(Special("x")) == 8
 
 
-def when(cli: Cli, statement: str, *arguments: str, env: dict[str, str] | None = None) -> Finished:
-    """Run the command with `ls` replaced by a statement."""
+def with_ls(cli: Cli, statement: str, *arguments: str, env: dict[str, str] | None = None) -> Finished:
+    """Run `ctxpack ls` with its action replaced by a statement."""
     script = f"""
 import sys, os, time
 from ctxpack_cli.commands import ls
@@ -65,19 +65,19 @@ main(["ls", *sys.argv[1:]])
 
 @pytest.mark.parametrize("name", [name for name in STATUS if name != "CtxPackError"])
 def test_an_error_is_one_line_and_its_status(cli: Cli, name: str) -> None:
-    done = when(cli, f"raise {name}('it failed', where='here', fix='try again')")
+    done = with_ls(cli, f"raise {name}('it failed', where='here', fix='try again')")
     assert done == (STATUS[name], "", "ctxpack: error: here: it failed; try again\n")
 
 
 BUG = "ctxpack: error: unexpected ZeroDivisionError: division by zero; this is a bug in ctxpack; CTXPACK_DEBUG=1 shows "
 
 
-def test_what_nobody_expected_is_one_line_and_status_1(cli: Cli) -> None:
-    assert when(cli, "1 / 0") == (1, "", f"{BUG}where it happened\n")
+def test_a_bug_is_one_line_and_status_1(cli: Cli) -> None:
+    assert with_ls(cli, "1 / 0") == (1, "", f"{BUG}where it happened\n")
 
 
-def test_whoever_debugs_sees_where_it_happened(cli: Cli) -> None:
-    done = when(cli, "1 / 0", env={"CTXPACK_DEBUG": "1"})
+def test_with_ctxpack_debug_a_bug_shows_its_traceback(cli: Cli) -> None:
+    done = with_ls(cli, "1 / 0", env={"CTXPACK_DEBUG": "1"})
     assert done.status == 1
     assert done.err.startswith("Traceback (most recent call last):")
     assert done.err.endswith("ZeroDivisionError: division by zero\n")
@@ -94,15 +94,17 @@ def test_whoever_debugs_sees_where_it_happened(cli: Cli) -> None:
     ],
     ids=["missing file", "full disk", "no reason", "memory", "control characters"],
 )
-def test_failures_of_the_machine_are_told_in_its_words(cli: Cli, statement: str, said: str) -> None:
-    done = when(cli, statement)
+def test_a_failure_of_the_machine_is_shown_in_the_words_of_the_system(cli: Cli, statement: str, said: str) -> None:
+    done = with_ls(cli, statement)
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
     assert done.err.startswith(f"ctxpack: error: {said}")
 
 
-def test_threads_that_hang_do_not_hold_us_up(cli: Cli) -> None:
-    """As those of a transfer do that was interrupted while the registry is slow."""
-    done = when(cli, "import threading; threading.Thread(target=time.sleep, args=(60,)).start(); raise Conflict('x')")
+def test_hanging_threads_do_not_delay_the_exit(cli: Cli) -> None:
+    """Threads of an interrupted transfer may wait for a slow registry."""
+    done = with_ls(
+        cli, "import threading; threading.Thread(target=time.sleep, args=(60,)).start(); raise Conflict('x')"
+    )
     assert done == (8, "", "ctxpack: error: x\n")
 
 
@@ -134,15 +136,15 @@ def shell(cli: Cli, script: str) -> Finished:
     return type(cli("ls"))(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def test_a_reader_that_leaves_early_ends_us_silently(cli: Cli, project: Path) -> None:
+def test_a_closed_pipe_on_stdout_ends_the_command_silently(cli: Cli, project: Path) -> None:
     done = shell(cli, 'ctxpack id --canonical | true; echo "${PIPESTATUS[0]}"')
     assert done.err == ""
     assert done.out in ("0\n", "1\n")  # it may have been written before the reader left
-    done = when(cli, "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r); terminal.say('x')")
+    done = with_ls(cli, "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r); terminal.say('x')")
     assert done == (1, "", "")
 
 
-def test_a_full_disk_under_stdout_is_told(cli: Cli, project: Path) -> None:
+def test_a_full_disk_for_stdout_is_an_error(cli: Cli, project: Path) -> None:
     done = shell(cli, "ctxpack id >/dev/full")
     assert done == (1, "", "ctxpack: error: No space left on device\n")
 
@@ -155,14 +157,14 @@ def test_closed_streams_do_no_harm(cli: Cli, project: Path, closing: str, status
     assert shell(cli, f"ctxpack {closing}").status == status
 
 
-def test_what_is_written_to_a_closed_stream_gets_into_no_file(cli: Cli, project: Path) -> None:
-    """The next file opened would have its number."""
+def test_what_is_written_to_a_closed_stream_is_in_no_file(cli: Cli, project: Path) -> None:
+    """The next file to be opened would get the number of the stream."""
     assert shell(cli, "ctxpack run -q -- sh -c 'echo into stdout; sh ingest.sh' >&- 2>&-").status == 0
     held = [path.read_bytes() for path in cli.folder.parent.rglob("*") if path.is_file()]
     assert not any(b"into stdout" in data for data in held if b"echo" not in data)
 
 
-def test_a_path_that_is_no_text_is_printed_as_it_is(cli: Cli, project: Path) -> None:
+def test_a_path_that_is_not_valid_text_is_printed_as_its_bytes(cli: Cli, project: Path) -> None:
     cli("seed")
     uri = cli("id").out.strip()
     command = [os.fsencode(word) for word in (sys.executable, "-m", "ctxpack_cli", "pull", uri, "-o", b"there\xff")]

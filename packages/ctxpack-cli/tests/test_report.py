@@ -44,7 +44,7 @@ def document(**provenance: Any) -> dict[str, Any]:
     }
 
 
-def test_everything_that_made_it_is_shown() -> None:
+def test_every_part_of_an_inspection_is_shown() -> None:
     text = inspection_text(
         document(
             created="2026-01-01T00:00:00Z",
@@ -86,7 +86,7 @@ weak points
     )
 
 
-def test_what_there_is_not_has_no_heading() -> None:
+def test_an_empty_part_has_no_heading() -> None:
     bare = document() | {"weaknesses": [], "image": None}
     bare["contract"]["inputs"] = {}
     text = inspection_text(bare)
@@ -109,14 +109,14 @@ JSON = st.recursive(
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["created", "inputs", "git"]) | st.text(), JSON, max_size=3))
-def test_a_maker_may_claim_anything_and_steers_neither_terminal_nor_layout(claimed: dict[str, Any]) -> None:
-    text = inspection_text(document(**{"host": "h"}) | {"provenance": claimed})
+def test_no_provenance_controls_the_terminal_or_the_layout(provenance: dict[str, Any]) -> None:
+    text = inspection_text(document(**{"host": "h"}) | {"provenance": provenance})
     lines = text.split("\n")
     assert all(line.isprintable() for line in lines)
     usual = len(inspection_text(document()).split("\n"))
-    assert len(lines) == usual + (len(claimed) + 2 if claimed else 0)
+    assert len(lines) == usual + (len(provenance) + 2 if provenance else 0)
 
 
 @pytest.mark.parametrize("inputs", [{"model": "a string"}, {"model": {"uri": None}}, ["model"], "model", 5, None])
-def test_upstream_of_another_shape_is_no_upstream(inputs: object) -> None:
+def test_an_input_source_of_another_shape_is_not_shown(inputs: object) -> None:
     assert f"  model        {HASH}\n" in inspection_text(document(inputs=inputs))

@@ -1,4 +1,4 @@
-"""Ctrl-C and friends, at any moment: prompt, without a traceback, and nothing half-written stays."""
+"""A signal ends a command at any moment: promptly, without a traceback, and nothing half-written stays."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from cli_process import Cli, make_project
 
 from ctxpack_pantry import Pantry, load_settings
 
-if TYPE_CHECKING:
-    import subprocess
-
-SIZE = 24 << 20  # bytes; enough that every command is still at work when the signal comes
+SIZE = 24 << 20  # bytes; enough that every command still works when the signal comes
 MOMENTS = (0.0, 0.01, 0.03, 0.07, 0.15)  # seconds after it began to write
-
-Interrupt = Callable[["subprocess.Popen[bytes]", int], None]
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +35,36 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 def eventually(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it never came to hold"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.002)
 
 
-def strike(
+def run_and_signal(
     cli: Cli, cache: Path, moment: float, number: int, *arguments: str, began: Callable[[], object] | None = None
 ) -> tuple[int, str]:
     """Start a command, send its process group a signal a moment after it began to write; return status and stderr.
 
-    Whatever the moment: no traceback, and nothing in the cache but whole packs.
+    Checks that there is no traceback, and that the cache holds nothing but whole packs.
     """
     child = cli.start(*arguments, env={"CTXPACK_CACHE": str(cache)})
     eventually(lambda: (began or (lambda: [*cache.glob("v1/staging/*")]))() or child.poll() is not None)
     time.sleep(moment)
-    struck = time.monotonic()
-    with contextlib.suppress(ProcessLookupError):  # it was faster
+    signalled = time.monotonic()
+    with contextlib.suppress(ProcessLookupError):  # it ended before
         os.killpg(child.pid, number)
     out, err = child.communicate(timeout=60)
-    assert time.monotonic() - struck < 20
-    said = err.decode()
-    assert "Traceback" not in said, said
+    assert time.monotonic() - signalled < 20
+    errors = err.decode()
+    assert "Traceback" not in errors, errors
     if child.returncode != 0:
         assert out == b""
     assert [*cache.glob("v1/staging/*")] == []
-    Pantry(load_settings(cache=str(cache))).cache.sweep()  # a lock's empty file may wait for that
+    Pantry(load_settings(cache=str(cache))).cache.sweep()  # which removes what is left of a lock: an empty file
     assert [*cache.glob("v1/locks/*")] == []
     packs = [*cache.glob("v1/packs/*")]
     assert all((pack / "artifacts/a.txt").stat().st_size == SIZE for pack in packs)
     assert child.returncode != 0 or packs or "--include" in arguments
-    return child.returncode, said
+    return child.returncode, errors
 
 
 COMMANDS = {
@@ -88,7 +82,7 @@ def test_ctrl_c_at_any_moment(large: Cli, tmp_path: Path, name: str) -> None:
     uri = large("id").out.strip()
     arguments = [uri if word == "URI" else word for word in COMMANDS[name]]
     outcomes = [
-        strike(large, tmp_path / f"cache{index}", moment, signal.SIGINT, *arguments)
+        run_and_signal(large, tmp_path / f"cache{index}", moment, signal.SIGINT, *arguments)
         for index, moment in enumerate(MOMENTS)
     ]
     assert {outcome for outcome in outcomes if outcome[0] != 0} == {(130, "\nctxpack: interrupted\n")}
@@ -99,20 +93,18 @@ def test_ctrl_c_at_any_moment(large: Cli, tmp_path: Path, name: str) -> None:
 def test_ctrl_c_while_the_command_runs(cli: Cli, project: Path, tmp_path: Path) -> None:
     started = project / "started"
     script = "touch started; while :; do sleep 0.05; done"
-    status, said = strike(
+    status, errors = run_and_signal(
         cli, tmp_path / "cache", 0.1, signal.SIGINT, "run", "--", "sh", "-c", script, began=started.exists
     )
-    assert (status, said) == (130, "\nctxpack: interrupted\n")
+    assert (status, errors) == (130, "\nctxpack: interrupted\n")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_that_asks_for_the_end_is_obeyed_as_cleanly(
-    large: Cli, tmp_path: Path, number: int, status: int
-) -> None:
-    assert strike(large, tmp_path / "cache", 0.01, number, "seed", "-q") == (status, "")
+def test_sigterm_and_sighup_end_a_command_as_cleanly(large: Cli, tmp_path: Path, number: int, status: int) -> None:
+    assert run_and_signal(large, tmp_path / "cache", 0.01, number, "seed", "-q") == (status, "")
 
 
-def test_a_signal_to_us_alone_ends_the_command_too(cli: Cli, project: Path) -> None:
+def test_a_signal_to_ctxpack_alone_ends_runs_command_too(cli: Cli, project: Path) -> None:
     child = cli.start("run", "--", "sh", "-c", "echo $$ >pid; touch started; exec sleep 60")
     eventually((project / "started").exists)
     time.sleep(0.1)
@@ -132,8 +124,8 @@ def test_nohup_is_respected(cli: Cli, project: Path) -> None:
     assert (done.status, done.out.split(":")[0], done.err) == (0, "Seeded", "")
 
 
-def test_an_impatient_user_sees_no_traceback_either(large: Cli, tmp_path: Path) -> None:
-    """Many signals, the next before the last is dealt with; what then stays in staging, the next command sweeps."""
+def test_repeated_ctrl_c_shows_no_traceback(large: Cli, tmp_path: Path) -> None:
+    """Each signal comes before the last one was handled. The next command removes what stays in staging."""
     for index in range(3):
         cache = tmp_path / f"cache{index}"
         child = large.start("seed", "-q", env={"CTXPACK_CACHE": str(cache)})
@@ -149,8 +141,8 @@ def test_an_impatient_user_sees_no_traceback_either(large: Cli, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_the_middle_of_an_import_waits_for_its_end(cli: Cli, number: int, status: int) -> None:
-    """Some C extensions crash the process later when their set-up was torn in two."""
+def test_a_signal_during_an_import_waits_for_the_end_of_the_import(cli: Cli, number: int, status: int) -> None:
+    """Some C extensions crash the process later when their initialisation was interrupted."""
     (cli.folder / "slow.py").write_text(
         "import time; from pathlib import Path\n"
         "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"

@@ -28,16 +28,16 @@ SCRIPT = """
 import os, sys
 from ctxpack_cli.main import main
 leave = os._exit
-def tell(status):
+def report(status):
     print(status, *(name for name in sys.modules if name in set(sys.argv[1].split())), file=sys.stderr)
     leave(status)
-os._exit = tell
+os._exit = report
 main(sys.argv[2:])
 """
 
 
 @pytest.mark.parametrize("line", ["--help", "id", "id --json", "pull URI"])
-def test_what_is_frequent_loads_nothing_that_it_does_not_use(cli: Cli, project: Path, line: str) -> None:
+def test_frequent_commands_load_only_what_they_use(cli: Cli, project: Path, line: str) -> None:
     uri = cli("seed", "-q").out.removeprefix("Seeded: ").strip()
     arguments = [uri if word == "URI" else word for word in line.split()]
     assert cli.python("-c", SCRIPT, " ".join(HEAVY), *arguments).err == "0\n"

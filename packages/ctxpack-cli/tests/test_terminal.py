@@ -1,4 +1,4 @@
-"""Results on stdout; hints, errors and progress on stderr, as fits what stderr is."""
+"""Results go to stdout; hints, errors and progress go to stderr, in a form that depends on what stderr is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ERROR = IntegrityError("digest differs", where="blob 9f2c", expected="4096 bytes
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Screen:
-    """A terminal that writes into memory, and the clock it goes by."""
+    """A terminal that writes into memory, and its clock."""
 
     def __init__(self, *, live: bool = False, quiet: bool = False, as_json: bool = False, color: bool = False) -> None:
         self.errors = io.StringIO()
@@ -55,7 +55,7 @@ def test_a_hint_is_one_line() -> None:
     assert screen.shown == "ctxpack: share it\n"
 
 
-def test_quiet_people_get_no_hint_and_no_progress_but_errors() -> None:
+def test_quiet_shows_errors_only() -> None:
     screen = Screen(live=True, quiet=True)
     screen.terminal.hint("share it")
     screen.advance(0, 1)
@@ -65,13 +65,13 @@ def test_quiet_people_get_no_hint_and_no_progress_but_errors() -> None:
     assert screen.shown == "ctxpack: error: blob 9f2c: digest differs: expected 4096 bytes, got 4021; pull again\n"
 
 
-def test_an_error_is_red_where_colors_are() -> None:
+def test_an_error_is_red_where_colors_are_wanted() -> None:
     screen = Screen(color=True)
     screen.terminal.fail(ERROR)
     assert screen.shown.startswith("ctxpack: \033[1;31merror:\033[0m blob 9f2c: digest differs")
 
 
-def test_an_error_for_programs_is_one_line_of_json() -> None:
+def test_with_json_an_error_is_one_line() -> None:
     screen = Screen(as_json=True, color=True)
     screen.terminal.fail(ERROR)
     assert screen.shown.count("\n") == 1
@@ -95,14 +95,14 @@ class Shown:
         return {"schema": "ctxpack/push/v1", "name": "ä"}
 
 
-def test_a_result_is_a_line_for_people_and_a_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_is_a_line_or_with_json_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     Screen().terminal.show(Shown(), "Pushed: x")
     assert capsys.readouterr().out == "Pushed: x\n"
     Screen(as_json=True).terminal.show(Shown(), "Pushed: x")
     assert capsys.readouterr().out == '{\n  "name": "ä",\n  "schema": "ctxpack/push/v1"\n}\n'
 
 
-def test_a_path_that_is_no_text_is_printed_as_the_bytes_it_is(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_a_path_that_is_not_valid_text_is_printed_as_its_bytes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     Screen().terminal.say(os.fsdecode(b"a\xff\xc3\xa4"))
     sys.stdout.flush()
     assert capfdbinary.readouterr().out == b"a\xff\xc3\xa4\n"
@@ -118,7 +118,7 @@ def test_short_work_shows_no_progress() -> None:
 MIB = 1 << 20
 
 
-def test_on_a_terminal_one_line_is_drawn_anew() -> None:
+def test_on_a_terminal_one_line_is_redrawn() -> None:
     screen = Screen(live=True)
     screen.advance(0, 0, 100 * MIB)
     for _ in range(4):
@@ -133,14 +133,14 @@ def test_on_a_terminal_one_line_is_drawn_anew() -> None:
     assert screen.shown.endswith("\r\033[K")
 
 
-def test_it_is_drawn_no_more_often_than_anybody_can_read() -> None:
+def test_progress_is_drawn_at_most_ten_times_a_second() -> None:
     screen = Screen(live=True)
     for _ in range(1000):
         screen.advance(0.01, 1)
     assert 80 <= screen.shown.count("\r") <= 100
 
 
-def test_in_a_log_a_line_is_written_now_and_then() -> None:
+def test_in_a_log_a_line_is_written_every_ten_seconds() -> None:
     screen = Screen()
     for _ in range(1, 251):
         screen.advance(0.1, MIB)
@@ -164,7 +164,7 @@ def test_more_than_the_total_gives_no_time_left() -> None:
     assert "left" not in screen.shown
 
 
-def test_each_stage_counts_anew() -> None:
+def test_each_stage_counts_from_zero() -> None:
     screen = Screen(live=True)
     screen.advance(0, 0)
     screen.advance(2, 10 * MIB)
@@ -178,7 +178,7 @@ def test_each_stage_counts_anew() -> None:
     [lambda terminal: terminal.hint("x"), lambda terminal: terminal.fail(ERROR), lambda terminal: terminal.say("x")],
     ids=["hint", "error", "result"],
 )
-def test_whatever_is_said_next_begins_a_clean_line(
+def test_any_other_output_first_erases_the_progress_line(
     act: Callable[[Terminal], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = Screen(live=True)
@@ -189,7 +189,7 @@ def test_whatever_is_said_next_begins_a_clean_line(
     assert screen.shown.startswith(before + "\r\033[K")
 
 
-def test_a_closed_stderr_is_no_reason_to_stop_working() -> None:
+def test_a_closed_stderr_raises_nothing() -> None:
     screen = Screen(live=True)
     screen.errors.close()
     screen.terminal.hint("nobody")
@@ -205,7 +205,7 @@ def test_control_characters_in_a_hint_are_escaped() -> None:
 
 
 @given(st.text())
-def test_nothing_a_stranger_wrote_steers_the_terminal(text: str) -> None:
+def test_no_text_controls_the_terminal(text: str) -> None:
     screen = Screen()
     screen.terminal.hint(text)
     screen.terminal.fail(IntegrityError(text))
@@ -231,7 +231,7 @@ def test_sizes_have_three_digits(count: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "left"), [(4, "0:05"), (64, "1:05"), (3719, "1:02:00")])
-def test_time_left_is_told_in_hours_minutes_and_seconds(seconds: int, left: str) -> None:
+def test_time_left_is_shown_in_hours_minutes_and_seconds(seconds: int, left: str) -> None:
     screen = Screen(live=True)
     screen.advance(0, 0)
     screen.advance(2, 2, 2 + seconds)  # at one byte each second
@@ -239,7 +239,7 @@ def test_time_left_is_told_in_hours_minutes_and_seconds(seconds: int, left: str)
 
 
 class Tty(NamedTuple):
-    """A pseudo-terminal: what a program writes to, and what people then see."""
+    """A pseudo-terminal: the end that a program writes to, and the end that shows it."""
 
     stream: TextIO
     leader: int

@@ -27,7 +27,7 @@ def test_it_names_an_input_a_tool_its_code_and_an_output(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["uv.lock", "poetry.lock", "pdm.lock", "requirements.txt"])
-def test_a_lock_file_beside_it_joins_the_key(tmp_path: Path, name: str) -> None:
+def test_a_lock_file_in_the_folder_becomes_the_environment(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")
     transform = json.loads(contract_template(str(tmp_path)))["transforms"][0]
     assert transform["environment"] == {"path": f"./{name}"}
@@ -40,7 +40,7 @@ def test_the_most_exact_lock_file_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", [True, False])
-def test_it_is_a_contract_file_once_what_it_names_is_there(project: Project, pantry: Pantry, lock: bool) -> None:
+def test_it_is_valid_once_its_paths_exist(project: Project, pantry: Pantry, lock: bool) -> None:
     folder = project.root / "new"
     (folder / "raw_docs").mkdir(parents=True)
     (folder / "ingest.py").write_text("")

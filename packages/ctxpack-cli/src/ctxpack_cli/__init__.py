@@ -1,1 +1,1 @@
-"""The ``ctxpack`` command: arguments, terminal, exit codes. What it does is ctxpack_pantry's business."""
+"""The ``ctxpack`` command: arguments, terminal and exit codes. ctxpack_pantry does the work."""

@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 1 failure of ours, 2 usage or contract, 3 not found, 4 access, 5 integrity,
+    """Run one command and exit: 0 done, 1 this machine failed, 2 usage or contract, 3 not found, 4 access, 5 integrity,
     6 registry or network, 7 trust policy, 8 conflict, 130 Ctrl-C; `run` exits as its command did.
     """
     try:

@@ -29,7 +29,7 @@ def add_registry_option(parser: argparse.ArgumentParser) -> None:
 
 def add_rehash_option(parser: argparse.ArgumentParser) -> None:
     """Add --rehash, for commands that hash inputs."""
-    parser.add_argument("--rehash", action="store_true", help="read everything again, also unchanged files")
+    parser.add_argument("--rehash", action="store_true", help="hash all files again, also unchanged ones")
 
 
 def add_contract_argument(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Terminal", "human_size"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
-_REDRAW = 0.1  # seconds between two states on a terminal
+_REDRAW = 0.1  # seconds between two drawings on a terminal
 _LINE = 10.0  # seconds between two lines in a log
 
 _VERBS = {"hash": "hashing", "seed": "seeding", "push": "pushing", "pull": "pulling", "place": "placing"}
@@ -75,12 +75,12 @@ class Terminal:
         """Print a line of the result."""
         with self._lock:
             self._erase()
-        # A path may be no text at all; it is printed as the bytes it is.
+        # A path may not be valid text: print its bytes.
         sys.stdout.buffer.write(os.fsencode(line + "\n"))
         sys.stdout.buffer.flush()  # before the hints, also where both streams end up in one file
 
     def hint(self, message: str) -> None:
-        """Tell people something that no program needs."""
+        """Print a line that people need and programs do not."""
         if self._quiet:
             return
         with self._lock:
@@ -99,7 +99,7 @@ class Terminal:
                 self._write(f"ctxpack: {label} {error}\n")
 
     def progress(self, stage: str, advanced: int, total: int | None) -> None:
-        """Count bytes and show them now and then; a ctxpack_pantry.Progress."""
+        """Count bytes, and show the count from time to time. A ctxpack_pantry.Progress."""
         with self._lock:
             now = self._clock()
             if stage != self._stage:
@@ -112,7 +112,7 @@ class Terminal:
                 self._draw(now - self._started)
 
     def close(self) -> None:
-        """Leave no half-drawn line behind."""
+        """Erase the progress line."""
         with self._lock:
             self._erase()
 
@@ -140,7 +140,7 @@ class Terminal:
         try:
             self._errors.write(text)
             self._errors.flush()
-        except (OSError, ValueError):  # a closed stderr is no reason to stop working
+        except (OSError, ValueError):  # the work goes on without stderr
             self._quiet = True
 
 

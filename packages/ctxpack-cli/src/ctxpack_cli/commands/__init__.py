@@ -23,13 +23,13 @@ __all__ = ["COMMANDS", "load_command"]
 
 # The help is here, not in the modules: `ctxpack --help` shows all of it and must not load the pantry.
 COMMANDS = {
-    "init": "write a contract to fill in",
+    "init": "write a contract file to fill in",
     "id": "print the URI of a contract; no side effects",
     "seed": "make a pack of outputs, in the cache",
     "push": "copy a pack from the cache to the registry",
     "pull": "fetch a pack and print the folder that holds its outputs",
     "inspect": "show what made a pack and what it holds, without fetching it",
-    "run": "place the outputs; run COMMAND only if nobody made them yet",
+    "run": "place the outputs; run COMMAND only if no pack has them yet",
     "ls": "list the packs in the cache",
     "rm": "remove packs from the cache, never from the registry",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from ctxpack_cli.options import add_contract_argument, add_registry_option, add_rehash_option
@@ -17,11 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_argument(parser)
-    parser.add_argument("--canonical", action="store_true", help="print the canonical bytes, exactly")
+    parser.add_argument(
+        "--canonical", action="store_true", help="print the canonical contract, whose SHA-256 the URI is"
+    )
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+    with open_pantry(arguments, terminal) as pantry:
         identified = pantry.resolve(arguments.contract)
     if arguments.canonical:
         sys.stdout.flush()

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--include",
         action="append",
         metavar="PATTERN",
-        help="only what matches, in gitignore syntax, into --output; fetches no more than that takes",
+        help="put only what matches, in gitignore syntax, into --output; fetch only the chunks for it",
     )
-    parser.add_argument("--force", action="store_true", help="replace what stands at --output")
+    parser.add_argument("--force", action="store_true", help="replace what is at --output")
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:

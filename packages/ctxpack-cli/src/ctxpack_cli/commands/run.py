@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from ctxpack_cli.options import add_contract_option, add_registry_option, add_rehash_option
 from ctxpack_cli.pantry import open_pantry
@@ -21,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_option(parser)
-    parser.add_argument("--push", action="store_true", help="see to it that the registry has the pack")
+    parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
-    parser.add_argument("--force", action="store_true", help="on a hit, replace what stands at an output's place")
+    parser.add_argument("--force", action="store_true", help="on a hit, replace what is at an output's place")
     parser.add_argument(
         "argv",
         nargs=argparse.PARSER,
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+    with open_pantry(arguments, terminal) as pantry:
         ran = pantry.run(
             arguments.contract,
             arguments.argv,

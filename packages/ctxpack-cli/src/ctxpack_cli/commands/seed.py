@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from ctxpack_cli.options import add_contract_option, add_registry_option, add_rehash_option
 from ctxpack_cli.pantry import open_pantry
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_pantry(arguments, terminal, beside=os.path.dirname(arguments.contract)) as pantry:
+    with open_pantry(arguments, terminal) as pantry:
         seeded = pantry.seed(arguments.outputs, arguments.contract)
     terminal.show(seeded, f"Seeded: {seeded.uri}")
     terminal.hint(f"share it: ctxpack push {seeded.uri}" if seeded.new else "the cache had it already")
