@@ -1,6 +1,6 @@
-"""What this implementation answers to a vector; run as a script, it adds the answers that new cases still lack.
+"""The answers of this implementation to test vectors. As a script, it adds the answers that new cases lack.
 
-It never changes an answer that is there: a changed vector is a changed version (SPEC.md, "Versions").
+It never changes an existing answer: a changed vector is a changed version (SPEC.md, "Versions").
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ ANSWERS: dict[tuple[str, str], Callable[[Case], Case]] = {
 
 
 def main() -> int:
-    """Fill in what is missing. Exit 1, and change nothing, when an answer that is there is no longer given."""
+    """Add missing answers. Return 1, and change nothing, when an existing answer differs."""
     changed: list[str] = []
     files = {name: load(name) for name, _ in ANSWERS}
     for (name, section), answer in ANSWERS.items():

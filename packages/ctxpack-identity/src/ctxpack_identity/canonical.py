@@ -1,7 +1,7 @@
-"""Canonical JSON: one value, one sequence of bytes (RFC 8785), and the strict reader that goes with it.
+"""Canonical JSON: one value, one sequence of bytes (RFC 8785), and a strict reader.
 
-The values are those every JSON implementation reads alike: what RFC 8785 would print in a way that does not read
-back as the same value (integral floats from 2^53, a negative zero) is refused instead. SPEC.md, "Canonical JSON".
+The values are those that every JSON implementation reads alike. RFC 8785 writes integral floats from 2^53 and a
+negative zero in a way that does not read back as the same value: they are refused. SPEC.md, "Canonical JSON".
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def pointer(parent: str, token: str | int) -> str:
 def canonical_json(value: Any, *, where: str = "") -> bytes:
     """Return the RFC 8785 bytes of value, built from dict, list, tuple, str, int, float, bool and None.
 
-    where: what to call value in errors. Raises: InvalidInput for any other type (subclasses included, so that no
-    number or string type with a meaning of its own slips in), non-string keys, NaN, infinities, a negative zero,
-    integers and integral floats beyond 2^53 - 1, lone surrogates, and more than MAX_DEPTH levels.
+    where: the name of value in errors. Raises: InvalidInput for any other type (also for subclasses, which may have a
+    meaning of their own), non-string keys, NaN, infinities, a negative zero, integers and integral floats beyond
+    2^53 - 1, lone surrogates, and more than MAX_DEPTH levels.
 
     >>> canonical_json({"b": 1.0, "a": [True, None, "ü"]})
     b'{"a":[true,null,"\\xc3\\xbc"],"b":1}'
@@ -46,7 +46,7 @@ def canonical_json(value: Any, *, where: str = "") -> bytes:
 def parse_json(data: bytes | str, *, where: str = "") -> Any:
     """Return the value of a JSON document that has exactly one reading.
 
-    where: what to call the document in errors. Raises: InvalidInput for anything but UTF-8 JSON, for duplicate
+    where: the name of the document in errors. Raises: InvalidInput for anything but UTF-8 JSON, for duplicate
     names, and for every value that canonical_json refuses; the error names the JSON pointer.
     """
     try:
@@ -80,7 +80,7 @@ def parse_json(data: bytes | str, *, where: str = "") -> Any:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it stood in the document, duplicate names and all."""
+    """An object as the document has it, with duplicate names."""
 
 
 class _Refused:
@@ -190,7 +190,7 @@ def _write_object(value: dict[str, Any], at: str, depth: int, parts: list[str], 
             raise _at(at, where, "name is not a string", "a string", repr(name)[:80], "E_NON_STRING_KEY")
         _check_text(name, pointer(at, name), where)
     parts.append("{")
-    # Among ASCII names the order is Python's own, and the codec takes a millisecond to load.
+    # For ASCII names, Python's own order is right; the UTF-16 codec takes a millisecond to load.
     for index, name in enumerate(sorted(value, key=None if "".join(value).isascii() else _utf16)):
         parts.append(f"{',' if index else ''}{encode_basestring(name)}:")
         _write(value[name], pointer(at, name), depth + 1, parts, where)
@@ -203,7 +203,7 @@ def _utf16(name: str) -> bytes:
 
 
 def _ecmascript(value: float) -> str:
-    """ECMA-262 Number::toString, which RFC 8785 prescribes; Python's repr has the same digits, other exponents."""
+    """ECMA-262 Number::toString, which RFC 8785 prescribes; Python's repr has the same digits, but other exponents."""
     if value.is_integer():
         return str(int(value))
     digits, _, exponent = repr(value).partition("e")

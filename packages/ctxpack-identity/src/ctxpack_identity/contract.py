@@ -1,6 +1,6 @@
-"""Contracts: the file a user writes, and the canonical contract it is resolved into. SPEC.md, "Contract".
+"""The contract file that a person writes, and the contract, its canonical form. SPEC.md, "Contract".
 
-Both schemas are closed. A document's faults are all reported together, each with its JSON pointer and its fix.
+Both schemas are closed. All faults of a document are reported together, each with its JSON pointer and its fix.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 CONTRACT_SCHEMA = "ctxpack/contract/v1"
 MAX_CONTRACT_BYTES = 4 << 20  # a contract travels inside manifests, which registries cap at 4 MiB
 
-OPAQUE = "opaque"  # code identity nobody can check: a hosted model, an untracked tool
-UNDECLARED = "undeclared"  # no lock file joins the key
+OPAQUE = "opaque"  # code that cannot be hashed: a hosted model, an untracked tool
+UNDECLARED = "undeclared"  # no lock file is given
 
 Code: TypeAlias = "Digest | str"
 """A digest, or OPAQUE (code), or UNDECLARED (environment)."""
@@ -43,8 +43,8 @@ _INPUT_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _is_input_name = re.compile(_INPUT_NAME).fullmatch
 _is_digest = re.compile(DIGEST_PATTERN).match
 
-# A folder of source holds these because it was run or tracked, not because the pipeline reads them.
-# Without a slash, .git is also the file that stands for it in a worktree or submodule, and holds an absolute path.
+# Python and git write these into a folder of code; the code does not read them. Without a slash, .git is also the file
+# that a worktree or submodule has instead of the folder, and that holds an absolute path.
 CODE_EXCLUDES = ("__pycache__/", ".git")
 
 
@@ -68,7 +68,7 @@ class ContractInvalid(InvalidInput):
         self.faults = tuple(faults)
 
     def __reduce__(self) -> tuple[type[ContractInvalid], tuple[str, list[Fault]]]:
-        """Errors travel between processes; Exception alone would call the class with the message only."""
+        """Errors are sent between processes; without this, pickle would call the class with the message only."""
         return type(self), self._arguments
 
 
@@ -90,7 +90,7 @@ class InputSource(NamedTuple):
 
 
 class TransformSource(NamedTuple):
-    """A transform as written. code, environment: where to hash it from, or what it is already known to be."""
+    """A transform as written. code, environment: what to hash, or the digest or word given instead."""
 
     tool: str
     tool_version: str
@@ -100,7 +100,7 @@ class TransformSource(NamedTuple):
 
 
 class ContractFile(NamedTuple):
-    """A contract as a user writes it. outputs: paths, relative to the contract file; labels: not in the key."""
+    """A contract file, parsed. outputs: paths, relative to the contract file; labels: not in the contract."""
 
     inputs: tuple[InputSource, ...]
     transforms: tuple[TransformSource, ...]
@@ -110,9 +110,9 @@ class ContractFile(NamedTuple):
 
 
 def parse_contract_file(data: bytes | str, *, where: str = "contract") -> ContractFile:
-    """Return the contract a user wrote.
+    """Return a contract file, parsed.
 
-    A canonical contract, recognised by its "schema", is one too: its inputs and code are digests already.
+    A contract, recognised by its "schema", is accepted too: its inputs and code are digests already.
     Raises: InvalidInput, ContractInvalid; SPEC.md "Contract file" says what is allowed.
     """
     value = parse_json(data, where=where)
@@ -277,7 +277,7 @@ def _checked_canonical(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, dict) and value.get("schema", CONTRACT_SCHEMA) != CONTRACT_SCHEMA:
         fix = "a newer ctxpack may know it; a contract file has no schema member"
         read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {_shown(value['schema'])}; {fix}")
-        read.done(where)  # what another schema allows is not ours to judge
+        read.done(where)  # the other rules are those of another schema
     root = read.members(value, "", required=("inputs", "salt", "schema", "transforms"), of="every contract")
     for name, item in read.members(root.get("inputs", {}), "/inputs").items():
         here = pointer("/inputs", name)
@@ -347,7 +347,7 @@ class _Reader:
         one_of: tuple[str, ...] = (),
         of: str = "",
     ) -> dict[str, Any]:
-        """Return value, an object; with required or optional given, closed to all other members.
+        """Return value, an object. With required or optional, other members are faults.
 
         of: what needs the required members, for the message.
         """
@@ -385,7 +385,7 @@ class _Reader:
     def text(
         self, fields: dict[str, Any], member: str, at: str, *, default: str | None = None, empty: bool = False
     ) -> str:
-        """Return fields[member], a string; a missing one was noted by members()."""
+        """Return fields[member], a string. A missing member is a fault that members() notes."""
         if member not in fields:
             return default or ""
         return self.string(fields[member], pointer(at, member), empty=empty)
@@ -397,7 +397,7 @@ class _Reader:
         return path
 
     def digest(self, fields: dict[str, Any], member: str, at: str, *, word: str = "") -> Digest:
-        """Return fields[member]: a digest, or the one word that may stand for it."""
+        """Return fields[member]: a digest, or word where one is given."""
         value = fields.get(member, word)
         if member in fields and not (word and value == word) and not (isinstance(value, str) and _is_digest(value)):
             wanted = "sha256: and 64 lower-case hexadecimal digits" + (f', or "{word}"' if word else "")

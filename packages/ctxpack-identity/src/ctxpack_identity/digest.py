@@ -24,7 +24,7 @@ def digest_of(data: bytes | bytearray | memoryview) -> Digest:
 
 
 def digest_from_hex(sha256: str) -> Digest:
-    """Return the digest that these 64 hexadecimal digits, as hashlib gives them, are of.
+    """Return the digest with these 64 hexadecimal digits, as hashlib returns them.
 
     >>> digest_from_hex("00" * 32)[:10]
     'sha256:000'

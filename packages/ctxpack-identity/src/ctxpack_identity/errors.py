@@ -65,8 +65,8 @@ class CtxPackError(Exception):
         compared = ", ".join(
             f"{label} {value}" for label, value in (("expected", self.expected), ("got", self.got)) if value
         )
-        said = ": ".join(part for part in (self.where, self.what, compared) if part)
-        return printable(f"{said}; {self.fix}" if self.fix else said)
+        text = ": ".join(part for part in (self.where, self.what, compared) if part)
+        return printable(f"{text}; {self.fix}" if self.fix else text)
 
 
 class InvalidInput(CtxPackError):
@@ -107,7 +107,7 @@ class PolicyRefused(CtxPackError):
 
 
 class Conflict(CtxPackError):
-    """One contract, two different outputs: the transform is not deterministic, or someone lies."""
+    """One contract, two different outputs: the transform is not deterministic, or one output is forged."""
 
     code = "E_CONFLICT"
 
@@ -121,7 +121,7 @@ class LocalFailure(CtxPackError):
 def printable(text: str) -> str:
     """Return text with control and bidirectional-override characters escaped.
 
-    File names and registry messages come from strangers; a terminal must not obey them.
+    File names and registry messages are not trusted; a terminal must not obey escape sequences in them.
     """
     return "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
 

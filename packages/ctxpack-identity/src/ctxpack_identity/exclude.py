@@ -1,4 +1,4 @@
-"""Which paths an input leaves out, in gitignore syntax (git's gitignore(5)), as one list without nested files."""
+"""Patterns that leave out paths of an input, in the syntax of gitignore(5): one list, without nested files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 __all__ = ["Excludes", "Verdict", "compile_excludes", "compile_patterns"]
 
 Excludes = Callable[[str, bool], bool]
-"""(path relative to the input's root, is it a folder) -> left out. Nothing below a folder left out is ever asked."""
+"""(path relative to the input's root, is it a folder) -> left out. Not called for paths below a folder left out."""
 
 Verdict = Callable[[str, bool], bool | None]
-"""(path, is it a folder) -> whether it is meant; None when no pattern is about it."""
+"""(path, is it a folder) -> None without a matching pattern; else whether the last one is without ``!``."""
 
 _POSIX_CLASSES = {
     "alnum": "0-9A-Za-z",
@@ -33,7 +33,7 @@ _NOTHING = "(?!)"  # matches no path
 
 
 def compile_excludes(patterns: Iterable[str]) -> Excludes:
-    """Return the rule these patterns make together; the last one that matches a path decides.
+    """Return the rule of these patterns: the last one that matches a path decides.
 
     >>> left_out = compile_excludes(["*.tmp", "!keep.tmp", "build/"])
     >>> left_out("a/b.tmp", False), left_out("keep.tmp", False), left_out("build", True), left_out("build", False)
@@ -44,7 +44,7 @@ def compile_excludes(patterns: Iterable[str]) -> Excludes:
 
 
 def compile_patterns(patterns: Iterable[str]) -> Verdict:
-    """Return what these patterns say together of a path alone, whatever they say of the folders above it.
+    """Return the verdict of these patterns on a path alone, without regard to the folders above it.
 
     >>> verdict = compile_patterns(["*.tmp", "!keep.tmp"])
     >>> verdict("b.tmp", False), verdict("keep.tmp", False), verdict("c", False)
@@ -83,13 +83,13 @@ def _without_trailing_spaces(pattern: str) -> str:
 
 
 def _regex(text: str) -> str:
-    """Translate git's wildmatch, path-aware.
+    """Return the regex of a pattern of git's wildmatch, in which * stops at a slash.
 
-    All but the last * of a segment, and all but the last **/, stop at the first place where what follows them fits:
-    a later one could not help, and so no pattern takes exponential time.
+    All but the last * of a segment, and all but the last **/, take the shortest match and never backtrack: a longer
+    match could not help, so no pattern takes exponential time.
     """
     out: list[str] = []
-    star = folders = -1  # where in out the last * of this segment and the last **/ stand
+    star = folders = -1  # indices in out of the last * of this segment and the last **/
     for token in _tokens(text):
         if token == _STAR:
             if star >= 0:
@@ -133,7 +133,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _bracket(text: str, start: int) -> tuple[int, str]:
-    """Translate the bracket expression at start into (index after it, regex); one that never closes matches nothing."""
+    """Return (index after it, regex) of the bracket expression at start; one that never closes matches nothing."""
     at, negated = start + 1, text[start + 1 : start + 2] in ("!", "^")
     at += negated
     first, items = at, []
@@ -162,7 +162,7 @@ def _class_end(text: str, start: int) -> int:
 
 
 def _literal(text: str, at: int) -> tuple[str, int]:
-    """Return the character at this index, its backslash taken away, and the index after it; "" at the end of text."""
+    """Return the character at this index, without its backslash, and the index after it; "" at the end of text."""
     if text[at : at + 1] == "\\":
         at += 1
     return text[at : at + 1], at + 1

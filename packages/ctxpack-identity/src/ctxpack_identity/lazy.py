@@ -1,6 +1,6 @@
-"""Package fronts that load a module when one of its names is first asked for (PEP 562).
+"""Package fronts that load a module when one of its names is first used (PEP 562).
 
-A command line must start fast: whoever imports one name of a package pays for the module of that name, not for all.
+A command line must start fast: the import of one name loads the module of that name, not all modules.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ __all__ = ["lazy_front"]
 def lazy_front(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
     """Return the ``__getattr__`` of a package's front.
 
-    modules: by module of the package, the names that it defines and the front offers, separated by blanks. No name may
-    be that of a module directly in the package: Python binds such a module to its name as soon as it is loaded.
+    modules: for each module, those of its names that the front offers, separated by blanks. No name may be that of a
+    module directly in the package: Python binds a loaded module to its own name.
     """
     homes = {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""How long work tells a caller that it moves, without knowing who listens."""
+"""How long work reports its progress to a caller."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class Progress(Protocol):
 
 
 def silent(stage: str, advanced: int, total: int | None) -> None:
-    """A Progress that listens to nothing."""
+    """A Progress that does nothing."""

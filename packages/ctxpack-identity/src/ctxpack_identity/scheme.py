@@ -1,4 +1,4 @@
-"""Whether a path leads to this machine or, as a URL, to a store elsewhere. Loads nothing: every contract is asked."""
+"""Paths that are URLs: which are, which of them cannot be read, and how they are shown without secrets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 
 __all__ = ["scheme_fault", "scheme_of", "shown_url"]
 
-_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"  # compiled by the first path that looks like a URL
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"  # compiled only when a path looks like a URL: few contracts have one
 
 
 def scheme_of(path: str) -> str:
-    """Return the scheme of a path that is a URL, "" when it leads to this machine.
+    """Return the scheme of a path that is a URL, "" for a path on this machine.
 
     >>> scheme_of("s3://bucket/key"), scheme_of("./s3://bucket"), scheme_of("/data")
     ('s3', '', '')
@@ -20,7 +20,7 @@ def scheme_of(path: str) -> str:
 
 
 def scheme_fault(url: str) -> str:
-    """Return what is wrong with a URL as a place to read from, "" when nothing is."""
+    """Return why an input cannot be read from this URL, "" when it can."""
     scheme = scheme_of(url)
     if scheme in ("file", "local"):
         return "a path on this machine; give the path itself, without the scheme"
@@ -34,7 +34,7 @@ def scheme_fault(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return url as it may be shown: without the user, password and query it may hold, which may be secrets.
+    """Return url without user, password and query, which may be secrets.
 
     >>> shown_url("https://me:secret@host/a.pdf?X-Amz-Signature=12")
     'https://host/a.pdf'

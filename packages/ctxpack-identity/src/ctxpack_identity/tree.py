@@ -1,4 +1,4 @@
-"""Tree digest v1: the name of a file or folder, whatever file system holds it. SPEC.md, "Tree digest"."""
+"""Tree digest v1: the digest of a file or folder, the same on every file system. SPEC.md, "Tree digest"."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class TreeEntry(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """What a file or folder on disk amounts to.
+    """The digest of a file or folder, and what was counted.
 
-    size: bytes of all files. junk: files a file manager left behind, relative paths.
+    kind: "file" or "folder". size: bytes of all files. junk: relative paths of files that a file manager left behind.
     """
 
     digest: Digest
@@ -71,10 +71,10 @@ def tree_digest(entries: Iterable[TreeEntry]) -> Digest:
 
 
 class FolderDigest:
-    """Fold entries, given in canonical order, into the digest of the folder that holds them.
+    """The digest of a folder from its entries, which are added in canonical order.
 
     Memory: one open folder for each level of the current path. Canonical order is depth first, names sorted by
-    their UTF-8 bytes; Python compares str by code point, which is the same order.
+    UTF-8 bytes; Python compares str by code point, which is the same order.
     """
 
     def __init__(self) -> None:
@@ -82,10 +82,10 @@ class FolderDigest:
         self._parent = ""
 
     def add(self, entry: TreeEntry) -> None:
-        """Take the next entry.
+        """Add the next entry.
 
         Raises: InvalidInput when it is out of order or repeated, its path is not normal or not Unicode, or a file's
-        digest is not one.
+        sha256 is not 64 hexadecimal digits.
         """
         path = entry.path
         parent, _, name = path.removesuffix("/").rpartition("/")
@@ -105,7 +105,7 @@ class FolderDigest:
             raise InvalidInput("not a SHA-256", where=repr(path), expected=expected, got=got, code="E_DIGEST")
 
     def finish(self) -> Digest:
-        """Return the digest of the whole folder; nothing can be added after."""
+        """Return the digest of the whole folder. Nothing can be added afterwards."""
         self._close_to(1)
         return self._open[0].document.close()[0]
 
@@ -135,7 +135,7 @@ class _OpenFolder:
         self.last = ""
 
     def begin(self, name: str, path: str) -> None:
-        """Make name the newest child. Raises: InvalidInput unless it is a name, and comes after the one before."""
+        """Make name the newest child. Raises: InvalidInput unless it is valid and comes after last."""
         if name in ("", ".", "..") or "\0" in name:
             raise InvalidInput("not a relative, normal POSIX path", where=repr(path), code="E_PATH")
         if name <= self.last:
@@ -154,7 +154,7 @@ def _check_unicode(path: str) -> None:
 
 
 class Document:
-    """The canonical document of one folder, hashed as it grows and never held."""
+    """The canonical document of one folder, hashed while it is written and never kept in memory."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256(b'{"entries":[')
@@ -176,7 +176,7 @@ class Document:
         )
 
     def close(self) -> tuple[Digest, int]:
-        """Return the document's digest and its length in bytes."""
+        """Complete the document; return its digest and its length in bytes."""
         self._separator = ""
         self._write(f'],"schema":"{TREE_SCHEMA}","type":"folder"}}')
         return digest_from_hex(self._hash.hexdigest()), self._size

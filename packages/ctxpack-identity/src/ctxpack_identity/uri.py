@@ -1,4 +1,4 @@
-"""``ctx://sha256:<hex>``: the name of a contract, and through it of the pack the contract describes."""
+"""``ctx://sha256:<hex>``: the name of a contract, and of the pack that the contract describes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse_uri(text: object, *, where: str = "URI") -> CtxUri:
     """Return text as a CtxUri.
 
     Raises: InvalidInput, unless text is exactly ``ctx://sha256:`` and 64 lower-case hexadecimal digits. Truncated
-    URIs are refused everywhere: a short name decides nothing.
+    URIs are refused everywhere: several contracts may have the same prefix.
     """
     if isinstance(text, str) and _is_uri(text):
         return CtxUri(text)

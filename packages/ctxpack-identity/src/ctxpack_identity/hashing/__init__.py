@@ -1,1 +1,1 @@
-"""From files on disk, or behind a URL, to their tree digest: walk, read, hash, fold."""
+"""From files, on disk or in a store, to their tree digest: walk, read, hash, fold."""

@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_HASHING", "Hashing", "KnownDigests", "Source", "hash_tree"]
 
-BATCH_BYTES = 8 << 20  # one task's worth of content: milliseconds of hashing, so that tasks outweigh their overhead
+BATCH_BYTES = 8 << 20  # content of one task: milliseconds of hashing, which outweigh the overhead of a task
 BATCH_FILES = 128
-PENDING_FILES = 4096  # and folders, found and not yet folded; bounds memory, and keeps every worker busy
+PENDING_FILES = 4096  # files and folders found and not yet in the digest; bounds memory, and keeps all workers busy
 
 _name = itemgetter(0)
 
 
 class KnownDigests(Protocol):
-    """Digests of files that did not change since they were hashed."""
+    """Digests of files that did not change after they were hashed."""
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return a digest (64 hexadecimal digits), or None, for each of the folder's files."""
         ...
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
-        """Take note of the digests of the folder's files, which were hashed since it was looked up."""
+        """Remember the digests of the folder's files, which were hashed after look_up."""
         ...
 
 
 class Hashing(NamedTuple):
-    """How files are hashed. None of it ever changes a digest.
+    """How files are hashed. No field ever changes a digest.
 
-    executor: any concurrent.futures.Executor; by default this machine's cores. known: digests from an earlier time,
-    for files that did not change since. progress: hears of bytes as they are hashed.
+    executor: any concurrent.futures.Executor; by default this machine's cores. known: digests of files that did not
+    change after an earlier run. progress: called while bytes are hashed.
     """
 
     executor: Executor | None = None
@@ -59,16 +59,16 @@ DEFAULT_HASHING = Hashing()
 
 
 class Source(Protocol):
-    """Where files come from. batch_files: how many of them one worker should be given at most."""
+    """Where files come from. batch_files: the largest number of files in one batch."""
 
     batch_files: int
 
     def single(self) -> Folder | None:
-        """Return a folder that holds nothing but the root, when the root is a file."""
+        """Return a folder that holds nothing but the root when the root is a file, else None."""
         ...
 
     def walk(self) -> Iterator[Folder | None]:
-        """Yield every folder from the root downwards, in canonical order, and None where one is left again."""
+        """Yield every folder from the root downwards, in canonical order, and None at the end of each."""
         ...
 
     def batch(self, folder: Folder, places: list[int]) -> Work:
@@ -84,9 +84,9 @@ def hash_tree(
     hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[TreeEntry], object] | None = None,
 ) -> Tree:
-    """Return the tree digest of the file or folder at root, with what was counted on the way.
+    """Return the tree digest of the file or folder at root, and what was counted.
 
-    root: a path, or the URL of a store that fsspec opens. follow: read what symbolic links point at instead of
+    root: a path, or a URL that fsspec opens. follow: read what symbolic links point at instead of
     refusing them. on_entry: called with every entry, in canonical order.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
@@ -118,7 +118,7 @@ def _source(root: str, excludes: Excludes | None, follow: bool) -> Source:
 
 
 class _LocalSource:
-    """What a path on this machine leads to. Raises: as walk does."""
+    """The file or folder at a path on this machine. Raises: as walk does."""
 
     batch_files = BATCH_FILES
 
@@ -160,7 +160,7 @@ def _entry(path: str, status: os.stat_result, sha256: str) -> TreeEntry:
 
 
 class _Fold:
-    """Folders, entered and left in canonical order with their files' digests, become one tree digest."""
+    """The tree digest of folders that are entered and left in canonical order."""
 
     def __init__(self, on_entry: Callable[[TreeEntry], object] | None) -> None:
         self._on_entry = on_entry
@@ -221,7 +221,7 @@ class _OpenFolder:
 
 
 class _Underway(NamedTuple):
-    """A folder whose files are being hashed. digests: what is known already; jobs: the rest, with its places."""
+    """A folder whose files are being hashed. digests: None for those that jobs compute; jobs: with their places."""
 
     folder: Folder
     digests: list[str | None]
@@ -234,7 +234,7 @@ def _hash_folders(
     workers: Workers,
     hashing: Hashing,
 ) -> Iterator[tuple[Folder, list[str]] | None]:
-    """Yield each folder with its files' digests, and None where one is left, in the order given."""
+    """Yield each folder with the digests of its files, and None at the end of each, in the order given."""
     underway: deque[_Underway | None] = deque()
     files = 0
     for folder in folders:

@@ -15,14 +15,14 @@ __all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchange
 
 READ_SIZE = 1 << 20  # bytes; hashing gains nothing from larger reads
 
-# What open says when the file found is gone, or is a symbolic link, a socket or below something no folder any more.
+# Errors of open when the file is gone, became a symbolic link or a socket, or has no parent folder any more.
 _REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
 
 class Batch(NamedTuple):
-    """Files of one folder, to be hashed in one go: names and numbers, never contents, so that it travels well.
+    """Files of one folder for one task: names and numbers, never contents, so that it is small to send.
 
-    location: of the folder, with a ``/`` behind it. files: name, size in bytes and mtime in ns, as they were found.
+    location: the folder, with a final ``/``. files: name, size (bytes) and mtime (ns), as they were found.
     """
 
     location: str
@@ -30,14 +30,14 @@ class Batch(NamedTuple):
     follow: bool = False
 
     def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
-        """Return what hash_batch does."""
+        """Return the result of hash_batch."""
         return hash_batch(self, on_bytes)
 
 
 def hash_batch(batch: Batch, on_bytes: OnBytes | None = None) -> list[str]:
     """Return the SHA-256 (64 hexadecimal digits) of each file.
 
-    on_bytes: told of bytes of large files as they are read, some of them at a time.
+    on_bytes: called while large files are read, after each block.
     Raises: InvalidInput for a file that changes while it is read or is replaced by something else; LocalFailure for
     one that cannot be read.
     """
@@ -64,7 +64,7 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False, 
             digest, length = _hash_large(fd, size)
         require_unchanged(fd, location, size, mtime_ns)
     except OSError as error:
-        require_unchanged(fd, location, size, mtime_ns)  # a folder by now, say: that is the better answer
+        require_unchanged(fd, location, size, mtime_ns)  # when it became a folder, say, this is the better error
         raise unreadable(location, error) from error
     finally:
         os.close(fd)
@@ -74,9 +74,10 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False, 
 
 
 def open_regular(location: str, *, follow: bool = False) -> int:
-    """Return a descriptor open for reading on a regular file, never waiting on a FIFO or following a link.
+    """Return a descriptor of a regular file, open for reading. Never waits for the other end of a FIFO.
 
-    Raises: InvalidInput when there is no regular file any more; LocalFailure when it may not be read.
+    follow: open the target of a symbolic link. Raises: InvalidInput when location is no regular file any more;
+    LocalFailure when it cannot be read.
     """
     fd = _open(location, follow)
     try:
@@ -91,9 +92,9 @@ def open_regular(location: str, *, follow: bool = False) -> int:
 
 
 def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
-    """Raise InvalidInput when the open file is not regular, or not as long or as old as it was when it was found.
+    """Raise InvalidInput when the open file is not regular, or no longer has this size (bytes) and mtime (ns).
 
-    LocalFailure when the system does not say.
+    Raise LocalFailure when the system does not answer.
     """
     try:
         now = os.fstat(fd)
@@ -120,7 +121,7 @@ def _open(location: str, follow: bool) -> int:
 
 
 def _hash_large(fd: int, size: int, on_bytes: OnBytes | None = None) -> tuple[str, int]:
-    """Return the SHA-256 and the length of what is left to read, of which more than size is of no interest."""
+    """Return SHA-256 and length (bytes) of the rest of the file. Stops once it is longer than size."""
     hasher, length = hashlib.sha256(), 0
     buffer = bytearray(READ_SIZE)
     view = memoryview(buffer)

@@ -1,4 +1,4 @@
-"""From the contract a user wrote to the canonical contract: every path becomes a digest."""
+"""From a contract file to the contract: every path becomes a digest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ResolvedInput(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """A contract with its name. canonical: the bytes whose SHA-256 is the URI. junk: paths worth a warning."""
+    """A contract and its URI. canonical: the bytes whose SHA-256 is the URI. junk: paths worth a warning."""
 
     uri: CtxUri
     canonical: bytes
@@ -45,7 +45,7 @@ def resolve(
     hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[str, TreeEntry], object] | None = None,
 ) -> Resolution:
-    """Return the canonical contract: inputs, code and environment hashed, defaults written out.
+    """Return the contract of a contract file: inputs, code and environment hashed, defaults written out.
 
     base: the folder that relative paths start from. pack_outputs: returns the tree digest of the outputs of the pack
     with this URI; needed when an input is given by URI. on_entry: called with the name of an input given by path, and

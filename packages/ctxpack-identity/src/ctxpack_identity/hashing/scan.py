@@ -1,4 +1,4 @@
-"""Walk a file or folder in canonical order, refusing whatever has no portable identity."""
+"""Walk a file or folder in canonical order, and refuse what has no portable identity."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _REGULAR, _DIRECTORY = 0o100000, 0o040000  # stat.S_IFREG, stat.S_IFDIR
 class Found(NamedTuple):
     """A regular file, or a folder that holds nothing (its path ends in ``/``).
 
-    path: relative to the scanned root, POSIX. location: what to open. stat: of the file itself, links followed
-    only when asked for.
+    path: relative to the scanned root, POSIX. location: what to open. stat: of the file, or of the target of a
+    followed link.
     """
 
     path: str
@@ -51,7 +51,7 @@ class StoreFolder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """One folder. path: relative to the root, with a ``/`` behind it unless it is the root; location likewise.
+    """One folder. path: relative to the root, with a final ``/``, "" for the root. location: with a final ``/``.
 
     files, folders: names with the result of stat(2), each in canonical order; files of a store have size and kind only.
     """
@@ -66,8 +66,8 @@ class Folder(NamedTuple):
 def scan(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Found]:
     """Yield every file and every empty folder below root, in canonical order: depth first, names by UTF-8 bytes.
 
-    A root that is a file yields itself, under its own name; an empty root yields nothing. A folder whose whole
-    content is left out by excludes is an empty folder.
+    A root that is a file is yielded under its own name; an empty root yields nothing. A folder whose whole content is
+    left out by excludes is an empty folder.
     Raises: as walk and root_status do.
     """
     status = root_status(root, follow=follow)
@@ -94,12 +94,12 @@ def _files_before_folder(folder: Folder, children: Iterator[tuple[str, os.stat_r
 
 
 def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -> Iterator[Folder | None]:
-    """Yield every folder from root downwards, in canonical order, and None where one is left again.
+    """Yield every folder from root downwards, in canonical order, and None at the end of each.
 
-    Memory: the names of the folders on the current path. follow: read what symbolic links point at, instead of
+    Memory: the folders on the current path. follow: read what symbolic links point at, instead of
     refusing them.
     Raises: InvalidInput for a missing root, a symbolic link (unless follow) or a cycle of them, a device, FIFO or
-    socket, and a name that is not UTF-8; LocalFailure for what may not be read. Each names the path.
+    socket, and a name that is not UTF-8; LocalFailure for what cannot be read. Each names the path.
     """
     status = root_status(root, follow=follow)
     top = _folder("", os.path.join(root, ""), excludes, follow)
@@ -125,7 +125,7 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
 
 
 def root_status(root: str, *, follow: bool = False) -> os.stat_result:
-    """Return what stat(2) says of root, a regular file or a folder. Raises: InvalidInput, LocalFailure as walk does."""
+    """Return stat(2) of root, a regular file or a folder. Raises: InvalidInput, LocalFailure as walk does."""
     _require_utf8_names()
     try:
         status = os.stat(root) if follow else os.lstat(root)
@@ -174,7 +174,7 @@ def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
 
 
 def _require_utf8_names() -> None:
-    """A name is bytes on disk; decoded by another rule it would be another name, and the tree another tree."""
+    """File names are bytes: if Python does not decode them as UTF-8, the tree digest would differ."""
     encoding = sys.getfilesystemencoding()
     if encoding != "utf-8":
         raise LocalFailure(
@@ -186,6 +186,7 @@ def _require_utf8_names() -> None:
 
 
 def checked_name(name: str, location: str) -> str:
+    """Return name. Raises: InvalidInput unless it is UTF-8; location: its path, for the message."""
     try:
         name.encode()
     except UnicodeEncodeError as error:

@@ -1,18 +1,16 @@
-"""The digests of files that did not change: an index on disk, so that the second hash of a tree costs a walk.
+"""Digests of files that did not change, kept on disk: the second hash of a tree costs a walk.
 
-A file is taken for unchanged when its device, inode, size, mtime and ctime are those it had when it was hashed, and
-both times lay at least RACY_NS before its folder was looked up, which came before it was read. (A file written twice
-within one tick of the file system's clock looks the same after both; git's racy-git.adoc.) No program can set a ctime,
-so a change behind a restored mtime shows. What does not show is what no clock records: a program that goes on writing
-through an old memory map, and a change beneath a mounted file system.
+A file counts as unchanged when its device, inode, size, mtime and ctime are those it had when it was hashed, and both
+times were at least RACY_NS before look_up, which comes before the file is read. (A file written twice within one tick
+of the file system's clock looks the same after both; git's racy-git.adoc.) No program can set a ctime, so a change with
+a restored mtime shows. Changes that no clock records do not show: a program that writes through an old memory map, and
+a change beneath a mounted file system.
 
-Only file systems whose numbers and times this machine's kernel keeps are believed: no network's, none that makes its
-inode numbers up (FAT), none that comes as an image with the builder's times (squashfs).
+A file system is trusted only if this machine's kernel keeps its numbers and times: no network file system, none that
+invents inode numbers (FAT), no image with the times of its builder (squashfs).
 
-An object of a store is taken for unchanged when its size and all that the store says of its version are what
-they were, and that holds more than a time: an ETag, a generation. That is as certain as the store makes it.
-
-The index is advice. It is sealed record by record; a record or file that is damaged is forgotten, never believed.
+An object of a store counts as unchanged when size and version are the same, and the version is more than a time: an
+ETag, a generation. That is as certain as the store makes it.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ __all__ = ["StatCache"]
 RACY_NS = 2_000_000_000  # twice the coarsest clock of the file systems below: ext3, one second
 WORTHWHILE = 64  # files; with fewer, hashing small ones costs less than opening the index
 WORTHWHILE_BYTES = 1 << 20
-UNWRITTEN_BYTES = 4 << 20  # held back, so that writing, which keeps others from it, takes milliseconds
+UNWRITTEN_BYTES = 4 << 20  # kept in memory before a write, which locks the index for milliseconds
 
 _DIGEST = 64  # hexadecimal digits
 
@@ -51,10 +49,10 @@ class _Record(NamedTuple):
 
 
 class StatCache:
-    """A KnownDigests kept in a file. Opened when there is enough to look up; closed, and complete, with close().
+    """A KnownDigests kept in a file, the index. It is opened when there is enough to look up, complete after close().
 
-    rehash: look nothing up, so that everything is read again, and remembered anew.
-    Any number of processes may use one file, but one thread at a time this object. Nothing here raises: where the
+    rehash: find nothing, so that every file is read and remembered again.
+    Any number of processes may use one file, but only one thread at a time this object. Nothing here raises: where the
     index cannot be used, files are hashed.
     """
 
@@ -89,7 +87,7 @@ class StatCache:
         return digests
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
-        """Keep the digests of those files that would not look the same had they changed since they were looked up."""
+        """Keep the digests of those files whose change after look_up must show."""
         key = _key(folder)
         looked_up = self._looked_up_ns.pop(key, None)
         if looked_up is None:
@@ -104,7 +102,7 @@ class StatCache:
                 self._write()
 
     def close(self) -> None:
-        """Make what was remembered last."""
+        """Write what was remembered, and close the index."""
         self._write()
         if self._index is not None:
             self._index.close()
@@ -133,7 +131,7 @@ class StatCache:
         return self._seen_files >= WORTHWHILE or self._seen_bytes >= WORTHWHILE_BYTES or folder.store is not None
 
     def _is_local(self, folder: Folder) -> bool:
-        """Whether all files, of which followed links may spread over several, are on local file systems."""
+        """Whether all files are on local file systems; followed links may lead to several."""
         for name, status in folder.files:
             if status.st_dev not in self._local:
                 self._local[status.st_dev] = _file_system(os.path.realpath(folder.location + name)) in _LOCAL
@@ -157,8 +155,8 @@ def _key(folder: Folder) -> bytes:
 
 
 def _rows(folder: Folder) -> list[Any]:
-    """Return what must stay: of a file name, device, inode, size (bytes), mtime and ctime (ns); of an object name, size
-    and version."""
+    """Return what must not change: name, device, inode, size (bytes), mtime and ctime (ns) of each file; name, size and
+    version of each object."""
     if folder.store is None:
         return [(name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in folder.files]
     found = zip(folder.files, folder.store.versions, strict=True)
@@ -173,9 +171,9 @@ def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
 
 
 def _file_system(path: str) -> str:
-    """Return the type of the file system that holds path (proc(5), mountinfo), "" where the system does not say.
+    """Return the type of the file system that holds path (proc(5), mountinfo), "" where that is not known.
 
-    By path, since btrfs reports devices for its subvolumes that no mount has.
+    By path: btrfs subvolumes have devices that no mount has.
     """
     best, kind = -1, ""
     try:

@@ -1,6 +1,6 @@
-"""A few threads on one queue, which do what they are given in that order.
+"""A few threads on one queue, which run jobs in the order of submission.
 
-concurrent.futures would do, but takes longer to import than 20 MB to hash.
+Importing concurrent.futures takes longer than hashing 20 MB.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ctxpack_identity.lighttyping import Any
 
 __all__ = ["Job", "Threads"]
 
-LINGER = 0.1  # seconds to wait for threads that are not done with what nobody wants any more
+LINGER = 0.1  # seconds that close waits for jobs that are running
 
 
 class Job:
-    """Work on its way."""
+    """A call that was submitted, and its result."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
@@ -36,7 +36,7 @@ class Job:
             self._running.release()
 
     def result(self) -> Any:
-        """Return what the work returned; wait for it, once. Raises: what the work raised."""
+        """Wait, and return what the work returned; to be called once. Raises: what the work raised."""
         self._running.acquire()
         if self._error is not None:
             raise self._error
@@ -44,7 +44,7 @@ class Job:
 
 
 class Threads:
-    """count: at most so many; where the system refuses them all, the caller's own does the work."""
+    """count: threads, or fewer where the system refuses more. Without any, submit runs the job itself."""
 
     def __init__(self, count: int) -> None:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -67,7 +67,7 @@ class Threads:
         return job
 
     def close(self) -> None:
-        """Drop what has not begun. A thread in the middle of a file ends with it, and nobody waits that long."""
+        """Drop jobs that have not begun. Jobs that are running go on; wait at most LINGER for them."""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)

@@ -1,4 +1,4 @@
-"""Who hashes besides the main thread: threads for large files and for URLs, forked processes for many small files.
+"""Hashing in parallel: threads for large files and URLs, forked processes for many small files, or an executor.
 
 Measured on two cores: SHA-256 releases the GIL, so threads double the rate from some hundred KiB a file; for 8 KiB
 files they make it slower than one thread, while a second process nearly doubles it.
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
 
-LARGE = 256 << 10  # bytes a file on average, from which a thread beats a process
+LARGE = 256 << 10  # average bytes of a file from which a thread is faster than a process
 ALONE = 512  # small files hashed before a second process is worth its start
-STREAMS = 8  # objects of a store read at a time; each holds some MiB
-MOST = 8  # threads, or processes; one walk does not feed more, and a container may own fewer cores than it sees
+STREAMS = 8  # objects of a store read at the same time; each needs some MiB
+MOST = 8  # threads, or processes; one walk does not keep more busy, and a container may have fewer cores than it sees
 
 
 class Work(Protocol):
-    """Files to be hashed in one go; small enough to travel to another machine."""
+    """Files for one task; small enough to be sent to another machine."""
 
     def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
-        """Return the SHA-256 (64 hexadecimal digits) of each file. on_bytes: told of large ones as they are read."""
+        """Return the SHA-256 (64 hexadecimal digits) of each file. on_bytes: called while large ones are read."""
         ...
 
 
 class Pending(Protocol):
-    """Digests on their way. reported: bytes of them that progress was called with."""
+    """Digests that are being computed. reported: bytes of them that progress was called with."""
 
     @property
     def reported(self) -> int: ...
@@ -49,7 +49,7 @@ class Pending(Protocol):
 
 
 class Workers(Protocol):
-    """Takes batches, gives digests. close() is called in any case, also with work under way."""
+    """Hashes batches. close() is called in any case, even while batches are pending."""
 
     def submit(self, batch: Work) -> Pending: ...
 
@@ -57,10 +57,10 @@ class Workers(Protocol):
 
 
 class ExecutorWorkers:
-    """Hashing on any concurrent.futures.Executor: Dask's or Ray's spread it over machines that see the same files.
+    """Hashes on any concurrent.futures.Executor: Dask's or Ray's use machines that see the same files.
 
-    Some executors, Dask's among them, answer a call that they have seen before from memory. Files may have changed
-    since, so every call is made to be another one.
+    Some executors, such as Dask's, remember the result of a call and return it for an equal one. Files may have changed
+    since, so each call has a random argument.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -98,7 +98,7 @@ class _ExecutorJob:
             return self._future.result()
         except CtxPackError as error:
             cause = getattr(error, "cause", None)
-            if isinstance(cause, CtxPackError):  # Ray's errors are ours too, but with a traceback as their text
+            if isinstance(cause, CtxPackError):  # Ray raises a subclass of our error, with a traceback as its text
                 raise cause from error
             raise
         except Exception as error:
@@ -111,10 +111,10 @@ def _executor_failed(error: Exception) -> LocalFailure:
 
 
 class LocalWorkers:
-    """Hashing on this machine's cores. Nothing is started before there is enough to hash.
+    """Hashes on this machine's cores. Threads and processes are started when there is enough to hash.
 
-    Where the system refuses a thread or a process, the others, at last this thread alone, do its share.
-    progress: hears of large files while they are read.
+    Where the system refuses a thread or a process, the others do its work, in the end this thread alone.
+    progress: called while large files are read.
     """
 
     def __init__(self, progress: Progress = silent) -> None:
@@ -125,7 +125,7 @@ class LocalWorkers:
         self._children: list[Child] | None = None
 
     def submit(self, batch: Work) -> Pending:
-        if not isinstance(batch, Batch):  # from a network, where time is spent on waiting
+        if not isinstance(batch, Batch):  # objects of a store: most of the time is waiting
             if self._streams is None:
                 self._streams = _threads(STREAMS)
             return _ReportingJob(self._streams, batch, self._progress)
@@ -158,13 +158,13 @@ class LocalWorkers:
 
 
 def _threads(count: int) -> Threads:
-    from ctxpack_identity.hashing.threads import Threads  # which small local files do without
+    from ctxpack_identity.hashing.threads import Threads  # small local files do not need it
 
     return Threads(count)
 
 
 class _ReportingJob:
-    """A thread's work that tells how far it is: one file may take minutes."""
+    """A batch that a thread hashes, with progress while it runs: one file may take minutes."""
 
     def __init__(self, threads: Threads, batch: Work, progress: Progress) -> None:
         self.reported = 0
@@ -191,7 +191,7 @@ class _FinishedJob:
 
 
 def _may_fork() -> bool:
-    """Whether a fork is safe: on Linux (macOS frameworks do not survive one), and with this thread alone."""
+    """Whether a fork is safe: on Linux (macOS frameworks do not survive one), and while this thread is the only one."""
     try:
         return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
     except OSError:

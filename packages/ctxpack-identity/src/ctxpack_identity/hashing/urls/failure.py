@@ -1,4 +1,4 @@
-"""What the libraries that open stores raise, translated, without the secrets that their messages may hold."""
+"""Errors of the libraries that open stores, translated without their messages, which may hold secrets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ __all__ = ["changed", "missing", "translated"]
 
 INSTALL = "pip install 'ctxpack-identity[urls]', and the package of the store, such as s3fs for s3://"
 
-# Libraries say so by classes of their own, without a base in common. Loading all libraries to name them would be worse
-# than to read their names.
+# Each library has its own exception classes, without a common base. Comparing their names loads no library.
 _NO_ANSWER = ("connection", "timeout", "payload", "incompleteread", "httpclient")
 _NO_CREDENTIALS = ("credential", "gatedrepo", "unauthorized", "forbidden", "accessdenied", "authenticat")
 
@@ -25,7 +24,7 @@ _LATER = (408, 425, 429)
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Raise every foreign exception as one of ours. where: the URL, fit to be shown."""
+    """Raise every foreign exception as one of ours. where: the URL, without secrets."""
     try:
         yield
     except CtxPackError:
@@ -50,25 +49,25 @@ def changed(where: str, *, expected: str = "", got: str = "") -> InvalidInput:
 
 
 def _translation(error: Exception, where: str) -> CtxPackError:
-    """Return ours for an exception, of which only the class and an HTTP status are told: texts may quote the URL."""
-    said, status = type(error).__name__, _status(error)
+    """Return our error for an exception. It has only class and HTTP status: the text may quote the URL."""
+    got, status = type(error).__name__, _status(error)
     if status:
-        said += f" ({status})"
+        got += f" ({status})"
     if isinstance(error, ImportError):
         return LocalFailure("what opens such a URL is not installed", where=where, fix=INSTALL, code="E_SCHEME")
-    if said == "FileExpired" or status == _PRECONDITION:  # s3fs asks for the ETag that it saw
+    if got == "FileExpired" or status == _PRECONDITION:  # s3fs reads only the ETag that it has seen
         return changed(where)
     if isinstance(error, FileNotFoundError | NotADirectoryError) or status in _GONE:
         return missing(where)
     if isinstance(error, PermissionError) or status in _DENIED or _is_one_of(_NO_CREDENTIALS, error):
         fix = "check the credentials that the store's library finds, and what they allow"
-        return AccessDenied("the store refuses it", where=where, got=said, fix=fix)
+        return AccessDenied("the store refuses it", where=where, got=got, fix=fix)
     if 400 <= status < 500 and status not in _LATER:
         what = "the store refused this URL"
-        return InvalidInput(what, where=where, got=said, fix="check the URL", code="E_SCHEME")
+        return InvalidInput(what, where=where, got=got, fix="check the URL", code="E_SCHEME")
     if isinstance(error, OSError | EOFError) or status or _is_one_of(_NO_ANSWER, error):
-        return Unavailable("the store did not give it", where=where, got=said, fix="try again later")
-    return LocalFailure("the library that opens such URLs failed", where=where, got=said, code="E_INPUT_UNREADABLE")
+        return Unavailable("the store did not give it", where=where, got=got, fix="try again later")
+    return LocalFailure("the library that opens such URLs failed", where=where, got=got, code="E_INPUT_UNREADABLE")
 
 
 def _is_one_of(words: tuple[str, ...], error: Exception) -> bool:

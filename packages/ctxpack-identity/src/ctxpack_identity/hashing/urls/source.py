@@ -1,8 +1,8 @@
-"""A file or folder in a store, as hash_tree wants it: walked in canonical order, objects given to workers.
+"""A file or folder in a store, as a Source of hash_tree: walked in canonical order, objects given to workers.
 
-An object store has objects with slashes in their names, and folders only so far as names make them. An object without
-content whose name ends in a slash is how such stores mark a folder: it stands for the folder, which may be empty, and
-is no file. What has no name that a file could have is refused, as it is on disk.
+The names of objects have slashes in them, and folders exist only as parts of these names. To mark a folder, such stores
+have an empty object whose name ends in a slash: it is the folder, which may be empty, and no file. Names that no file
+can have are refused, as on disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Objects", "UrlSource"]
 
-AHEAD = 4  # folders listed before they are needed, and as many at a time
+AHEAD = 4  # folders listed before they are needed, all at the same time
 
 _name = itemgetter(0)
 
@@ -35,24 +35,24 @@ _FOLDER = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, 0, 0, 0, 0, 0, 0))
 
 
 class Objects(NamedTuple):
-    """Objects of one store, to be hashed in one go. url: what their paths are relative to; "" is the path of itself.
+    """Objects of one store for one task.
 
-    files: path, size in bytes and version, as they were listed.
+    files: path (relative to url, "" for url itself), size (bytes) and version, as they were listed.
     """
 
     url: str
     files: list[tuple[str, int, Version]]
 
     def digests(self, on_bytes: OnBytes | None = None) -> list[str]:
-        """Return the SHA-256 of each object. on_bytes: told of bytes as they are read. Raises: as Store does."""
+        """Return the SHA-256 of each object. on_bytes: called while they are read. Raises: as Store does."""
         store = Store(self.url)
         return [store.sha256(path, size, version, on_bytes) for path, size, version in self.files]
 
 
 class UrlSource:
-    """A Source: what a URL leads to. Raises: as Store does; InvalidInput for what no file or folder could be."""
+    """The file or folder at a URL. Raises: as Store does; InvalidInput for what no file or folder can be."""
 
-    batch_files = 1  # each waits for the network, and none should wait for another too
+    batch_files = 1  # an object waits for the network, and should not wait for another object
 
     def __init__(self, url: str, excludes: Excludes | None) -> None:
         self._url = url
@@ -66,7 +66,7 @@ class UrlSource:
             raise missing(store.shown("") + "/")
 
     def single(self) -> Folder | None:
-        """Return a folder that holds just the object, when the URL leads to one."""
+        """Return a folder that holds just the object when the URL is one, else None."""
         if self._root.kind == "directory":
             return None
         store = Store(self._url)
@@ -76,9 +76,9 @@ class UrlSource:
         return Folder("", f"{location}/", [(name, _file(size))], [], self._in_store(store, "", [self._root.version]))
 
     def walk(self) -> Iterator[Folder | None]:
-        """Yield every folder from the root downwards, in canonical order, and None where one is left again.
+        """Yield every folder from the root downwards, in canonical order, and None at the end of each.
 
-        Memory: what the folders on the current path hold, and up to AHEAD beside each.
+        Memory: the folders on the current path, and up to AHEAD more for each.
         """
         threads = Threads(AHEAD)
         try:
@@ -143,10 +143,10 @@ class UrlSource:
 
 
 def _name_in(folder: str, child: Listed, shown: str) -> str:
-    """Return the name of what a folder lists, "" for the mark of the folder itself."""
+    """Return the name of a child in its folder, "" for the object that marks the folder itself."""
     full, prefix = child.path.lstrip("/"), f"{folder}/".lstrip("/")
     if child.kind == "file" and full == folder.strip("/"):
-        raise missing(shown)  # an object by now, or all the time
+        raise missing(shown)  # it is an object, not a folder
     name = full.removeprefix(prefix)
     if not full.startswith(prefix) or (not name and (child.kind != "file" or child.size)):
         raise InvalidInput(

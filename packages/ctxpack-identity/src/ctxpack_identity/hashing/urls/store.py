@@ -1,7 +1,7 @@
-"""A store, opened by fsspec: what it lists, what it says of an object's version, and the object's bytes.
+"""A store, opened by fsspec: listings, versions and contents of objects.
 
 fsspec is an optional dependency, and imported only when a path is a URL. It keeps one file system object for each
-thread, or one for all where that is safe, so every function here asks it anew.
+thread, or one for all where that is safe: each task makes a Store of its own.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ctxpack_identity.scheme import scheme_fault, scheme_of, shown_url
 
 __all__ = ["Listed", "Store"]
 
-READ_SIZE = 1 << 20  # bytes, and one request each; libraries of stores hold them several times over
+READ_SIZE = 1 << 20  # bytes of one request; the libraries of stores hold several copies
 
 _LINK = "link"
 
-# Variables by which libraries of stores find another store under the same URL.
+# Environment variables that make one URL lead to another store.
 _names_a_store = re.compile("ENDPOINT|EMULATOR|PROFILE|ACCOUNT|CONFIG_FILE|CONNECTION_STRING").search
 
 
@@ -38,9 +38,9 @@ class Listed(NamedTuple):
 
 
 class Store:
-    """What a URL leads to. path, below: relative to it, "" for itself.
+    """The store of a URL. Paths that methods take are relative to the URL, "" for the URL itself.
 
-    Raises, here and below: InvalidInput for a URL that nothing opens, or that leads nowhere; AccessDenied,
+    Raises, in every method: InvalidInput for a URL that nothing opens, or that leads nowhere; AccessDenied,
     Unavailable; LocalFailure where a library is missing.
     """
 
@@ -70,43 +70,43 @@ class Store:
         self._root: str = root.rstrip("/")
 
     def identity(self) -> str:
-        """Return what tells this store from others that have the same URLs: class, options and environment, hashed."""
+        """Return a hash of class, options and environment: it differs between stores with the same URLs."""
         kind = type(self._files)
-        around = sorted((name, value) for name, value in os.environ.items() if _names_a_store(name))
+        environment = sorted((name, value) for name, value in os.environ.items() if _names_a_store(name))
         options = sorted(self._files.storage_options.items())
-        told = repr((kind.__module__, kind.__qualname__, options, around))
-        return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        parts = repr((kind.__module__, kind.__qualname__, options, environment))
+        return hashlib.sha256(parts.encode(errors="surrogateescape")).hexdigest()
 
     def shown(self, path: str) -> str:
-        """Return the URL of path, fit to be shown."""
+        """Return the URL of path, without secrets."""
         shown = shown_url(self.url)
         return f"{shown}/{path}" if path else shown
 
     def location(self, path: str) -> str:
-        """Return where the store has it."""
+        """Return the path in the store."""
         return f"{self._root}/{path}" if path else self._root
 
     def info(self, path: str) -> Listed:
-        """Return what the store says of path now."""
+        """Return what is at path now."""
         location = self.location(path)
         with translated(self.shown(path)):
             self._files.invalidate_cache(location)
             return _listed(self._files.info(location))
 
     def children(self, path: str) -> list[Listed]:
-        """Return what the folder at path holds now, in any order."""
+        """Return the children that the folder at path has now, in any order."""
         location = self.location(path)
         with translated(self.shown(path)):
             self._files.invalidate_cache(location)
             found = self._files.ls(location, detail=True)
-            self._files.invalidate_cache(location)  # or it would keep every listing of a walk
+            self._files.invalidate_cache(location)  # fsspec would keep every listing of a walk
             return [_listed(info) for info in found]
 
     def sha256(self, path: str, size: int, version: Version, on_bytes: OnBytes | None = None) -> str:
         """Return the SHA-256 (64 hexadecimal digits) of the object at path, which has this size (bytes) and version.
 
-        on_bytes: told of bytes as they are read. Memory: a few times READ_SIZE.
-        Raises: InvalidInput when either is another one, before or after.
+        on_bytes: called after each block. Memory: a few times READ_SIZE.
+        Raises: InvalidInput when size or version differ, before or after reading.
         """
         hasher, length = hashlib.sha256(), 0
         try:
@@ -130,8 +130,8 @@ class Store:
         return hasher.hexdigest()
 
     def _blocks(self, path: str) -> Iterator[bytes]:
-        # 0 has HTTP and Hugging Face stream: their servers need not know how to send a part. What is read once, in
-        # order, need not be cached.
+        # With 0, HTTP and Hugging Face stream: their servers may not support ranges. The object is read once, in order:
+        # a cache is of no use.
         block_size = 0 if scheme_of(self.url) in ("http", "https", "hf") else READ_SIZE
         with (
             translated(self.shown(path)),
