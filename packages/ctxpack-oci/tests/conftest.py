@@ -1,4 +1,4 @@
-"""Fixtures: the registry double, a clock that does not wait, and a Registry that talks to the double with it."""
+"""Fixtures: the registry double, a clock that does not wait, and a Registry that uses both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 
 
 def _load(name: str) -> ModuleType:
-    """A module of this folder under a name of its own: with importlib mode, tests have no package to share."""
+    """Load a module of this folder: in importlib mode, the tests are in no package that they could import from."""
     spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
     assert spec
     assert spec.loader
@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def start_double() -> Iterator[Callable[..., RegistryDouble]]:
-    """Starts doubles; at the end none of them may have had a reason to complain about the client."""
+    """Starts doubles. At the end of a test no double may have a complaint about the client."""
     started: list[RegistryDouble] = []
 
     def start(*, tls: Path | None = None) -> RegistryDouble:
@@ -63,7 +63,7 @@ def double(start_double: Callable[..., RegistryDouble]) -> RegistryDouble:
 
 @pytest.fixture
 def other(start_double: Callable[..., RegistryDouble]) -> RegistryDouble:
-    """A second server, which is another origin."""
+    """A second server, with another origin."""
     return start_double()
 
 
@@ -96,5 +96,5 @@ def registry(double: RegistryDouble, open_registry: Callable[..., Registry]) -> 
 
 @pytest.fixture
 def tls_file() -> Path:
-    """Key and self-signed certificate for 127.0.0.1, of no use anywhere else."""
+    """Key and self-signed certificate for 127.0.0.1, for these tests only."""
     return TESTS / "tls" / "loopback.pem"
