@@ -1,4 +1,4 @@
-"""Fixtures: the registry double, a clock that does not wait, and a Registry that talks to the double with it."""
+"""Fixtures: the registry double, a clock that does not wait, and a Registry that uses both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def start_double() -> Iterator[Callable[..., RegistryDouble]]:
-    """Starts doubles; at the end none of them may have had a reason to complain about the client."""
+    """Starts doubles. At the end of a test no double may have a complaint about the client."""
     started: list[RegistryDouble] = []
 
     def start(*, tls: Path | None = None) -> RegistryDouble:
@@ -49,7 +49,7 @@ def double(start_double: Callable[..., RegistryDouble]) -> RegistryDouble:
 
 @pytest.fixture
 def other(start_double: Callable[..., RegistryDouble]) -> RegistryDouble:
-    """A second server, which is another origin."""
+    """A second server, with another origin."""
     return start_double()
 
 
@@ -82,5 +82,5 @@ def registry(double: RegistryDouble, open_registry: Callable[..., Registry]) -> 
 
 @pytest.fixture
 def tls_file() -> Path:
-    """Key and self-signed certificate for 127.0.0.1, of no use anywhere else."""
+    """Key and self-signed certificate for 127.0.0.1, for these tests only."""
     return TESTS / "tls" / "loopback.pem"

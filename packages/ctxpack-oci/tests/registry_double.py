@@ -1,7 +1,7 @@
-"""A small strict registry in memory, served over real HTTP on loopback, that misbehaves when told to.
+"""A small strict registry in memory, over real HTTP on loopback, that gives wrong answers as planned.
 
-It follows distribution-spec 1.1 for what ctxpack-oci uses and complains (see `complaints`) about a client that does
-not: cookies, encodings asked for, an upload session used twice, a body whose digest is not the one it came with.
+It implements the part of distribution-spec 1.1 that ctxpack-oci uses. It notes in `complaints` the faults of a client:
+cookies, a request for an encoding, a second use of an upload session, a body with another digest than in its URL.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One response. length: Content-Length when it is to be a lie. drip: seconds of silence between single bytes.
+    """One response. length: a false Content-Length. drip: seconds between single bytes.
 
-    hang_up: close without a word. endless: keep sending the body until the client has gone.
+    hang_up: close without an answer. endless: send the body again and again until the client closes.
     """
 
     status: int = 200
@@ -81,7 +81,7 @@ class RegistryDouble:
         self.seen: list[Seen] = []
         self.complaints: list[str] = []
         self.basic: tuple[str, str] | None = None
-        self.bearer: str | None = None  # the realm, when tokens are wanted
+        self.bearer: str | None = None  # the realm, when the registry requires tokens
         self.good_tokens: set[str] = set()
         self._plans: list[list[object]] = []
         self._lock = threading.Lock()
@@ -106,9 +106,9 @@ class RegistryDouble:
         return f"{self.scheme}://{self.host}"
 
     def plan(self, method: str, path: str, answer: Answer | Callable[[Seen], Answer | None], *, times: int = 1) -> None:
-        """Give answer to the next times requests whose method and path match the two patterns in full.
+        """Give answer to the next requests, as many as times, whose method and path match the two patterns in full.
 
-        A callable may return None, which leaves the request to the registry.
+        A callable may return None: then the registry answers.
         """
         self._plans.append([re.compile(method), re.compile(path), answer, times])
 
@@ -218,13 +218,13 @@ class RegistryDouble:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # headers and body go out in two writes; the second must not wait for an ACK
+            disable_nagle_algorithm = True  # headers and body are two writes; the second must not wait for an ACK
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length", "0"))
                 body = self.rfile.read(length)
                 if len(body) < length:
-                    self.close_connection = True  # the client left in the middle
+                    self.close_connection = True  # the client closed in the middle
                     return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 self.give(double.answer(Seen(method=self.command, target=self.path, headers=headers, body=body)))
@@ -260,7 +260,7 @@ class RegistryDouble:
                 try:
                     super().handle()
                 except (ConnectionError, ssl.SSLError, TimeoutError):
-                    self.close_connection = True  # the client had enough
+                    self.close_connection = True  # the client closed
 
             def finish(self) -> None:
                 with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -273,7 +273,7 @@ class RegistryDouble:
 
 
 class Clock:
-    """Time that passes only when someone sleeps; `waits` are the sleeps."""
+    """Time that passes only in sleep; `waits` are the sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0

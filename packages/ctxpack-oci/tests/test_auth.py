@@ -1,4 +1,4 @@
-"""Who gets the password: Basic, Bearer tokens, refresh tokens, and the services that want them."""
+"""Basic, Bearer tokens and refresh tokens, and the servers that get credentials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDENTITY = Credentials(identity_token="refresh-me", source="config.json")
 
 
 class TokenService:
-    """The part of a double that gives tokens, and what it was asked."""
+    """The part of a double that gives tokens, and the requests for them."""
 
     def __init__(self, double: RegistryDouble, registry: RegistryDouble, *, life: int | None = None) -> None:
         self.double = double
@@ -48,7 +48,7 @@ class TokenService:
 # -- Basic ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_password_is_sent_when_asked_for_and_then_at_once(
+def test_a_password_is_sent_after_the_first_401_and_then_with_each_request(
     double: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     double.basic = ("ann", "secret")
@@ -58,7 +58,7 @@ def test_a_password_is_sent_when_asked_for_and_then_at_once(
     assert [one.headers.get("authorization") for one in double.seen] == [None, BASIC, BASIC, BASIC]
 
 
-def test_a_wrong_password_is_tried_once(double: RegistryDouble, open_registry: Callable[..., Registry]) -> None:
+def test_a_wrong_password_is_sent_once(double: RegistryDouble, open_registry: Callable[..., Registry]) -> None:
     double.basic = ("ann", "other")
     registry = open_registry(double, credentials=ANN)
     with pytest.raises(AccessDenied) as caught:
@@ -74,7 +74,7 @@ def test_a_wrong_password_is_tried_once(double: RegistryDouble, open_registry: C
     assert len(double.seen) == 3
 
 
-def test_without_credentials_nothing_is_tried(double: RegistryDouble, registry: Registry) -> None:
+def test_without_credentials_there_is_one_request(double: RegistryDouble, registry: Registry) -> None:
     double.basic = ("ann", "secret")
     with pytest.raises(AccessDenied, match=r"; `docker login 127\.0\.0\.1:[0-9]+`, or set CTXPACK_USERNAME and"):
         registry.fetch_tag("x")
@@ -82,7 +82,9 @@ def test_without_credentials_nothing_is_tried(double: RegistryDouble, registry: 
 
 
 @pytest.mark.parametrize("header", ["", "Negotiate", 'Digest realm="x"', "Bearer", "Basic", '"', "Bearer realm="])
-def test_a_challenge_we_cannot_answer_is_access_denied(double: RegistryDouble, registry: Registry, header: str) -> None:
+def test_a_challenge_without_an_answer_is_access_denied(
+    double: RegistryDouble, registry: Registry, header: str
+) -> None:
     double.plan(".*", ".*", fault(401, "NO", WWW_Authenticate=header), times=9)
     if header.startswith("Bearer"):
         with pytest.raises(IntegrityError, match="token service is not used"):
@@ -95,7 +97,7 @@ def test_a_challenge_we_cannot_answer_is_access_denied(double: RegistryDouble, r
 # -- Bearer -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_is_fetched_once_for_all_that_it_is_good_for(
+def test_a_token_is_fetched_once_for_each_action(
     double: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     service = TokenService(double, double)
@@ -104,17 +106,17 @@ def test_a_token_is_fetched_once_for_all_that_it_is_good_for(
     registry.push(LAYER, CHUNK)
     registry.push(LAYER, CHUNK)
     registry.fetch(LAYER)
-    # Our own repository and action, although the challenge asks for someone else's; pushing covers pulling.
+    # Our own repository and action, although the challenge has another scope. A token for pushing allows pulling.
     assert [one.query for one in service.asked] == [
         {"service": "double", "scope": "repository:team/packs:pull"},
         {"service": "double", "scope": "repository:team/packs:pull,push"},
     ]
     assert [one.headers["authorization"] for one in service.asked] == [BASIC, BASIC]
     assert double.seen[-1].headers["authorization"] == "Bearer token-2"
-    assert len(double.asked("HEAD")) == 2  # only the first request goes without
+    assert len(double.asked("HEAD")) == 2  # only the first request has no token
 
 
-def test_an_anonymous_token_is_enough_where_it_is(double: RegistryDouble, registry: Registry) -> None:
+def test_without_credentials_an_anonymous_token_is_fetched(double: RegistryDouble, registry: Registry) -> None:
     service = TokenService(double, double)
     assert not registry.exists(LAYER)
     assert "authorization" not in service.asked[0].headers
@@ -132,7 +134,7 @@ def test_an_identity_token_is_exchanged_by_post(double: RegistryDouble, open_reg
     assert "authorization" not in asked.headers
 
 
-def test_access_token_is_another_name_for_token(double: RegistryDouble, registry: Registry) -> None:
+def test_access_token_is_read_as_token(double: RegistryDouble, registry: Registry) -> None:
     double.bearer = f"{double.url}/token?account=x"
     double.good_tokens.add("t")
     double.plan("GET", "/token", Answer(body=b'{"access_token":"t"}'))
@@ -155,7 +157,9 @@ def test_a_token_is_renewed_before_it_ends(
     assert len(double.asked("HEAD")) == 4  # the one without a token, and one each
 
 
-def test_a_token_refused_early_is_replaced_once(double: RegistryDouble, open_registry: Callable[..., Registry]) -> None:
+def test_a_token_that_is_refused_before_its_end_is_replaced(
+    double: RegistryDouble, open_registry: Callable[..., Registry]
+) -> None:
     service = TokenService(double, double)
     registry = open_registry(double)
     registry.exists(LAYER)
@@ -164,7 +168,7 @@ def test_a_token_refused_early_is_replaced_once(double: RegistryDouble, open_reg
     assert service.given == 2
 
 
-def test_a_token_that_never_suffices_is_access_denied(
+def test_a_new_token_that_is_refused_is_access_denied(
     double: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     double.bearer = f"{double.url}/token"
@@ -189,7 +193,7 @@ def test_many_threads_fetch_one_token(double: RegistryDouble, open_registry: Cal
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_a_token_service_that_says_no_is_access_denied(
+def test_a_token_service_that_refuses_is_access_denied(
     double: RegistryDouble, open_registry: Callable[..., Registry], status: int
 ) -> None:
     double.bearer = f"{double.url}/token"
@@ -216,25 +220,25 @@ def test_a_token_service_that_is_busy_is_tried_again(
     "body",
     [b"", b"[]", b"{}", b'{"token":7}', b'{"token":"a\\r\\nX-Evil: 1"}', b'{"token":"\xc3\xa9"}', b"[" * 50_000],
 )
-def test_a_token_that_is_none_is_refused(double: RegistryDouble, registry: Registry, body: bytes) -> None:
+def test_a_malformed_token_is_refused(double: RegistryDouble, registry: Registry, body: bytes) -> None:
     double.bearer = f"{double.url}/token"
     double.plan("GET", "/token", Answer(body=body))
     with pytest.raises(IntegrityError, match="not a token"):
         registry.fetch(LAYER)
 
 
-def test_a_token_without_end_is_not_read(double: RegistryDouble, registry: Registry) -> None:
+def test_a_token_that_is_too_long_is_not_read(double: RegistryDouble, registry: Registry) -> None:
     double.bearer = f"{double.url}/token"
     double.plan("GET", "/token", Answer(body=b'{"token":"' + b"x" * 70_000 + b'"}'))
     with pytest.raises(IntegrityError, match="answer is too long: expected at most 65536 bytes"):
         registry.fetch(LAYER)
 
 
-# -- where credentials may go -----------------------------------------------------------------------------------------
+# -- servers that get credentials -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("credentials", [ANN, IDENTITY])
-def test_a_token_service_with_another_owner_is_asked_anonymously(
+def test_a_token_service_with_another_owner_gets_no_credentials(
     double: RegistryDouble,
     other: RegistryDouble,
     open_registry: Callable[..., Registry],
@@ -252,7 +256,7 @@ def test_a_token_service_with_another_owner_is_asked_anonymously(
         registry.exists(LAYER)
 
 
-def test_a_token_service_on_the_same_host_may_have_them(
+def test_a_token_service_on_the_same_host_gets_credentials(
     double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     service = TokenService(other, double)
@@ -271,7 +275,7 @@ def test_a_token_service_that_is_not_used(double: RegistryDouble, registry: Regi
     assert len(double.seen) == 1
 
 
-def test_the_token_service_may_not_pass_the_password_on(
+def test_a_redirect_of_the_token_service_gets_no_password(
     double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     double.bearer = f"{double.url}/token"
@@ -282,7 +286,7 @@ def test_the_token_service_may_not_pass_the_password_on(
     assert "authorization" not in other.seen[0].headers
 
 
-def test_the_token_service_may_not_pass_the_refresh_token_on(
+def test_a_redirect_of_the_token_service_gets_no_refresh_token(
     double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     double.bearer = f"{double.url}/token"

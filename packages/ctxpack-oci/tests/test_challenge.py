@@ -1,4 +1,4 @@
-"""RFC 9110, 11.6.1: what servers put into WWW-Authenticate."""
+"""The header WWW-Authenticate (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def quoted(text: str) -> str:
         ('"quoted", Basic realm="x"', []),
     ],
 )
-def test_headers_seen_in_the_wild(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
+def test_headers_of_real_servers(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     assert [(one.scheme, one.parameters) for one in parse_challenges(header)] == expected
 
 
 @given(st.lists(challenge, min_size=1, max_size=4), st.sampled_from([",", ", ", " ,  "]))
-def test_what_was_written_is_read_back(challenges: list[Challenge], comma: str) -> None:
+def test_parse_is_the_inverse_of_writing(challenges: list[Challenge], comma: str) -> None:
     header = ", ".join(
         f"{one.scheme} " + comma.join(f"{name}={quoted(text)}" for name, text in one.parameters.items())
         for one in challenges
@@ -73,6 +73,6 @@ def test_any_header_is_read_without_an_exception(header: str) -> None:
         assert one.scheme == one.scheme.lower() != ""
 
 
-def test_a_long_hostile_header_takes_no_time() -> None:
+def test_a_long_hostile_header_is_parsed_quickly() -> None:
     assert len(parse_challenges("a " * 100_000)) <= 8192
     assert parse_challenges('Basic realm="' + "\\" * 100_000) == (Challenge(scheme="basic"),)

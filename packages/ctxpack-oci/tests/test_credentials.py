@@ -1,4 +1,4 @@
-"""Where credentials are found, in which order, and what a broken place says."""
+"""Where credentials are found, in which order, and the errors for broken files and helpers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def helper(tmp_path: Path, name: str, script: str) -> None:
     program.chmod(0o755)
 
 
-def test_nobody_has_logged_in(environ: dict[str, str]) -> None:
+def test_without_a_login_there_are_no_credentials(environ: dict[str, str]) -> None:
     assert find_credentials("ghcr.io", environ) is None
     assert find_credentials("ghcr.io", {}) is None
 
@@ -59,7 +59,7 @@ def test_the_variables_come_first(home: Path, environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("only", "missing"), [("USERNAME", "PASSWORD"), ("PASSWORD", "USERNAME")])
-def test_half_a_pair_is_named(environ: dict[str, str], only: str, missing: str) -> None:
+def test_one_variable_without_the_other_is_named(environ: dict[str, str], only: str, missing: str) -> None:
     with pytest.raises(InvalidInput, match=f"^CTXPACK_{missing}: not set; set both, or neither$"):
         find_credentials("ghcr.io", {**environ, f"CTXPACK_{only}": "x"})
 
@@ -77,7 +77,7 @@ def test_half_a_pair_is_named(environ: dict[str, str], only: str, missing: str) 
         ("docker.io", "index.docker.io"),
     ],
 )
-def test_the_ways_docker_writes_a_host(home: Path, environ: dict[str, str], key: str, host: str) -> None:
+def test_every_form_in_which_docker_writes_a_host(home: Path, environ: dict[str, str], key: str, host: str) -> None:
     docker(home, {"auths": {key: auth("ann", "se:cret")}, "currentContext": "ignored"})
     assert found(host, environ) == ("ann", "se:cret")
     assert found("other.example", environ) is None
@@ -95,7 +95,7 @@ def test_the_ways_docker_writes_a_host(home: Path, environ: dict[str, str], key:
         (None, None),
     ],
 )
-def test_the_ways_docker_writes_an_entry(
+def test_every_form_in_which_docker_writes_an_entry(
     home: Path, environ: dict[str, str], entry: Any, expected: tuple[str, str] | None
 ) -> None:
     docker(home, {"auths": {"ghcr.io": entry}})
@@ -195,7 +195,7 @@ def test_a_helper_may_give_an_identity_token(home: Path, environ: dict[str, str]
     assert credentials.password == ""
 
 
-def test_a_helper_that_has_nothing_leaves_it_to_the_next_place(
+def test_after_a_helper_without_credentials_the_next_place_is_used(
     home: Path, environ: dict[str, str], tmp_path: Path
 ) -> None:
     helper(tmp_path, "x", "echo 'credentials not found in native keychain'; exit 1")
@@ -227,13 +227,13 @@ def test_a_missing_global_store_does_not_matter_for_a_host_it_was_never_given(
         ("echo nonsense", "did not answer in JSON"),
     ],
 )
-@pytest.mark.parametrize("claim", [{"credHelpers": {"ghcr.io": "x"}}, {"auths": {"ghcr.io": {}}, "credsStore": "x"}])
-def test_a_broken_helper_is_told_when_it_was_the_only_place(
-    home: Path, environ: dict[str, str], tmp_path: Path, script: str | None, why: str, claim: dict[str, Any]
+@pytest.mark.parametrize("config", [{"credHelpers": {"ghcr.io": "x"}}, {"auths": {"ghcr.io": {}}, "credsStore": "x"}])
+def test_a_broken_helper_is_an_error_if_no_other_place_has_the_credentials(
+    home: Path, environ: dict[str, str], tmp_path: Path, script: str | None, why: str, config: dict[str, Any]
 ) -> None:
     if script:
         helper(tmp_path, "x", script)
-    path = docker(home, claim)
+    path = docker(home, config)
     with pytest.raises(InvalidInput) as caught:
         find_credentials("ghcr.io", environ)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Redirects, time limits, TLS: what a server may do to us, and what it may not."""
+"""Redirects, time limits, TLS and proxies: what a server can make the client do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def redirect(location: str, status: int = 307) -> Answer:
 
 
 def logged_in(double: RegistryDouble, open_registry: Callable[..., Registry]) -> Registry:
-    """A registry that knows by experience that it has to send its password."""
+    """A registry that already sends its password with each request."""
     double.basic = ("ann", "secret")
     registry = open_registry(double, credentials=ANN)
     assert not registry.exists(LAYER)
@@ -53,7 +53,7 @@ def test_a_redirect_to_another_origin_gets_no_credentials(
     assert set(other.seen[0].headers) <= {"host", "user-agent", "accept-encoding", "accept", "connection"}
 
 
-def test_a_redirect_within_the_origin_keeps_them(
+def test_a_redirect_within_the_origin_gets_the_credentials(
     double: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     registry = logged_in(double, open_registry)
@@ -62,7 +62,7 @@ def test_a_redirect_within_the_origin_keeps_them(
     assert registry.fetch(LAYER) == CHUNK
 
 
-def test_credentials_are_not_sent_again_after_a_detour(
+def test_credentials_are_not_sent_after_a_redirect_away_and_back(
     double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry]
 ) -> None:
     registry = logged_in(double, open_registry)
@@ -85,7 +85,7 @@ def test_a_challenge_from_another_origin_is_not_answered(
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
-def test_a_challenge_from_another_origin_is_not_learned_from(
+def test_a_challenge_from_another_origin_is_not_remembered(
     double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry], scheme: str
 ) -> None:
     challenge = f'{scheme} realm="{other.url}/token"'
@@ -96,7 +96,7 @@ def test_a_challenge_from_another_origin_is_not_learned_from(
     assert [one.path for one in [*double.seen, *other.seen]] == [BLOB, "/signed"]
 
 
-def test_redirects_end(registry: Registry, double: RegistryDouble) -> None:
+def test_the_number_of_redirects_is_limited(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", ".*", lambda seen: redirect(f"/v2/{len(double.seen)}"), times=99)
     with pytest.raises(IntegrityError, match="more than 5 redirects"):
         registry.fetch(LAYER)
@@ -156,7 +156,7 @@ def test_a_redirect_that_is_not_followed(registry: Registry, double: RegistryDou
         ("https://169.254.1.1", "https://169.254.1.1/x", True),
     ],
 )
-def test_where_a_registry_may_send_us(home: str, url: str, allowed: bool) -> None:
+def test_where_a_registry_may_redirect_to(home: str, url: str, allowed: bool) -> None:
     scheme, _, host = home.partition("://")
     name, _, port = host.partition(":")
     transport = Transport(
@@ -178,13 +178,13 @@ def test_an_upload_is_not_turned_into_a_get(registry: Registry, double: Registry
         registry.push(LAYER, CHUNK)
 
 
-def test_an_upload_follows_its_own_origin_only(
+def test_an_upload_follows_redirects_within_its_origin_only(
     registry: Registry, double: RegistryDouble, other: RegistryDouble
 ) -> None:
     double.plan("PUT", ".*", lambda seen: redirect(seen.target + "&again=1", 308))
     registry.push(LAYER, CHUNK)
     assert double.blobs[LAYER.digest] == CHUNK
-    double.plan("PUT", ".*", redirect(f"{other.url}/steal", 307))
+    double.plan("PUT", ".*", redirect(f"{other.url}/other", 307))
     with pytest.raises(IntegrityError, match="redirect of a PUT"):
         registry.push(LAYER, CHUNK)
     assert other.seen == []
@@ -208,7 +208,7 @@ def hurried(patience: Patience, **limits: float) -> Patience:
     return msgspec.structs.replace(patience, attempts=1, **limits)
 
 
-def test_a_silent_server_is_left(
+def test_a_silent_server_is_given_up(
     double: RegistryDouble, open_registry: Callable[..., Registry], patience: Patience
 ) -> None:
     double.plan("GET", BLOB, Answer(body=CHUNK, drip=30))
@@ -216,7 +216,7 @@ def test_a_silent_server_is_left(
         open_registry(double, patience=hurried(patience, read=0.2)).fetch(LAYER)
 
 
-def test_a_server_that_drips_is_left_at_the_deadline(
+def test_a_slow_answer_is_given_up_at_the_deadline(
     double: RegistryDouble, open_registry: Callable[..., Registry], patience: Patience, clock: Clock
 ) -> None:
     def late(seen: object) -> Answer:
@@ -228,13 +228,13 @@ def test_a_server_that_drips_is_left_at_the_deadline(
         open_registry(double, patience=hurried(patience)).fetch(LAYER)
 
 
-def test_an_upload_is_left_at_the_deadline(
+def test_an_upload_is_given_up_at_the_deadline(
     double: RegistryDouble, open_registry: Callable[..., Registry], patience: Patience, clock: Clock
 ) -> None:
     large = b"x" * 5_000_000
 
     class Hasty:
-        """A clock on which every look costs half a minute."""
+        """A clock that advances half a minute whenever it is read."""
 
         def __call__(self) -> float:
             clock.now += 30
@@ -283,10 +283,10 @@ def test_a_named_authority_is_trusted_and_no_other(
     registry.push(LAYER, CHUNK)
     assert registry.fetch(LAYER) == CHUNK
     registry.close()
-    stranger = tls_registry(double, patience, Network())
+    distrusting = tls_registry(double, patience, Network())
     with pytest.raises(Unavailable) as caught:
-        stranger.fetch(LAYER)
-    stranger.close()
+        distrusting.fetch(LAYER)
+    distrusting.close()
     assert str(caught.value).endswith(
         f"{double.url}: certificate is not trusted (self-signed certificate); "
         "name the authority's PEM file in SSL_CERT_FILE"
@@ -294,14 +294,14 @@ def test_a_named_authority_is_trusted_and_no_other(
     assert caught.value.code == "E_TLS"
 
 
-def test_a_registry_without_tls_says_so(double: RegistryDouble, patience: Patience) -> None:
+def test_the_error_for_a_registry_without_tls_says_what_to_do(double: RegistryDouble, patience: Patience) -> None:
     registry = tls_registry(double, patience, Network())
     with pytest.raises(Unavailable, match="if the registry has no TLS, write http:// in full before its host"):
         registry.exists(LAYER)
     registry.close()
 
 
-def test_a_proxy_is_asked_for_what_is_not_on_loopback(double: RegistryDouble, patience: Patience) -> None:
+def test_a_host_that_is_not_loopback_is_reached_through_the_proxy(double: RegistryDouble, patience: Patience) -> None:
     location = RegistryLocation(scheme="http", host="registry.example", repository="team/packs")
     registry = Registry(location, patience=patience, network=Network(proxies={"http": double.url}))
     double.plan("HEAD", ".*", Answer())
@@ -310,7 +310,7 @@ def test_a_proxy_is_asked_for_what_is_not_on_loopback(double: RegistryDouble, pa
     registry.close()
 
 
-def test_a_proxy_that_cannot_be_used_is_a_setting_to_correct(patience: Patience) -> None:
+def test_a_proxy_that_cannot_be_used_is_invalid_input(patience: Patience) -> None:
     location = RegistryLocation(scheme="http", host="registry.example", repository="team/packs")
     registry = Registry(location, patience=patience, network=Network(proxies={"http": "http://"}))
     with pytest.raises(InvalidInput, match=r"; correct or unset https_proxy, http_proxy or all_proxy$"):
@@ -318,7 +318,7 @@ def test_a_proxy_that_cannot_be_used_is_a_setting_to_correct(patience: Patience)
     registry.close()
 
 
-# -- every foreign exception is ours in the end -----------------------------------------------------------------------
+# -- exceptions of other libraries ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -339,11 +339,11 @@ def test_a_proxy_that_cannot_be_used_is_a_setting_to_correct(patience: Patience)
     ],
 )
 @pytest.mark.parametrize("stage", ["sending", "reading"])
-def test_every_foreign_exception_is_translated(
+def test_every_exception_of_another_library_becomes_ours(
     double: RegistryDouble, patience: Patience, error: Exception, stage: str
 ) -> None:
     class Broken:
-        """Stands in for the adapter: fails while sending, or hands out a response that fails while it is read."""
+        """An adapter that fails while it sends, or returns a response that fails while it is read."""
 
         def send(self, request: object, **settings: object) -> requests.Response:
             if stage == "sending":
@@ -369,19 +369,19 @@ def test_every_foreign_exception_is_translated(
     assert caught.value.__cause__ is not None
 
 
-def test_any_status_line_a_server_sends_ends_in_one_of_our_errors(patience: Patience) -> None:
+def test_a_server_that_does_not_answer_in_http_is_unavailable(patience: Patience) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         location = RegistryLocation(scheme="http", host=f"127.0.0.1:{server.getsockname()[1]}", repository="team/packs")
         registry = Registry(location, patience=hurried(patience))
         import threading
 
-        def babble() -> None:
+        def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
 
-        thread = threading.Thread(target=babble)
+        thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(Unavailable, match="the connection broke"):
             registry.exists(LAYER)

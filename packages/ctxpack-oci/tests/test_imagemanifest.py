@@ -1,4 +1,4 @@
-"""What counts as a manifest, decided on the bytes that were hashed."""
+"""Which bytes are an image manifest."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_encoded_form_is_fixed() -> None:
     assert parse_image_manifest(GOLDEN) == MANIFEST
 
 
-def test_the_order_of_annotations_does_not_matter() -> None:
+def test_the_order_of_annotations_does_not_change_the_encoded_form() -> None:
     one = msgspec.structs.replace(MANIFEST, annotations={"a": "1", "b": "2"})
     other = msgspec.structs.replace(MANIFEST, annotations={"b": "2", "a": "1"})
     assert encode_image_manifest(one) == encode_image_manifest(other)
@@ -80,7 +80,7 @@ def test_parse_is_the_inverse_of_encode(manifest: ImageManifest) -> None:
 
 
 @given(descriptors)
-def test_a_descriptor_survives_the_wire(descriptor: Descriptor) -> None:
+def test_a_descriptor_is_decoded_as_it_was_encoded(descriptor: Descriptor) -> None:
     assert msgspec.json.decode(msgspec.json.encode(descriptor), type=Descriptor) == descriptor
 
 
@@ -91,7 +91,7 @@ def test_arbitrary_bytes_only_raise_our_error(data: bytes) -> None:
 
 
 @given(st.integers(0, len(GOLDEN) - 1), st.integers(0, 255))
-def test_one_changed_byte_never_escapes_as_another_exception(at: int, byte: int) -> None:
+def test_one_changed_byte_raises_no_other_exception(at: int, byte: int) -> None:
     data = GOLDEN[:at] + bytes([byte]) + GOLDEN[at + 1 :]
     with contextlib.suppress(IntegrityError):
         parse_image_manifest(data)
@@ -159,7 +159,7 @@ def test_bytes_are_compared_with_their_descriptor() -> None:
         parse_image_manifest(GOLDEN, describe(GOLDEN, "a/b"))
 
 
-def test_sizes_are_bounded_by_kind() -> None:
+def test_the_size_limit_depends_on_the_media_type() -> None:
     assert is_manifest(INDEX_MEDIA_TYPE)
     assert not is_manifest("application/json")
     check_size(msgspec.structs.replace(LAYER, size=64 * 2**20), where="x")

@@ -1,4 +1,4 @@
-"""An OCI image layout as a Target: what it writes, what it refuses, and who may write at once."""
+"""An OCI image layout as a Target: what it writes, what it refuses, and several writers at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def blob(folder: Path, descriptor: Descriptor) -> Path:
     return folder / "blobs" / "sha256" / descriptor.digest.removeprefix("sha256:")
 
 
-def test_a_layout_that_is_not_there_is_empty(layout: Layout, folder: Path) -> None:
+def test_a_layout_that_does_not_exist_is_empty(layout: Layout, folder: Path) -> None:
     assert layout.fetch_tag("one") is None
     assert layout.exists(LAYER) is False
     assert list(layout.tags()) == []
@@ -55,7 +55,7 @@ def test_a_layout_that_is_not_there_is_empty(layout: Layout, folder: Path) -> No
     assert not folder.exists()
 
 
-def test_what_was_pushed_and_tagged_is_resolved_and_fetched(layout: Layout, folder: Path) -> None:
+def test_what_was_pushed_and_tagged_is_fetched(layout: Layout, folder: Path) -> None:
     push_all(layout)
     for reader in (layout, Layout(folder)):
         assert reader.fetch_tag("one") == (ROOT, DATA)
@@ -94,7 +94,7 @@ def test_blobs_are_not_writable(layout: Layout, folder: Path) -> None:
     assert blob(folder, LAYER).stat().st_mode & 0o222 == 0
 
 
-def test_a_tag_moves(layout: Layout) -> None:
+def test_a_tag_can_be_moved(layout: Layout) -> None:
     push_all(layout)
     data = encode_image_manifest(ImageManifest(config=CONFIG, layers=()))
     other = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
@@ -111,7 +111,7 @@ def test_a_tag_needs_its_manifest(layout: Layout) -> None:
         layout.tag(ROOT, "one")
 
 
-def test_annotations_and_artifact_type_of_a_tag_survive(layout: Layout) -> None:
+def test_annotations_and_artifact_type_of_a_tag_are_kept(layout: Layout) -> None:
     root = Descriptor(
         media_type=IMAGE_MANIFEST_MEDIA_TYPE,
         digest=ROOT.digest,
@@ -125,7 +125,7 @@ def test_annotations_and_artifact_type_of_a_tag_survive(layout: Layout) -> None:
     assert layout.fetch_tag("one") == (root, DATA)
 
 
-def test_a_manifest_is_taken_only_when_all_it_names_is_there(layout: Layout) -> None:
+def test_a_manifest_is_accepted_only_when_all_that_it_names_is_there(layout: Layout) -> None:
     for missing in (CONFIG, LAYER):
         with pytest.raises(NotFound, match=f"{missing.digest} is not there; run ctxpack push again"):
             layout.push(ROOT, DATA)
@@ -134,7 +134,7 @@ def test_a_manifest_is_taken_only_when_all_it_names_is_there(layout: Layout) -> 
     assert layout.fetch(ROOT) == DATA
 
 
-def test_entries_and_members_of_other_tools_survive(layout: Layout, folder: Path) -> None:
+def test_entries_and_members_of_other_tools_are_kept(layout: Layout, folder: Path) -> None:
     push_all(layout)
     foreign = {"mediaType": "a/b", "digest": "sha512:" + "0" * 128, "size": 1, "platform": {"os": "linux"}}
     index = json.loads((folder / "index.json").read_bytes())
@@ -148,7 +148,7 @@ def test_entries_and_members_of_other_tools_survive(layout: Layout, folder: Path
     assert list(layout.tags()) == ["one", "two"]
 
 
-def test_pushing_again_mends_a_blob(layout: Layout, folder: Path) -> None:
+def test_pushing_again_repairs_a_blob(layout: Layout, folder: Path) -> None:
     push_all(layout)
     blob(folder, LAYER).unlink()
     blob(folder, LAYER).write_bytes(CHUNK[:10])
@@ -173,24 +173,24 @@ def test_a_damaged_blob_is_refused(layout: Layout, folder: Path, damaged: bytes,
         layout.fetch(LAYER)
 
 
-def test_data_that_are_not_what_the_caller_says_are_not_written(layout: Layout, folder: Path) -> None:
+def test_data_that_differs_from_its_descriptor_is_not_written(layout: Layout, folder: Path) -> None:
     with pytest.raises(IntegrityError, match="size differs"):
         layout.push(LAYER, b"other")
     assert not folder.exists()
 
 
-def test_what_is_declared_too_large_is_not_read(layout: Layout) -> None:
+def test_content_with_too_large_a_size_in_its_descriptor_is_not_read(layout: Layout) -> None:
     with pytest.raises(IntegrityError, match="too large: expected at most 67108864 bytes"):
         layout.fetch(Descriptor(media_type="a/b", digest=LAYER.digest, size=2**62))
 
 
 @pytest.mark.parametrize("hostile", ["sha256:../../x", "sha256:" + "A" * 64])
-def test_a_digest_is_checked_before_it_is_in_a_path(layout: Layout, hostile: str) -> None:
+def test_a_digest_is_checked_before_its_use_in_a_path(layout: Layout, hostile: str) -> None:
     with pytest.raises(InvalidInput, match="not a digest"):
         layout.exists(Descriptor(media_type="a/b", digest=hostile, size=1))  # type: ignore[arg-type]
 
 
-def test_a_fifo_in_the_place_of_a_blob_does_not_block(layout: Layout, folder: Path) -> None:
+def test_a_fifo_instead_of_a_blob_does_not_block(layout: Layout, folder: Path) -> None:
     push_all(layout)
     blob(folder, LAYER).unlink()
     os.mkfifo(blob(folder, LAYER))
@@ -217,7 +217,7 @@ def test_a_fifo_in_the_place_of_a_blob_does_not_block(layout: Layout, folder: Pa
         ("index.json", b"\xff\xfe", "index.json: malformed: "),
     ],
 )
-def test_a_malformed_layout_is_refused_and_not_mended(
+def test_a_malformed_layout_is_refused_and_not_changed(
     layout: Layout, folder: Path, name: str, content: bytes | None, message: str
 ) -> None:
     push_all(layout)
@@ -280,7 +280,7 @@ def test_a_tag_whose_manifest_is_missing_is_damage_and_not_a_miss(layout: Layout
     assert caught.value.code == "E_INCOMPLETE"
 
 
-def test_a_folder_that_is_something_else_is_not_touched(folder: Path, layout: Layout) -> None:
+def test_a_folder_with_other_files_is_not_changed(folder: Path, layout: Layout) -> None:
     folder.mkdir(parents=True)
     (folder / "thesis.txt").write_text("precious")
     with pytest.raises(InvalidInput, match=r"folder holds other files and is no OCI image layout: got thesis.txt;"):
@@ -292,7 +292,7 @@ def test_a_folder_that_is_something_else_is_not_touched(folder: Path, layout: La
 
 
 class FailingDisk(Disk):
-    """Works for a number of steps, and then fails, after half of the data when it writes."""
+    """Works for a number of steps, then fails. A write fails after half of the data."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -339,13 +339,13 @@ def test_a_disk_that_fails_at_any_step_leaves_nothing_half_written(tmp_path: Pat
     assert outcomes[-1] == "done"
 
 
-def test_a_folder_that_cannot_be_made_is_a_local_failure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_local_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LocalFailure, match=r"Not a directory|File exists"):
         Layout(tmp_path / "file").push(LAYER, CHUNK)
 
 
-def test_a_full_disk_is_told_with_what_to_do(folder: Path) -> None:
+def test_the_error_for_a_full_disk_says_what_to_do(folder: Path) -> None:
     Layout(folder).push(CONFIG, b"{}")
     with pytest.raises(LocalFailure) as caught:
         Layout(folder, disk=FailingDisk(0)).push(LAYER, CHUNK)
@@ -354,7 +354,7 @@ def test_a_full_disk_is_told_with_what_to_do(folder: Path) -> None:
     )
 
 
-def test_drafts_of_dead_processes_are_swept(layout: Layout, folder: Path) -> None:
+def test_drafts_of_dead_processes_are_removed(layout: Layout, folder: Path) -> None:
     push_all(layout)
     old, new = folder / "ingest" / "old", folder / "ingest" / "new"
     old.touch()
@@ -383,7 +383,7 @@ for n in range(15):
 """
 
 
-def test_processes_tag_at_once_and_all_tags_land(folder: Path) -> None:
+def test_no_tag_of_processes_that_tag_at_once_is_lost(folder: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", TAGGER, str(folder), name]) for name in "abcd"]
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
     layout = Layout(folder)
@@ -392,7 +392,7 @@ def test_processes_tag_at_once_and_all_tags_land(folder: Path) -> None:
         assert layout.fetch_tag(tag) is not None
 
 
-def test_threads_tag_at_once_and_all_tags_land(layout: Layout) -> None:
+def test_no_tag_of_threads_that_tag_at_once_is_lost(layout: Layout) -> None:
     push_all(layout)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: layout.tag(ROOT, f"t{n}"), range(40)))
@@ -459,7 +459,7 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path) -> N
     assert False in new
 
 
-def test_a_file_in_the_place_of_the_folder_is_no_empty_layout(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_not_an_empty_layout(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InvalidInput, match="not a folder; name the folder of an OCI image layout"):
         Layout(tmp_path / "file").fetch_tag("v1")

@@ -1,4 +1,4 @@
-"""What a user may write to say where packs are kept."""
+"""The locations that a user may write."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_layout_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ghcr.io/" + "a" * 250, "the name is too long; use at most 255 characters"),
     ],
 )
-def test_what_is_not_a_location(text: str, message: str) -> None:
+def test_a_malformed_location_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"^registry location: .*{message}") as caught:
         parse_location(text)
     assert "secret" not in str(caught.value)

@@ -11,7 +11,7 @@ from ctxpack_oci import Layout, open_target, parse_location
 from ctxpack_oci.registry import Registry
 
 
-def test_a_target_is_opened_without_being_touched(tmp_path: Path) -> None:
+def test_opening_a_target_creates_nothing(tmp_path: Path) -> None:
     layout = open_target(parse_location(f"oci:{tmp_path}/new"), environ={})
     assert isinstance(layout, Layout)
     assert layout.name == f"oci:{tmp_path}/new"
@@ -22,6 +22,6 @@ def test_a_target_is_opened_without_being_touched(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_a_credential_is_reported_when_a_registry_is_opened() -> None:
+def test_a_missing_variable_is_reported_when_a_registry_is_opened() -> None:
     with pytest.raises(InvalidInput, match=r"^CTXPACK_PASSWORD: not set; set both, or neither$"):
         open_target(parse_location("ghcr.io/a/b"), environ={"CTXPACK_USERNAME": "ann"})

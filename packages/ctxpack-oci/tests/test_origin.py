@@ -1,4 +1,4 @@
-"""Who answers a URL, and where that host is."""
+"""The server of a URL, and the network of a host."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_origin_is_scheme_host_and_port(url: str, expected: Origin) -> None:
         "https://example.org/\r\nX: y",
     ],
 )
-def test_what_parsers_could_disagree_about_is_no_url(url: str) -> None:
+def test_a_url_that_two_parsers_could_read_differently_is_refused(url: str) -> None:
     assert origin_of(url) is None
 
 
@@ -85,7 +85,7 @@ def test_the_network_of_a_host(host: str, reach: Reach) -> None:
 
 
 @given(st.text())
-def test_any_text_has_a_network_and_perhaps_an_origin(text: str) -> None:
+def test_any_text_is_read_without_an_exception(text: str) -> None:
     assert isinstance(reach_of(text), Reach)
     origin_of(text)
 

@@ -1,4 +1,4 @@
-"""Waiting: how long, how often, and what a server may ask for."""
+"""Waits, attempts and Retry-After."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctxpack_identity.errors import Unavailable
 from ctxpack_oci.patience import Deadline, Patience, Transient, persist, seconds_after
 
 
-def test_the_waits_double_and_are_jittered_downwards(clock: Clock, patience: Patience) -> None:
+def test_each_wait_is_twice_the_last_less_jitter(clock: Clock, patience: Patience) -> None:
     def fail(_: Deadline) -> None:
         raise Transient("busy", where="there")
 

@@ -1,4 +1,4 @@
-"""What the environment says about the way to a host."""
+"""Proxies and certificate authorities from the environment."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_the_first_authorities_variable_wins(tmp_path: Path) -> None:
     assert network_from({}).authorities == ""
 
 
-def test_authorities_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_of_authorities_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^CURL_CA_BUNDLE=.*/none.pem: no such file; name a PEM file, or unset it$"):
         network_from({"CURL_CA_BUNDLE": str(tmp_path / "none.pem")})

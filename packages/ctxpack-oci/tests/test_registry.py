@@ -1,4 +1,4 @@
-"""The registry protocol, spoken with a strict registry double over real HTTP."""
+"""The registry protocol, with a strict registry double over real HTTP."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def push_all(registry: Registry) -> None:
     registry.tag(ROOT, TAG)
 
 
-def test_what_was_pushed_and_tagged_is_resolved_and_fetched(registry: Registry, double: RegistryDouble) -> None:
+def test_what_was_pushed_and_tagged_is_fetched(registry: Registry, double: RegistryDouble) -> None:
     push_all(registry)
     assert registry.fetch_tag(TAG) == (ROOT, DATA)
     assert registry.fetch(ROOT) == DATA
@@ -56,33 +56,33 @@ def test_a_push_costs_two_requests_a_blob_and_one_a_manifest_or_tag(registry: Re
     assert [one.method for one in double.seen] == ["POST", "PUT", "POST", "PUT", "PUT", "PUT"]
 
 
-def test_a_lookup_is_one_get(registry: Registry, double: RegistryDouble) -> None:
+def test_fetch_tag_is_one_get(registry: Registry, double: RegistryDouble) -> None:
     push_all(registry)
     double.seen.clear()
     registry.fetch_tag(TAG)
     assert [one.method for one in double.seen] == ["GET"]
 
 
-def test_pushing_twice_is_fine(registry: Registry, double: RegistryDouble) -> None:
+def test_pushing_twice_is_no_error(registry: Registry, double: RegistryDouble) -> None:
     push_all(registry)
     push_all(registry)
     assert double.blobs[LAYER.digest] == CHUNK
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_what_a_registry_says_beside_a_success_is_ignored(
+def test_the_body_and_other_headers_of_a_success_are_ignored(
     registry: Registry, double: RegistryDouble, size: int
 ) -> None:
     double.sessions["7"] = True
-    said = {"body": b"x" * size, "headers": {"Location": f"{UPLOADS}7?_state=s%3D7", "Content-Encoding": "br"}}
-    double.plan("POST", UPLOADS, Answer(status=202, **said))  # type: ignore[arg-type]
-    double.plan("PUT", ".*/manifests/.*", Answer(status=201, **said))  # type: ignore[arg-type]
+    extra = {"body": b"x" * size, "headers": {"Location": f"{UPLOADS}7?_state=s%3D7", "Content-Encoding": "br"}}
+    double.plan("POST", UPLOADS, Answer(status=202, **extra))  # type: ignore[arg-type]
+    double.plan("PUT", ".*/manifests/.*", Answer(status=201, **extra))  # type: ignore[arg-type]
     registry.push(LAYER, CHUNK)
     registry.push(ROOT, DATA)
     assert double.blobs[LAYER.digest] == CHUNK
 
 
-def test_an_empty_blob_travels(registry: Registry) -> None:
+def test_an_empty_blob_is_pushed_and_fetched(registry: Registry) -> None:
     empty = describe(b"", "application/octet-stream")
     registry.push(empty, b"")
     assert registry.fetch(empty) == b""
@@ -108,8 +108,8 @@ def test_only_the_last_manifests_are_kept_for_tagging(registry: Registry, double
     assert double.tags["n0"] == digest(pushed[0])
 
 
-def test_threads_share_the_registry(registry: Registry) -> None:
-    pieces = [bytes([n]) * 1000 for n in range(40)]
+def test_several_threads_use_one_registry(registry: Registry) -> None:
+    blobs = [bytes([n]) * 1000 for n in range(40)]
 
     def there_and_back(data: bytes) -> bytes:
         descriptor = describe(data, "application/octet-stream")
@@ -119,7 +119,7 @@ def test_threads_share_the_registry(registry: Registry) -> None:
         return registry.fetch(descriptor)
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(there_and_back, pieces)) == pieces
+        assert list(pool.map(there_and_back, blobs)) == blobs
 
 
 # -- hit, miss or unknown ---------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_a_refusal_is_never_a_miss(
         calls[lookup]()
 
 
-def test_other_statuses_carry_the_registrys_words_escaped_and_cut(registry: Registry, double: RegistryDouble) -> None:
+def test_the_text_of_the_registry_is_escaped_and_cut(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", BLOB_PATH, fault(418, "TEAPOT", "short\x1b[31m and \u202estout" + "x" * 999))
     with pytest.raises(CtxPackError) as caught:
         registry.fetch(LAYER)
@@ -160,15 +160,13 @@ def test_other_statuses_carry_the_registrys_words_escaped_and_cut(registry: Regi
     assert caught.value.code == "E_REFUSED"
 
 
-def test_an_error_that_is_not_the_registrys_json_is_told_by_its_status(
-    registry: Registry, double: RegistryDouble
-) -> None:
+def test_an_error_without_json_is_reported_by_its_status(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", BLOB_PATH, Answer(status=404, body=b"<html>" * 20_000))
     with pytest.raises(NotFound, match=r"answered 404; create the repository, or check its name$"):
         registry.fetch(LAYER)
 
 
-def test_access_denied_names_how_to_log_in(registry: Registry, double: RegistryDouble) -> None:
+def test_access_denied_says_how_to_log_in(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", BLOB_PATH, fault(403, "DENIED", "requested access to the resource is denied"))
     with pytest.raises(AccessDenied) as caught:
         registry.fetch(LAYER)
@@ -195,7 +193,9 @@ def test_a_blob_that_is_shorter_is_refused(registry: Registry, double: RegistryD
 
 
 @pytest.mark.parametrize("answer", [Answer(body=CHUNK + b"!"), Answer(body=CHUNK, length=2**62, endless=True)])
-def test_a_blob_that_is_longer_is_not_read_further(registry: Registry, double: RegistryDouble, answer: Answer) -> None:
+def test_a_blob_that_is_longer_is_not_read_to_its_end(
+    registry: Registry, double: RegistryDouble, answer: Answer
+) -> None:
     double.plan("GET", BLOB_PATH, answer)
     with pytest.raises(IntegrityError, match="answer is too long: expected at most 6000 bytes"):
         registry.fetch(LAYER)
@@ -210,7 +210,7 @@ def test_an_encoded_answer_is_refused(registry: Registry, double: RegistryDouble
 @pytest.mark.parametrize(
     ("media_type", "limit"), [("application/octet-stream", 64 * 2**20), (IMAGE_MANIFEST_MEDIA_TYPE, 4 * 2**20)]
 )
-def test_what_is_declared_too_large_is_not_asked_for(
+def test_content_with_too_large_a_size_in_its_descriptor_is_not_asked_for(
     registry: Registry, double: RegistryDouble, media_type: str, limit: int
 ) -> None:
     forged = Descriptor(media_type=media_type, digest=LAYER.digest, size=2**62)
@@ -219,7 +219,7 @@ def test_what_is_declared_too_large_is_not_asked_for(
     assert double.seen == []
 
 
-def test_data_that_are_not_what_the_caller_says_are_not_sent(registry: Registry, double: RegistryDouble) -> None:
+def test_data_that_differs_from_its_descriptor_is_not_sent(registry: Registry, double: RegistryDouble) -> None:
     with pytest.raises(IntegrityError, match="size differs"):
         registry.push(LAYER, b"other")
     with pytest.raises(IntegrityError, match="digest differs"):
@@ -227,9 +227,7 @@ def test_data_that_are_not_what_the_caller_says_are_not_sent(registry: Registry,
     assert double.seen == []
 
 
-def test_a_blob_that_arrives_as_other_bytes_is_refused_by_the_registry(
-    registry: Registry, double: RegistryDouble
-) -> None:
+def test_the_registry_refuses_a_blob_that_arrives_with_other_bytes(registry: Registry, double: RegistryDouble) -> None:
     refused = Answer(status=400, body=b'{"errors":[{"code":"DIGEST_INVALID","message":"did not match"}]}')
     double.plan("PUT", UPLOAD_PATH, refused)
     with pytest.raises(
@@ -240,57 +238,57 @@ def test_a_blob_that_arrives_as_other_bytes_is_refused_by_the_registry(
 
 
 @pytest.mark.parametrize("hostile", ["sha256:../../x", "sha512:" + "0" * 128, "sha256:" + "A" * 64])
-def test_a_digest_is_checked_before_it_is_in_a_url(registry: Registry, double: RegistryDouble, hostile: str) -> None:
+def test_a_digest_is_checked_before_its_use_in_a_url(registry: Registry, double: RegistryDouble, hostile: str) -> None:
     with pytest.raises(InvalidInput, match="not a digest"):
         registry.exists(Descriptor(media_type="a/b", digest=hostile, size=1))  # type: ignore[arg-type]
     assert double.seen == []
 
 
-def test_a_tag_is_checked_before_it_is_in_a_url(registry: Registry, double: RegistryDouble) -> None:
+def test_a_tag_is_checked_before_its_use_in_a_url(registry: Registry, double: RegistryDouble) -> None:
     for tag in ("", "a/b", "..", "-x", "x" * 129, "a?b", "a\n"):
         with pytest.raises(InvalidInput, match="not a tag"):
             registry.fetch_tag(tag)
     assert double.seen == []
 
 
-# -- digests the registry tells ---------------------------------------------------------------------------------------
+# -- digests from the registry ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [{}, {"Docker-Content-Digest": "sha512:" + "0" * 128}])
-def test_a_registry_need_not_say_the_digest_of_a_manifest(
-    registry: Registry, double: RegistryDouble, told: dict[str, str]
+@pytest.mark.parametrize("headers", [{}, {"Docker-Content-Digest": "sha512:" + "0" * 128}])
+def test_a_registry_may_omit_the_digest_of_a_manifest(
+    registry: Registry, double: RegistryDouble, headers: dict[str, str]
 ) -> None:
-    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **told}))
+    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **headers}))
     assert registry.fetch_tag(TAG) == (ROOT, DATA)
 
 
-def test_a_header_that_lies_about_what_was_read_is_refused(registry: Registry, double: RegistryDouble) -> None:
-    lie = {"Docker-Content-Digest": LAYER.digest}
-    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **lie}))
+def test_a_digest_header_that_differs_from_the_body_is_refused(registry: Registry, double: RegistryDouble) -> None:
+    wrong = {"Docker-Content-Digest": LAYER.digest}
+    double.plan("GET", TAG_PATH, Answer(body=DATA, headers={"Content-Type": IMAGE_MANIFEST_MEDIA_TYPE, **wrong}))
     with pytest.raises(IntegrityError, match=f"digest differs: expected {LAYER.digest}, got {ROOT.digest}"):
         registry.fetch_tag(TAG)
 
 
-def test_a_tagged_manifest_that_is_too_long_is_not_read_further(registry: Registry, double: RegistryDouble) -> None:
+def test_a_tagged_manifest_that_is_too_long_is_not_read_to_its_end(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", TAG_PATH, Answer(body=b" " * 2**20, length=2**62, endless=True))
     with pytest.raises(IntegrityError, match=f"answer is too long: expected at most {4 * 2**20} bytes"):
         registry.fetch_tag(TAG)
 
 
 @pytest.mark.parametrize("path", [UPLOAD_PATH, "/v2/team/packs/manifests/.*"])
-def test_a_receipt_for_other_bytes_is_refused(registry: Registry, double: RegistryDouble, path: str) -> None:
+def test_a_success_that_names_another_digest_is_refused(registry: Registry, double: RegistryDouble, path: str) -> None:
     double.plan("PUT", path, Answer(status=201, headers={"Docker-Content-Digest": "sha256:" + "0" * 64}))
     with pytest.raises(IntegrityError, match="registry names other bytes"):
         push_all(registry)
 
 
-def test_what_a_tag_names_is_told_by_the_manifest_itself(registry: Registry, double: RegistryDouble) -> None:
+def test_the_media_type_of_a_manifest_comes_from_its_own_bytes(registry: Registry, double: RegistryDouble) -> None:
     index = b'{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
     double.plan("GET", TAG_PATH, Answer(body=index, headers={"Content-Type": "application/json"}))
     assert registry.fetch_tag(TAG) == (describe(index, "application/vnd.oci.image.index.v1+json"), index)
 
 
-def test_a_web_page_is_no_manifest(registry: Registry, double: RegistryDouble) -> None:
+def test_a_web_page_is_not_a_manifest(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", TAG_PATH, Answer(body=b"<html>", headers={"Content-Type": "text/html"}))
     with pytest.raises(IntegrityError, match="not a manifest: got text/html; check that the registry setting"):
         registry.fetch_tag(TAG)
@@ -328,7 +326,9 @@ def test_an_absolute_location_is_used_with_its_query(registry: Registry, double:
         ("", "none"),
     ],
 )
-def test_an_upload_goes_nowhere_else(registry: Registry, double: RegistryDouble, location: str, got: str) -> None:
+def test_an_upload_to_another_server_is_refused(
+    registry: Registry, double: RegistryDouble, location: str, got: str
+) -> None:
     double.plan("POST", UPLOADS, Answer(status=202, headers={"Location": location}))
     with pytest.raises(IntegrityError, match=f"upload location is not used: expected a URL at {double.url}, got {got}"):
         registry.push(LAYER, CHUNK)
@@ -343,28 +343,30 @@ def tag_page(*tags: str, following: str = "") -> Answer:
     return Answer(body=json.dumps({"name": "team/packs", "tags": tags}).encode(), headers=headers)
 
 
-def test_pages_are_followed_and_a_repeated_tag_is_told_once(registry: Registry, double: RegistryDouble) -> None:
+def test_pages_are_followed_and_each_tag_is_returned_once(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", ".*/tags/list", tag_page("a", "b", following="/v2/team/packs/tags/list?last=b&n=1000"))
     double.plan("GET", ".*/tags/list", tag_page("b", "c"))
     assert list(registry.tags()) == ["a", "b", "c"]
     assert [one.query for one in double.seen] == [{"n": "1000"}, {"n": "1000", "last": "b"}]
 
 
-def test_a_repository_nobody_has_pushed_to_has_no_tags(registry: Registry, double: RegistryDouble) -> None:
+def test_a_repository_that_does_not_exist_has_no_tags(registry: Registry, double: RegistryDouble) -> None:
     assert list(registry.tags()) == []
     double.plan("GET", ".*/tags/list", fault(404, "NAME_UNKNOWN"))
     assert list(registry.tags()) == []
 
 
-def test_a_page_elsewhere_is_not_followed(registry: Registry, double: RegistryDouble, other: RegistryDouble) -> None:
+def test_a_page_on_another_server_is_not_followed(
+    registry: Registry, double: RegistryDouble, other: RegistryDouble
+) -> None:
     double.plan("GET", ".*/tags/list", tag_page("a", following=f"{other.url}/v2/team/packs/tags/list"))
     with pytest.raises(IntegrityError, match=f"next page is not followed: expected a URL at {double.url}"):
         list(registry.tags())
     assert other.seen == []
 
 
-@pytest.mark.parametrize("endless", ["same", "ever new"])
-def test_pages_without_end_are_given_up(registry: Registry, double: RegistryDouble, endless: str) -> None:
+@pytest.mark.parametrize("endless", ["same", "always new"])
+def test_a_list_without_end_is_refused(registry: Registry, double: RegistryDouble, endless: str) -> None:
     link = "/v2/team/packs/tags/list?n=1000"
     double.plan(
         "GET",
@@ -378,13 +380,13 @@ def test_pages_without_end_are_given_up(registry: Registry, double: RegistryDoub
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"tags":[1]}', b'{"tags":["../x"]}', b"[" * 100_000])
-def test_a_list_that_is_none_is_refused(registry: Registry, double: RegistryDouble, body: bytes) -> None:
+def test_a_malformed_list_of_tags_is_refused(registry: Registry, double: RegistryDouble, body: bytes) -> None:
     double.plan("GET", ".*/tags/list", Answer(body=body))
     with pytest.raises(IntegrityError, match="not a list of tags"):
         list(registry.tags())
 
 
-def test_an_immutable_tag_that_names_this_manifest_already_is_success(
+def test_an_immutable_tag_that_already_names_this_manifest_is_a_success(
     registry: Registry, double: RegistryDouble
 ) -> None:
     push_all(registry)
@@ -402,7 +404,9 @@ def test_an_immutable_tag_that_names_another_manifest_is_a_conflict(registry: Re
         registry.tag(root, TAG)
 
 
-def test_an_invalid_manifest_is_told_in_the_registrys_words(registry: Registry, double: RegistryDouble) -> None:
+def test_the_registrys_reason_for_refusing_a_manifest_is_in_the_error(
+    registry: Registry, double: RegistryDouble
+) -> None:
     double.plan("PUT", ".*/manifests/.*", fault(400, "MANIFEST_INVALID", "no such layer"))
     with pytest.raises(CtxPackError, match=r"manifest sha256:.* answered 400 \(MANIFEST_INVALID: no such layer\)"):
         registry.push(ROOT, DATA)
@@ -413,7 +417,7 @@ def test_an_invalid_manifest_is_told_in_the_registrys_words(registry: Registry, 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
-def test_every_verb_is_tried_again(
+def test_every_method_is_tried_again(
     registry: Registry, double: RegistryDouble, clock: Clock, method: str, status: int
 ) -> None:
     double.plan(method, ".*", fault(status, "BUSY"), times=4)
@@ -439,14 +443,14 @@ def test_a_body_cut_short_is_tried_again(registry: Registry, double: RegistryDou
         registry.fetch(LAYER)
 
 
-def test_retry_after_is_honoured_and_capped(registry: Registry, double: RegistryDouble, clock: Clock) -> None:
+def test_retry_after_is_followed_up_to_a_limit(registry: Registry, double: RegistryDouble, clock: Clock) -> None:
     for after in ("7", "86400", "Fri, 15 Jan 2027 08:00:12 GMT", "soon"):
         double.plan("GET", ".*", fault(429, "TOOMANYREQUESTS", Retry_After=after))
     assert registry.fetch_tag(TAG) is None
     assert clock.waits == [7.0, 30.0, 12.0, 4.0]
 
 
-def test_after_five_attempts_it_is_unavailable(registry: Registry, double: RegistryDouble) -> None:
+def test_after_five_attempts_the_registry_is_unavailable(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", ".*", fault(503, "UNAVAILABLE"), times=99)
     with pytest.raises(Unavailable) as caught:
         registry.fetch_tag(TAG)
@@ -457,13 +461,13 @@ def test_after_five_attempts_it_is_unavailable(registry: Registry, double: Regis
     assert len(double.seen) == 5
 
 
-def test_the_registrys_reason_for_refusing_is_told(registry: Registry, double: RegistryDouble) -> None:
+def test_the_registrys_reason_for_refusing_is_in_the_error(registry: Registry, double: RegistryDouble) -> None:
     double.plan("GET", ".*", fault(429, "TOOMANYREQUESTS", "pull rate limit"), times=99)
     with pytest.raises(Unavailable, match=r"answered 429 \(TOOMANYREQUESTS: pull rate limit\) \(5 attempts\)"):
         registry.fetch(LAYER)
 
 
-def test_other_refusals_are_not_tried_again(registry: Registry, double: RegistryDouble) -> None:
+def test_a_refusal_that_will_not_change_is_not_tried_again(registry: Registry, double: RegistryDouble) -> None:
     double.plan("HEAD", ".*", fault(501, "UNSUPPORTED"), times=99)
     with pytest.raises(Unavailable, match="answered 501"):
         registry.exists(LAYER)

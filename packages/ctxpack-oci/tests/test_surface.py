@@ -1,4 +1,4 @@
-"""What the package promises to importers: its names, its README, and that HTTP is not loaded before it is needed."""
+"""The public names, the README, and that HTTP is loaded only for a registry."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The OCI registry protocol and the OCI image layout, behind one Target.
+"""The OCI registry protocol and the OCI image layout, as one Target.
 
-``Registry`` is not imported here, nor by `parse_location`: HTTP is loaded when a registry is opened.
+Neither this front nor `parse_location` loads HTTP: `open_target` does, for a registry.
 """
 
 from __future__ import annotations

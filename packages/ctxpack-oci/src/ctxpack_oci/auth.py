@@ -1,9 +1,9 @@
-"""Prove who we are when a registry asks: Basic, and Bearer tokens (distribution-spec, "Token Authentication").
+"""Authorization for requests to a registry: Basic, and Bearer tokens (distribution-spec, "Token Authentication").
 
-Where credentials may go: to the registry itself, and to the token service it names if that is reached by https (or
-the registry itself is plain http) and both hosts have one owner (`share_owner`): `auth.docker.io` may have those for
-`registry-1.docker.io`. A token service anywhere else is asked for an anonymous token. The scope asked for is always
-our own repository and action, whatever the challenge says.
+Credentials are sent to the registry. They are also sent to the token service that the registry names if the service
+has https (or the registry itself has plain http) and both hosts have one owner (`share_owner`): `auth.docker.io` gets
+those for `registry-1.docker.io`. Any other token service is asked for an anonymous token. The scope is always our own
+repository and action; the scope in the challenge is ignored.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Action", "Authenticator"]
 
 Action = Literal["pull", "pull,push"]
 
-DEFAULT_LIFE = 60.0  # seconds a token lives when its service does not say (distribution-spec, "Token Response Fields")
+DEFAULT_LIFE = 60.0  # seconds of a token without expires_in (distribution-spec, "Token Response Fields")
 LONGEST_LIFE = 24 * 3600.0  # seconds
-MARGIN = 10.0  # seconds before its end in which a token is no longer used
+MARGIN = 10.0  # seconds; a token is not used in the last ones
 
-_is_bearer = re.compile(r"\A[!-~]+\Z").match  # what a header can carry; a line break would start another header
+_is_bearer = re.compile(r"\A[!-~]+\Z").match  # a line break would start another header
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -48,7 +48,7 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Sends requests to one repository of a registry with the authorization it wants, learned from its 401."""
+    """Sends requests to one repository of a registry, with the authorization that its 401 asks for."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class Authenticator:
         self._withheld_from = ""
 
     def exchange(self, request: Request, deadline: Deadline, *, action: Action) -> Reply:
-        """Send request once, and once more with fresh authorization when the registry itself answers 401."""
+        """Send request once, and once more with new authorization if the registry itself answers 401."""
         known = self._challenge
         sent = self._authorization(known, action, refused="") if known else ""
         reply = self._transport.exchange(_signed(request, sent), deadline)
         if reply.status != 401 or origin_of(reply.url) != self._home:
-            return reply  # a 401 from where we were redirected to is never answered
+            return reply  # no credentials for a server that the registry redirected to
         challenge = self._choose(reply)
         fresh = self._authorization(challenge, action, refused=sent) if challenge else ""
         if not fresh or fresh == sent:
@@ -86,7 +86,7 @@ class Authenticator:
 
     @property
     def login(self) -> str:
-        """What the user can do about a refusal."""
+        """What the user can do when access is denied."""
         if self._withheld_from:
             return (
                 f"the credentials were not sent to {self._withheld_from}, because it and {self._host} "
@@ -105,11 +105,11 @@ class Authenticator:
         return chosen
 
     def _authorization(self, challenge: Challenge, action: Action, *, refused: str) -> str:
-        """The header's value, "" when we have nothing to say. refused: the value that has just not been good enough."""
+        """The value of the header, or "". refused: a value that the registry has just answered with 401."""
         if challenge.scheme == "basic":
             return _basic(self._credentials)
         with self._lock:
-            # A token that may push may pull as well.
+            # A token for pushing is good for pulling too.
             for token in (self._tokens.get("pull,push"), self._tokens.get(action)):
                 if token and token.header != refused and self._patience.clock() < token.end:
                     return token.header
@@ -125,7 +125,7 @@ class Authenticator:
         reply = persist(
             lambda deadline: self._transport.exchange(request, deadline), size=MAX_ERROR_BYTES, patience=self._patience
         )
-        if reply.status in (400, 401, 403):  # OAuth2 says 400 for a refresh token that is no good (RFC 6749, 5.2)
+        if reply.status in (400, 401, 403):  # 400 for an invalid refresh token (RFC 6749, 5.2)
             raise AccessDenied(f"answered {reply.status}", where=where, fix=self.login)
         if reply.status != 200:
             raise refusal(reply, where=where, login=self.login)

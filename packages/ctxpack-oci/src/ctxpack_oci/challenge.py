@@ -1,4 +1,4 @@
-"""What a 401 asks for: the WWW-Authenticate header (RFC 9110, 11.6.1)."""
+"""The authentication that a 401 asks for: the WWW-Authenticate header (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 __all__ = ["Challenge", "parse_challenges"]
 
-MAX_HEADER = 8 * 1024  # characters; what is longer is ignored
+MAX_HEADER = 8 * 1024  # characters; the rest is ignored
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")')
@@ -27,9 +27,9 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """Return the challenges in a WWW-Authenticate header, which may be several fields joined by commas.
+    """Return the challenges in a WWW-Authenticate header; several headers are joined by commas.
 
-    What does not follow the grammar ends the reading: the challenges before it are returned.
+    Parsing stops at the first fault: the challenges before it are returned.
 
     >>> parse_challenges('Bearer realm="https://a.example/token",service="a", Basic realm="x"')[1]
     Challenge(scheme='basic', parameters={'realm': 'x'})
@@ -43,7 +43,7 @@ def _challenges(header: str) -> Iterator[Challenge]:
         at = _after(_BLANK, header, named.end())
         parameters: dict[str, str] = {}
         if _TOKEN68.match(header, at) and not _PARAMETER.match(header, at):
-            at = _after(_TOKEN68, header, at)  # as in `Negotiate YII=`: no scheme we speak
+            at = _after(_TOKEN68, header, at)  # as in `Negotiate YII=`, which is not supported
         else:
             parameters, at = _parameters(header, at)
         yield Challenge(scheme=named[1].lower(), parameters=parameters)
@@ -51,7 +51,7 @@ def _challenges(header: str) -> Iterator[Challenge]:
 
 
 def _parameters(header: str, at: int) -> tuple[dict[str, str], int]:
-    """The parameters from at on, and where the next challenge may begin; the first of two equal names wins."""
+    """The parameters from index at, and the index after them. The first of two equal names wins."""
     found: dict[str, str] = {}
     while pair := _PARAMETER.match(header, at):
         value = pair[2] if pair[2] is not None else re.sub(r"\\(.)", r"\1", pair[3])

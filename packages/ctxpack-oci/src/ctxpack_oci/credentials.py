@@ -1,4 +1,4 @@
-"""Who we are to a registry: from the environment, or as `docker login` and `podman login` stored it."""
+"""Credentials for a registry: from the environment, or as `docker login` and `podman login` store them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctxpack_oci.location import DOCKER_HUB
 
 __all__ = ["Credentials", "find_credentials"]
 
-DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # under which docker login stores Docker Hub, since before registry v2
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # the key of `docker login` for Docker Hub, older than registry v2
 MAX_CONFIG_BYTES = 1024 * 1024
 HELPER_SECONDS = 60.0  # a helper may ask the user to unlock a key ring
 
@@ -26,7 +26,7 @@ _is_helper = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """A user name and password, or an identity token (an OAuth2 refresh token). source: where found, for messages."""
+    """A user name and password, or an identity token (an OAuth2 refresh token). source: for messages."""
 
     username: str = ""
     password: str = ""
@@ -56,13 +56,13 @@ class _Secret(msgspec.Struct, rename="pascal"):
 
 
 def find_credentials(host: str, environ: Mapping[str, str], *, repository: str = "") -> Credentials | None:
-    """Return the credentials for host, or None when nobody has logged in to it.
+    """Return the credentials for host, or None when there are none.
 
     host: with its port when it has one. repository: for podman's keys, which may name a part of a registry.
-    Order: CTXPACK_USERNAME with CTXPACK_PASSWORD; docker's config.json; podman's auth files. In a file the most
-    precise key wins, and for it a credential helper wins over what the file holds.
-    Raises: InvalidInput, for a file that is malformed, for half a pair of variables, and when the only place that
-    claims to have the credentials is a credential helper that does not work.
+    Order: CTXPACK_USERNAME with CTXPACK_PASSWORD; docker's config.json; podman's auth files. In a file the longest
+    matching key wins; for one key, a credential helper wins over an entry of the file.
+    Raises: InvalidInput, when a file is malformed, when one of the two variables is missing, and when only a
+    credential helper that does not work should have the credentials.
     """
     found = _from_environment(environ)
     if found:
@@ -92,7 +92,7 @@ def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
 
 
 def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    home = environ.get("HOME") or environ.get("USERPROFILE")
+    home = environ.get("HOME")
     if environ.get("DOCKER_CONFIG"):
         yield Path(environ["DOCKER_CONFIG"], "config.json")
     elif home:
@@ -123,7 +123,7 @@ def _read_config(path: Path) -> _Config:
 
 
 def _keys(host: str, repository: str) -> list[str]:
-    """What the entry may be called in the form of `_plain`, the most precise first."""
+    """The keys that an entry may have, in the form of `_plain`, the longest first."""
     name = "docker.io" if host in DOCKER_HUB else host
     parts = repository.split("/") if repository else []
     return ["/".join([name, *parts[:length]]) for length in range(len(parts), -1, -1)]
@@ -132,7 +132,7 @@ def _keys(host: str, repository: str) -> list[str]:
 def _from_config(
     config: _Config, keys: list[str], path: Path, environ: Mapping[str, str]
 ) -> Iterator[Credentials | str]:
-    """What config has for keys, the best first; text for a helper that is named for a key but does not work."""
+    """The credentials in config for keys, the best first; text for a helper of a key that does not work."""
     for key in keys:
         entries = {name: entry for name, entry in config.auths.items() if _plain(name) == key}
         helpers = {helper for name, helper in config.cred_helpers.items() if _plain(name) == key}
@@ -140,9 +140,9 @@ def _from_config(
             helpers = {config.creds_store}
         for helper in helpers:
             found = _from_helper(helper, key, path, environ)
-            # The global store is asked for every host, but only an (empty) entry says that it has this one.
-            claimed = bool(entries) or helper != config.creds_store
-            if isinstance(found, Credentials) or (found and claimed):
+            # The global store is asked for every host, but should have only those with an (empty) entry.
+            expected = bool(entries) or helper != config.creds_store
+            if isinstance(found, Credentials) or (found and expected):
                 yield found
         for name, entry in entries.items():
             credentials = _from_entry(entry or _Entry(), name, path)
@@ -151,7 +151,7 @@ def _from_config(
 
 
 def _plain(name: str) -> str:
-    """An entry's key without scheme and API version, both of which docker may write, and Docker Hub by one name."""
+    """The key of an entry without the scheme and API version that docker may write; one name for Docker Hub."""
     without_scheme = re.sub(r"\Ahttps?://", "", name.strip().lower())
     host, slash, path = re.sub(r"(/v[12])?/*\Z", "", without_scheme).partition("/")
     return ("docker.io" if host in DOCKER_HUB else host) + slash + path
@@ -174,7 +174,7 @@ def _from_entry(entry: _Entry, name: str, path: Path) -> Credentials | None:
 
 
 def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) -> Credentials | str | None:
-    """Credentials; None when the helper has none; or text that says why it could not be asked."""
+    """Credentials; None when the helper has none; or text that says why the helper does not work."""
     program = f"docker-credential-{helper}"
     if not _is_helper(helper):
         _malformed(path, f"credential helper {helper!r} is not the name of a program")

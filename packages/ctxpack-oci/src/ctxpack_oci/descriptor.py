@@ -1,4 +1,4 @@
-"""What a piece of content is: its media type, digest and size (OCI image-spec, "Content Descriptors")."""
+"""The descriptor of a blob or manifest: media type, digest, size (OCI image-spec, "Content Descriptors")."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ctxpack_identity.errors import IntegrityError
 __all__ = ["DAMAGED", "MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_digest", "check_length", "describe"]
 
 DAMAGED = "try again; if the error stays, the registry holds damaged data"  # what to do about bytes that were fetched
-MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob travels whole in memory, and the largest chunk has about 17 MiB
+MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob is whole in memory, and the largest chunk has about 17 MiB
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A typed, sized, content-addressed reference. size: bytes, on the wire as stored.
+    """A typed, sized, content-addressed reference. size: bytes as stored and sent.
 
-    The members `urls` and `data` of the specification are not here: neither is ever followed or believed.
+    The members `urls` and `data` of the specification are ignored.
     """
 
     media_type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
@@ -40,9 +40,9 @@ def describe(data: bytes, media_type: str, *, annotations: dict[str, str] | None
 
 
 def check_bytes(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
-    """Return if data are what descriptor names.
+    """Return if data is what descriptor names.
 
-    Raises: IntegrityError, when the size or the SHA-256 differs.
+    fix: what to do otherwise. Raises: IntegrityError, when the size or the SHA-256 differs.
     """
     check_length(data, descriptor, where=where, fix=fix)
     check_digest(data, descriptor.digest, where=where, fix=fix)
@@ -56,7 +56,7 @@ def check_digest(data: bytes, digest: Digest, *, where: str, fix: str = "") -> N
 
 
 def check_length(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
-    """Return if data have the size that descriptor gives. Raises: IntegrityError otherwise."""
+    """Return if data has the size in descriptor. Raises: IntegrityError otherwise."""
     if len(data) != descriptor.size:
         raise IntegrityError(
             "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), fix=fix, code="E_SIZE"

@@ -1,4 +1,4 @@
-"""Write a file so that it is there whole or not at all, whatever stops the writer."""
+"""Write a file atomically: after a crash it is whole, or not there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Disk", "publish"]
 
 
 class Disk:
-    """The calls that make a file durable. A class, so that a test can stop between any two of them."""
+    """The calls that make a file durable: a class, so that a test can stop between any two of them."""
 
     def write(self, file: int, data: memoryview) -> int:
         """Write some of data to an open file; return how many bytes."""
@@ -34,10 +34,10 @@ class Disk:
 
 
 def publish(data: bytes, target: Path, *, staging: Path, mode: int, disk: Disk) -> None:
-    """Give target the content data in one step.
+    """Write data to target in one step.
 
-    staging: an existing folder on the same file system, for the file while it is written.
-    Raises: OSError; target is then as before, and nothing is left in staging.
+    staging: an existing folder on the same file system, for the draft.
+    Raises: OSError; target is then unchanged, and the draft is gone.
     """
     draft = staging / f"{target.name[:80]}.{os.getpid()}.{os.urandom(6).hex()}"
     try:

@@ -1,4 +1,4 @@
-"""One request and its answer, as values."""
+"""A request and its answer, as values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ __all__ = ["Reply", "Request"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask. where: for messages. limit: most bytes accepted as the body of a successful answer;
-    None when that body is of no interest, and then it is empty in the Reply."""
+    """A request. where: for messages.
+
+    limit: most bytes of the body of a successful answer. None: the body is not needed, and is empty in the Reply.
+    """
 
     method: str
     url: str
@@ -22,7 +24,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back. url: the one that answered, after redirects. body: as much as the transport allows."""
+    """An answer. url: where it came from, after redirects. body: as much as the transport allows."""
 
     status: int
     headers: Mapping[str, str]

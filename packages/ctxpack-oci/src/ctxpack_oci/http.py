@@ -1,7 +1,7 @@
-"""One HTTP exchange: bounded in time and size, redirects judged, foreign exceptions translated.
+"""One HTTP exchange: limits of time and size, checked redirects, and our errors for those of other libraries.
 
-Nothing here knows registries. `requests` is used at the level of its transport adapter, below its Session: no
-cookies, no .netrc, no redirects of its own, no decoding, nothing from the environment but what Network says.
+This module does not know registries. It uses the transport adapter of `requests`, not its Session: no cookies, no
+.netrc, no automatic redirects, no decoding, and nothing from the environment except what Network holds.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ctxpack_oci.refusal import ASK_OPERATOR, message_of
 __all__ = ["MAX_ERROR_BYTES", "Transport"]
 
 MAX_REDIRECTS = 5
-MAX_ERROR_BYTES = 64 * 1024  # bytes of an error's or a token's body
-CONNECTIONS = 32  # kept open per host; a caller with more threads than this opens and closes some
-PIECE_BYTES = 128 * 1024  # most bytes taken from a socket at once: what malloc still takes from its own stock
-BLOCK_BYTES = 128 * 1024  # bytes sent at once; each has Patience.connect seconds, as urllib3 sets the socket
+MAX_ERROR_BYTES = 64 * 1024  # bytes; of the body of an error or of a token
+CONNECTIONS = 32  # kept open per host; with more threads, the others are opened and closed for each request
+READ_BLOCK_BYTES = 128 * 1024  # most bytes of one read: malloc asks the system for each larger block
+SEND_BLOCK_BYTES = 128 * 1024  # bytes of one send, for which urllib3 allows Patience.connect seconds
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PASSING = frozenset({429, 500, 502, 503, 504})  # statuses that may be different a moment later
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})  # the next attempt may get another status
 _SAFE = frozenset({"GET", "HEAD"})
-_HEADERS_FOR_STRANGERS = frozenset({"accept", "accept-encoding", "user-agent"})
+_HEADERS_FOR_OTHER_ORIGINS = frozenset({"accept", "accept-encoding", "user-agent"})
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (urllib3.exceptions.IncompleteRead, "the answer was cut short"),
     (urllib3.exceptions.NameResolutionError, "no such host name"),
@@ -42,7 +42,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Transport:
-    """Connections for one registry and the servers it sends us to; for use from any number of threads."""
+    """Connections to one registry and to the servers it redirects to. Safe for use from several threads."""
 
     def __init__(self, home: Origin, *, patience: Patience, network: Network) -> None:
         self._home = home
@@ -53,22 +53,22 @@ class Transport:
     def exchange(self, request: Request, deadline: Deadline) -> Reply:
         """Send request once and return the answer, whatever its status, after at most MAX_REDIRECTS redirects.
 
-        Headers but Accept and its like are left out as soon as a redirect leaves the request's origin.
+        After a redirect to another origin, only the headers Accept, Accept-Encoding and User-Agent are sent.
         Raises: Transient for 429, 500, 502, 503, 504 and a broken connection; Unavailable when TLS fails;
-        IntegrityError for a redirect that must not be followed and a body that is too long or encoded.
+        IntegrityError for a redirect that must not be followed, and for a body that is too long or encoded.
         """
         url, headers = request.url, dict(request.headers)
         for _ in range(MAX_REDIRECTS + 1):
             reply = self._hop(request, url, headers, deadline)
             if reply.status not in _REDIRECTS:
                 return reply
-            url, came_from = self._next(request, reply), url
-            if origin_of(url) != origin_of(came_from):
-                headers = {name: value for name, value in headers.items() if name.lower() in _HEADERS_FOR_STRANGERS}
-        raise _misdirected(f"more than {MAX_REDIRECTS} redirects", request)
+            url, previous = self._next(request, reply), url
+            if origin_of(url) != origin_of(previous):
+                headers = {name: value for name, value in headers.items() if name.lower() in _HEADERS_FOR_OTHER_ORIGINS}
+        raise _redirect_error(f"more than {MAX_REDIRECTS} redirects", request)
 
     def allows(self, url: str) -> bool:
-        """Whether the registry may send us to url: never from https to http, nor into a network it is not in itself."""
+        """Whether the registry may redirect to url: never from https to http, nor into another private network."""
         origin = origin_of(url)
         if origin is None or (origin.scheme == "http" and self._home.scheme == "https"):
             return False
@@ -113,7 +113,7 @@ class Transport:
     def _reply(self, request: Request, response: requests.Response, url: str, deadline: Deadline) -> Reply:
         status, headers, raw = response.status_code, response.headers, response.raw
         if status in _REDIRECTS:
-            raw.close()  # its body is not for us and may have no end
+            raw.close()  # its body is not needed, and may have no end
             return Reply(status=status, headers=headers, body=b"", url=url)
         succeeded = 200 <= status < 300
         wanted = succeeded and request.limit is not None
@@ -130,7 +130,7 @@ class Transport:
                     "answer is too long", where=request.where, expected=f"at most {limit} bytes", code="E_SIZE"
                 )
         reply = Reply(status=status, headers=headers, body=b"" if succeeded and not wanted else body[:limit], url=url)
-        if status in _PASSING:
+        if status in _TRANSIENT:
             after = seconds_after(headers.get("Retry-After", ""), now=self._patience.wall_clock())
             raise Transient(f"{_authority(url)} {message_of(reply)}", where=request.where, after=after)
         return reply
@@ -139,23 +139,23 @@ class Transport:
         location = reply.headers.get("Location", "")
         url = join(reply.url, location) if location else ""
         if not url:
-            raise _misdirected("redirect without a Location", request)
+            raise _redirect_error("redirect without a Location", request)
         if not self.allows(url):
-            raise _misdirected(f"redirect to {_authority(url)} is not followed", request)
+            raise _redirect_error(f"redirect to {_authority(url)} is not followed", request)
         if request.method not in _SAFE and (reply.status not in (307, 308) or origin_of(url) != origin_of(request.url)):
-            raise _misdirected(f"redirect of a {request.method} to {_authority(url)} is not followed", request)
+            raise _redirect_error(f"redirect of a {request.method} to {_authority(url)} is not followed", request)
         return url
 
 
 class _Adapter(HTTPAdapter):
-    """HTTPAdapter whose uploads go out in larger blocks than urllib3's 16 KiB."""
+    """An HTTPAdapter that sends uploads in larger blocks than the 16 KiB of urllib3."""
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: object) -> None:
-        super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK_BYTES, **pool_kwargs)
+        super().init_poolmanager(connections, maxsize, block, blocksize=SEND_BLOCK_BYTES, **pool_kwargs)
 
 
 class _Upload(io.BytesIO):
-    """A body sent block by block, so that neither one socket timeout has to do for all of it nor the deadline waits."""
+    """A body that is sent block by block: each block has a socket timeout of its own, and the deadline is checked."""
 
     def __init__(self, data: bytes, deadline: Deadline) -> None:
         super().__init__(data)
@@ -168,7 +168,7 @@ class _Upload(io.BytesIO):
 
 
 def _prepared(request: Request, url: str, headers: Mapping[str, str], deadline: Deadline) -> requests.PreparedRequest:
-    # Filled in by hand: prepare() would look for cookies and netrc, and quote a signed URL anew.
+    # Not by prepare(), which reads cookies and .netrc, and quotes a signed URL again.
     prepared = requests.PreparedRequest()
     prepared.method = request.method
     prepared.url = url
@@ -189,22 +189,22 @@ def _expect_plain(headers: Mapping[str, str], request: Request) -> None:
             where=request.where,
             expected="no Content-Encoding",
             got=encoding[:80],
-            fix="a digest names the bytes as stored; a proxy between here and the registry may have changed them",
+            fix="a proxy between this machine and the registry may have encoded the answer; turn that off",
             code="E_ENCODING",
         )
 
 
 def _read(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline) -> bytes:
-    """At most limit + 1 bytes of the body. `read1`, since `read` could wait for its whole amount past the deadline."""
-    taken = io.BytesIO()
-    while piece := raw.read1(min(PIECE_BYTES, limit + 1 - taken.tell()), decode_content=False):
-        taken.write(piece)
+    """At most limit + 1 bytes of the body. Not by `read`, which can wait for all its bytes, past the deadline."""
+    body = io.BytesIO()
+    while block := raw.read1(min(READ_BLOCK_BYTES, limit + 1 - body.tell()), decode_content=False):
+        body.write(block)
         if deadline.left() <= 0:
             raise TimeoutError("the time for this request is over")
-    return taken.getvalue()
+    return body.getvalue()
 
 
-def _misdirected(what: str, request: Request) -> IntegrityError:
+def _redirect_error(what: str, request: Request) -> IntegrityError:
     return IntegrityError(what, where=request.where, fix=ASK_OPERATOR, code="E_REDIRECT")
 
 
@@ -222,25 +222,25 @@ def _tls_failure(error: Exception, request: Request, url: str) -> Unavailable | 
 
 
 def _authority(url: str) -> str:
-    """Host and port for a message: never the path or query, where a signature may be."""
+    """Scheme, host and port for a message: the path or the query may hold a signature."""
     origin = origin_of(url)
     return str(origin) if origin else "a malformed URL"
 
 
 def _reason(error: BaseException) -> str:
-    """What the causes of error say, the most telling first, without the URL that the outer ones quote."""
+    """The best reason that error and its causes give. The texts of the outer ones are not used: they quote the URL."""
     causes = _causes(error)
     for kind, text in _REASONS:
         if any(isinstance(cause, kind) for cause in causes):
             return text
-    said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    # urllib3 calls a refused connection a timeout, so that the class of the outer exceptions comes last.
+    reasons = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    # Last, because urllib3 raises a timeout for a refused connection too.
     late = any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes)
-    return next(said, "no answer in time" if late else "the connection broke")
+    return next(reasons, "no answer in time" if late else "the connection broke")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Every exception that error wraps: requests and urllib3 put them in args, `reason` or `__cause__`."""
+    """Error and every exception that it wraps: requests and urllib3 put them into args, `reason` or `__cause__`."""
     found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting and len(found) < 20:

@@ -1,4 +1,4 @@
-"""The OCI image manifest: one config, its layers, and what kind of artifact they are (OCI image-spec, "Manifest")."""
+"""The OCI image manifest: a config, its layers, and the type of the artifact (OCI image-spec, "Manifest")."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGE_MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_IMAGE_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes; distribution and zot refuse more
 
-# Documents a registry keeps under /manifests/ rather than /blobs/. Only the first is ever parsed here.
+# Documents that a registry keeps under /manifests/, not /blobs/. Only the first is parsed here.
 MANIFEST_KINDS = (
     IMAGE_MANIFEST_MEDIA_TYPE,
     INDEX_MEDIA_TYPE,
@@ -35,14 +35,14 @@ MANIFEST_KINDS = (
 )
 _REQUIRED = ("schemaVersion", "mediaType", "config", "layers")
 _KNOWN = frozenset({*_REQUIRED, "artifactType", "annotations", "subject"})
-# A document with one of these can be read as another kind of document by another client (CVE-2021-41190).
+# Another client can read a document with one of these as another kind of document (CVE-2021-41190).
 _AMBIGUOUS = frozenset({"manifests", "fsLayers", "history", "signatures"})
 
 
 class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An image manifest. `parse_image_manifest` is the only way to read one; it checks the bytes as well."""
+    """An image manifest. Read one with `parse_image_manifest` only, which checks the bytes too."""
 
-    # A default_factory, because omit_defaults would leave a plain default out of the encoded document.
+    # A default_factory, because omit_defaults leaves a plain default out of the encoded document.
     schema_version: Literal[2] = msgspec.field(default_factory=lambda: 2)
     media_type: str = msgspec.field(default_factory=lambda: IMAGE_MANIFEST_MEDIA_TYPE)
     artifact_type: str = ""
@@ -53,12 +53,12 @@ class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
 
 
 def is_manifest(media_type: str) -> bool:
-    """Whether a registry keeps such content as a manifest, not as a blob."""
+    """Whether a registry keeps content of this type as a manifest, not as a blob."""
     return media_type in MANIFEST_KINDS
 
 
 def check_size(descriptor: Descriptor, *, where: str) -> None:
-    """Return if content of the declared size may be taken into memory.
+    """Return if content of the size in descriptor may be read into memory.
 
     Raises: IntegrityError, above MAX_IMAGE_MANIFEST_BYTES for a manifest and MAX_BLOB_BYTES for a blob.
     """
@@ -70,17 +70,17 @@ def check_size(descriptor: Descriptor, *, where: str) -> None:
 
 
 def encode_image_manifest(manifest: ImageManifest) -> bytes:
-    """Return manifest as compact JSON, always the same bytes for equal manifests; `layers` is there even when empty."""
+    """Return manifest as compact JSON: the same bytes for equal manifests. `layers` is there even when empty."""
     return msgspec.json.encode(manifest, order="deterministic")
 
 
 def parse_image_manifest(
     data: bytes, descriptor: Descriptor | None = None, *, where: str = "manifest"
 ) -> ImageManifest:
-    """Return the image manifest in data, which must be the bytes that descriptor names when one is given.
+    """Return the image manifest in data, which must be the bytes that descriptor names if there is one.
 
-    Raises: IntegrityError, naming the member, unless data are exactly one OCI image manifest: not an index, nor a
-    document that two clients could read differently (repeated members, `manifests` beside `layers`, `Layers`).
+    Raises: IntegrityError, naming the member, unless data is exactly one OCI image manifest: not an index, nor a
+    document that two clients could read differently (repeated members, both `manifests` and `layers`, `Layers`).
     Other unknown members are ignored.
     """
     if len(data) > MAX_IMAGE_MANIFEST_BYTES:
@@ -103,7 +103,7 @@ def parse_image_manifest(
 
 
 def _members(data: bytes, where: str) -> dict[str, object]:
-    """The top-level members. A second parser than msgspec's, since that one keeps the last of two equal names."""
+    """The top-level members. Not by msgspec, which keeps the last of two equal names."""
     try:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -130,7 +130,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _expect_unambiguous(members: dict[str, object], where: str) -> None:
     for name in members:
-        # Some clients match member names in any case, so "Layers" would be their "layers".
+        # Some clients ignore the case of member names: for them, "Layers" is "layers".
         if name in _AMBIGUOUS or (name not in _KNOWN and name.lower() in {known.lower() for known in _KNOWN}):
             raise IntegrityError(
                 "ambiguous manifest", where=f"{where} {name}", expected="no such member", code="E_MANIFEST"

@@ -1,7 +1,7 @@
-"""An OCI image layout in a folder (OCI image-spec, "Image Layout"), behind the Target shape.
+"""An OCI image layout in a folder (OCI image-spec, "Image Layout"), as a Target.
 
-Order of writing, so that a reader finds the old state or the new one whatever stops the writer: blobs, then
-``oci-layout``, then ``index.json``. All tags are in ``index.json``; it is replaced under an exclusive lock.
+Blobs are written first, then ``oci-layout``, then ``index.json``: wherever a writer stops, a reader finds the old state
+or the new one. All tags are in ``index.json``, which is replaced under an exclusive lock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VERSION = "1.0.0"  # of the layout, fixed by the specification
 MAX_INDEX_BYTES = 256 * 1024 * 1024  # bytes, about a million tags
 STAGING = "ingest"
 LOCK = "index.json.lock"
-ABANDONED = 24 * 3600.0  # seconds after which a draft in staging is taken to be a dead process's
+ABANDONED = 24 * 3600.0  # seconds; an older draft in staging belongs to a dead process
 
 
 class Layout:
@@ -74,7 +74,7 @@ class Layout:
                 found = self._blob(descriptor).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return False
-            # A blob cut short by a failing disk is as good as none: pushing it again mends it.
+            # A blob that a failing disk cut short counts as missing: then it is pushed again.
             return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size
 
     def fetch(self, descriptor: Descriptor) -> bytes:
@@ -91,7 +91,7 @@ class Layout:
         check_size(descriptor, where=where)
         check_bytes(data, descriptor, where=where)
         if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
-            self._require_parts(parse_image_manifest(data, descriptor, where=where), where)
+            self._require_parts(parse_image_manifest(data, where=where), where)
         with _translated(where):
             self._prepare()
             publish(data, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
@@ -105,11 +105,11 @@ class Layout:
             )
         with _translated(where):
             self._prepare()
-            self._disk.sync_folder(self._blobs)  # a tag must not outlive the names of what it needs
+            self._disk.sync_folder(self._blobs)  # after a crash, a tag must not be there without the files it needs
             with self._locked():
                 self._sweep()
                 index = self._read_index()
-                self._entries(index)  # a malformed index.json is reported, not mended
+                self._entries(index)  # raises for a malformed index.json, which is not repaired
                 self._replace_index(_with_tag(index, descriptor, tag))
 
     def tags(self) -> Iterator[str]:
@@ -120,7 +120,7 @@ class Layout:
         pass
 
     def _require_parts(self, manifest: ImageManifest, where: str) -> None:
-        """Raise NotFound unless every blob that manifest names is here, as registries do (MANIFEST_BLOB_UNKNOWN)."""
+        """Raise NotFound unless every blob of manifest is here. Registries do the same (MANIFEST_BLOB_UNKNOWN)."""
         for part in (manifest.config, *manifest.layers):
             if not self.exists(part):
                 raise NotFound(f"{part.digest} is not there", where=where, fix="run ctxpack push again")
@@ -133,7 +133,7 @@ class Layout:
         return self._blobs / parse_digest(descriptor.digest).removeprefix("sha256:")
 
     def _read_index(self) -> dict[str, Any] | None:
-        """index.json, or None while there is no layout, or one whose first push has not come that far."""
+        """The content of index.json, or None when there is no layout, or a layout without a finished push."""
         marker = self._read_document("oci-layout", 4096)
         index = self._read_document("index.json", MAX_INDEX_BYTES)
         if marker is None and index is not None:
@@ -160,7 +160,7 @@ class Layout:
         """At most limit + 1 bytes of path, or None when there is no such file."""
         with _translated(where):
             try:
-                # O_NONBLOCK, so that a FIFO in the place of a file does not wait for a writer.
+                # O_NONBLOCK, because opening a FIFO would wait for a writer.
                 with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
                     return file.read(limit + 1)
             except FileNotFoundError:
@@ -178,7 +178,7 @@ class Layout:
         return entries
 
     def _prepare(self) -> None:
-        """Create what is missing of the layout's folders and its marker; refuse a folder that is something else."""
+        """Create the missing folders and the marker of the layout; refuse a folder with other content."""
         if self._prepared:
             return
         marker = self._folder / "oci-layout"
@@ -195,19 +195,19 @@ class Layout:
         self._prepared = True
 
     def _expect_ours(self) -> None:
-        strangers = {entry.name for entry in self._folder.iterdir()} - {"blobs", STAGING, LOCK, "oci-layout"}
-        if strangers:
+        others = {entry.name for entry in self._folder.iterdir()} - {"blobs", STAGING, LOCK, "oci-layout"}
+        if others:
             raise InvalidInput(
                 "folder holds other files and is no OCI image layout",
                 where=self.name,
-                got=min(strangers)[:80],
+                got=min(others)[:80],
                 fix="name a new or empty folder",
                 code="E_LAYOUT",
             )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # A file of its own: index.json is replaced, and a lock on it would be on the old one.
+        # Not on index.json itself: after a replacement, that lock would be on the old file.
         lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -222,7 +222,7 @@ class Layout:
         self._disk.sync_folder(self._folder)
 
     def _sweep(self) -> None:
-        """Remove drafts of processes that were killed."""
+        """Remove the drafts of killed processes."""
         for draft in (self._folder / STAGING).iterdir():
             with contextlib.suppress(OSError):
                 if time.time() - draft.stat().st_mtime > ABANDONED:
@@ -235,7 +235,7 @@ def _damaged(what: str, where: str, *, expected: str = "", got: str = "") -> Int
 
 
 def _with_tag(index: dict[str, Any] | None, descriptor: Descriptor, tag: str) -> dict[str, Any]:
-    """A copy of index in which tag names descriptor. Entries and members of other tools stay as they are."""
+    """A copy of index in which tag names descriptor. Entries and members of other tools are kept."""
     index = index or {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}
     entry = msgspec.to_builtins(descriptor)
     entry["annotations"] = {**descriptor.annotations, REF_NAME: tag}

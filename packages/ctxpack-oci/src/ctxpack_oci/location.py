@@ -1,4 +1,4 @@
-"""Where a user says that packs are kept: ``host[:port]/repo/path`` or ``oci:/folder``."""
+"""The location of packs as a user writes it: ``host[:port]/repo/path`` or ``oci:/folder``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DOCKER_HUB", "LayoutLocation", "Location", "RegistryLocation", "pars
 
 DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
-# distribution-spec, "Pulling manifests": <name>. Split at '/', so that no pattern can backtrack over the whole.
+# distribution-spec, "Pulling manifests": <name>. For one part between '/', so that no pattern backtracks over all.
 _is_component = re.compile(r"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z").match
 _is_host_label = re.compile(r"\A[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z").match
 MAX_NAME = 255  # characters of host/repository together; many clients take no more (distribution-spec)
@@ -31,7 +31,7 @@ class RegistryLocation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> Origin:
-        """Whom to talk to, which is not always the host: Docker Hub's API is on a host of its own."""
+        """The origin of the API: for Docker Hub, its host is another one."""
         host = "registry-1.docker.io" if self.host in DOCKER_HUB else self.host
         origin = origin_of(f"{self.scheme}://{host}")
         assert origin is not None, "parse_location checks the host"
@@ -54,10 +54,10 @@ Location = RegistryLocation | LayoutLocation
 
 
 def parse_location(text: str) -> Location:
-    """Return where text says that packs are kept.
+    """Return the location that text names.
 
-    https, but plain http for loopback hosts and when ``http://`` is written in full. A leading ``~`` in a folder is
-    the home folder. Raises: InvalidInput, with the rule that text breaks; user names and passwords are not repeated.
+    The scheme is https, but http for loopback hosts and when ``http://`` is written in full. A leading ``~`` in a
+    folder is the home folder. Raises: InvalidInput, with the broken rule, without user names and passwords.
 
     >>> str(parse_location("GHCR.io/team/packs")), parse_location("localhost:5000/packs").scheme
     ('ghcr.io/team/packs', 'http')
@@ -93,7 +93,7 @@ def _check_host(host: str, *, written_in_full: bool) -> None:
     if origin_of(f"https://{host}") is None or not all(_is_host_label(label) for label in labels):
         _refuse(f"{host[:80]!r} is not a host", f"write one of {_EXAMPLES}")
     if not written_in_full and name != "localhost" and not set(host) & {".", ":"}:
-        # As docker has it: `team/packs` is rather a forgotten host than a host called "team".
+        # As in docker: in `team/packs` the host is missing; "team" is not a host.
         _refuse(f"{host!r} is not a host", f"put the host first, or write https://{host}/...")
 
 

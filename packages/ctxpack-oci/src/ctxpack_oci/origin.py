@@ -1,4 +1,4 @@
-"""Who answers: scheme, host and port of a URL, and which network a host belongs to."""
+"""The server of a URL: scheme, host and port, and the network of the host."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from urllib.parse import urljoin
 
 __all__ = ["Origin", "Reach", "join", "origin_of", "reach_of", "share_owner"]
 
-# One strict pattern rather than a URL parser: what it does not match is refused, so that no two parsers can
-# disagree about the host (user information, backslashes, blanks, control and non-ASCII characters).
+# A strict pattern, not a URL parser: URLs about whose host two parsers could disagree are refused (user information,
+# backslashes, blanks, control and non-ASCII characters).
 _url = re.compile(
     r"\A(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?([/?#][!#-;=?-\[\]_a-~%]*)?\Z"
 ).match
 _PORTS = {"http": 80, "https": 443}
 
-# Second-level names under a country code that belong to a registry of names, as in `example.co.uk`.
+# Second-level names under a country code below which anybody can register, as in `example.co.uk`.
 _SHARED_SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "go", "gob", "gov", "gv", "ne", "net", "or", "org"})
 
 
 class Origin(NamedTuple):
-    """What must be equal for two URLs to be the same server (RFC 6454). host: lower case, IPv6 in brackets."""
+    """Two URLs with equal origins are at one server (RFC 6454). host: lower case, IPv6 in brackets."""
 
     scheme: str
     host: str
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 
 
 class Reach(enum.Enum):
-    """From how far a host can be reached, as far as its name tells; names are not looked up."""
+    """The network of a host, as its name shows; names are not looked up."""
 
     PUBLIC = "public"
     LOOPBACK = "loopback"
@@ -42,7 +42,7 @@ class Reach(enum.Enum):
     LINK_LOCAL = "link-local"
 
 
-@lru_cache(maxsize=64)  # each request asks several times, about the URLs of the chunks under way
+@lru_cache(maxsize=64)  # each request asks several times for its URLs
 def origin_of(url: str) -> Origin | None:
     """Return the origin of an absolute http or https URL, or None when url is anything else or malformed.
 
@@ -59,9 +59,9 @@ def origin_of(url: str) -> Origin | None:
 
 
 def join(url: str, reference: str) -> str:
-    """Return the absolute URL that reference, found in the answer from url, means (RFC 3986, 5); no fragment.
+    """Resolve reference against url (RFC 3986, 5), without the fragment.
 
-    What is no URL stays what it is, and has no origin.
+    A malformed reference is returned as it is; it has no origin.
     """
     try:
         return urljoin(url, reference).partition("#")[0]
@@ -70,9 +70,9 @@ def join(url: str, reference: str) -> str:
 
 
 def reach_of(host: str) -> Reach:
-    """Return the network an IP literal, in any spelling a resolver takes, or ``localhost`` belongs to.
+    """Return the network of ``localhost`` or of an IP address, in any notation that a resolver accepts.
 
-    Every other name is PUBLIC: where it resolves to is not this function's business.
+    Every other name is PUBLIC: names are not resolved.
     """
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -85,8 +85,8 @@ def reach_of(host: str) -> Reach:
 def share_owner(one: str, other: str) -> bool:
     """Whether two hosts are equal, or names under one registrable domain.
 
-    The domain is taken as the last two labels, or three where the second-to-last is a shared one such as `co.uk`:
-    a rule of thumb without the public suffix list.
+    The domain is the last two labels, or three below a shared name such as `co.uk`: an approximation, without the
+    public suffix list.
 
     >>> share_owner("registry-1.docker.io", "auth.docker.io"), share_owner("a.co.uk", "b.co.uk")
     (True, False)
@@ -95,7 +95,7 @@ def share_owner(one: str, other: str) -> bool:
 
 
 def _reach_of_address(name: str) -> Reach:
-    # Imported here because most hosts are names, and these two cost more than the rest of the module.
+    # Imported late: most hosts are names, and these two take longer than the rest of the module.
     import ipaddress
     import socket
 

@@ -1,4 +1,4 @@
-"""How long to wait for a registry: timeouts, deadlines, and when to try again."""
+"""Time limits and attempts: timeouts, deadlines, and when to try again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of waiting, in seconds, and the clocks that measure them: arguments, so that tests need not wait.
+    """Time limits, in seconds, and the clocks: arguments, so that tests need not wait.
 
-    total: for one call with all its attempts, plus one second for each slowest_rate bytes to move.
+    total: for one call with all its attempts, plus one second for each slowest_rate bytes that it moves.
     """
 
     connect: float = 15.0
@@ -37,7 +37,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Callable[[], float] = random.random
 
     def deadline(self, size: int) -> Deadline:
-        """Return when a call that moves up to size bytes has taken too long."""
+        """Return the deadline of a call that begins now and moves up to size bytes."""
         return Deadline(self.clock, self.total + size / self.slowest_rate)
 
 
@@ -49,14 +49,14 @@ class Deadline:
         self._end = clock() + seconds
 
     def left(self) -> float:
-        """Seconds until then; zero or less when it has passed."""
+        """Seconds until the deadline; zero or less when it has passed."""
         return self._end - self._clock()
 
 
 class Transient(Exception):
-    """One attempt failed in a way the next may not. Never leaves this package: `persist` turns it into Unavailable.
+    """One attempt failed; the next may succeed. Never leaves this package: `persist` turns it into Unavailable.
 
-    after: seconds the server asked us to wait, if it did.
+    after: seconds that the server asked to wait, if it did.
     """
 
     def __init__(self, what: str, *, where: str, fix: str = "", after: float | None = None) -> None:
@@ -68,7 +68,7 @@ class Transient(Exception):
 
 
 def persist(attempt: Callable[[Deadline], T], *, size: int, patience: Patience) -> T:
-    """Return what attempt returns, trying again with growing, jittered waits while it raises Transient.
+    """Return what attempt returns. While it raises Transient, try again, with growing, jittered waits.
 
     Raises: Unavailable, when the attempts or the time are used up.
     """
@@ -87,7 +87,7 @@ def persist(attempt: Callable[[Deadline], T], *, size: int, patience: Patience) 
 
 
 def seconds_after(header: str, *, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3), or None when it says nothing usable.
+    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3), or None when it is malformed.
 
     header: whole seconds or an HTTP date. now: seconds since the epoch.
     """

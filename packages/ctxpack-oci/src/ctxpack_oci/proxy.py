@@ -1,4 +1,4 @@
-"""Which proxy and which certificate authorities the environment asks for."""
+"""Proxies and certificate authorities, as the environment sets them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")  # the
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """proxies: URL by scheme. direct: hosts that need none. authorities: a file or folder, or "" for the built-in."""
+    """proxies: URLs by scheme. direct: rules for hosts without proxy. authorities: a file or folder; "": built-in."""
 
     proxies: dict[str, str] = {}
     direct: tuple[str, ...] = ()
     authorities: str = ""
 
     def proxy_for(self, origin: Origin) -> str | None:
-        """Return the URL of the proxy to reach origin through. Loopback is never reached through one."""
+        """Return the URL of the proxy for origin, or None. Loopback never has a proxy."""
         proxy = self.proxies.get(origin.scheme) or self.proxies.get("all")
         if not proxy or reach_of(origin.host) is Reach.LOOPBACK or any(_covers(rule, origin) for rule in self.direct):
             return None

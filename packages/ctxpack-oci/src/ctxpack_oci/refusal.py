@@ -1,4 +1,4 @@
-"""Turn a registry's refusal into our error: the status decides the class, its JSON adds the reason."""
+"""From the answer of a registry to our error: the status gives the class, the JSON gives the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ASK_OPERATOR", "CHECK_SETTING", "codes_of", "message_of", "refusal"]
 ASK_OPERATOR = "ask the operator of the registry"
 CHECK_SETTING = "check that the registry setting names an OCI registry"
 
-MAX_MESSAGE = 500  # characters of a stranger's text in one of our messages
+MAX_MESSAGE = 500  # characters of the registry's text in one of our messages
 
 
 class _Fault(msgspec.Struct):
@@ -25,7 +25,7 @@ class _Faults(msgspec.Struct):
 
 
 def refusal(reply: Reply, *, where: str, login: str) -> CtxPackError:
-    """Return the error that fits an answer which is not the expected success.
+    """Return the error for an answer that is not the expected success.
 
     login: what to do when credentials are missing or wrong.
     """
@@ -43,15 +43,15 @@ def refusal(reply: Reply, *, where: str, login: str) -> CtxPackError:
 
 
 def message_of(reply: Reply) -> str:
-    """Return the status and the registry's own words (distribution-spec, "Error Codes"), cut to MAX_MESSAGE.
+    """Return the status and the registry's own text (distribution-spec, "Error Codes"), cut to MAX_MESSAGE.
 
     >>> message_of(Reply(status=429, headers={}, body=b'{"errors":[{"code":"TOOMANYREQUESTS"}]}', url=""))
     'answered 429 (TOOMANYREQUESTS)'
     """
-    said = "; ".join(": ".join(part for part in (fault.code, fault.message) if part) for fault in _faults(reply))
-    if len(said) > MAX_MESSAGE:
-        said = said[:MAX_MESSAGE] + "..."
-    return f"answered {reply.status}" + (f" ({said})" if said else "")
+    text = "; ".join(": ".join(part for part in (fault.code, fault.message) if part) for fault in _faults(reply))
+    if len(text) > MAX_MESSAGE:
+        text = text[:MAX_MESSAGE] + "..."
+    return f"answered {reply.status}" + (f" ({text})" if text else "")
 
 
 def codes_of(reply: Reply) -> frozenset[str]:

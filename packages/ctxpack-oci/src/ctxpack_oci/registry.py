@@ -1,4 +1,4 @@
-"""A repository on a registry (OCI distribution-spec 1.1), behind the Target shape."""
+"""A repository on a registry (OCI distribution-spec 1.1), as a Target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Registry"]
 
 KEPT_MANIFESTS = 8  # pushed manifests kept in memory until they are tagged
 
-# All kinds, since a registry says 404 for a tag that names a kind not asked for, and that would look like a miss.
+# All kinds: for a tag that names a kind not asked for, a registry answers 404, which would be a miss.
 _ACCEPT = ", ".join(MANIFEST_KINDS)
 
 
@@ -39,7 +39,7 @@ class _TagList(msgspec.Struct):
 
 
 class Registry:
-    """A Target over HTTP(S). Safe for use from several threads; connections are shared among them."""
+    """A Target over HTTP(S). Safe for use from several threads, which share connections."""
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class Registry:
             self._repository.expect_created(reply, descriptor.digest, where)
             self._keep(descriptor.digest, data)
         else:
-            check_length(data, descriptor, where=where)  # the registry checks the digest; a third of an upload's CPU
+            # Not the digest, which the registry checks: it would be a third of the CPU time of an upload.
+            check_length(data, descriptor, where=where)
             upload_blob(self._repository, descriptor, data, where=where)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
@@ -132,20 +133,20 @@ class Registry:
         return f"{self._repository.base}/{kind}/{parse_digest(descriptor.digest)}"
 
     def _put_manifest(self, descriptor: Descriptor, data: bytes, reference: str, where: str) -> Reply:
-        """Send a manifest. reference: its digest, or the tag that it shall have."""
+        """Return the answer to a PUT of a manifest. reference: its digest, or its new tag."""
         url, headers = f"{self._repository.base}/manifests/{reference}", {"Content-Type": descriptor.media_type}
         request = Request(method="PUT", url=url, where=where, headers=headers, body=data)
         return self._repository.persist(lambda deadline: self._send_manifest(request, deadline), size=len(data))
 
     def _send_manifest(self, request: Request, deadline: Deadline) -> Reply:
-        """One PUT. registry:2 does not know a blob, pushed before, while another client pushes it once more."""
+        """One PUT. While another client pushes a blob again, registry:2 answers that it does not know the blob."""
         reply = self._repository.send(request, deadline, action="pull,push")
         if "MANIFEST_BLOB_UNKNOWN" in codes_of(reply):
             raise Transient(message_of(reply), where=request.where)
         return reply
 
     def _accept_immutable(self, descriptor: Descriptor, tag: str, reply: Reply) -> None:
-        """ECR with immutable tags refuses even the digest a tag has already: that is what was wanted."""
+        """Return if tag names descriptor already. ECR with immutable tags refuses a PUT in this case too."""
         found = self.fetch_tag(tag)
         where = where_tag(self.name, tag)
         if found is None:
@@ -171,19 +172,15 @@ def _accept(descriptor: Descriptor) -> dict[str, str]:
 
 
 def _kind_of_body(reply: Reply, where: str) -> str:
-    """The media type of a manifest: what its own bytes say, since the header is not hashed."""
+    """The media type of a manifest: first from its own bytes, because the header is not hashed."""
     try:
-        said = msgspec.json.decode(reply.body, type=_MediaType).media_type
+        media_type = msgspec.json.decode(reply.body, type=_MediaType).media_type
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = ""
-    media_type = said or _media_type(reply)
+        media_type = ""
+    media_type = media_type or reply.headers.get("Content-Type", "").partition(";")[0].strip()
     if not is_manifest(media_type):
         raise IntegrityError("not a manifest", where=where, got=media_type[:120] or "no media type", fix=CHECK_SETTING)
     return media_type
-
-
-def _media_type(reply: Reply) -> str:
-    return reply.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _says_immutable(reply: Reply) -> bool:

@@ -60,14 +60,14 @@ class Repository:
         return persist(attempt, size=size, patience=self._patience)
 
     def expect(self, reply: Reply, statuses: tuple[int, ...], where: str) -> None:
-        """Return if reply has one of these statuses. Raises: the error that its status stands for."""
+        """Return if reply has one of these statuses. Raises: the error for its status."""
         if reply.status not in statuses:
             raise self.refusal(reply, where)
 
     def expect_created(self, reply: Reply, digest: Digest, where: str) -> None:
         """Return if reply says that the registry stored content with this digest.
 
-        Raises: IntegrityError, when the registry names another digest; else the error that the status stands for.
+        Raises: IntegrityError, when the registry names another digest; else the error for its status.
         """
         self.expect(reply, _CREATED, where)
         received = receipt_of(reply)
@@ -82,7 +82,7 @@ class Repository:
             )
 
     def refusal(self, reply: Reply, where: str) -> CtxPackError:
-        """Return the error that the status of reply stands for."""
+        """Return the error for the status of reply."""
         return refusal(reply, where=where, login=self._auth.login)
 
     def expect_home(self, url: str, what: str, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Where packs are kept: the one shape that a registry and an OCI image layout share."""
+"""The protocol of a place for packs, which a registry and an OCI image layout implement."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class TaggedManifest(NamedTuple):
 
 
 class Target(Protocol):
-    """A store of blobs and manifests with tags. Manifests and blobs are told apart by their media type.
+    """Blobs, manifests and tags. The media type says whether content is a manifest or a blob.
 
-    Any method may be called from several threads. All of them raise AccessDenied when the store wants other
-    credentials, Unavailable when it did not answer in time, LocalFailure when this machine failed, and
-    IntegrityError when it broke the protocol. "Not there" is only said when that is certain.
+    Every method may be called from several threads. Every method raises AccessDenied when the target wants other
+    credentials, Unavailable when it does not answer in time, LocalFailure when this machine fails, and IntegrityError
+    when the target breaks the protocol. None, False and NotFound mean that the target certainly lacks the content.
     """
 
     @property
     def name(self) -> str:
-        """How messages call it, for example ``127.0.0.1:5000/team/packs`` or ``oci:/srv/packs``."""
+        """The name in messages, for example ``127.0.0.1:5000/team/packs`` or ``oci:/srv/packs``."""
         ...
 
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
-        """Return the manifest that tag names now, with one request; None when the store said that there is no such tag.
+        """Return the manifest that tag names now, with its bytes, or None when the target has no such tag. One request.
 
         Docker Hub counts a GET of a manifest against the user's quota, but not a HEAD. A pull needs the GET anyway.
         Raises: IntegrityError, when the tag is there but its manifest is missing, damaged or too large.
@@ -44,7 +44,7 @@ class Target(Protocol):
         ...
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Whether the store says that it holds this content; the bytes are not looked at."""
+        """Whether the target says that it holds this content; the bytes are not read."""
         ...
 
     def fetch(self, descriptor: Descriptor) -> bytes:
@@ -56,15 +56,15 @@ class Target(Protocol):
         ...
 
     def push(self, descriptor: Descriptor, data: bytes) -> None:
-        """Store data under its digest; doing it twice is fine. The digest of a blob is checked where it arrives.
+        """Store data under its digest; a second time is no error. A registry itself checks the digest of a blob.
 
-        A manifest is taken only when the store has what it names.
+        A manifest is accepted only when the target has all that it names.
         Raises: IntegrityError, when data is not what descriptor names.
         """
         ...
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
-        """Let tag name a manifest that was pushed before, whatever it named until now.
+        """Let tag name a manifest that was pushed before. The tag may have named another manifest.
 
         Raises: NotFound, when that manifest is not there.
         """
@@ -75,12 +75,12 @@ class Target(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections. The target is not used again."""
+        """Close the connections. The target is not used again."""
         ...
 
 
 def check_tag(tag: str) -> None:
-    """Return if tag may be a tag.
+    """Return if tag is a valid tag.
 
     Raises: InvalidInput otherwise, so that a tag is always safe in a URL.
     """
@@ -95,11 +95,11 @@ def check_tag(tag: str) -> None:
 
 
 def where_content(target: str, descriptor: Descriptor) -> str:
-    """Return what messages call the content that descriptor names in the target with this name."""
+    """Return the name of content in messages. target: the name of the target."""
     kind = "manifest" if is_manifest(descriptor.media_type) else "blob"
     return f"{kind} {descriptor.digest[:19]} of {target}"
 
 
 def where_tag(target: str, tag: str) -> str:
-    """Return what messages call tag in the target with this name."""
+    """Return the name of a tag in messages. target: the name of the target."""
     return f"tag {tag} of {target}"
