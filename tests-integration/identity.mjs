@@ -1,5 +1,5 @@
 // A second implementation of packages/ctxpack-identity/SPEC.md, in memory, written from that document alone.
-// Reads one JSON question a line on standard input and answers each with one JSON line; test_canonical_node.py asks.
+// Reads one JSON question a line from stdin and answers each with one JSON line. test_canonical_node.py asks them.
 import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 
@@ -28,7 +28,7 @@ function readUri(text) {
   return text.slice("ctx://".length);
 }
 
-// 3. Reading JSON. JSON.parse cannot see duplicate names or how a number was written, so this reads by hand.
+// 3. Reading JSON. JSON.parse reports neither duplicate names nor how a number was written, so this is a parser.
 
 function readJson(bytes) {
   let text;
@@ -240,7 +240,7 @@ function listingDigest(entries) {
   return digestOf(write(root));
 }
 
-// 6. Exclude patterns, matched by trying, with a memory of what failed
+// 6. Exclude patterns, matched by backtracking, which remembers what failed
 
 const CLASSES = {
   alnum: /[0-9A-Za-z]/, alpha: /[A-Za-z]/, blank: /[ \t]/, cntrl: /[\x00-\x1f\x7f]/, digit: /[0-9]/, graph: /[!-~]/,

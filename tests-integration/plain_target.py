@@ -62,7 +62,7 @@ class Repository:
         return data
 
     def put_manifest(self, tag: str, data: bytes) -> None:
-        """Let tag name data, as everyone can who may push."""
+        """Let tag name data, unchecked."""
         self._send("PUT", f"manifests/{tag}", data, **{"Content-Type": MANIFEST_TYPE})
 
     def put_blob(self, digest: str, data: bytes) -> None:

@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.double.before_answer(request)
 
     def _is_open(self, bucket: str) -> bool:
-        """Whether the bucket may be read; if not, say why."""
+        """Return whether the bucket may be read. If not, answer with the reason."""
         if bucket == "private":
             self._refuse(403, "AccessDenied")
         elif bucket not in self.double.buckets:

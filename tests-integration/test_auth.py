@@ -153,7 +153,7 @@ def test_a_token_service_on_another_host_gets_no_password(repository: Repository
     machine.environment |= repository.environment
     with Relay() as other, Relay() as relay:
         other.rule = lambda request, forward: Answer(200, {}, b'{"token": "anonymous"}')
-        # localhost is another host than 127.0.0.1: so would a forged challenge look.
+        # A forged challenge names another host. localhost is another host than 127.0.0.1.
         realm = f'Bearer realm="http://localhost:{other.port}/token",service="x"'
         relay.rule = lambda request, forward: Answer(401, {"WWW-Authenticate": realm})
         done = machine.run("pull", NOWHERE, registry=repository.through(relay.address))

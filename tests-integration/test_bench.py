@@ -1,4 +1,4 @@
-"""The benchmarks of tools/bench run, check what they measure, and count right. How fast anything is, is no test."""
+"""The benchmarks of tools/bench run, check the work of each contender, and count correctly. Speed is not tested."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ ROOT = Path(__file__).resolve().parents[1]
 CTXPACK = Path(sysconfig.get_path("scripts")) / "ctxpack"
 
 SHELL = {"one pass: tar, igzip -1", "one pass: tar, pigz -1", "one pass: tar, uncompressed"}
-CARRIERS = SHELL | {"ctxpack", "skopeo, tar | igzip -1", "skopeo, tar | pigz -1", "oras-py", "oras"}
+CLIENTS = SHELL | {"ctxpack", "skopeo, tar | igzip -1", "skopeo, tar | pigz -1", "oras-py", "oras"}
 CONTENDERS = {
     "hash": {
         *("ctxpack", "sha256, 1 thread", "sha256, 2 threads", "naive rglob + sha256"),
         *("nix-hash", "model-signing", "xargs -P2 openssl", "git hash-object", "b3sum", "dvc add --no-commit"),
     },
-    "push": CARRIERS | {"limit: curl PATCH"},
-    "pull": CARRIERS | {"limit: curl GET"},
+    "push": CLIENTS | {"limit: curl PATCH"},
+    "pull": CLIENTS | {"limit: curl GET"},
     "requests": set(),  # its rows are steps of CtxPack alone
     "fill": {"blobs of 1 MiB", "blobs of 2 MiB", "blobs of 4 MiB", "blobs of 8 MiB"},
     "startup": {
@@ -50,7 +50,7 @@ CONTENDERS = {
         *("python -c 'import oras.client'", "python -c 'import model_signing'"),
     },
 }
-# They need nothing beyond what any machine has that runs these tests.
+# Every machine that runs these tests has the programs for these.
 ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
 ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
 ALWAYS |= CONTENDERS["fill"]
@@ -99,7 +99,7 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_an_unknown_section_is_refused_with_the_list_of_those_there_are() -> None:
+def test_an_unknown_section_is_refused_with_a_list_of_the_sections() -> None:
     run: list[str | Path] = [sys.executable, ROOT / "tools" / "bench" / "run.py", "pusch"]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -116,7 +116,7 @@ def test_figures_are_medians_and_extremes() -> None:
     assert figures(samples(1, 2, 4, 8)).seconds == 3
 
 
-def test_a_pairwise_ratio_does_not_see_a_drift_that_the_ratio_of_medians_sees() -> None:
+def test_a_drift_changes_the_ratio_of_medians_but_not_the_pairwise_ratio() -> None:
     ours, theirs = samples(1, 2, 30, 40, 50), samples(2, 4, 60, 80)
     assert pairwise(ours, theirs) == 0.5
     assert ratio(ours, theirs) == 30 / 32
@@ -139,11 +139,11 @@ def test_contenders_alternate_and_the_warm_up_does_not_count(tmp_path: Path) -> 
     assert all(0.05 <= sample.seconds < 5 for sample in taken["b"])
 
 
-def test_who_fails_or_does_not_do_the_work_is_out_and_the_reason_is_told(tmp_path: Path) -> None:
-    told: dict[str, str] = {}
+def test_a_contender_that_fails_or_does_not_do_the_work_is_dropped_with_the_reason(tmp_path: Path) -> None:
+    reasons: dict[str, str] = {}
 
     def failed(name: str, reason: NotDone) -> None:
-        told[name] = str(reason)
+        reasons[name] = str(reason)
 
     three = [
         contender("idle", "true", [], "work\n"),
@@ -152,10 +152,10 @@ def test_who_fails_or_does_not_do_the_work_is_out_and_the_reason_is_told(tmp_pat
     ]
     taken = alternate(three, tmp_path, runs=1, patience=60, failed=failed)
     assert list(taken) == ["fine"]
-    assert told == {"idle": "expected 'work\\n', got ''", "broken": "sh ended with 3: no disk"}
+    assert reasons == {"idle": "expected 'work\\n', got ''", "broken": "sh ended with 3: no disk"}
 
 
-def test_who_is_slow_sits_out_and_keeps_the_warm_up_if_that_is_all(tmp_path: Path) -> None:
+def test_a_slow_contender_runs_no_more_and_keeps_its_only_sample(tmp_path: Path) -> None:
     order: list[str] = []
     taken = alternate(
         [contender("slow", "sleep 2", order), contender("quick", "true", order)],
@@ -168,8 +168,8 @@ def test_who_is_slow_sits_out_and_keeps_the_warm_up_if_that_is_all(tmp_path: Pat
     assert [len(taken["slow"]), len(taken["quick"])] == [1, 3]
 
 
-def test_memory_is_that_of_the_process_tree_and_not_of_the_harness(tmp_path: Path) -> None:
-    ballast = bytearray(200 << 20)  # ours: must not count
+def test_memory_is_that_of_the_process_tree_and_not_of_the_process_that_measures(tmp_path: Path) -> None:
+    ballast = bytearray(200 << 20)  # of this process: must not count
     hog = f"{sys.executable} -c 'import time; x = b\"x\" * (60 << 20); time.sleep(1)'"
     two = [contender("small", "true", []), contender("pair", f"{hog} & {hog}; wait", [])]
     taken = alternate(two, tmp_path, runs=1, patience=60, failed=lambda name, reason: pytest.fail(str(reason)))
@@ -178,7 +178,7 @@ def test_memory_is_that_of_the_process_tree_and_not_of_the_harness(tmp_path: Pat
     assert 120 << 20 < figures(taken["pair"]).together < 200 << 20
 
 
-def test_workloads_are_the_same_every_time_and_one_percent_changes(tmp_path: Path) -> None:
+def test_workloads_are_the_same_every_time_and_differ_in_one_percent(tmp_path: Path) -> None:
     once = {name: make(name, tmp_path / "once", 0.01) for name in NAMES}
     again = {name: make(name, tmp_path / "again", 0.01) for name in NAMES}
     for name in NAMES:
@@ -198,7 +198,7 @@ def rows_of(path: Path) -> list[str]:
     return [hashlib.sha256(data[start : start + width]).hexdigest() for start in range(0, len(data), width)]
 
 
-def test_the_meter_counts_both_ways_and_the_log_tells_the_requests(registry: RegistryServer) -> None:
+def test_the_meter_counts_bytes_in_both_directions_and_the_log_counts_requests(registry: RegistryServer) -> None:
     log = registry.folder / "registry.log"
     before = requests_in(log)
     with Meter(registry.address) as meter:
@@ -225,7 +225,7 @@ def wait_until_logged(log: Path, requests: int) -> None:
     assert requests_in(log) == requests
 
 
-def test_requests_on_one_connection_are_told_apart_and_those_at_once_are_one_trip(registry: RegistryServer) -> None:
+def test_requests_on_one_connection_are_separate_and_requests_at_once_are_one_trip(registry: RegistryServer) -> None:
     log = registry.folder / "registry.log"
     before = requests_in(log)
     listener = Listener(delay=0.5)
@@ -257,7 +257,7 @@ def test_round_trips_are_the_longest_chain_of_requests_that_waited() -> None:
     after, last = Request("after", 3, 4), Request("last", 9, 10)
     assert trips([]) == []
     assert trips([last, after, short, long]) == [["long", "short"], ["after"], ["last"]]
-    assert trips([Request("never answered", 0), Request("beside it", 5, 6)]) == [["never answered", "beside it"]]
+    assert trips([Request("never answered", 0), Request("later", 5, 6)]) == [["never answered", "later"]]
 
 
 @pytest.mark.parametrize(
@@ -274,11 +274,11 @@ def test_round_trips_are_the_longest_chain_of_requests_that_waited() -> None:
         ("GET", "/token?service=x", "GET /token"),
     ],
 )
-def test_requests_are_named_by_what_they_mean(method: str, path: str, kind: str) -> None:
+def test_a_request_is_named_after_its_method_and_kind_of_path(method: str, path: str, kind: str) -> None:
     assert kind_of(method, path) == kind
 
 
-def test_requests_are_shown_by_trip_and_an_older_file_of_results_has_none(tmp_path: Path) -> None:
+def test_requests_are_shown_by_trip_and_older_results_have_no_trips(tmp_path: Path) -> None:
     row = TripsRow(
         contender="ctxpack", step="push", trips=[["HEAD tag"], ["PUT blob", "HEAD blob", "PUT blob"]], seconds=1
     )
@@ -307,7 +307,7 @@ HASH = Table(
 )
 
 
-def test_goals_are_judged_by_the_ratio_of_medians_and_what_is_absent_is_not() -> None:
+def test_goals_are_judged_by_the_ratio_of_medians_unless_a_contender_is_absent() -> None:
     verdicts = {verdict.goal: verdict for verdict in judge(results(HASH))}
     assert verdicts["time against nix-hash"][2:] == ("<= 1.00 x", "1.00 x", True)
     assert verdicts["time against naive rglob + sha256"][2:] == (">= 5 x faster", "10.0 x faster", True)
@@ -315,7 +315,7 @@ def test_goals_are_judged_by_the_ratio_of_medians_and_what_is_absent_is_not() ->
     assert verdicts["peak memory"][2:] == ("<= 100 MiB", "30 MiB", True)
 
 
-def test_memory_of_all_processes_counts_when_it_is_more_than_the_largest() -> None:
+def test_the_memory_of_all_processes_counts_if_it_is_more_than_that_of_the_largest() -> None:
     workers = Table(
         section="push",
         workload="W1",
@@ -327,7 +327,7 @@ def test_memory_of_all_processes_counts_when_it_is_more_than_the_largest() -> No
     assert verdict[2:] == ("<= 100 MiB", "110 MiB", False)
 
 
-def test_a_second_version_may_cost_a_twentieth_and_an_identical_one_nothing() -> None:
+def test_a_changed_pack_may_send_five_percent_and_an_identical_one_no_blob() -> None:
     def row(step: str, up: int, down: int, requests: int = 4) -> WireRow:
         return WireRow(contender="ctxpack", step=step, up=up, down=down, requests=requests, seconds=1)
 
@@ -351,7 +351,7 @@ def test_a_second_version_may_cost_a_twentieth_and_an_identical_one_nothing() ->
     ]
 
 
-def test_growth_is_judged_by_the_cost_of_one_more() -> None:
+def test_growth_is_judged_by_the_cost_of_a_byte() -> None:
     def grown(size: int, seconds: float, peak: int) -> Table:
         taken = {"id": samples(seconds, peak=peak)}
         return Table(section="growth", workload=f"{size}", files=1, size=size, samples=taken)
@@ -363,7 +363,7 @@ def test_growth_is_judged_by_the_cost_of_one_more() -> None:
     ]
 
 
-def test_results_survive_the_file_and_show_as_text_markdown_and_pictures(tmp_path: Path) -> None:
+def test_results_are_the_same_after_save_and_load_and_are_shown_as_text_markdown_and_pictures(tmp_path: Path) -> None:
     growth = [Table(section="growth", workload=f"{n}", files=n, size=n, samples={"id": samples(n)}) for n in (10, 100)]
     found = results(HASH, *growth)
     save(found, tmp_path / "r.json")

@@ -1,7 +1,7 @@
 """Run every check, from a fresh clone and with only Python 3.11 or newer.
 
-    python3 tools/test.py            # every step
-    python3 tools/test.py unit lint  # some steps
+    python3 tools/test.py             # every step
+    python3 tools/test.py lint types  # some steps
 
 Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The
 commands of the steps are in hatch.toml. Exit status 0 only if every step passed.

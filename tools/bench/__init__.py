@@ -1,1 +1,1 @@
-"""CtxPack beside what its users would pick instead: ``python3 tools/bench/run.py``. Standard library only."""
+"""CtxPack compared with its alternatives: ``python3 tools/bench/run.py``. Standard library only."""

@@ -1,4 +1,4 @@
-"""One table: contenders side by side on one workload; and the checks that several sections make."""
+"""One table: all contenders on one workload. Also the checks that several sections make."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bench.results import Table
 from bench.stage import Stage, remove_tree
 from bench.workloads import Workload, measure_folder
 
-__all__ = ["compare", "expect", "expect_copy", "flat_digest", "says", "tidy_few", "write_contract"]
+__all__ = ["compare", "expect", "expect_copy", "flat_digest", "prints", "tidy_few", "write_contract"]
 
-FEW = 1000  # files; as many are removed without slowing down those who make files afterwards
+FEW = 1000  # files; removing so many does not slow down the contender that makes files afterwards
 
 
 def compare(
     stage: Stage, section: str, workload: Workload, contenders: Sequence[Contender], runs: int | None = None
 ) -> Table:
-    """Run the contenders that can take part; the others are named with the reason why not."""
+    """Return the table of the contenders. Those that cannot take part are absent, with the reason."""
     table = Table(section=section, workload=workload.name, files=workload.files, size=workload.size)
     present = []
     for contender in contenders:
@@ -50,7 +50,7 @@ def compare(
 
 
 def write_contract(folder: Path, name: str, inputs: Path | None = None) -> Path:
-    """Write a contract whose input is a folder, or nothing; names differ, so do the URIs."""
+    """Write a contract file, with an input if one is given. Another name gives another URI."""
     contract = {
         "inputs": [{"name": "input", "path": str(inputs)}] if inputs else [],
         "transforms": [{"tool": "bench", "tool_version": "1", "code_hash": "opaque", "params": {"workload": name}}],
@@ -67,13 +67,13 @@ def expect(holds: bool, expected: object, got: object) -> None:
         raise NotDone(f"expected {expected}, got {got}")
 
 
-def says(expected: str) -> Callable[[Run], None]:
-    """Return a check of what a command printed."""
+def prints(expected: str) -> Callable[[Run], None]:
+    """Return a check of the stdout of a command."""
     return lambda run: expect(run.stdout.strip() == expected, repr(expected), repr(run.stdout.strip()[:200]))
 
 
 def expect_copy(workload: Workload, folder: Path, *, closely: bool) -> None:
-    """Raises: NotDone unless folder holds as many files and bytes as a workload; closely: the very same ones."""
+    """Raises: NotDone unless folder has as many files and bytes as a workload; closely: and the same contents."""
     copy = measure_folder(workload.name, folder)
     expect(copy[2:] == workload[2:], workload[2:], copy[2:])
     if closely:
@@ -82,7 +82,7 @@ def expect_copy(workload: Workload, folder: Path, *, closely: bool) -> None:
 
 
 def flat_digest(folder: Path) -> str:
-    """Return what naive_hash.py and bound_hash.py should print for a folder."""
+    """Return what naive_hash.py and bound_hash.py must print for a folder."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -93,5 +93,5 @@ def flat_digest(folder: Path) -> str:
 
 
 def tidy_few(workload: Workload) -> Callable[[Run], None]:
-    """Return what removes the output of a run at once if it is a few, large files, and otherwise leaves it."""
+    """Return a tidy for a Contender: it removes the output of a run if that is few files, and else leaves it."""
     return lambda run: remove_tree(run.folder) if workload.files < FEW else None

@@ -12,9 +12,9 @@ __all__ = ["Figures", "figures", "pairwise", "ratio"]
 
 
 class Figures(NamedTuple):
-    """What the samples of a contender come to. Seconds: median, least, most; cpu: median.
+    """The samples of a contender in numbers. Seconds: median, least, most; cpu: median.
 
-    peak, together: most of any run, in bytes; of the largest process, and of all processes.
+    peak, together: bytes, the most of any run; of the largest process, and of all processes.
     """
 
     runs: int
@@ -27,7 +27,7 @@ class Figures(NamedTuple):
 
 
 def figures(samples: Sequence[Sample]) -> Figures:
-    """samples: at least one."""
+    """Return the numbers of one or more samples."""
     seconds = [sample.seconds for sample in samples]
     return Figures(
         runs=len(samples),
@@ -41,13 +41,13 @@ def figures(samples: Sequence[Sample]) -> Figures:
 
 
 def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
-    """Median of ours / median of theirs: below 1 when we are faster."""
+    """Return median of ours / median of theirs; below 1, ours is faster."""
     return figures(ours).seconds / figures(theirs).seconds
 
 
 def pairwise(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
-    """Median of ours / theirs within each round: unlike ratio(), untouched by a drift of the machine.
+    """Return the median of ours / theirs of each round. Unlike ratio(), it does not see a drift of the machine.
 
-    Rounds that one of the two sat out do not count.
+    Rounds without a sample of one of the two do not count.
     """
     return median(one.seconds / other.seconds for one, other in zip(ours, theirs, strict=False))

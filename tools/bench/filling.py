@@ -1,4 +1,4 @@
-"""Filling: how long a registry alone takes for the same bytes in many or few blobs. No push in chunks can be faster."""
+"""Fill: the time that a registry takes for the same bytes in many or few blobs. No push of chunks can be faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CtxPack is to reach, as data, and how far a run of the benchmarks got."""
+"""The goals of CtxPack, as data, and whether the results meet them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKERS = (*SHELL, "skopeo, tar | igzip -1", "skopeo, tar | pigz -1")
 
 
 class Goal(NamedTuple):
-    """Time of each of ours at most so many times that of the best of others, on each of the tables."""
+    """On each of the tables, the time of each of ours is at most so many times that of the fastest of others."""
 
     tables: tuple[str, ...]
     at_most: float
@@ -29,7 +29,7 @@ class Goal(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A goal and what came of it. got: None when what it compares with did not take part."""
+    """A goal and its result. met: None if one of the contenders was not measured."""
 
     table: str
     goal: str
@@ -56,8 +56,8 @@ GOALS = (
 
 CHANGED_SHARE = 0.05  # of the bytes of the first version
 UNCHANGED_REQUESTS = 8
-UNCHANGED_BYTES = 64 << 10  # up: lines of HTTP, no blob
-LINEAR = 1.3  # times the cost of a file, or a byte, at a tenth of the amount
+UNCHANGED_BYTES = 64 << 10  # up: HTTP, and no blob
+LINEAR = 1.3  # times the cost of a file or byte at a tenth of the amount
 FLAT = 1.15  # times the peak memory at a tenth of the amount
 
 
@@ -145,6 +145,6 @@ def _judge_step_up(small: Table, large: Table, unit: str, amount: float) -> Iter
 
 
 def _memory(samples: Sequence[Sample]) -> int:
-    """Return the peak in bytes, of all processes where that was seen to be more than the largest one's."""
+    """Return the peak in bytes, of the largest process or of all processes, whichever was more."""
     each = figures(samples)
     return max(each.peak, each.together)

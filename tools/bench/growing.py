@@ -1,10 +1,10 @@
-"""Growth: how time and memory follow the number of files and of bytes."""
+"""Growth: time and memory by number of files and of bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.carriers import CtxPack
+from bench.clients import CtxPack
 from bench.compare import compare, expect_copy, tidy_few, write_contract
 from bench.measure import Command, Contender, Run
 from bench.repository import expect_pushed
@@ -19,7 +19,7 @@ FILES = (1_000, 10_000, 100_000)
 FILE_SIZE = 4096  # bytes
 SIZES = (0.1, 1.0, 10.0)  # GiB, in one file
 GIB = 1 << 30
-RUNS = 3  # at most: what counts is the slope, and the steps are many
+RUNS = 3  # at most: the slope counts, and there are many steps
 
 
 def growing(stage: Stage) -> Iterator[Table]:

@@ -1,4 +1,4 @@
-"""Deep hash: what it costs to name a folder by its content, nothing remembered from before."""
+"""Hash: the cost of naming a folder by its content, the first time and again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.compare import compare, expect, flat_digest, says, write_contract
+from bench.compare import compare, expect, flat_digest, prints, write_contract
 from bench.measure import Command, Contender, Run, execute
 from bench.results import Table
 from bench.stage import Stage
@@ -17,7 +17,7 @@ __all__ = ["hashing", "rehashing"]
 
 WORKLOADS = ("W1", "W2", "W3in")
 
-# Peers and bounds of one line. {} is the folder; each prints at least one line for every file.
+# Peers and bounds that are one shell line. {} is the folder; each prints one line for every file.
 LISTING = {
     "xargs -P2 openssl": ("openssl", "find {} -type f -print0 | xargs -0 -P2 -n64 openssl dgst -sha256 -r"),
     "git hash-object": ("git", "find {} -type f | git hash-object --stdin-paths"),
@@ -37,7 +37,7 @@ def rehashing(stage: Stage) -> Iterator[Table]:
 
 def _hashers(stage: Stage, workload: Workload) -> list[Contender]:
     folder = workload.folder
-    flat = says(flat_digest(folder))
+    flat = prints(flat_digest(folder))
 
     def python(name: str, script: str, *arguments: str) -> Contender:
         return Contender(
@@ -91,7 +91,7 @@ def _rehashers(stage: Stage, workload: Workload) -> list[Contender]:
     walk = stage.command(place, stage.python, stage.script("walk.py"), workload.folder)
     return [
         Contender("ctxpack", lambda run: ctxpack, prepare=remember, check=_expect_uri),
-        Contender("walk with lstat", lambda run: walk, check=says(str(workload.files))),
+        Contender("walk with lstat", lambda run: walk, check=prints(str(workload.files))),
         _dvc_status(stage, workload),
         _git_status(stage, workload),
     ]
@@ -144,7 +144,7 @@ def _dvc_status(stage: Stage, workload: Workload) -> Contender:
     def prepare() -> None:
         place.mkdir()
         execute(_dvc(stage, place, "init", "--no-scm"), place)
-        # A true copy: dvc makes what it has taken in read-only.
+        # A copy, not links: dvc makes the files that it adds read-only.
         execute(stage.command(place, "cp", "--recursive", workload.folder, place / "data"), place)
         execute(_dvc(stage, place, "add", "data"), place)
 
@@ -153,7 +153,7 @@ def _dvc_status(stage: Stage, workload: Workload) -> Contender:
         lambda run: _dvc(stage, place, "status"),
         needs=("dvc",),
         prepare=prepare,
-        check=says("Data and pipelines are up to date."),
+        check=prints("Data and pipelines are up to date."),
     )
 
 
@@ -170,11 +170,11 @@ def _git_status(stage: Stage, workload: Workload) -> Contender:
         execute(git("commit", "--quiet", "--message", workload.name), stage.scratch)
 
     status = git("status", "--porcelain")
-    return Contender("git status", lambda run: status, needs=("git",), prepare=prepare, check=says(""))
+    return Contender("git status", lambda run: status, needs=("git",), prepare=prepare, check=prints(""))
 
 
 def _dvc(stage: Stage, place: Path, *arguments: str, site: Path | None = None) -> Command:
-    # The site cache holds what dvc remembers of files: a new one is a cold start.
+    # dvc keeps the hashes of known files in the site cache: a new one is a cold start.
     settings = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(site or place / "site")}
     return stage.peer("dvc", place, stage.programs.find("dvc"), *arguments, **settings)
 
@@ -189,7 +189,7 @@ def _expect_lines(run: Run, files: int) -> None:
 
 
 def _flip_last_byte(path: Path) -> None:
-    """Change a file's content but neither its size nor its modification time; twice undoes it."""
+    """Change the content of a file, but not its size and modification time. A second call undoes it."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)

@@ -1,7 +1,7 @@
-"""Run one command and say what it cost; a program of its own, started anew for every run.
+"""Run one command and report its cost. This is a program of its own, started for every run.
 
-Linux counts the memory of whoever starts a process as the process's own peak. Started from here, by an interpreter
-that has loaded next to nothing (``python -I -S``), the floor is some 10 MiB instead of all that the harness holds.
+Linux counts the memory of the parent in the peak of a new process. This parent (``python -I -S``) has only some 10 MiB,
+much less than the process that measures.
 
 Takes a JSON document on stdin (argv, cwd, env, stdout, stderr, limit, watch) and writes one to stdout.
 """
@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-WATCH_SECONDS = 0.02  # between two looks at the memory of all processes; what comes and goes in between is not seen
+WATCH_SECONDS = 0.02  # between two measurements of the memory of all processes
 
 
 def main() -> None:
@@ -43,21 +43,21 @@ def main() -> None:
         "status": os.waitstatus_to_exitcode(status),
         "seconds": seconds,
         "cpu": used.ru_utime + used.ru_stime,
-        "peak": used.ru_maxrss * 1024,  # of the largest process among the child and those it waited for
+        "peak": used.ru_maxrss * 1024,  # of the largest process: the child or one that it waited for
         "together": together,
     }
     json.dump(answer, sys.stdout)
 
 
 def memory_of_group(leader: int) -> int:
-    """Return the bytes that all processes of a group take together, what they share counted once."""
+    """Return the bytes of all processes of a group. Shared memory counts once."""
     total = 0
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
             if os.getpgid(int(process)) == leader:
                 with open(f"/proc/{process}/smaps_rollup", "rb") as file:
                     total += sum(int(line.split()[1]) for line in file if line.startswith(b"Pss:")) * 1024
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
     return total
 

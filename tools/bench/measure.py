@@ -1,4 +1,4 @@
-"""Time and peak memory of commands, in alternation: A B C, A B C, … so that a slow minute is slow for all."""
+"""Time and peak memory of commands, which alternate: A B C, A B C, … so that a slow minute is slow for all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LIMIT_SECONDS = 1800  # for one run
 
 
 class NotDone(Exception):
-    """A contender failed, or did not do the work; the text says how that shows."""
+    """A contender failed, or did not do the work; the text gives the reason."""
 
 
 class Command(NamedTuple):
-    """What is timed, from the start of the process to its end."""
+    """The process that is timed, from its start to its end."""
 
     argv: Sequence[str | Path]
     cwd: Path
@@ -29,9 +29,9 @@ class Command(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What one run cost. cpu: seconds of all its processes; peak: bytes of the largest process.
+    """The cost of one run. cpu: seconds of all its processes; peak: bytes of the largest process.
 
-    together: bytes of all processes at the worst moment; 0 for a run that was not watched.
+    together: peak of the bytes of all processes; 0 for a run that was not watched.
     """
 
     seconds: float
@@ -41,9 +41,9 @@ class Sample(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run of a contender. folder: empty, its own; what it leaves there is removed after all runs of the section.
+    """One run of a contender. folder: its own, empty before the run, removed after all runs of the section.
 
-    stdout: what the command printed, "" before it ran.
+    stdout: of the command, "" before it ran.
     """
 
     number: int
@@ -56,11 +56,11 @@ class Run(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """A way to get the work done.
+    """One way to do the work.
 
-    command: what is timed, asked for before every run; what it does to prepare is not timed.
-    needs: the programs without which it cannot take part. prepare: called once, before the first run.
-    check: raises NotDone unless the run did the work. tidy: removes what is quick to remove, after every run.
+    command: called before every run, not timed; it returns the process that is timed.
+    needs: the programs that it cannot do without. prepare: called once, before the first run.
+    check: raises NotDone unless the run did the work. tidy: called after every run, to remove files quickly.
     """
 
     name: str
@@ -82,9 +82,9 @@ def alternate(
 ) -> dict[str, list[Sample]]:
     """Run each contender once to warm up, then all of them in turn, and return their samples by name.
 
-    runs: 0 to keep the warm-up run, for a look at whether everything works.
-    patience: seconds; who has used up as many sits out the rounds that are left, and keeps what there is, if need be
-    the warm-up run. failed: told of a contender that did not do the work, which then is out.
+    runs: with 0, the warm-up run is the only sample.
+    patience: seconds; a contender that has used so many runs no more, and keeps its samples, or only the warm-up run.
+    failed: called with the name of a contender that did not do the work, and the reason. Its samples are dropped.
     """
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     for number in range(runs + 1):
@@ -95,7 +95,7 @@ def alternate(
             note(f"{contender.name} {number}/{runs}")
             try:
                 if runs:
-                    os.sync()  # or the writes of the one before would be paid for by this one
+                    os.sync()  # or this contender would pay for the writes of the one before
                 samples[contender.name].append(_run(contender, folder, number))
             except NotDone as reason:
                 del samples[contender.name]
@@ -104,9 +104,9 @@ def alternate(
 
 
 def execute(command: Command, folder: Path, *, watch: bool = False) -> tuple[Sample, str]:
-    """Run a command; return what it cost and what it printed. Raises: NotDone with the end of its stderr.
+    """Run a command; return its cost and its stdout. Raises: NotDone with the end of its stderr.
 
-    watch: look at the memory of all its processes now and then, which costs it a little time.
+    watch: measure the memory of all its processes too, which costs a little time.
     """
     stdout, stderr = folder / "stdout.txt", folder / "stderr.txt"
     argv, environment = [str(word) for word in command.argv], dict(command.environment)
@@ -138,7 +138,7 @@ def execute(command: Command, folder: Path, *, watch: bool = False) -> tuple[Sam
 
 
 def _without_warm_up(samples: list[Sample]) -> list[Sample]:
-    """Drop the first sample, but for the memory that was watched only then; keep it if it is the only one."""
+    """Drop the first sample, except its value of together; keep it if it is the only one."""
     first, *others = samples
     return [others[0]._replace(together=first.together), *others[1:]] if others else samples
 

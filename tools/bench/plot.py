@@ -1,4 +1,4 @@
-"""Results as pictures: SVG, written by hand so that nothing needs to be installed."""
+"""Results as SVG pictures, made without a library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["growth_plot", "ratio_plot"]
 WIDTH = 760
 NAMES = 230  # px, to the left of the bars
 BAR = 16
-LONGEST = 12.0  # times ours; longer bars are cut, and say so by their figure
+LONGEST = 12.0  # times ours; longer bars are cut, and have an … after their figure
 COLOURS = ("#1b6ca8", "#c0504d", "#4f8a3d", "#8d6bb0")
 GREY = "#b4bcc6"
 
@@ -24,7 +24,7 @@ PANEL = 250  # px, height of a growth panel without its margins
 
 
 def ratio_plot(results: Results) -> str:
-    """Return bars: how many times as long as CtxPack each contender takes, a group for each table."""
+    """Return a bar for each contender, its time / the time of CtxPack, in a group for each table."""
     tables = [table for table in results.tables if OURS in table.samples and table.section != "growth"]
     shapes, y = [], 34
     shapes.append(_text(12, 20, "Time of each contender, CtxPack = 1 (shorter is better)", size=14))
@@ -41,7 +41,7 @@ def ratio_plot(results: Results) -> str:
 
 
 def growth_plot(results: Results) -> str:
-    """Return four panels: time and peak memory, by number of files and by bytes. Both axes of time are logarithmic."""
+    """Return four panels: time and peak memory, by files and by bytes. All axes but that of memory are logarithmic."""
     tables = [table for table in results.tables if table.section == "growth"]
     by_files = [(float(table.files), table) for table in tables if table.files > 1]
     by_bytes = [(table.size / (1 << 30), table) for table in tables if table.files == 1]

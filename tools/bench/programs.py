@@ -1,6 +1,6 @@
-"""The programs that take part: CtxPack as a user would install it, and its peers as far as they can be had.
+"""The programs that take part: CtxPack, as a user installs it, and its peers, as far as they can be had.
 
-Everything that is fetched stays in one folder; nothing is installed into the system.
+Everything that is fetched stays in one folder. Nothing is installed into the system.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["DEBIAN", "GO", "PYTHON", "SYSTEM", "Absent", "Programs", "install_ct
 CLONE = Path(__file__).resolve().parents[2]
 CONSTRAINTS = CLONE / "constraints.txt"
 
-# Found on PATH or nowhere: without them there is no machine to measure on.
+# These must be on PATH; they are never fetched.
 SYSTEM = ("curl", "git", "openssl", "tar")
 
-# Command -> Debian package. Unpacked without root, with the libraries that the machine lacks.
+# Command -> Debian package, which is unpacked without root, with the libraries that the machine lacks.
 DEBIAN = {"b3sum": "b3sum", "igzip": "isal", "nix-hash": "nix-bin", "pigz": "pigz", "skopeo": "skopeo"}
 
-# Command -> what pip installs, each in an environment of its own; "" is that environment's Python.
+# Name -> what pip installs, each in an environment of its own.
 PYTHON = {
     "oras-py": ("oras==0.2.43",),
     "dvc": ("dvc==3.67.1",),
@@ -35,17 +35,17 @@ PYTHON = {
 
 GO = {"oras": "oras.land/oras/cmd/oras@v1.2.3"}
 
-VERSION_WIDTH = 60  # characters; curl goes on to list its libraries
+VERSION_WIDTH = 60  # characters; curl also lists its libraries
 
 
 class Absent(Exception):
-    """A program that cannot be had; the text says why."""
+    """A program that cannot be had; the text gives the reason."""
 
 
 class Programs:
-    """Finds peers, and fetches those that are missing if asked to.
+    """Finds peers, and can fetch those that are missing.
 
-    folder: where what was fetched is kept. fetch: whether to; otherwise only what PATH or folder has is used.
+    folder: for the fetched programs. fetch: if False, only programs on PATH or in folder are found.
     """
 
     def __init__(self, folder: Path, *, fetch: bool) -> None:
@@ -55,18 +55,18 @@ class Programs:
 
     @property
     def path(self) -> str:
-        """PATH for commands that call programs by name."""
+        """PATH for commands that call programs by their names."""
         own = (self.folder / "debian" / "usr" / "bin", self.folder / "go" / "bin")
         return os.pathsep.join([*map(str, own), os.environ.get("PATH", os.defpath)])
 
     @property
     def libraries(self) -> str:
-        """LD_LIBRARY_PATH for what came from Debian packages."""
+        """LD_LIBRARY_PATH for the programs from Debian packages."""
         shared = (self.folder / "debian" / "usr" / "lib").glob("*/*.so*")
         return os.pathsep.join(sorted({str(library.parent) for library in shared}))
 
     def find(self, name: str) -> Path:
-        """Return a command; for a Python peer, the interpreter that has it, or its own command. Raises: Absent."""
+        """Return the path of a program; of a Python peer, its command or its interpreter. Raises: Absent."""
         if name not in self._known:
             try:
                 self._known[name] = self._find(name)
@@ -78,7 +78,7 @@ class Programs:
         return found
 
     def version(self, name: str) -> str:
-        """Return one line that says which version of a command this is, or the reason why it is absent."""
+        """Return the version of a program in one line, or the reason why it is absent."""
         try:
             found = self.find(name)
         except Absent as reason:
@@ -98,11 +98,11 @@ class Programs:
         found = shutil.which(name, path=self.path)
         if found is None and name not in SYSTEM:
             if not self._fetch:
-                raise Absent("not on PATH, and not to be fetched")
+                raise Absent("not on PATH, and --no-fetch was given")
             self._unpack_debian(DEBIAN[name]) if name in DEBIAN else self._build_go(name)
             found = shutil.which(name, path=self.path)
         if found is None:
-            raise Absent("not on PATH" if name in SYSTEM else "was fetched, but holds no such command")
+            raise Absent("not on PATH" if name in SYSTEM else "the fetched package has no such command")
         return Path(found)
 
     def _python_peer(self, name: str) -> Path:
@@ -110,7 +110,7 @@ class Programs:
         command = home / "bin" / ("dvc" if name == "dvc" else "python")
         if not (home / "complete").exists():
             if not self._fetch:
-                raise Absent("not installed, and not to be fetched")
+                raise Absent("not installed, and --no-fetch was given")
             venv.create(home, clear=True, with_pip=True)
             run([home / "bin" / "python", "-m", "pip", "--quiet", "install", *PYTHON[name]])
             (home / "complete").touch()
@@ -122,7 +122,7 @@ class Programs:
         run(["go", "install", GO[name]], {"GOBIN": str(self.folder / "go" / "bin")})
 
     def _unpack_debian(self, package: str) -> None:
-        """Fetch a package and whatever it needs that this machine has no version of; root is not needed."""
+        """Fetch a package and the packages that it needs and this machine lacks, without root."""
         for tool in ("apt-get", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise Absent(f"{tool}, which fetches it, is not on PATH")
@@ -130,7 +130,7 @@ class Programs:
         downloads.mkdir(parents=True, exist_ok=True)
         plan = run(["apt-get", "install", "--simulate", "--no-install-recommends", package])
         new = re.findall(r"^Inst (\S+) \(", plan, re.MULTILINE)  # an upgrade has "[old version]" there
-        # As root apt would drop to a user who may not write here, and warn.
+        # As root, apt would switch to a user who may not write here, and warn.
         run(["apt-get", "-o", "APT::Sandbox::User=root", "download", *new], cwd=downloads)
         for archive in downloads.glob("*.deb"):
             run(["dpkg-deb", "-x", archive, self.folder / "debian"])
@@ -138,9 +138,9 @@ class Programs:
 
 
 def install_ctxpack(folder: Path) -> Path:
-    """Install the packages of this clone, not editable, and return the command; done anew when a source changed.
+    """Install the packages of this clone, again if a source has changed; return the path of ctxpack.
 
-    An editable installation would make every start pay for its import hooks. Raises: Absent.
+    Not editable: the import hooks of an editable installation cost time at every start. Raises: Absent.
     """
     packages = sorted(project.parent for project in CLONE.glob("packages/*/pyproject.toml"))
     python = folder / "bin" / "python"
@@ -160,7 +160,7 @@ def install_ctxpack(folder: Path) -> Path:
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] = {}, cwd: Path | None = None) -> str:
-    """Return what a command printed. Raises: Absent with the end of what it complained of."""
+    """Return the stdout of a command. Raises: Absent with the end of its stderr."""
     settings = {"PIP_CACHE_DIR": str(CLONE / ".work" / "cache" / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
         [str(word) for word in command],

@@ -1,11 +1,11 @@
-"""Push and pull: what it costs to bring a folder to a registry, and to have it, verified, on another machine."""
+"""Push and pull: the cost of sending a folder to a registry, and of getting it, verified, on another machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.carriers import Carrier, CtxPack, carriers, url
+from bench.clients import Client, CtxPack, clients, url
 from bench.compare import compare, expect_copy, tidy_few
 from bench.measure import Command, Contender, Run, execute
 from bench.repository import expect_pushed, layers
@@ -22,60 +22,60 @@ WORKLOADS = ("W2", "W3out", "W1")
 def pushing(stage: Stage) -> Iterator[Table]:
     for workload in stage.workloads(WORKLOADS):
         with stage.registry(f"push {workload.name}") as registry:
-            ways = carriers(stage, CtxPack(stage, stage.folder(f"push ctxpack {workload.name}")))
-            contenders = [_pusher(registry, carrier, workload) for carrier in ways]
+            ways = clients(stage, CtxPack(stage, stage.folder(f"push ctxpack {workload.name}")))
+            contenders = [_pusher(registry, client, workload) for client in ways]
             limit = _put_limit(stage, registry, workload)
             yield compare(stage, "push", workload, [*contenders, limit])
-        remove_tree(registry.storage)  # few files, and many bytes
+        remove_tree(registry.storage)  # few files, many bytes
 
 
 def pulling(stage: Stage) -> Iterator[Table]:
     for workload in stage.workloads(WORKLOADS):
         with stage.registry(f"pull {workload.name}") as registry:
             keep = stage.folder(f"pull {workload.name}")
-            ways = carriers(stage, CtxPack(stage, keep / "ctxpack"))
-            contenders = [_puller(registry, carrier, workload, keep) for carrier in ways]
+            ways = clients(stage, CtxPack(stage, keep / "ctxpack"))
+            contenders = [_puller(registry, client, workload, keep) for client in ways]
             limit = _get_limit(stage, registry, workload, keep)
             yield compare(stage, "pull", workload, [*contenders, limit])
         remove_tree(registry.storage)
 
 
-def _pusher(registry: RegistryServer, carrier: Carrier, workload: Workload) -> Contender:
+def _pusher(registry: RegistryServer, client: Client, workload: Workload) -> Contender:
     def repository(run: Run) -> str:
-        return f"{_plain(carrier.name)}-{run.number}"  # new in every run, so that no blob is there already
+        return f"{_plain(client.name)}-{run.number}"  # new in every run, so that it has no blob yet
 
     def command(run: Run) -> Command:
-        return carrier.push(workload, f"{registry.address}/{repository(run)}", run.folder)
+        return client.push(workload, f"{registry.address}/{repository(run)}", run.folder)
 
     def check(run: Run) -> None:
         expect_pushed(registry, repository(run), workload, closely=run.first)
 
     return Contender(
-        carrier.name,
+        client.name,
         command,
-        needs=carrier.needs,
-        prepare=lambda: carrier.prepare(workload),
+        needs=client.needs,
+        prepare=lambda: client.prepare(workload),
         check=check,
         tidy=lambda run: remove_tree(run.folder),
     )
 
 
-def _puller(registry: RegistryServer, carrier: Carrier, workload: Workload, keep: Path) -> Contender:
-    where = f"{registry.address}/{_plain(carrier.name)}"
+def _puller(registry: RegistryServer, client: Client, workload: Workload, keep: Path) -> Contender:
+    where = f"{registry.address}/{_plain(client.name)}"
 
     def prepare() -> None:
-        folder = keep / f"pushed-{_plain(carrier.name)}"
+        folder = keep / f"pushed-{_plain(client.name)}"
         folder.mkdir()
-        carrier.prepare(workload)
-        execute(carrier.push(workload, where, folder), folder)
+        client.prepare(workload)
+        execute(client.push(workload, where, folder), folder)
 
     def check(run: Run) -> None:
-        expect_copy(workload, carrier.pulled(run.folder, run.stdout), closely=run.first)
+        expect_copy(workload, client.pulled(run.folder, run.stdout), closely=run.first)
 
     return Contender(
-        carrier.name,
-        lambda run: carrier.pull(workload, where, run.folder),
-        needs=carrier.needs,
+        client.name,
+        lambda run: client.pull(workload, where, run.folder),
+        needs=client.needs,
         prepare=prepare,
         check=check,
         tidy=tidy_few(workload),
@@ -83,7 +83,7 @@ def _puller(registry: RegistryServer, carrier: Carrier, workload: Workload, keep
 
 
 def _put_limit(stage: Stage, registry: RegistryServer, workload: Workload) -> Contender:
-    """The limit of a push: as many bytes as the folder has, in one file, sent by curl and nothing else."""
+    """Return the limit of a push: curl sends as many bytes as the folder has, in one file."""
     ready = stage.folder(f"limit {workload.name}") / "body"
 
     def prepare() -> None:
@@ -105,8 +105,8 @@ def _put_limit(stage: Stage, registry: RegistryServer, workload: Workload) -> Co
 
 
 def _get_limit(stage: Stage, registry: RegistryServer, workload: Workload, keep: Path) -> Contender:
-    """The limit of a pull: the uncompressed layer, fetched by curl into a file and nothing else."""
-    [plain] = [carrier for carrier in carriers(stage, CtxPack(stage, keep)) if "uncompressed" in carrier.name]
+    """Return the limit of a pull: curl fetches the uncompressed layer into a file."""
+    [plain] = [client for client in clients(stage, CtxPack(stage, keep)) if "uncompressed" in client.name]
     repository = "limit"
 
     def prepare() -> None:

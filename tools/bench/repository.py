@@ -1,4 +1,4 @@
-"""A registry as the checks see it: what a tag names, and whether the layers it lists are there and hold the files."""
+"""Checks of a repository after a push: the layers of its tag are there, and hold every file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def expect_pushed(registry: RegistryServer, repository: str, workload: Workload, *, closely: bool) -> None:
-    """Raises: NotDone unless the one tag of a repository names layers that are all there.
+    """Raises: NotDone unless all layers of the only tag of a repository are there.
 
-    closely: read them too. Together they are a tar archive, or a gzipped one, with every file of the workload in it.
+    closely: the layers must also be a tar archive, gzipped or not, with every file of the workload.
     """
     found = layers(registry, repository)
     for path in found:
@@ -38,7 +38,7 @@ def expect_pushed(registry: RegistryServer, repository: str, workload: Workload,
 
 
 def layers(registry: RegistryServer, repository: str) -> list[Path]:
-    """Return where the registry keeps the layers of a repository's one tag. Raises: NotDone if there is no such."""
+    """Return the files that hold the layers of the only tag of a repository. Raises: NotDone if there is no tag."""
     base = f"http://{registry.address}/v2/{repository}"
     [tag] = json.loads(_get(f"{base}/tags/list"))["tags"]
     manifest = json.loads(_get(f"{base}/manifests/{tag}"))
@@ -66,7 +66,7 @@ def _get(url: str) -> bytes:
 
 
 class _Joined(io.RawIOBase):
-    """Files, read one after the other."""
+    """The concatenation of files."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = iter(files)

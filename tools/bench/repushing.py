@@ -1,4 +1,4 @@
-"""The second version: what passes over the wire after 1 % has changed, and when nothing has."""
+"""Repush: the bytes on the wire after 1 % has changed, and after nothing has changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.carriers import Carrier, CtxPack, carriers
+from bench.clients import Client, CtxPack, clients
 from bench.compare import expect_copy
 from bench.measure import Command, NotDone, execute
 from bench.programs import Absent
@@ -18,9 +18,9 @@ from registry2 import RegistryServer
 
 __all__ = ["repushing"]
 
-LOG_SECONDS = 0.2  # the registry may log a request a moment after it was answered
+LOG_SECONDS = 0.2  # the registry may log a request a moment after its answer
 
-# Bytes on the wire hardly vary, so every step is done once; these peers stand for their like.
+# Bytes on the wire hardly vary, so every step is done once. Each of these peers stands for others like it.
 PEERS = ("one pass: tar, igzip -1", "skopeo, tar | igzip -1", "oras-py", "oras")
 
 
@@ -30,35 +30,35 @@ def repushing(stage: Stage) -> Iterator[Table]:
         name = changed.name
         table = Table(section="repush", workload=name, files=changed.files, size=changed.size)
         own = CtxPack(stage, stage.folder(f"repush ctxpack {name}"), remember=True)
-        ways = [own, *(carrier for carrier in carriers(stage, own) if carrier.name in PEERS)]
+        ways = [own, *(client for client in clients(stage, own) if client.name in PEERS)]
         with stage.registry(f"repush {name}") as registry, Meter(registry.address) as meter:
-            for carrier in ways:
-                stage.note(f"{table.title}: {carrier.name}")
-                tour = _Tour(stage, carrier, registry, meter, name)
+            for client in ways:
+                stage.note(f"{table.title}: {client.name}")
+                steps = _Steps(stage, client, registry, meter, name)
                 try:
-                    for program in carrier.needs:
+                    for program in client.needs:
                         stage.programs.find(program)
-                    table.wire.extend(tour.steps(base, changed))
+                    table.wire.extend(steps.rows(base, changed))
                 except (Absent, NotDone) as reason:
-                    table.absent[carrier.name] = str(reason)
+                    table.absent[client.name] = str(reason)
         yield table
 
 
-class _Tour:
-    """One carrier through all steps, everything through the meter: it may remember a registry by its address."""
+class _Steps:
+    """All steps of one client. It uses the address of the meter in every step, as it may remember a registry by it."""
 
-    def __init__(self, stage: Stage, carrier: Carrier, registry: RegistryServer, meter: Meter, name: str) -> None:
-        self._folder = stage.folder(f"repush {name} {carrier.name}".replace("|", ""))
-        self._carrier = carrier
+    def __init__(self, stage: Stage, client: Client, registry: RegistryServer, meter: Meter, name: str) -> None:
+        self._folder = stage.folder(f"repush {name} {client.name}".replace("|", ""))
+        self._client = client
         self._log = registry.folder / "registry.log"
         self._meter = meter
-        plain = "".join(c if c.isalnum() else "" for c in carrier.name.lower())
+        plain = "".join(c if c.isalnum() else "" for c in client.name.lower())
         self._where = f"{meter.address}/{plain}"
 
-    def steps(self, base: Workload, changed: Workload) -> Iterator[WireRow]:
+    def rows(self, base: Workload, changed: Workload) -> Iterator[WireRow]:
         for workload in (base, changed):
-            self._carrier.prepare(workload)
-        # A client with tags of its own choice overwrites one; the bytes are what counts.
+            self._client.prepare(workload)
+        # A client with one tag for all overwrites the tag; the bytes are the same.
         yield self._push("push, first version", base)
         yield self._pull("pull, first version", base)
         yield self._push("push, 1 % changed", changed)
@@ -67,12 +67,12 @@ class _Tour:
 
     def _push(self, step: str, workload: Workload) -> WireRow:
         run = self._new_run(step)
-        return self._measured(step, self._carrier.push(workload, self._where, run), run)[0]
+        return self._measured(step, self._client.push(workload, self._where, run), run)[0]
 
     def _pull(self, step: str, workload: Workload) -> WireRow:
         run = self._new_run(step)
-        row, stdout = self._measured(step, self._carrier.pull(workload, self._where, run), run)
-        expect_copy(workload, self._carrier.pulled(run, stdout), closely=True)
+        row, stdout = self._measured(step, self._client.pull(workload, self._where, run), run)
+        expect_copy(workload, self._client.pulled(run, stdout), closely=True)
         return row
 
     def _measured(self, step: str, command: Command, run: Path) -> tuple[WireRow, str]:
@@ -82,7 +82,7 @@ class _Tour:
         time.sleep(LOG_SECONDS)
         traffic = self._meter.take()
         row = WireRow(
-            contender=self._carrier.name,
+            contender=self._client.name,
             step=step,
             up=traffic.up,
             down=traffic.down,

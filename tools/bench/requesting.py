@@ -1,11 +1,11 @@
-"""Requests: what a small pack asks a registry for, and how often it waits for an answer."""
+"""Requests: which requests a small pack makes, and how often it waits for an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.carriers import CtxPack
+from bench.clients import CtxPack
 from bench.compare import expect, expect_copy
 from bench.measure import Command, NotDone, execute
 from bench.results import Table, TripsRow
@@ -19,11 +19,11 @@ __all__ = ["requesting"]
 FILES = 5  # together far less than a chunk of data
 LINES = 100  # in each
 
-DELAY = 0.05  # seconds; more than threads take to send what they send at once
+DELAY = 0.05  # seconds; more than threads need to send all that they send at once
 
 
 def requesting(stage: Stage) -> Iterator[Table]:
-    """Yield one table, its steps in order. Each is done once: what is asked for does not vary."""
+    """Yield one table, its steps in order. Each step is done once, because the requests do not vary."""
     place = stage.folder("requests")
     workload = _small_pack(place / "outputs")
     table = Table(section="requests", workload=workload.name, files=workload.files, size=workload.size)

@@ -1,4 +1,4 @@
-"""What a benchmark run found out, as values; kept as one JSON file."""
+"""The results of a benchmark run, stored as one JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Results", "Table", "TripsRow", "WireRow", "load", "save"]
 
 @dataclass(frozen=True, kw_only=True)
 class WireRow:
-    """What one step of a contender sent and received. up, down: bytes, HTTP's own included."""
+    """The bytes that one step of a contender sent (up) and received (down), HTTP headers included."""
 
     contender: str
     step: str
@@ -25,7 +25,7 @@ class WireRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TripsRow:
-    """What one step asked a registry for. trips: kinds of requests, "HEAD tag", by round trip."""
+    """The requests of one step. trips: for each round trip the kinds of its requests, such as "HEAD tag"."""
 
     contender: str
     step: str
@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A whole run. machine: what it ran on, line by line; programs: version of each, or why it is absent."""
+    """A whole run. machine: its properties; programs: the version of each, or why it is absent."""
 
     scale: float
     runs: int

@@ -1,4 +1,4 @@
-"""Seed: what it costs to copy finished outputs into the cache and to name every byte of them."""
+"""Seed: the cost of copying outputs into the cache and of hashing every byte of them."""
 
 from __future__ import annotations
 

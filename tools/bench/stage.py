@@ -1,4 +1,4 @@
-"""What every section is given: the programs, the workloads, a registry, and a scratch folder."""
+"""What every section needs: the programs, the workloads, a registry, and a scratch folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).with_name("contenders")
 
 
 class Plan(NamedTuple):
-    """How much to do. scale: of the workloads; patience: seconds for all runs of one contender in one table.
+    """How much to measure. scale: of the workloads; patience: seconds for all runs of one contender in one table.
 
     only: names of workloads; empty for all.
     """
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
 
 class Stage:
-    """scratch: empty. ctxpack: the command. note: told what is going on."""
+    """scratch: an empty folder. ctxpack: the command. note: called with the current step."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Stage:
         self.environment = private_environment(scratch / "home") | {"PATH": programs.path}
 
     def workloads(self, names: Collection[str]) -> Iterator[Workload]:
-        """Yield those workloads that were asked for."""
+        """Yield the workloads that plan.only selects."""
         return (self.workload(name) for name in names if name in (self.plan.only or names))
 
     def workload(self, name: str) -> Workload:
@@ -61,28 +61,28 @@ class Stage:
         return make(name, self.kept / "workloads", self.plan.scale)
 
     def folder(self, name: str) -> Path:
-        """Return a new folder. It stays until everything is done: after many files were deleted at once, ext4 makes
-        new ones at a fraction of its speed for minutes, and the next contender would pay for it."""
+        """Return a new folder, which is removed after the last section. For minutes after many files were deleted, ext4
+        creates files much more slowly, and the next contender would pay for that."""
         folder = self.scratch / name.replace(" ", "-")
         folder.mkdir(parents=True)
         return folder
 
     @contextlib.contextmanager
     def registry(self, name: str) -> Iterator[RegistryServer]:
-        """Yield a registry:2 of its own, with nothing in it."""
+        """Yield a new, empty registry:2."""
         with RegistryServer(self.folder(f"registry {name}").resolve()) as registry:
             yield registry
 
     @property
     def python(self) -> Path:
-        """The interpreter that runs CtxPack: the ground that both it and the bounds in Python start from."""
+        """The interpreter that runs CtxPack; the bounds in Python run on the same."""
         return self.ctxpack.with_name("python")
 
     def command(self, cwd: Path, *argv: str | Path, **variables: str | Path) -> Command:
         return Command(argv, cwd, self.environment | {name: str(value) for name, value in variables.items()})
 
     def peer(self, name: str, cwd: Path, *argv: str | Path, **variables: str | Path) -> Command:
-        """Return a command that is, or calls, a peer. Raises: Absent."""
+        """Return a command that calls a peer. Raises: Absent."""
         self.programs.find(name)
         return self.command(cwd, *argv, LD_LIBRARY_PATH=self.programs.libraries, **variables)
 
@@ -90,7 +90,7 @@ class Stage:
         return SCRIPTS / name
 
     def cli(self, cwd: Path, cache: Path, *arguments: str | Path, **variables: str | Path) -> Command:
-        """Return a ctxpack command with a cache."""
+        """Return a ctxpack command that uses cache."""
         return self.command(cwd, self.ctxpack, *arguments, CTXPACK_CACHE=cache, **variables)
 
 

@@ -1,10 +1,10 @@
-"""Start-up: what a command costs that has next to nothing to do."""
+"""Start-up: the cost of a command that has almost nothing to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.compare import compare, expect, says, write_contract
+from bench.compare import compare, expect, prints, write_contract
 from bench.measure import Command, Contender, Run, execute
 from bench.results import Table
 from bench.stage import Stage
@@ -16,7 +16,7 @@ IMPORTS = {"oras-py": "oras.client", "model-signing": "model_signing"}
 
 
 def starting(stage: Stage) -> Iterator[Table]:
-    runs = 4 * stage.plan.runs + 1  # short ones vary more, and cost little
+    runs = 4 * stage.plan.runs + 1  # short runs vary more, and cost little
     place = stage.folder("start")
     inputs, outputs = place / "inputs", place / "outputs"
     for folder in (inputs, outputs):
@@ -49,7 +49,7 @@ def starting(stage: Stage) -> Iterator[Table]:
 
     nothing = stage.command(place, stage.python, "-c", "pass")
     contenders = [
-        Contender("python -c pass", lambda run: nothing, check=says("")),
+        Contender("python -c pass", lambda run: nothing, check=prints("")),
         own("ctxpack --help", "--help", expected="usage: ctxpack"),
         own("ctxpack id, tiny", "id", "contract.json", expected=uri.strip()),
         own("ctxpack pull, cached", "pull", uri.strip(), expected="artifacts"),

@@ -15,23 +15,23 @@ MB = 1_000_000
 MIB = 1 << 20
 
 LEGEND = (
-    "Medians of alternating runs, whole processes. x ours: ratio of the medians, above 1 is slower than CtxPack;",
-    "pairwise: median of the ratios within each round. peak MiB: largest process; all MiB: all processes together,",
+    "Medians of alternating runs of whole processes. x ours: ratio of the medians; above 1, slower than CtxPack.",
+    "pairwise: median of the ratios of each round. peak MiB: largest process; all MiB: all processes together,",
     "sampled in the warm-up run. Small scales mostly measure start-up. round trips: the longest chain of requests",
-    "that waited for each other, every answer held back as by a registry far away; what is asked at once is one.",
+    "that waited for each other, with delayed answers as of a distant registry; requests at once are one trip.",
 )
 
 Row = Sequence[str]
 Layout = Callable[[str, Sequence[Row]], Iterator[str]]
-"""Turns a title and rows, the first of them the head, into lines."""
+"""Turns a title and rows into lines. The first row is the head."""
 
 TIMES = ("contender", "median s", "min – max", "x ours", "pairwise", "MB/s", "CPU s", "peak MiB", "all MiB", "n")
 WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "s")
-TRIPS = ("contender", "step", "requests", "round trips", "s", "asked for, round trip after round trip")
+TRIPS = ("contender", "step", "requests", "round trips", "s", "requests of each round trip")
 
 
 def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str:
-    """Return everything: what was measured on, a table each, and the goals."""
+    """Return all results: machine, programs, tables and goals."""
     lines = [*LEGEND]
     lines += list(layout("Machine", [("", ""), *results.machine.items()]))
     lines += layout("Programs", [("", ""), *results.programs.items()])
@@ -49,12 +49,12 @@ def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str
 
 
 def describe(table: Table) -> str:
-    """Return what a table is of: "hash W1: 1 file, 1,073.7 MB"."""
+    """Return the title of a table: "hash W1: 1 file, 1,073.7 MB"."""
     return f"{table.title}: {table.files:,} file{'s' * (table.files != 1)}, {table.size / MB:,.1f} MB"
 
 
 def text(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Columns for a terminal: what comes first to the left, figures to the right."""
+    """Columns for a terminal: words aligned left, figures aligned right."""
     yield f"\n{title}"
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(len(rows[0]))]
     for row in rows:
@@ -127,7 +127,7 @@ def _trips(table: Table) -> Iterator[Row]:
 
 
 def _counted(kinds: Sequence[str]) -> str:
-    """Return what was asked for at once: "2 x POST upload, HEAD blob"."""
+    """Return the kinds of the requests of one trip: "2 x POST upload, HEAD blob"."""
     return ", ".join(f"{times} x {kind}" if times > 1 else kind for kind, times in Counter(kinds).items())
 
 

@@ -1,4 +1,4 @@
-"""The folders that are hashed, pushed and pulled: seeded, so the same scale gives the same bytes everywhere.
+"""The folders that are hashed, pushed and pulled. The same scale gives the same bytes on every machine.
 
 =======  ============================================================================  ===========  =======
 name     what it stands for                                                            at scale 1   files
@@ -29,7 +29,7 @@ __all__ = ["NAMES", "Workload", "make", "make_files", "measure_folder"]
 NAMES = ("W1", "W2", "W3in", "W3out", "W4c", "W4s")
 
 MIB = 1 << 20
-GENERATION = 1  # counts up when the bytes of a workload change: folders of another generation are made anew
+GENERATION = 1  # increased when the bytes of a workload change, so that old folders are not used
 
 DIMENSIONS = 768  # of an embedding, float32
 ROWS = 102_400  # 300 MiB
@@ -51,7 +51,7 @@ class Workload(NamedTuple):
 
 
 def make(name: str, root: Path, scale: float) -> Workload:
-    """Return a workload in a folder below root, made unless it is there. scale: 1 is the size in the table above."""
+    """Return a workload in a folder below root, made unless it is there. scale: 1 for the sizes in the table above."""
     folder = root / f"g{GENERATION}-{scale:g}" / name
     done = folder.with_suffix(".done")
     if not done.exists():
@@ -63,9 +63,9 @@ def make(name: str, root: Path, scale: float) -> Workload:
 
 
 def make_files(folder: Path, files: int, size: int) -> Workload:
-    """Return a folder of that many files of size bytes each, at most 1000 to a folder; made unless it is there.
+    """Return a folder with files of size bytes each, at most 1000 in a folder; made unless it is there.
 
-    The bytes do not compress, and no two files are alike.
+    The bytes do not compress, and no two files are the same.
     """
     done = folder.with_suffix(".done")
     if not done.exists():
@@ -81,7 +81,7 @@ def make_files(folder: Path, files: int, size: int) -> Workload:
 
 
 def measure_folder(name: str, folder: Path) -> Workload:
-    """Count what a folder holds, links and all other oddities excluded."""
+    """Return the workload of a folder that is there."""
     sizes = [os.lstat(os.path.join(parent, file)).st_size for parent, _, files in os.walk(folder) for file in files]
     return Workload(name, folder, len(sizes), sum(sizes))
 
@@ -99,7 +99,7 @@ def _small_texts(folder: Path, scale: float) -> None:
         within.mkdir(exist_ok=True)
         size = random.randint(MIB // 1024, 16 * MIB // 1024)
         start = random.randrange(len(prose) - size)
-        # Windows of one text: the number on top keeps any two apart.
+        # Ranges of one text. The number at the top makes them different.
         (within / f"f{number:05d}.txt").write_bytes(b"%d\n%b" % (number, prose[start : start + size]))
 
 
@@ -121,7 +121,7 @@ def _corpus(folder: Path, scale: float) -> None:
 
 def _clustered_change(folder: Path, scale: float) -> None:
     rows, lines = _row_count(scale), sum(1 for _ in _lines(Random("lines"), scale))
-    starts = (0.11, 0.47, 0.83)  # where in the corpus the three documents lie
+    starts = (0.11, 0.47, 0.83)  # positions of the three documents in the corpus
     changes = tuple(
         {int(count * start) + offset for start in starts for offset in range(max(1, count // DOCUMENTS))}
         for count in (rows, lines)
@@ -166,8 +166,8 @@ def _row_count(scale: float) -> int:
 def _embeddings(random: Random, rows: int) -> Iterator[bytes]:
     """Yield rows of normally distributed float32, little-endian, about 1024 at a time.
 
-    Sign, exponent and the upper bits of the mantissa come from a pool that repeats beyond any compressor's window;
-    its lower 16 bits are fresh, so that no two rows are alike.
+    Sign, exponent and the upper bits of the mantissa come from a pool that is larger than the window of a compressor.
+    The lower 16 bits are random, so that no two rows are the same.
     """
     pool = array("f", (random.gauss(0, 1) for _ in range(1 << 17))).tobytes() if rows > 1 else b""
     while rows > 0:
@@ -186,7 +186,7 @@ def _embeddings(random: Random, rows: int) -> Iterator[bytes]:
 
 
 def _lines(random: Random, scale: float) -> Iterator[bytes]:
-    """Yield the chunks of the corpus as JSON lines, document after document; each repeats half of the one before."""
+    """Yield the passages of the corpus as JSON lines, by document. Each repeats half of the one before."""
     prose = _Prose(random)
     documents = _document_count(scale)
     share = LINES_BYTES * scale / documents
@@ -208,7 +208,7 @@ def _lines(random: Random, scale: float) -> Iterator[bytes]:
 
 
 class _Prose:
-    """Sentences of invented words, which are as unevenly frequent as those of a language (Zipf)."""
+    """Sentences of invented words, whose frequencies are those of a language (Zipf)."""
 
     def __init__(self, random: Random) -> None:
         syllables = [head + tail for head in "bdfgklmnprstvz" for tail in ("a", "e", "i", "o", "u", "en", "is", "or")]

@@ -1,4 +1,4 @@
-"""The bound of a deep hash in Python: SHA-256 of every file and nothing else. bound_hash.py FOLDER THREADS."""
+"""The bound of hashing a folder in Python: only SHA-256 of every file. bound_hash.py FOLDER THREADS."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def main() -> None:
                 else:
                     found.append((entry.stat().st_size, entry.path))
     files: SimpleQueue[tuple[int, str]] = SimpleQueue()
-    for each in sorted(found, reverse=True):  # the largest first, so that no thread ends with one alone
+    for each in sorted(found, reverse=True):  # the largest first, so that the threads end at about the same time
         files.put(each)
     digests: list[tuple[str, str]] = []
     helpers = [threading.Thread(target=hash_files, args=(files, digests)) for _ in range(threads - 1)]

@@ -1,4 +1,4 @@
-"""The hash of a folder as one writes it in ten lines, without a thought for speed: naive_hash.py FOLDER."""
+"""The hash of a folder in ten simple lines, not made for speed: naive_hash.py FOLDER."""
 
 import hashlib
 import sys

@@ -8,7 +8,7 @@ import oras.client
 action, repository, folder = sys.argv[1:]
 client = oras.client.OrasClient(insecure=True)
 if action == "push":
-    # It takes the folder's name into the archive, so that is given relative to where it lies.
+    # The archive has the path as it is given, so it must be only the name of the folder.
     os.chdir(os.path.dirname(folder))
     client.push(target=f"{repository}:bench", files=[os.path.basename(folder)], quiet=True)
 else:

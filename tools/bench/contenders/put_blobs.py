@@ -1,7 +1,6 @@
-"""Give a registry new random blobs as fast as it takes them: put_blobs.py HOST:PORT REPOSITORY COUNT BYTES THREADS.
+"""Send new random blobs to a registry as fast as it takes them: put_blobs.py HOST:PORT REPOSITORY COUNT BYTES THREADS.
 
-BYTES: of each. Prints how many were taken. The client does next to nothing else: all blobs are one, but for the number
-at their head.
+BYTES: of each. Prints how many the registry took. To save time, the blobs differ only in the number at their start.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The bound of a second hash in Python: look at every file, read none. walk.py FOLDER prints how many there are."""
+"""The bound of a second hash in Python: lstat every file, read none. walk.py FOLDER prints the number of files."""
 
 import os
 import sys

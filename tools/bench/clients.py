@@ -1,4 +1,4 @@
-"""The ways to bring a folder to a registry and back: CtxPack, client programs, and one-pass shell pipelines."""
+"""Clients of a registry that push and pull a folder: CtxPack, other programs, and one-pass shell pipelines."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bench.measure import Command, execute
 from bench.stage import Stage
 from bench.workloads import Workload
 
-__all__ = ["Carrier", "CtxPack", "Oras", "OrasPy", "ShellPipeline", "Skopeo", "carriers"]
+__all__ = ["Client", "CtxPack", "Oras", "OrasPy", "ShellPipeline", "Skopeo", "clients"]
 
 TAG = "bench"
 
 
-class Carrier(Protocol):
-    """Pushes folders and pulls them. needs: programs it calls.
+class Client(Protocol):
+    """Pushes folders and pulls them. needs: the programs that it calls.
 
-    where: host:port/repository, without a pack before the push. run: an empty folder for whatever it must keep.
+    where: host:port/repository, empty before the push. run: an empty folder for the files of this run.
     """
 
     name: str
     needs: tuple[str, ...]
 
     def prepare(self, workload: Workload) -> None:
-        """Do once what is no part of a push."""
+        """Called once, before the first push, and not timed."""
         ...
 
     def push(self, workload: Workload, where: str, run: Path) -> Command: ...
@@ -34,11 +34,11 @@ class Carrier(Protocol):
     def pull(self, workload: Workload, where: str, run: Path) -> Command: ...
 
     def pulled(self, run: Path, stdout: str) -> Path:
-        """Return the folder that holds what a pull brought."""
+        """Return the folder that a pull has written."""
 
 
 class CtxPack:
-    """keep: the folder for its cache and contracts. remember: pull into that cache too, not into a new one."""
+    """keep: the folder for its caches and contract files. remember: pull always into one cache, not into a new one."""
 
     needs: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class CtxPack:
         return self._run(run, cache, "pull", workload, where)
 
     def inspect(self, workload: Workload, where: str, run: Path) -> Command:
-        """Return what shows a pack that only the registry has."""
+        """Return the command that inspects a pack that is only on the registry."""
         return self._run(run, run / "cache", "inspect", workload, where)
 
     def pulled(self, run: Path, stdout: str) -> Path:
@@ -101,7 +101,7 @@ class ShellPipeline:
 
 
 class Skopeo:
-    """tar and a compressor into a file, and skopeo to carry it."""
+    """tar and a compressor write a file, and skopeo pushes it."""
 
     def __init__(self, stage: Stage, compressor: Sequence[str]) -> None:
         self.name = f"skopeo, tar | {' '.join(compressor)}"
@@ -121,10 +121,10 @@ class Skopeo:
         return run / "pulled"
 
     def _script(self, run: Path, name: str, *arguments: str | Path) -> Command:
-        # It remembers where it has seen a blob, and would mount it from there instead of pushing it. As root it
-        # would do so in a folder of the system, unless told to be somebody else.
-        forgetful = {"XDG_DATA_HOME": str(run / "data"), "_CONTAINERS_ROOTLESS_UID": "1000"}
-        return self._stage.peer("skopeo", run, "bash", self._stage.script(name), *arguments, **forgetful)
+        # skopeo stores where it has seen a blob, and mounts the blob from there instead of pushing it. The new folder
+        # prevents that. As root it would use a folder of the system, so it must run as another user.
+        settings = {"XDG_DATA_HOME": str(run / "data"), "_CONTAINERS_ROOTLESS_UID": "1000"}
+        return self._stage.peer("skopeo", run, "bash", self._stage.script(name), *arguments, **settings)
 
 
 class OrasPy:
@@ -151,7 +151,7 @@ class OrasPy:
 
 
 class Oras:
-    """The Go client."""
+    """The client in Go."""
 
     name = "oras"
     needs: tuple[str, ...] = ("oras",)
@@ -162,7 +162,7 @@ class Oras:
     def prepare(self, workload: Workload) -> None: ...
 
     def push(self, workload: Workload, where: str, run: Path) -> Command:
-        # Relative, and from where the folder lies: it refuses absolute paths, as an unpacker elsewhere would.
+        # A relative path, because oras refuses absolute ones.
         command = self._run(run, "push", where, workload.folder.name)
         return command._replace(cwd=workload.folder.parent)
 
@@ -176,8 +176,8 @@ class Oras:
         return self._stage.peer("oras", run, "oras", action, "--plain-http", f"{where}:{TAG}", *arguments)
 
 
-def carriers(stage: Stage, ctxpack: CtxPack) -> list[Carrier]:
-    """Return all of them, CtxPack first."""
+def clients(stage: Stage, ctxpack: CtxPack) -> list[Client]:
+    """Return all clients, CtxPack first."""
     return [
         ctxpack,
         ShellPipeline(stage, "igzip -1", ("igzip", "-1"), ("igzip", "-dc")),
