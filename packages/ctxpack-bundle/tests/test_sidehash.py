@@ -25,11 +25,11 @@ def test_what_is_written_is_what_was_hashed(
     tmp_path_factory: pytest.TempPathFactory, contents: list[list[bytes]]
 ) -> None:
     folder = tmp_path_factory.mktemp("written")
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         for number, blocks in enumerate(contents):
             fd = create_member(str(folder / str(number)))
             try:
-                said = beside.write(map(memoryview, blocks), fd)
+                said = side_hash.write(map(memoryview, blocks), fd)
             finally:
                 os.close(fd)
             whole = b"".join(blocks)
@@ -49,8 +49,8 @@ def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
             yield memoryview(buffer)
 
     fd = create_member(str(tmp_path / "large"))
-    with SideHash() as beside:
-        said = beside.write(blocks(), fd)
+    with SideHash() as side_hash:
+        said = side_hash.write(blocks(), fd)
     os.close(fd)
     assert said == (wanted.hexdigest(), 20 << 20)
     assert hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest() == wanted.hexdigest()
@@ -58,9 +58,9 @@ def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
 
 def test_no_thread_without_work_and_none_after_it(tmp_path: Path) -> None:
     fd = create_member(str(tmp_path / "file"))
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         assert hash_threads() == []
-        beside.write([memoryview(b"content")], fd)
+        side_hash.write([memoryview(b"content")], fd)
         assert hash_threads() == ["hash"]
     os.close(fd)
     assert hash_threads() == []
@@ -73,12 +73,12 @@ def test_a_failing_write_and_a_failing_source_are_told(tmp_path: Path) -> None:
 
     (tmp_path / "read-only").touch()
     fd = os.open(tmp_path / "read-only", os.O_RDONLY)
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         with pytest.raises(OSError, match="Bad file descriptor"):
-            beside.write([memoryview(bytes(2 << 20))], fd)
+            side_hash.write([memoryview(bytes(2 << 20))], fd)
         os.close(fd)
         fd = create_member(str(tmp_path / "other"))
         with pytest.raises(ValueError, match="source failed"):
-            beside.write(broken(), fd)
+            side_hash.write(broken(), fd)
     os.close(fd)
     assert hash_threads() == []
