@@ -1,4 +1,4 @@
-"""Fixtures: folders of outputs, the packs of them, and a place where a hostile archive shows what it can do."""
+"""Fixtures: folders of outputs, their packs, and a folder in which hostile archives are unpacked and watched."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from testmodules import load
 
 TESTS = Path(__file__).parent
 
-for _name in ("forged_pack", "folder_trees"):
+for _name in ("forged_pack", "folder_trees", "made_pack"):
     load(TESTS, _name)
 
 
 @pytest.fixture
 def make_pack(tmp_path: Path) -> Callable[..., Path]:
-    """Assembles outputs into a new folder and returns that."""
-    from made_pack import make_pack_in  # a module only since _load
+    """A function that assembles outputs into a new folder and returns the folder."""
+    from made_pack import make_pack_in  # _load made it importable
 
     numbers = count()
 
@@ -68,7 +68,7 @@ def chunks_of() -> Callable[[Path], list[Chunk]]:
 
 
 class Arena:
-    """A staging folder beside a file that belongs to someone else."""
+    """A staging folder, and next to it a file that must never change."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,23 +78,23 @@ class Arena:
         self._canary.write_bytes(b"mine")
 
     def unpack(self, pieces: Iterable[bytes]) -> PackManifest:
-        """Unpack into a fresh staging folder, and check that nothing happened elsewhere, whatever comes of it."""
+        """Unpack into a fresh staging folder, and check that nothing else changed, whether that succeeds or fails."""
         with self._watched():
             return unpack(pieces, str(self.staging), where="a pack")
 
     def pick(
         self, pieces: Sequence[bytes], wanted: Callable[[str], bool], sizes: Sequence[int] = ()
     ) -> tuple[Selection, set[int]]:
-        """Write the outputs that are wanted into staging/picked, from no more than the pieces that are needed.
+        """Write the wanted outputs into staging/picked; return their selection and the numbers of the needed pieces.
 
-        sizes: what the pieces are said to have. Return also the numbers of the pieces that were looked at.
+        sizes: announced sizes of the pieces; by default their real ones.
         """
         sizes = sizes or [len(piece) for piece in pieces]
         manifest = pack_manifest_of(pieces[0], where="a pack")
-        looked_at = {0}
+        needed = {0}
 
         def read(excerpt: Excerpt) -> Iterator[memoryview]:
-            looked_at.update(excerpt.needed)
+            needed.update(excerpt.needed)
             return excerpt.cut(pieces[number] for number in excerpt.needed)
 
         with self._watched():
@@ -105,10 +105,10 @@ class Arena:
             (self.staging / "picked").mkdir()
             picked, entries = str(self.staging / "picked"), selection.entries()
             unpack_entries(members, picked, entries, modes=0o777, where="a pack")
-        return selection, looked_at
+        return selection, needed
 
     def refuses(self, pieces: Iterable[bytes]) -> IntegrityError:
-        """Unpack what must not be unpacked, and return the error."""
+        """Unpack pieces that must be refused, and return the error."""
         with pytest.raises(IntegrityError) as caught:
             self.unpack(pieces)
         return caught.value
@@ -127,7 +127,7 @@ class Arena:
             self._require_harmless()
 
     def _require_harmless(self) -> None:
-        """No links, no devices, no modes but ours, whatever the archive said."""
+        """Check that staging holds no links, no devices and no special modes."""
         for folder, folders, files in os.walk(self.staging):
             for name in folders:
                 assert stat.S_ISDIR(os.lstat(os.path.join(folder, name)).st_mode)
@@ -145,7 +145,7 @@ def arena(tmp_path: Path) -> Arena:
 
 @pytest.fixture
 def quick_arena(tmp_path: Path) -> Iterator[Arena]:
-    """An arena for tens of thousands of small packs: in memory, where the system has a folder for that."""
+    """An arena for tens of thousands of small packs: in memory, if the system has a folder for that."""
     shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tmp_path
     with tempfile.TemporaryDirectory(prefix="ctxpack-", dir=shared_memory) as folder:
         yield Arena(Path(folder, "arena"))
@@ -153,5 +153,5 @@ def quick_arena(tmp_path: Path) -> Iterator[Arena]:
 
 @pytest.fixture
 def environment() -> Mapping[str, str]:
-    """For a Python process of its own that finds what this one finds."""
+    """Environment variables for another Python process that finds the same modules as this one."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -14,7 +14,7 @@ __all__ = ["Executable", "Folder", "folder_trees", "read_folder", "write_folder"
 
 
 class Executable(bytes):
-    """The content of a file that may be run."""
+    """The content of an executable file."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Executable) and bytes(self) == bytes(other)
@@ -39,7 +39,7 @@ def write_folder(folder: Folder, location: Path) -> Path:
 
 
 def read_folder(location: Path) -> Folder:
-    """Return what is at location."""
+    """Return the folder at location."""
     found: dict[str, Any] = {}
     with os.scandir(location) as entries:
         for entry in entries:
@@ -76,7 +76,7 @@ _NAMES = st.one_of(
             "x" * 100,
             "x" * 255,
             "é" * 127,
-            "e\u0301",  # the same to the eye as the next, another name
+            "e\u0301",  # looks like the next name, but differs in its bytes
             "\u00e9",
             "\u202etxt.exe",
             "\U0001f4e6",
@@ -88,7 +88,7 @@ _CONTENTS = st.one_of(_FILES, _FILES.map(Executable))
 
 
 def folder_trees() -> st.SearchStrategy[Folder]:
-    """Folders of any names a pack may hold, files of some blocks, a few levels deep."""
+    """Folders with any names a pack may hold, files of up to three tar blocks, a few levels deep."""
     return st.dictionaries(
         _NAMES,
         st.recursive(_CONTENTS, lambda below: st.dictionaries(_NAMES, below, max_size=3), max_leaves=5),
@@ -97,7 +97,7 @@ def folder_trees() -> st.SearchStrategy[Folder]:
 
 
 def _longest(folder: Folder) -> int:
-    """The longest path in folder, with a slash after it; bytes."""
+    """Return the length of the longest path in folder, with a slash at its end; bytes."""
     return max(
         (
             len(name.encode()) + 1 + (0 if isinstance(content, bytes) else _longest(content))

@@ -1,7 +1,7 @@
-"""Packs made by hand after FORMAT.md, sharing no code with the package, so that they can also be wrong on purpose.
+"""Packs made as FORMAT.md says, without code of the package, so that they can be wrong on purpose.
 
-A forged pack is consistent unless told otherwise: sizes, digests, totals and the tree digest are those of whatever it
-holds, however hostile. A reader that refuses it does so for the one thing that is wrong.
+By default a forged pack is consistent: sizes, digests, totals and the tree digest match its files, even if these are
+hostile. So a reader refuses it only for the one thing that is wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class File(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What is in a tar: header blocks, then content."""
+    """A member of a tar: header blocks, then content."""
 
     header: bytes
     content: bytes = b""
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785 for ASCII names and integers, which is all that is needed here."""
+    """Return value in the form of RFC 8785; names must be ASCII and numbers integers."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -62,7 +62,7 @@ def header(
     owner: bytes = b"",
     checksum: int | None = None,
 ) -> bytes:
-    """One ustar block, with whatever is said to be in it."""
+    """One ustar block with these fields."""
     block = bytearray(512)
     for offset, value in (
         (0, name[:100]),
@@ -85,7 +85,7 @@ def header(
 
 
 def pax(records: Mapping[str, str] | bytes, *, kind: bytes = b"x", name: bytes = b"././@PaxHeader") -> bytes:
-    """A pax header with these records, in this order, or with this very content."""
+    """A pax header with these records, in this order, or with exactly this content."""
     content = records if isinstance(records, bytes) else b"".join(_record(*item) for item in records.items())
     return Member(header(name, len(content), kind=kind), content).encoded()
 
@@ -123,7 +123,7 @@ def listing(files: Sequence[File]) -> bytes:
 
 
 def tree_digest(files: Sequence[File]) -> str:
-    """The tree digest of SPEC.md, also of what cannot be a tree: the last of two files with one path wins."""
+    """The tree digest of SPEC.md, also of files that cannot be a tree: the last of two files with one path counts."""
     root: dict[str, Any] = {}
     for file in files:
         *parents, name = file.path.removesuffix("/").split("/")
@@ -170,7 +170,7 @@ def manifest(
     outputs: Mapping[str, Any] | None = None,
     **members: Any,
 ) -> dict[str, Any]:
-    """The manifest of files, as a value. outputs, members: said in place of what is true."""
+    """The manifest of files, as a value. outputs, members: replace the right members of outputs and of the manifest."""
     contract = CONTRACT if contract is None else contract
     lines = listing(files) if lines is None else lines
     listings = {"files.jsonl": lines} | {f"inputs/{name}.jsonl": data for name, data in (inputs or {}).items()}
@@ -197,15 +197,15 @@ def forge(
     lines: bytes | None = None,
     inputs: Mapping[str, bytes] | None = None,
     manifest_bytes: bytes | None = None,
-    **said: Any,
+    **changes: Any,
 ) -> list[Member]:
     """The members of the pack of files, in archive order; the end comes with stream().
 
-    lines: files.jsonl as it is to be. manifest_bytes: manifest.json as it is to be. said: see manifest().
+    lines: files.jsonl as it is to be. manifest_bytes: manifest.json as it is to be. changes: see manifest().
     """
     lines = listing(files) if lines is None else lines
     if manifest_bytes is None:
-        manifest_bytes = canonical(manifest(files, lines=lines, inputs=inputs, **said))
+        manifest_bytes = canonical(manifest(files, lines=lines, inputs=inputs, **changes))
     members = [Member(right_header("manifest.json", len(manifest_bytes)), manifest_bytes)]
     members.append(Member(right_header("files.jsonl", len(lines)), lines))
     for name, data in (inputs or {}).items():

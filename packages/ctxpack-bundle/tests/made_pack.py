@@ -1,4 +1,4 @@
-"""Packs made by the package itself, of one contract."""
+"""Packs that the package itself makes, all of the same contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From outputs to a pack folder: what is copied, what is refused, and what the refusal says."""
+"""From outputs to a pack folder: copies, refused outputs, and the text of errors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def test_an_empty_folder_is_an_output_too(tmp_path: Path, make_pack: MakePack) -
     assert read_pack_manifest(str(both)).outputs.empty_folders == 2
 
 
-def test_a_folder_that_is_its_own_name(tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_root_is_that_of_its_absolute_path(
+    tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(write_folder({"a": b"1"}, tmp_path / "here"))
     for output in (".", "../here/", str(tmp_path / "here") + "//"):
         assert roots(make_pack(output)) == [("here", "folder")]
@@ -87,16 +89,16 @@ def test_a_folder_that_is_its_own_name(tmp_path: Path, make_pack: MakePack, monk
 def test_outputs_are_copied_never_linked(tmp_path: Path, make_pack: MakePack) -> None:
     (tmp_path / "data").write_bytes(b"before")
     pack = make_pack(tmp_path / "data")
-    (tmp_path / "data").write_bytes(b"behind")
+    (tmp_path / "data").write_bytes(b"after")
     assert (pack / "artifacts/data").read_bytes() == b"before"
 
 
-def test_the_digest_outputs_would_have(tmp_path: Path, make_pack: MakePack) -> None:
+def test_outputs_digest_is_the_digest_that_assemble_computes(tmp_path: Path, make_pack: MakePack) -> None:
     source = write_folder({"a": {"x": b"1"}, "f": b"2", "none": {}}, tmp_path / "out")
     for named in (["a"], ["f"], ["a", "f"], ["a", "none"]):
         pack = make_pack(*(source / name for name in named))
-        standing = {name: str(source / name) for name in named}
-        assert outputs_digest(standing) == read_pack_manifest(str(pack)).outputs.digest
+        located = {name: str(source / name) for name in named}
+        assert outputs_digest(located) == read_pack_manifest(str(pack)).outputs.digest
 
 
 def test_provenance_is_kept_as_given(tmp_path: Path, make_pack: MakePack) -> None:
@@ -105,13 +107,13 @@ def test_provenance_is_kept_as_given(tmp_path: Path, make_pack: MakePack) -> Non
     assert read_pack_manifest(str(pack)).provenance == {"who": "ü", "seconds": 1.5}
 
 
-def test_progress_is_told_in_bytes(tmp_path: Path, make_pack: MakePack) -> None:
-    told: list[tuple[str, int, int | None]] = []
+def test_progress_is_reported_in_bytes(tmp_path: Path, make_pack: MakePack) -> None:
+    reported: list[tuple[str, int, int | None]] = []
     (tmp_path / "f").write_bytes(bytes(3 << 20))
-    make_pack(tmp_path / "f", progress=lambda *step: told.append(step))
-    assert {stage for stage, *_ in told} == {"seed"}
-    assert sum(advanced for _, advanced, _ in told) == 3 << 20
-    assert len(told) == 3
+    make_pack(tmp_path / "f", progress=lambda *step: reported.append(step))
+    assert {stage for stage, *_ in reported} == {"seed"}
+    assert sum(advanced for _, advanced, _ in reported) == 3 << 20
+    assert len(reported) == 3
 
 
 def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack: MakePack) -> None:
@@ -138,14 +140,14 @@ def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack
     )
 
 
-def test_many_listings_grow_without_an_open_file(tmp_path: Path) -> None:
+def test_listings_keep_no_file_open(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(2000):
         inputs.add(f"input-{number}", TreeEntry("x", 0, hex_of(digest_of(b""))))
     assert len(inputs.finish([])) == 0
 
 
-def test_a_long_listing_is_whole(tmp_path: Path) -> None:
+def test_a_listing_longer_than_the_buffer_is_complete(tmp_path: Path) -> None:
     inputs = InputListings(str(tmp_path))
     for number in range(3000):
         inputs.add("many", TreeEntry(f"{number:05}", number, hex_of(digest_of(b""))))
@@ -163,25 +165,25 @@ def refused(make_pack: MakePack, *outputs: Path | str) -> CtxPackError:
     return caught.value
 
 
-def test_a_missing_output(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_missing_output_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
     error = refused(make_pack, tmp_path / "none")
     assert str(error) == f"{tmp_path}/none: no such file or folder; check the path"
     assert isinstance(error, InvalidInput)
 
 
-def test_two_outputs_of_one_name(tmp_path: Path, make_pack: MakePack) -> None:
+def test_two_outputs_with_the_same_name_are_refused(tmp_path: Path, make_pack: MakePack) -> None:
     write_folder({"one": {"out": b"1"}, "two": {"out": {}}}, tmp_path / "x")
     error = refused(make_pack, tmp_path / "x/one/out", tmp_path / "x/two/out")
     assert str(error) == "out: two outputs have the same name; rename one of them"
     assert error.code == "E_OUTPUT_NAME"
 
 
-def test_the_root_of_all_has_no_name(make_pack: MakePack) -> None:
+def test_the_root_folder_is_refused_because_it_has_no_name(make_pack: MakePack) -> None:
     assert str(refused(make_pack, "/")).startswith("'': path is not relative and normal")
 
 
 @pytest.mark.parametrize("at_top", [True, False], ids=["given", "below"])
-def test_links_and_special_files(tmp_path: Path, make_pack: MakePack, at_top: bool) -> None:
+def test_links_and_special_files_are_refused(tmp_path: Path, make_pack: MakePack, at_top: bool) -> None:
     folder = write_folder({"target": b"x"}, tmp_path / "out")
     (folder / "link").symlink_to("target")
     error = refused(make_pack, folder / "link" if at_top else folder)
@@ -200,7 +202,7 @@ def test_links_and_special_files(tmp_path: Path, make_pack: MakePack, at_top: bo
         ("back\\slash", "name holds a backslash or a control character"),
     ],
 )
-def test_names_no_pack_may_hold(tmp_path: Path, make_pack: MakePack, name: str, fault: str) -> None:
+def test_names_that_no_pack_may_hold_are_refused(tmp_path: Path, make_pack: MakePack, name: str, fault: str) -> None:
     folder = write_folder({"sub": {name: b"x"}}, tmp_path / "out")
     error = refused(make_pack, folder)
     assert (error.what, error.where, error.code) == (fault, repr(f"sub/{name}"), "E_PATH")
@@ -209,25 +211,25 @@ def test_names_no_pack_may_hold(tmp_path: Path, make_pack: MakePack, name: str, 
     assert refused(make_pack, tmp_path / name).what == fault, "the name of a single folder is in the manifest"
 
 
-def test_a_name_that_is_not_utf_8(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
     folder = write_folder({}, tmp_path / "out")
     with open(os.fsencode(folder) + b"/\xff", "wb"):
         pass
     assert refused(make_pack, folder).code == "E_NAME_ENCODING"
 
 
-def test_a_path_that_is_too_long(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
     folder = tmp_path / "out"
     (folder / "/".join(["d" * 250] * 4)).mkdir(parents=True)
     (folder / "/".join(["d" * 250] * 4) / ("y" * 30)).write_bytes(b"")
     assert refused(make_pack, folder).what == "path is longer than 1024 bytes"
 
 
-def test_a_file_that_changes_while_it_is_copied(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_file_that_changes_while_it_is_copied_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
     source = tmp_path / "growing"
 
     def grow(stage: str, advanced: int, total: int | None) -> None:
-        assert source.stat().st_size < 200, "nobody waits for a file that never ends"
+        assert source.stat().st_size < 200, "a file that keeps growing is not read to its end"
         with open(source, "ab") as file:
             file.write(b"more")
 
@@ -237,7 +239,7 @@ def test_a_file_that_changes_while_it_is_copied(tmp_path: Path, make_pack: MakeP
     assert str(caught.value) == f"{source}: changed while it was read; try again when nothing writes to it"
 
 
-def test_a_file_that_vanishes_while_others_are_copied(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_file_that_is_removed_while_others_are_copied_is_an_error(tmp_path: Path, make_pack: MakePack) -> None:
     source = write_folder({"a": b"1", "b": b"2"}, tmp_path / "out")
 
     def remove(stage: str, advanced: int, total: int | None) -> None:
@@ -248,7 +250,9 @@ def test_a_file_that_vanishes_while_others_are_copied(tmp_path: Path, make_pack:
     assert (caught.value.where, caught.value.code) == (f"{source}/b", "E_INPUT_CHANGED")
 
 
-def test_a_file_that_becomes_a_link_while_others_are_copied(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_file_that_becomes_a_link_while_others_are_copied_is_not_followed(
+    tmp_path: Path, make_pack: MakePack
+) -> None:
     source = write_folder({"a": b"1", "b": b"2"}, tmp_path / "out")
     (tmp_path / "secret").write_bytes(b"secret")
 
@@ -262,13 +266,13 @@ def test_a_file_that_becomes_a_link_while_others_are_copied(tmp_path: Path, make
     assert not list(tmp_path.glob("pack-*/artifacts/b"))
 
 
-def test_a_contract_that_is_not_canonical(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_contract_that_is_not_canonical_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(InvalidInput, match="not canonical JSON"):
         make_pack(tmp_path / "f", contract=b'{ "schema": "ctxpack/contract/v1" }')
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+def test_assemble_overwrites_no_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/files.jsonl").write_bytes(b"someone's")
@@ -305,33 +309,31 @@ def in_a_process(script: str, folder: Path, environment: Mapping[str, str]) -> s
     return done.stdout.strip()
 
 
-def test_a_full_disk_is_an_oserror_and_the_folder_is_the_callers(
-    tmp_path: Path, environment: Mapping[str, str]
-) -> None:
+def test_a_full_disk_is_an_oserror_and_leaves_no_manifest(tmp_path: Path, environment: Mapping[str, str]) -> None:
     write_folder({"pack": {}, "out": {"big": bytes(100_000), "small": b"x"}}, tmp_path / "w")
-    said = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))", tmp_path / "w", environment)
-    assert said == "OSError 27 [Errno 27] File too large"
-    assert not (tmp_path / "w/pack/manifest.json").exists(), "what is unfinished must not look like a pack"
+    printed = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))", tmp_path / "w", environment)
+    assert printed == "OSError 27 [Errno 27] File too large"
+    assert not (tmp_path / "w/pack/manifest.json").exists(), "an unfinished folder must not look like a pack"
 
 
-def test_a_full_disk_at_the_listing(tmp_path: Path, environment: Mapping[str, str]) -> None:
+def test_a_disk_that_is_full_at_the_listing_is_an_oserror(tmp_path: Path, environment: Mapping[str, str]) -> None:
     write_folder({"pack": {}, "out": {f"file-{number}": b"" for number in range(300)}}, tmp_path / "w")
-    said = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))", tmp_path / "w", environment)
-    assert said == "OSError 27 [Errno 27] File too large"
+    printed = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))", tmp_path / "w", environment)
+    assert printed == "OSError 27 [Errno 27] File too large"
     assert not (tmp_path / "w/pack/manifest.json").exists()
 
 
 @pytest.mark.parametrize("hidden", ["file", "folder"])
-def test_what_may_not_be_read(tmp_path: Path, environment: Mapping[str, str], hidden: str) -> None:
-    """As a user who is not root: root reads everything."""
+def test_an_unreadable_output_is_a_local_failure(tmp_path: Path, environment: Mapping[str, str], hidden: str) -> None:
+    """The process runs as another user than root: root can read everything."""
     folder = write_folder({"pack": {}, "out": {"file": b"x", "folder": {"y": b"y"}}}, tmp_path / "w")
     (folder / "out" / hidden).chmod(0)
     drop = "import ctxpack_bundle.packing\n"
     if os.getuid() == 0:
         drop += "os.chown('pack', 65534, 65534); os.setgroups([]); os.setgid(65534); os.setuid(65534)"
     try:
-        said = in_a_process(drop, folder, environment)
+        printed = in_a_process(drop, folder, environment)
     finally:
         (folder / "out" / hidden).chmod(0o755)
     fault = "cannot be read: Permission denied; check its permissions"
-    assert said == f"LocalFailure E_INPUT_UNREADABLE out/{hidden}: {fault}"
+    assert printed == f"LocalFailure E_INPUT_UNREADABLE out/{hidden}: {fault}"

@@ -1,4 +1,4 @@
-"""Chunks: where streams are cut, what a gzip member is made of, and which ones are refused."""
+"""Chunks: where streams are cut, the bytes of gzip members, and the members that are refused."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ NOISE = random.Random(1).randbytes(300_000)
         (10_000 * GIB, 16),
     ],
 )
-def test_pieces_grow_with_the_pack_so_that_they_stay_few(total: int, wanted: int) -> None:
+def test_larger_packs_have_larger_pieces_and_at_most_12_000(total: int, wanted: int) -> None:
     assert reach(total) == wanted * MIB
     if total <= 375 * GIB:
         assert total // (2 * reach(total)) <= 12_000
 
 
-def test_pieces_are_the_stream() -> None:
+def test_the_pieces_together_are_the_stream() -> None:
     assert b"".join(cut(io.BytesIO(NOISE * 20), len(NOISE) * 20)) == NOISE * 20
     assert list(cut(io.BytesIO(b""), 0)) == []
 
 
-def test_a_stream_that_fails_fails_the_cut() -> None:
+def test_an_error_of_the_stream_is_an_error_of_the_cut() -> None:
     class Failing(io.RawIOBase):
         def readinto(self, buffer: object) -> int:
             raise IntegrityError("file differs")
@@ -60,7 +60,7 @@ def test_a_stream_that_fails_fails_the_cut() -> None:
         list(cut(Failing(), 1))
 
 
-def test_a_few_kib_inserted_leave_most_pieces_alone() -> None:
+def test_an_insertion_of_a_few_kib_changes_few_pieces() -> None:
     data = random.Random(2).randbytes(64 * MIB)
     changed = data[: 32 * MIB] + random.Random(3).randbytes(5000) + data[32 * MIB :]
     before = {digest_of(piece) for piece in cut(io.BytesIO(data), len(data))}
@@ -74,7 +74,7 @@ def noise_grains(seed: int, count: int) -> list[bytes]:
     return [noise.randbytes(noise.randrange(256, 2048)) for _ in range(count)]
 
 
-def test_versions_are_in_step_again_right_after_a_change() -> None:
+def test_versions_have_the_same_cuts_right_after_a_change() -> None:
     grains = noise_grains(4, 3000)
     before = set(join_grains(grains, 12_000, 40_000))
     lost = []
@@ -86,14 +86,14 @@ def test_versions_are_in_step_again_right_after_a_change() -> None:
     assert sum(lost) / len(lost) < 1.5
 
 
-def test_where_pieces_end_depends_on_nothing_far_away() -> None:
+def test_cuts_depend_only_on_grains_nearby() -> None:
     grains = noise_grains(5, 2000)
     whole = list(join_grains(grains, 12_000, 40_000))
     for start in (1, 700, 1400):
         assert list(join_grains(grains[start:], 12_000, 40_000))[-10:] == whole[-10:]
 
 
-def test_a_piece_is_about_twice_the_reach() -> None:
+def test_a_piece_has_about_twice_the_reach() -> None:
     pieces = list(join_grains(noise_grains(6, 5000), 12_000, 40_000))[:-1]
     sizes = [len(piece) for piece in pieces]
     assert 20_000 < sum(sizes) / len(sizes) < 28_000
@@ -106,21 +106,21 @@ def test_pieces_of_text_are_twice_as_large() -> None:
     assert 40_000 < sum(sizes) / len(sizes) < 56_000
 
 
-def test_grains_that_are_all_alike_end_pieces_where_they_become_too_long() -> None:
+def test_equal_grains_are_cut_where_a_piece_becomes_too_long() -> None:
     sizes = [len(piece) for piece in join_grains([bytes(1000)] * 1000, 10_000, 30_000)]
     assert sum(sizes) == 1_000_000
     assert all(10_000 <= size <= 31_000 for size in sizes[1:-1])
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20)), st.integers(1, 50))
-def test_joined_grains_lose_nothing_and_stay_short(grains: list[bytes], reach: int) -> None:
+def test_pieces_hold_every_grain_and_have_a_maximum_length(grains: list[bytes], reach: int) -> None:
     pieces = list(join_grains(grains, reach, 3 * reach))
     assert b"".join(pieces) == b"".join(grains)
     assert all(piece and len(piece) <= 3 * reach + 20 for piece in pieces)
 
 
 @given(st.binary(max_size=5000))
-def test_a_chunk_unpacks_to_what_went_in(content: bytes) -> None:
+def test_a_chunk_unpacks_to_its_content(content: bytes) -> None:
     chunk = make_chunk(content)
     assert chunk.content_size == len(content)
     assert chunk.digest == digest_of(chunk.data)
@@ -130,7 +130,7 @@ def test_a_chunk_unpacks_to_what_went_in(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [96 << 10, (96 << 10) + 1, 131_070, 131_071, 196_605, 300_000])
-def test_what_does_not_shrink_is_stored(size: int) -> None:
+def test_incompressible_content_is_stored(size: int) -> None:
     content = NOISE[:size]
     chunk = make_chunk(content)
     blocks = -(-size // 65_535)
@@ -140,17 +140,17 @@ def test_what_does_not_shrink_is_stored(size: int) -> None:
     assert inflate_chunk(chunk.data, size, where="chunk") == gzip.decompress(chunk.data) == content
 
 
-def test_what_shrinks_is_squeezed() -> None:
+def test_compressible_content_is_compressed() -> None:
     assert len(make_chunk(bytes(4 * MIB)).data) < 100_000
     assert len(make_chunk(b"0123456789abcdef" * 1000).data) < 1000
 
 
-def test_nothing_of_the_machine_shows() -> None:
+def test_the_gzip_header_holds_nothing_of_the_machine() -> None:
     for content in (b"text", NOISE):
         assert make_chunk(content).data[:10].hex() == "1f8b08000000000000ff"
 
 
-def test_time_and_system_of_a_member_do_not_matter() -> None:
+def test_a_reader_ignores_time_and_system_in_the_gzip_header() -> None:
     for level in range(10):
         assert inflate_chunk(gzip.compress(b"content", level, mtime=12345), 7, where="chunk") == b"content"
 
@@ -201,15 +201,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("data", "size", "fault"), REFUSED, ids=range(len(REFUSED)))
-def test_anything_else_is_refused(data: bytes, size: int, fault: str) -> None:
+def test_a_chunk_that_is_not_one_plain_gzip_member_is_refused(data: bytes, size: int, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         inflate_chunk(data, size, where="layer 3")
     assert str(caught.value).startswith(f"layer 3: {fault}")
     assert str(caught.value).endswith("; pull again; if the error stays, the pack in the registry is damaged")
 
 
-def test_one_bit_anywhere_is_noticed_or_changes_nothing() -> None:
-    """Time and system in the header are ignored, and so are the bits that fill the last byte before the checksum."""
+def test_a_flipped_bit_is_an_error_or_changes_nothing() -> None:
+    """A reader ignores time and system in the header, and the bits that fill the last byte before the checksum."""
     content = b"some content, some content"
     data = make_chunk(content).data
     for position in range(len(data)):

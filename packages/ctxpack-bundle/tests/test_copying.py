@@ -1,4 +1,4 @@
-"""A file is copied and hashed in one pass, whatever its size and whatever happens to it meanwhile."""
+"""A file of any size is copied and hashed in one pass, also if it changes during the copy."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def copied(source: Path, target: Path, size: int) -> tuple[tuple[str, int], list[int]]:
-    told: list[int] = []
+    reported: list[int] = []
     with opened(source, os.O_RDONLY) as one, opened(target, os.O_RDWR | os.O_CREAT) as other, Copier() as copier:
-        return copier.copy(one, other, size, where="source", on_bytes=told.append), told
+        return copier.copy(one, other, size, where="source", on_bytes=reported.append), reported
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_copy_is_what_was_hashed(tmp_path: Path, size: int) -> None:
+def test_the_digest_is_that_of_the_copy(tmp_path: Path, size: int) -> None:
     data = content(size)
     (tmp_path / "a").write_bytes(data)
-    done, told = copied(tmp_path / "a", tmp_path / "b", size)
+    done, reported = copied(tmp_path / "a", tmp_path / "b", size)
     assert done == (hashlib.sha256(data).hexdigest(), size)
     assert (tmp_path / "b").read_bytes() == data
-    assert sum(told) == size
+    assert sum(reported) == size
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -60,7 +60,7 @@ def test_one_copier_serves_many_files(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [10, BLOCK, 2 * BLOCK])
-def test_a_file_that_grew_is_seen_and_not_followed_to_its_end(tmp_path: Path, size: int) -> None:
+def test_a_file_that_grew_is_reported_as_longer_but_not_read_to_its_end(tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(content(size + 5 * BLOCK))
     (_, length), _ = copied(tmp_path / "a", tmp_path / "b", size)
     assert size < length <= size + 5 * BLOCK
@@ -69,7 +69,7 @@ def test_a_file_that_grew_is_seen_and_not_followed_to_its_end(tmp_path: Path, si
 
 
 @pytest.mark.parametrize("size", [10, BLOCK, 2 * BLOCK])
-def test_a_file_that_shrank_is_seen(tmp_path: Path, size: int) -> None:
+def test_a_file_that_shrank_is_reported_as_shorter(tmp_path: Path, size: int) -> None:
     data = content(size // 2)
     (tmp_path / "a").write_bytes(data)
     done, _ = copied(tmp_path / "a", tmp_path / "b", size)
@@ -77,13 +77,13 @@ def test_a_file_that_shrank_is_seen(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 2 * BLOCK])
-def test_what_cannot_be_read_is_named(tmp_path: Path, size: int) -> None:
+def test_an_error_names_the_source_that_cannot_be_read(tmp_path: Path, size: int) -> None:
     with pytest.raises(LocalFailure, match="source: cannot be read: Is a directory"):
         copied(tmp_path, tmp_path / "b", size)
 
 
 @pytest.mark.parametrize("size", [10, 3 * BLOCK])
-def test_a_copy_that_cannot_be_written_is_the_callers_error(tmp_path: Path, size: int) -> None:
+def test_a_copy_that_cannot_be_written_is_an_oserror(tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(content(size))
     (tmp_path / "b").touch()
     with (

@@ -1,4 +1,4 @@
-"""Parts of a stream in pieces: the pieces that hold them, no other, and every byte of them."""
+"""Excerpts need only the pieces that hold bytes of the spans, and yield exactly these bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STREAM = bytes(range(200))
 
 
 def spans_of(edges: list[int]) -> tuple[Spans, list[tuple[int, int]]]:
-    """Every other range between edges, and what that is."""
+    """Return every other range between edges, as Spans and as pairs."""
     pairs = [*pairwise(edges)][::2]
     spans = Spans()
     for pair in pairs:
@@ -25,7 +25,7 @@ edges = st.lists(st.integers(0, len(STREAM)), max_size=20).map(sorted)
 
 
 @given(edges, edges)
-def test_what_is_cut_out_is_what_the_spans_say(marks: list[int], cuts: list[int]) -> None:
+def test_the_excerpt_is_the_bytes_of_the_spans(marks: list[int], cuts: list[int]) -> None:
     spans, pairs = spans_of(marks)
     pieces = [STREAM[start:stop] for start, stop in pairwise([0, *cuts, len(STREAM)])]
     excerpt = Excerpt(spans, [len(piece) for piece in pieces])
@@ -34,8 +34,8 @@ def test_what_is_cut_out_is_what_the_spans_say(marks: list[int], cuts: list[int]
 
 
 @given(edges, st.lists(st.integers(0, 40), max_size=12))
-def test_needed_are_the_pieces_that_hold_a_byte_of_them(marks: list[int], sizes: list[int]) -> None:
-    """Also when sizes end before the spans do, or go on after."""
+def test_the_needed_pieces_are_those_with_a_byte_of_a_span(marks: list[int], sizes: list[int]) -> None:
+    """Also if the pieces are shorter or longer than the range of the spans."""
     spans, pairs = spans_of(marks)
     wanted = {position for pair in pairs for position in range(*pair)}
     ends = [0, *accumulate(sizes)]
@@ -44,7 +44,7 @@ def test_needed_are_the_pieces_that_hold_a_byte_of_them(marks: list[int], sizes:
 
 
 @given(edges, edges, st.data())
-def test_a_piece_too_few_or_too_short_leaves_bytes_out_and_adds_none(
+def test_missing_or_short_pieces_remove_bytes_and_add_none(
     marks: list[int], cuts: list[int], data: st.DataObject
 ) -> None:
     spans, pairs = spans_of(marks)
@@ -57,7 +57,7 @@ def test_a_piece_too_few_or_too_short_leaves_bytes_out_and_adds_none(
 
 
 @given(edges)
-def test_ranges_that_touch_are_one(marks: list[int]) -> None:
+def test_adjacent_ranges_become_one(marks: list[int]) -> None:
     spans = Spans()
     for pair in pairwise(marks):
         spans.add(*pair)

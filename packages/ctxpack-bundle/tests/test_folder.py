@@ -1,4 +1,4 @@
-"""The pack folder: what is read from it, and what is made in it."""
+"""The pack folder: reading from it, and making files and folders in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
 
 
-def test_the_manifest_and_the_entries_of_a_pack(tmp_path: Path) -> None:
+def test_manifest_and_entries_are_read_from_the_folder(tmp_path: Path) -> None:
     files = [File("a", b"one"), File("empty/")]
     (tmp_path / "manifest.json").write_bytes(canonical(manifest(files)))
     (tmp_path / "files.jsonl").write_bytes(listing(files))
@@ -26,13 +26,13 @@ def test_the_manifest_and_the_entries_of_a_pack(tmp_path: Path) -> None:
     ]
 
 
-def test_entries_of_an_input(tmp_path: Path) -> None:
+def test_entries_of_an_input_are_read_by_the_path_of_the_listing(tmp_path: Path) -> None:
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs/raw.jsonl").write_bytes(listing([File("x", b"")]))
     assert [entry.path for entry in read_entries(str(tmp_path), "inputs/raw.jsonl")] == ["x"]
 
 
-def test_what_is_missing_is_damage(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_integrity_error(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError) as caught:
         read_pack_manifest(str(tmp_path))
     assert str(caught.value) == f"{tmp_path}/manifest.json: pack is damaged: No such file or directory{REMEDY}"
@@ -41,7 +41,7 @@ def test_what_is_missing_is_damage(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/files.jsonl: pack is damaged: No such file or directory{REMEDY}"
 
 
-def test_a_folder_in_place_of_a_file_is_damage(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_an_integrity_error(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(IntegrityError, match="pack is damaged: Is a directory"):
         read_pack_manifest(str(tmp_path))
@@ -61,21 +61,21 @@ def test_a_member_is_a_regular_file_of_its_size(tmp_path: Path) -> None:
         open_member(str(tmp_path), "fifo", 0)
 
 
-def test_parents_are_made_once_each(tmp_path: Path) -> None:
+def test_each_parent_folder_is_made_once(tmp_path: Path) -> None:
     parents = ParentFolders(str(tmp_path))
     for path in ("a", "b/c/d", "b/c/e/f", "b/g", "h/", "i/j/"):
         assert parents.make(path) == f"{tmp_path}/{path}"
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["b", "b/c", "b/c/e", "i"]
 
 
-def test_parents_are_never_shared_with_a_name_that_only_looks_different(tmp_path: Path) -> None:
-    """What a file system that ignores case or normalisation answers when the second name comes."""
+def test_a_parent_folder_that_exists_already_is_an_error(tmp_path: Path) -> None:
+    """A file system that ignores case or normalisation reports the folder of the other name."""
     (tmp_path / "same").mkdir()
     with pytest.raises(FileExistsError):
         ParentFolders(str(tmp_path)).make("same/file")
 
 
-def test_parents_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
+def test_parent_folders_are_made_for_the_deepest_path(tmp_path: Path) -> None:
     deep = "d/" * 511 + "d"
     ParentFolders(str(tmp_path)).make(deep)
     assert (tmp_path / deep).parent.is_dir()

@@ -1,4 +1,4 @@
-"""Whatever comes, the answer is a pack or an IntegrityError: no other exception, and nothing outside the folder."""
+"""For any bytes, readers return a pack or raise IntegrityError: no other exception, and nothing outside the folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ in_an_arena = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 
 
 def mutations(data: bytes) -> st.SearchStrategy[bytes]:
-    """data with some of it cut out, repeated, overwritten or put elsewhere."""
+    """data with parts of it removed, repeated, overwritten or moved."""
     place = st.integers(0, len(data))
     edit = st.tuples(place, place, st.one_of(st.sampled_from(WORDS), st.binary(max_size=20), st.just(None)))
 

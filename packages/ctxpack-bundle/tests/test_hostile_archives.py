@@ -1,8 +1,7 @@
-"""Hostile archives: everything tar can say that a pack must not, and packs whose own papers are forged to agree.
+"""Hostile archives are refused, and nothing happens outside the staging folder (Arena checks that).
 
-The first kind hides something in the tar stream and leaves manifest and listing alone. The second kind is consistent to
-the last digest: nothing but the rules of FORMAT.md stands against it. All are refused, and nothing ever happens outside
-the staging folder (Arena checks).
+The first kind has something in the tar stream that manifest and listing do not announce. In the second kind manifest,
+listing and stream agree, digests included, so that only the rules of FORMAT.md can refuse it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ EVIL = b"evil"
 
 
 def insert(at: int, *members: Member) -> bytes:
-    """The honest pack with more members before the one at this place."""
+    """The honest pack with more members before the one at this index."""
     return stream([*HONEST[:at], *members, *HONEST[at:]])
 
 
@@ -78,7 +77,7 @@ _WRONG_SUM = bytearray(HONEST[F].header)
 _WRONG_SUM[148:156] = b"000000\0 "
 
 IN_THE_STREAM: dict[str, bytes] = {
-    # names: rows 1, 2, 11, 17, 41, 42, 43, 44
+    # names
     "..": renamed(A, b"artifacts/../../canary"),
     "absolute": renamed(A, b"/tmp/ctxpack-canary"),
     "absolute, two slashes": renamed(A, b"//artifacts/a"),
@@ -109,7 +108,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "listing of no input": insert(ARTIFACTS, evil(b"inputs/x.jsonl")),
     "no artifacts/": stream([*HONEST[:ARTIFACTS], *HONEST[A:]]),
     "artifacts/ twice": insert(A, HONEST[ARTIFACTS]),
-    # links: rows 3 to 10, 14, 15
+    # links
     "symlink outside, then a file through it": replace(
         A, link(b"artifacts/a", b"../..", b"2"), evil(b"artifacts/a/canary")
     ),
@@ -128,7 +127,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "hard link outside": replace(A, link(b"artifacts/a", b"../canary", b"1")),
     "hard link with content": replace(A, Member(header(b"artifacts/a", 3, kind=b"1", link=b"../canary"), b"one")),
     "file with a link name": reheaded(A, link=b"../canary"),
-    # kinds: rows 18 to 20, 23, 36
+    # kinds
     "character device": reheaded(A, kind=b"3"),
     "block device": reheaded(A, kind=b"4"),
     "FIFO": reheaded(A, kind=b"6"),
@@ -143,7 +142,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "GNU dump folder": reheaded(E, kind=b"D"),
     "vendor kind": reheaded(A, kind=b"Z"),
     "unknown kind": reheaded(A, kind=b"!"),
-    # modes, owners, times: rows 12, 21, 22, 47
+    # modes, owners, times
     "setuid": reheaded(A, mode=0o4755),
     "setgid": reheaded(A, mode=0o2644),
     "sticky folder": reheaded(E, kind=b"5", mode=0o1755),
@@ -154,7 +153,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "owner": reheaded(A, uid=1000),
     "owner by name": reheaded(A, owner=b"root"),
     "time": reheaded(A, mtime=1),
-    # sizes: rows 32 to 35
+    # sizes
     "size too small": replace(A, Member(header(b"artifacts/a", 2), b"one")),
     "size too large": replace(A, Member(header(b"artifacts/a", 4), b"one")),
     "size in base 256": reheaded(A, size_field=b"\x80" + bytes(10) + b"\x03"),
@@ -170,7 +169,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "manifest with a size in another alphabet": reheaded(MANIFEST, size_field="٣".encode() * 5),
     "manifest with an underscore in its size": reheaded(MANIFEST, size_field=b"0000000_100"),
     "manifest with a pax size": with_pax(MANIFEST, {"size": "1"}),
-    # pax and GNU headers: rows 30 to 35
+    # pax and GNU headers
     "pax size smuggling": replace(
         A, Member(pax({"size": "3"})), Member(header(b"artifacts/a", 512), b"one" + bytes(509))
     ),
@@ -209,7 +208,7 @@ IN_THE_STREAM: dict[str, bytes] = {
     "tarfile's GNU": replace(A, by_tarfile("gnu")),
     "tarfile's ustar": replace(A, by_tarfile("ustar")),
     "tarfile's negative time": replace(A, by_tarfile("gnu", mtime=-1)),
-    # headers as such: rows 26 to 29
+    # headers as such
     "checksum 0": replace(F, Member(bytes(_WRONG_SUM), HONEST[F].content)),
     "checksum off by one": reheaded(F, checksum=sum(HONEST[F].header) + 1),
     "old magic": reheaded(A, magic=b"ustar  \0"),
@@ -231,13 +230,13 @@ IN_THE_STREAM: dict[str, bytes] = {
 
 
 def test_the_honest_pack_is_accepted(arena: Any) -> None:
-    """Else the tables below would prove nothing."""
+    """Otherwise the tables would prove nothing."""
     arena.unpack([stream(HONEST)])
     assert (arena.staging / "artifacts/d/f").read_bytes() == b"two"
 
 
 @pytest.mark.parametrize("data", IN_THE_STREAM.values(), ids=IN_THE_STREAM)
-def test_hidden_in_the_tar_stream(arena: Any, data: bytes) -> None:
+def test_a_tar_stream_that_differs_from_manifest_and_listing_is_refused(arena: Any, data: bytes) -> None:
     assert data != stream(HONEST)
     error = arena.refuses([data])
     assert error.what in (
@@ -251,7 +250,7 @@ def test_hidden_in_the_tar_stream(arena: Any, data: bytes) -> None:
     assert str(error).isprintable()
 
 
-NAUGHTY_PATHS = {
+UNSAFE_PATHS = {
     "..": "..",
     "parent": "../canary",
     "parent, deep": "a/../../../canary",
@@ -278,9 +277,9 @@ NAUGHTY_PATHS = {
 }
 
 
-@pytest.mark.parametrize("path", NAUGHTY_PATHS.values(), ids=NAUGHTY_PATHS)
+@pytest.mark.parametrize("path", UNSAFE_PATHS.values(), ids=UNSAFE_PATHS)
 @pytest.mark.parametrize("kind", ["file", "executable", "folder"])
-def test_a_consistent_pack_with_a_naughty_path(arena: Any, path: str, kind: str) -> None:
+def test_an_unsafe_path_in_a_consistent_pack_is_refused(arena: Any, path: str, kind: str) -> None:
     file = File(path + "/") if kind == "folder" else File(path, EVIL, executable=kind == "executable")
     error = arena.refuses([stream(forge([file]))])
     assert error.what.startswith(("unsafe listing: ", "malformed line"))
@@ -288,7 +287,7 @@ def test_a_consistent_pack_with_a_naughty_path(arena: Any, path: str, kind: str)
     assert not list((arena.staging / "artifacts").iterdir())
 
 
-def test_a_consistent_pack_with_a_lone_surrogate(arena: Any) -> None:
+def test_a_lone_surrogate_in_a_consistent_pack_is_refused(arena: Any) -> None:
     lines = listing([File("a", EVIL)]).replace(b'"a"', b'"\\ud800"')
     assert arena.refuses([stream(forge([], lines=lines))]).what == "malformed line"
     raw = listing([File("a", EVIL)]).replace(b'"a"', b'"\xed\xa0\x80"')
@@ -334,13 +333,13 @@ CLASHES = {
 
 
 @pytest.mark.parametrize(("files", "fault"), CLASHES.values(), ids=CLASHES)
-def test_a_consistent_pack_whose_paths_clash(arena: Any, files: list[File], fault: str) -> None:
+def test_conflicting_paths_in_a_consistent_pack_are_refused(arena: Any, files: list[File], fault: str) -> None:
     error = arena.refuses([stream(forge(files))])
     assert error.what == f"unsafe listing: {fault}"
 
 
 def test_names_that_differ_in_case_or_normalisation_are_two_files_or_an_error(arena: Any) -> None:
-    """Two files here; where a file system takes them for one, FileExistsError: never one in place of the other."""
+    """Two files, or FileExistsError on a file system that has only one name for both: no file replaces another."""
     files = [File("A", b"1"), File("a", b"2"), File("e\u0301", b"3"), File("\u00e9", b"4")]
     try:
         arena.unpack([stream(forge(files))])
@@ -349,69 +348,69 @@ def test_names_that_differ_in_case_or_normalisation_are_two_files_or_an_error(ar
     assert [(arena.staging / "artifacts" / file.path).read_bytes() for file in files] == [b"1", b"2", b"3", b"4"]
 
 
-def said(**members: Any) -> bytes:
-    """A pack of FILES whose manifest says something else of them."""
+def forged(**members: Any) -> bytes:
+    """A pack of FILES with other members in the manifest."""
     return stream(forge(FILES, **members))
 
 
-LYING_MANIFESTS: dict[str, tuple[bytes, str]] = {
-    "another tree digest": (said(outputs={"digest": "sha256:" + "0" * 64}), "outputs are not those of the manifest"),
-    "one file more": (said(outputs={"files": 4}), "outputs are not those of the manifest"),
-    "one file less": (said(outputs={"files": 2}), "outputs are not those of the manifest"),
-    "no files": (said(outputs={"files": 0}), "outputs are not those of the manifest"),
-    "2^53 - 1 files": (said(outputs={"files": 2**53 - 1}), "outputs are not those of the manifest"),
-    "one byte more": (said(outputs={"size": 10}), "outputs are not those of the manifest"),
-    "2^53 - 1 bytes": (said(outputs={"size": 2**53 - 1}), "outputs are not those of the manifest"),
-    "2^62 bytes": (said(outputs={"size": 2**62}), "malformed: "),
-    "-1 bytes": (said(outputs={"size": -1}), "malformed: "),
-    "another empty folder": (said(outputs={"empty_folders": 2}), "outputs are not those of the manifest"),
-    "no empty folder": (said(outputs={"empty_folders": 0}), "outputs are not those of the manifest"),
+WRONG_MANIFESTS: dict[str, tuple[bytes, str]] = {
+    "another tree digest": (forged(outputs={"digest": "sha256:" + "0" * 64}), "outputs are not those of the manifest"),
+    "one file more": (forged(outputs={"files": 4}), "outputs are not those of the manifest"),
+    "one file less": (forged(outputs={"files": 2}), "outputs are not those of the manifest"),
+    "no files": (forged(outputs={"files": 0}), "outputs are not those of the manifest"),
+    "2^53 - 1 files": (forged(outputs={"files": 2**53 - 1}), "outputs are not those of the manifest"),
+    "one byte more": (forged(outputs={"size": 10}), "outputs are not those of the manifest"),
+    "2^53 - 1 bytes": (forged(outputs={"size": 2**53 - 1}), "outputs are not those of the manifest"),
+    "2^62 bytes": (forged(outputs={"size": 2**62}), "malformed: "),
+    "-1 bytes": (forged(outputs={"size": -1}), "malformed: "),
+    "another empty folder": (forged(outputs={"empty_folders": 2}), "outputs are not those of the manifest"),
+    "no empty folder": (forged(outputs={"empty_folders": 0}), "outputs are not those of the manifest"),
     "a root that is not there": (
-        said(roots=[("a", "file"), ("d", "folder"), ("e", "folder"), ("y", "file"), ("z", "file")]),
+        forged(roots=[("a", "file"), ("d", "folder"), ("e", "folder"), ("y", "file"), ("z", "file")]),
         "outputs are not those of the manifest",
     ),
-    "a root too few": (said(roots=[("a", "file"), ("d", "folder"), ("e", "folder")]), "entry belongs to no output"),
+    "a root too few": (forged(roots=[("a", "file"), ("d", "folder"), ("e", "folder")]), "entry belongs to no output"),
     "a root of another kind": (
-        said(roots=[("a", "folder"), ("d", "folder"), ("e", "folder"), ("z", "file")]),
+        forged(roots=[("a", "folder"), ("d", "folder"), ("e", "folder"), ("z", "file")]),
         "entry belongs to no output",
     ),
-    "a root elsewhere": (said(roots=[("../../canary", "folder")]), "malformed: "),
-    "roots out of order": (said(roots=[("d", "folder"), ("a", "file")]), "malformed: "),
-    "the URI of another contract": (said(uri="ctx://sha256:" + "0" * 64), "contract is not the URI's"),
-    "a contract that is none": (said(contract={"schema": "ctxpack/contract/v1"}), "malformed: "),
+    "a root elsewhere": (forged(roots=[("../../canary", "folder")]), "malformed: "),
+    "roots out of order": (forged(roots=[("d", "folder"), ("a", "file")]), "malformed: "),
+    "the URI of another contract": (forged(uri="ctx://sha256:" + "0" * 64), "contract is not the URI's"),
+    "a contract that is none": (forged(contract={"schema": "ctxpack/contract/v1"}), "malformed: "),
     "a contract with more in it": (
-        said(contract={"inputs": {}, "salt": "", "schema": "ctxpack/contract/v1", "transforms": [], "x": 1}),
+        forged(contract={"inputs": {}, "salt": "", "schema": "ctxpack/contract/v1", "transforms": [], "x": 1}),
         "malformed: ",
     ),
-    "another schema": (said(schema="ctxpack/pack/v2"), "malformed: "),
-    "no listings": (said(listings=[]), "listings are not in order"),
+    "another schema": (forged(schema="ctxpack/pack/v2"), "malformed: "),
+    "no listings": (forged(listings=[]), "listings are not in order"),
     "a listing of another size": (
-        said(listings=[manifest(FILES)["listings"][0] | {"size": 7}]),
+        forged(listings=[manifest(FILES)["listings"][0] | {"size": 7}]),
         "archive differs from its listing",
     ),
     "a listing of 2^53 - 1 bytes": (
-        said(listings=[manifest(FILES)["listings"][0] | {"size": 2**53 - 1}]),
+        forged(listings=[manifest(FILES)["listings"][0] | {"size": 2**53 - 1}]),
         "archive differs from its listing",
     ),
     "a listing of another digest": (
-        said(listings=[manifest(FILES)["listings"][0] | {"digest": "sha256:" + "0" * 64}]),
+        forged(listings=[manifest(FILES)["listings"][0] | {"digest": "sha256:" + "0" * 64}]),
         "content differs from its digest",
     ),
     "a listing elsewhere": (
-        said(listings=[*manifest(FILES)["listings"], {"digest": "sha256:" + "0" * 64, "path": "../x", "size": 0}]),
+        forged(listings=[*manifest(FILES)["listings"], {"digest": "sha256:" + "0" * 64, "path": "../x", "size": 0}]),
         "malformed: ",
     ),
 }
 
 
-@pytest.mark.parametrize(("data", "fault"), LYING_MANIFESTS.values(), ids=LYING_MANIFESTS)
-def test_a_manifest_that_lies(arena: Any, data: bytes, fault: str) -> None:
+@pytest.mark.parametrize(("data", "fault"), WRONG_MANIFESTS.values(), ids=WRONG_MANIFESTS)
+def test_a_manifest_that_does_not_match_the_pack_is_refused(arena: Any, data: bytes, fault: str) -> None:
     assert arena.refuses([data]).what.startswith(fault)
 
 
 LINE = listing([File("a", b"one")]).decode()
 
-LYING_LINES: dict[str, tuple[str, str]] = {
+WRONG_LINES: dict[str, tuple[str, str]] = {
     "another digest": (LINE.replace(LINE[40:45], "00000"), "content differs from its digest"),
     "a size too small": (LINE.replace(":3}", ":2}"), "archive differs from its listing"),
     "a size too large": (LINE.replace(":3}", ":4}"), "archive differs from its listing"),
@@ -428,15 +427,15 @@ LYING_LINES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("lines", "fault"), LYING_LINES.values(), ids=LYING_LINES)
-def test_a_listing_that_lies(arena: Any, lines: str, fault: str) -> None:
-    """The manifest vouches for the listing, byte by byte; the tar stream has the file it is about."""
+@pytest.mark.parametrize(("lines", "fault"), WRONG_LINES.values(), ids=WRONG_LINES)
+def test_a_listing_that_does_not_match_the_tar_stream_is_refused(arena: Any, lines: str, fault: str) -> None:
+    """The manifest has the digest of the wrong listing; the tar stream has the right file."""
     error = arena.refuses([stream(forge([File("a", b"one")], lines=lines.encode()))])
     assert error.what == fault
 
 
-def test_a_size_below_zero_ends_at_once(arena: Any) -> None:
-    """Its header could be made to agree, and then every byte to come would be content."""
+def test_a_negative_size_is_refused_before_content_is_read(arena: Any) -> None:
+    """A header can hold the same negative size, and then all bytes that follow would be content."""
     lines = LINE.replace(":3}", ":-1}").encode()
     members = forge([], lines=lines)
     members.append(Member(header(b"artifacts/a", size_field=b"-0000000001")))
@@ -450,8 +449,8 @@ def test_a_size_below_zero_ends_at_once(arena: Any) -> None:
     assert arena.refuses(endless()).what == "malformed line"
 
 
-def test_a_size_of_everything_ends_with_the_stream(arena: Any) -> None:
-    """Nothing is set aside for what is only announced."""
+def test_a_huge_announced_size_allocates_nothing(arena: Any) -> None:
+    """Neither memory nor disk is allocated by an announced size."""
     size = 2**53 - 1
     lines = LINE.replace(":3}", f":{size}}}").encode()
     members = forge([], lines=lines, outputs={"files": 1, "size": size})
@@ -461,8 +460,8 @@ def test_a_size_of_everything_ends_with_the_stream(arena: Any) -> None:
     assert (arena.staging / "artifacts/a").stat().st_size < 2000
 
 
-def test_the_tables_are_hostile_to_others_as_well() -> None:
-    """Python's tarfile takes many of these for what they are not: the reason this reader interprets nothing."""
+def test_tarfile_accepts_many_of_these_streams() -> None:
+    """This is why the reader interprets nothing: Python's tarfile returns members from most of these streams."""
     fooled = 0
     for data in IN_THE_STREAM.values():
         try:
@@ -486,7 +485,7 @@ RAW_MANIFESTS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", RAW_MANIFESTS.values(), ids=RAW_MANIFESTS)
-def test_a_manifest_that_is_none(arena: Any, data: bytes) -> None:
+def test_bytes_that_are_no_manifest_are_refused(arena: Any, data: bytes) -> None:
     first, *others = forge(FILES, manifest_bytes=data)
     assert arena.refuses([stream([first, *others])]).where.startswith("a pack, manifest.json")
     with pytest.raises(IntegrityError):

@@ -1,4 +1,4 @@
-"""Lines: one way to write each entry, and no other is read."""
+"""Lines of listings: each entry has one form, and every other form is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_line_reads_back_and_is_canonical_json(path: str, size: int, executabl
         assert canonical_json(parse_json(line)) + b"\n" == line
 
 
-def test_lines_are_those_of_the_format() -> None:
+def test_lines_are_as_the_format_says() -> None:
     files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True)]
     assert [listing_line(entry) for entry in read(listing(files))] == listing(files).splitlines(keepends=True)
 
@@ -85,7 +85,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("line", MALFORMED.values(), ids=MALFORMED)
-def test_no_other_line_is_read(line: str) -> None:
+def test_a_line_in_any_other_form_is_refused(line: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         read(GOOD.encode() + line.encode())
     assert str(caught.value) == (
@@ -94,14 +94,14 @@ def test_no_other_line_is_read(line: str) -> None:
     )
 
 
-def test_what_is_not_utf_8_is_not_read() -> None:
+def test_a_line_that_is_not_utf_8_is_refused() -> None:
     for bad in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80"):
         with pytest.raises(IntegrityError, match="line 1: malformed line"):
             read(GOOD.encode().replace(b'"a"', b'"' + bad + b'"'))
 
 
 class Endless(io.RawIOBase):
-    """A file of one line that never ends; it counts what is read of it."""
+    """A file of one line that never ends. given: bytes that were read."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -117,7 +117,7 @@ class Endless(io.RawIOBase):
         return len(view)
 
 
-def test_a_line_without_end_is_not_read_to_its_end() -> None:
+def test_an_endless_line_is_refused_at_the_length_limit() -> None:
     endless = Endless()
     with pytest.raises(IntegrityError, match="line 1: malformed line"):
         list(read_listing(io.BufferedReader(endless), where="files.jsonl"))

@@ -1,4 +1,4 @@
-"""Memory stays flat: some chunks, whatever the size of the files."""
+"""Memory is a few chunks, whatever the size of the files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def large(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_large_file_is_never_in_memory(large: Path, make_pack: Callable[..., Path], arena: Any) -> None:
     with at_most(4 * MIB):
         folder = make_pack(large)
-    with at_most(24 * MIB):  # the chunker's buffer, the next piece and a piece of 7 MiB at most, squeezed
+    with at_most(24 * MIB):  # the chunker's buffer, the next piece and a piece of 7 MiB at most, compressed
         for piece in pack(str(folder)):
             make_chunk(piece)
     chunks = [make_chunk(piece) for piece in pack(str(folder))]
@@ -67,7 +67,7 @@ def test_many_files_are_never_in_memory(tmp_path: Path, make_pack: Callable[...,
         arena.unpack(pieces)
 
 
-def test_a_bomb_is_not_inflated_beyond_what_it_announces() -> None:
+def test_a_chunk_is_not_inflated_beyond_its_announced_size() -> None:
     bomb = gzip.compress(bytes(200 * MIB))
     for announced in (0, 1000):
         with at_most(MIB), pytest.raises(IntegrityError, match="chunk unpacks to more than announced"):

@@ -1,4 +1,4 @@
-"""The chunks, one after the other, are a plain .tar.gz: GNU tar and Python's tarfile see the same as we do."""
+"""The chunks of a pack, concatenated, are a plain .tar.gz, which GNU tar and Python's tarfile read alike."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def test_gnu_tar_lists_every_member_in_order(folder: Path) -> None:
     assert [line.split()[0] for line in listed[3:7]] == ["-rw-r--r--", "-rwxr-xr-x", "-rw-r--r--", "drwxr-xr-x"]
 
 
-def test_gnu_tar_finds_the_archive_sound(folder: Path, tmp_path: Path) -> None:
+def test_gnu_tar_finds_no_difference_to_the_unpacked_files(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "by-tar").mkdir()
     gnu_tar("-xzf", archived(folder), "-C", tmp_path / "by-tar")
     assert gnu_tar("-dzf", archived(folder), "-C", tmp_path / "by-tar") == ""
 
 
 def by_tarfile(archive: Path) -> dict[str, tuple[int, bool, bytes]]:
-    """Name to mode, whether it is a folder, and content."""
+    """Return for each name: mode, whether it is a folder, and content."""
     found: dict[str, tuple[int, bool, bytes]] = {}
     with tarfile.open(archive, "r:gz", errorlevel=2) as members:
         for member in members:

@@ -1,4 +1,4 @@
-"""Entries against the outputs a manifest announces: safe, in order, complete, and below the roots."""
+"""Entries are checked against the outputs of the manifest: safe, in order, complete, and below the roots."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def entries(*files: File) -> list[TreeEntry]:
     ]
 
 
-def announced(files: Sequence[File], roots: tuple[Root, ...] = FOLDER, /, **said: Any) -> Outputs:
+def announced(files: Sequence[File], roots: tuple[Root, ...] = FOLDER, /, **changes: Any) -> Outputs:
     totals: dict[str, Any] = {
         "digest": tree_digest(files),
         "empty_folders": sum(file.path.endswith("/") for file in files),
         "files": sum(not file.path.endswith("/") for file in files),
         "size": sum(len(file.content) for file in files),
     }
-    return Outputs(roots=roots, **totals | said)
+    return Outputs(roots=roots, **totals | changes)
 
 
 FILES = [File("a", b"one"), File("b/c", b"three"), File("b/d/")]
 
 
-def test_totals_are_what_the_entries_amount_to() -> None:
+def test_totals_are_those_of_the_entries() -> None:
     totals = Totals()
     for entry in entries(*FILES):
         totals.add(entry)
     assert totals.finish(FOLDER) == announced(FILES)
 
 
-def test_the_right_entries_pass_through() -> None:
+def test_the_announced_entries_are_yielded() -> None:
     assert list(checked_entries(entries(*FILES), announced(FILES), where="here")) == entries(*FILES)
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("changes", "shown"),
     [
         ({"files": 3}, "(3 files, 8 bytes, 1 empty folders)"),
         ({"size": 9}, "(2 files, 9 bytes, 1 empty folders)"),
@@ -58,10 +58,10 @@ def test_the_right_entries_pass_through() -> None:
         ({"digest": digest_of(b"")}, f"{digest_of(b'')} (2 files"),
     ],
 )
-def test_other_totals_are_an_error_instead_of_the_end(said: dict[str, Any], shown: str) -> None:
+def test_other_totals_raise_an_error_after_the_last_entry(changes: dict[str, Any], shown: str) -> None:
     passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
-        passed.extend(checked_entries(entries(*FILES), announced(FILES, **said), where="here"))
+        passed.extend(checked_entries(entries(*FILES), announced(FILES, **changes), where="here"))
     assert passed == entries(*FILES)
     assert caught.value.what == "outputs are not those of the manifest"
     assert shown in caught.value.expected
@@ -87,7 +87,7 @@ def test_each_entry_belongs_to_a_root(right: tuple[Root, ...]) -> None:
         (roots(("c", "file"), ("d", "file")), "a"),
     ],
 )
-def test_an_entry_of_no_root_is_refused_before_it_is_used(wrong: tuple[Root, ...], path: str) -> None:
+def test_an_entry_below_no_root_is_refused_before_it_is_yielded(wrong: tuple[Root, ...], path: str) -> None:
     passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
         passed.extend(checked_entries(entries(*FILES), announced(FILES, wrong), where="here"))
@@ -102,7 +102,7 @@ def test_a_root_without_entries_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hostile", "fault"),
+    ("unsafe", "fault"),
     [
         ([File("../x")], "here, '../x': unsafe listing: path is not relative and normal"),
         ([File("b"), File("a")], "here, 'a': unsafe listing: path is out of canonical order"),
@@ -114,13 +114,13 @@ def test_a_root_without_entries_is_refused() -> None:
         ),
     ],
 )
-def test_an_unsafe_entry_is_refused_before_it_is_used(hostile: list[File], fault: str) -> None:
+def test_an_unsafe_entry_is_refused_before_it_is_yielded(unsafe: list[File], fault: str) -> None:
     passed: list[TreeEntry] = []
     with pytest.raises(IntegrityError) as caught:
-        passed.extend(checked_entries(entries(*hostile), announced(hostile), where="here"))
-    assert len(passed) == len(hostile) - 1
+        passed.extend(checked_entries(entries(*unsafe), announced(unsafe), where="here"))
+    assert len(passed) == len(unsafe) - 1
     assert str(caught.value).startswith(fault)
 
 
-def test_outputs_may_be_nothing_at_all() -> None:
+def test_outputs_may_be_empty() -> None:
     assert list(checked_entries([], announced([]), where="here")) == []

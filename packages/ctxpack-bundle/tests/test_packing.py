@@ -1,4 +1,4 @@
-"""From a pack folder to pieces: what they are, and that a damaged folder is never sent as if it were whole."""
+"""From a pack folder to pieces: where pieces end, and errors for a damaged folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def folder(tmp_path: Path, make_pack: MakePack) -> Path:
     return make_pack(write_folder(TEXT, tmp_path / "out"))
 
 
-def test_the_stream_is_that_of_the_format(folder: Path) -> None:
+def test_the_stream_is_as_the_format_says(folder: Path) -> None:
     files = [File("a.txt", b"one"), File("b/c.txt", b"three"), File("empty/"), File("void")]
     assert b"".join(pack(str(folder))) == stream(forge(files, roots=[("out", "folder")]))
 
 
-def test_the_manifest_is_a_piece_of_its_own_and_the_listings_end_one(tmp_path: Path, make_pack: MakePack) -> None:
+def test_the_manifest_is_the_first_piece_and_a_piece_ends_after_the_listings(
+    tmp_path: Path, make_pack: MakePack
+) -> None:
     inputs = InputListings(str(tmp_path))
     inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
     listed = inputs.finish(["raw"])
@@ -42,11 +44,11 @@ def test_the_manifest_is_a_piece_of_its_own_and_the_listings_end_one(tmp_path: P
     assert b"inputs/raw.jsonl" in pieces[1]
 
 
-def test_the_announced_size_is_close_to_the_stream(folder: Path) -> None:
+def test_stream_size_is_close_to_the_size_of_the_stream(folder: Path) -> None:
     assert abs(stream_size(read_pack_manifest(str(folder))) - len(b"".join(pack(str(folder))))) < 4096
 
 
-def test_times_modes_and_owners_of_the_folder_do_not_matter(folder: Path) -> None:
+def test_times_and_modes_of_the_folder_do_not_change_the_pieces(folder: Path) -> None:
     before = list(pack(str(folder)))
     for path in folder.rglob("*"):
         os.utime(path, (1, 1))
@@ -89,7 +91,7 @@ def become_a_folder(path: Path) -> None:
         (become_a_folder, "not the file its listing names: expected "),
     ],
 )
-def test_a_damaged_member(folder: Path, member: str, damage: Callable[[Path], object], fault: str) -> None:
+def test_a_damaged_member_is_refused(folder: Path, member: str, damage: Callable[[Path], object], fault: str) -> None:
     damage(folder / member)
     with pytest.raises(IntegrityError) as caught:
         list(pack(str(folder)))
@@ -97,20 +99,20 @@ def test_a_damaged_member(folder: Path, member: str, damage: Callable[[Path], ob
     assert str(caught.value).endswith(REMEDY)
 
 
-def test_a_missing_manifest(folder: Path) -> None:
+def test_a_missing_manifest_is_refused(folder: Path) -> None:
     (folder / "manifest.json").unlink()
     with pytest.raises(IntegrityError, match=r"manifest.json: pack is damaged: No such file"):
         list(pack(str(folder)))
 
 
-def rewrite(folder: Path, listing: bytes, files: list[File], /, **said: object) -> None:
-    """Change the listing and the manifest together, as only malice would."""
+def rewrite(folder: Path, listing: bytes, files: list[File], /, **changes: object) -> None:
+    """Change the listing and the manifest together, as an attacker could."""
     (folder / "files.jsonl").write_bytes(listing)
-    value = manifest(files, lines=listing, roots=[("out", "folder")], outputs=said)
+    value = manifest(files, lines=listing, roots=[("out", "folder")], outputs=changes)
     (folder / "manifest.json").write_bytes(canonical(value))
 
 
-def test_a_listing_that_is_not_what_the_manifest_says(folder: Path) -> None:
+def test_a_listing_that_does_not_match_the_manifest_is_refused(folder: Path) -> None:
     whole = (folder / "files.jsonl").read_bytes()
     files = [File("a.txt", b"one"), File("b/c.txt", b"three"), File("empty/"), File("void")]
     rewrite(folder, whole, files)
@@ -126,7 +128,7 @@ def test_a_listing_that_is_not_what_the_manifest_says(folder: Path) -> None:
         list(pack(str(folder)))
 
 
-def test_nothing_after_the_damage_is_handed_out(folder: Path) -> None:
+def test_nothing_after_the_damage_is_yielded(folder: Path) -> None:
     flip(folder / "artifacts/a.txt")
     handed_out: list[bytes] = []
     with pytest.raises(IntegrityError):
@@ -153,12 +155,11 @@ def test_no_file_stays_open(tmp_path: Path, make_pack: MakePack) -> None:
     flip(folder / "artifacts/big")
     with pytest.raises(IntegrityError) as caught:
         list(pack(str(folder)))
-    assert lowest_free_descriptor() == before, "even while the error is being looked at"
+    assert lowest_free_descriptor() == before, "also while the exception exists"
     assert caught.value.what == "file differs from its listing"
 
 
-def test_members_are_read_once_and_in_order(folder: Path) -> None:
-    """A stream that names nothing twice: what GNU tar, too, would list."""
+def test_each_member_is_in_the_stream_once_and_in_order(folder: Path) -> None:
     names = [member.header[:100].rstrip(b"\0").decode() for member in members(b"".join(pack(str(folder))))]
     assert names == [
         "manifest.json",
@@ -189,5 +190,6 @@ def test_a_large_file_has_the_same_pieces_whatever_its_neighbours_are(tmp_path: 
     write_folder({"a": noise.randbytes(3 << 20), "m": large, "z": noise.randbytes(3 << 20)}, among)
     pieces = [list(pack(str(make_pack(folder)))) for folder in (alone, among)]
     assert len(pieces[0]) > 6
-    assert set(pieces[0][3:-1]) <= set(pieces[1])  # but for manifest, listing and what holds both ends of the archive
+    middle = pieces[0][3:-1]  # all but manifest, listing, and the pieces with the start and end of the outputs
+    assert set(middle) <= set(pieces[1])
     assert sum(piece.startswith(b"artifacts/m\0") for piece in pieces[1]) == 1

@@ -1,4 +1,4 @@
-"""manifest.json: one document for one manifest, and everything a manifest could lie about by its form."""
+"""manifest.json: each manifest has one form, and a document in any other form is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_manifest_of_the_format_is_read() -> None:
     assert read.uri == "ctx://" + digest_of(read.contract_bytes)
 
 
-def test_what_is_read_is_written_to_the_byte() -> None:
+def test_encoding_a_parsed_manifest_gives_the_same_bytes() -> None:
     assert encode_pack_manifest(parse_pack_manifest(canonical(GOOD))) == canonical(GOOD)
 
 
@@ -113,7 +113,7 @@ NOT_THIS_FORM = {
 
 
 @pytest.mark.parametrize(("data", "fault"), NOT_THIS_FORM.values(), ids=NOT_THIS_FORM)
-def test_a_document_of_another_form_is_refused(data: bytes, fault: str) -> None:
+def test_a_document_in_any_other_form_is_refused(data: bytes, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         parse_pack_manifest(data, where="the pack")
     assert str(caught.value).startswith("the pack: ")
@@ -148,7 +148,7 @@ HOSTILE_LISTINGS = [
 
 
 @pytest.mark.parametrize("path", HOSTILE_LISTINGS)
-def test_a_listing_has_one_of_two_places(path: str) -> None:
+def test_the_path_of_a_listing_is_files_jsonl_or_in_inputs(path: str) -> None:
     for index in (0, 1):
         with pytest.raises(IntegrityError, match=r"matching regex .* - at `\$\.listings"):
             parse_pack_manifest(put("listings", index, "path", value=path))
@@ -167,7 +167,7 @@ def test_a_listing_has_one_of_two_places(path: str) -> None:
         ["files.jsonl", "inputs/a.jsonl", "files.jsonl"],
     ],
 )
-def test_listings_stand_in_order_and_once(paths: list[str]) -> None:
+def test_listings_are_in_order_and_each_occurs_once(paths: list[str]) -> None:
     listings = [{"digest": DIGEST, "path": path, "size": 0} for path in paths]
     with pytest.raises(IntegrityError) as caught:
         parse_pack_manifest(put("listings", value=listings))
@@ -194,8 +194,8 @@ def test_listings_stand_in_order_and_once(paths: list[str]) -> None:
         (["a", "a"], "outputs are not in order: got after 'a'"),
     ],
 )
-def test_a_root_is_one_safe_name_and_stands_in_order(names: list[str], fault: str) -> None:
-    """Whoever places outputs by these names must be able to trust them."""
+def test_names_of_roots_are_safe_segments_in_order(names: list[str], fault: str) -> None:
+    """Outputs are placed by these names."""
     with pytest.raises(IntegrityError) as caught:
         parse_pack_manifest(put(*ROOTS, value=[{"name": name, "type": "file"} for name in names]))
     assert fault in str(caught.value)
@@ -219,7 +219,7 @@ def test_a_manifest_has_at_most_16_mib() -> None:
         parse_pack_manifest(put("provenance", value={"x": "x" * (room + 1)}))
 
 
-def test_errors_do_not_repeat_megabytes() -> None:
+def test_an_error_message_has_less_than_1000_characters() -> None:
     for data in (
         put("schema", value="x" * 1_000_000),
         put("x" * 1_000_000, value=1),
@@ -242,7 +242,7 @@ def test_an_announced_size_allocates_nothing() -> None:
         tracemalloc.stop()
 
 
-def test_a_manifest_that_would_fill_memory_is_refused_before_it_is_parsed() -> None:
+def test_a_manifest_with_too_many_values_is_refused_before_it_is_parsed() -> None:
     data = b'{"provenance":{"a":[' + b"[]," * (5 << 20) + b"[]]}}"
     before = time.process_time()
     with pytest.raises(IntegrityError, match="manifest holds too many values"):

@@ -1,4 +1,4 @@
-"""Which paths a pack may hold, and what the refusal says."""
+"""Which paths a pack may hold, and the text of the error for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder, its pack, its chunks, and the folder again: the same to the byte, wherever and whenever."""
+"""Packing and unpacking outputs gives the same bytes, at any time and place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OWN_NAMES: Folder = {
 
 @given(folder_trees(), st.booleans())
 @settings(max_examples=60)
-def test_what_comes_out_is_what_went_in(content: Folder, one_root: bool) -> None:
+def test_unpacking_restores_the_outputs(content: Folder, one_root: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
         source = write_folder(content, here / "out")
@@ -62,7 +62,7 @@ def test_what_comes_out_is_what_went_in(content: Folder, one_root: bool) -> None
 
 @given(folder_trees(), st.sampled_from([0o000, 0o022, 0o077]), st.integers(0, 2**33))
 @settings(max_examples=40)
-def test_place_time_and_umask_change_no_byte(content: Folder, umask: int, time: int) -> None:
+def test_location_times_and_umask_do_not_change_the_chunks(content: Folder, umask: int, time: int) -> None:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         write_folder(content, Path(one, "out"))
         before = packed([Path(one, "out")], Path(one, "pack"))
@@ -91,21 +91,21 @@ def test_place_time_and_umask_change_no_byte(content: Folder, umask: int, time: 
     ],
     ids=["empty", "empty folder", "empty file", "own names", "nested", "deep", "100 bytes", "blocks", "large"],
 )
-def test_corner_cases(tmp_path: Path, content: Folder) -> None:
+def test_unpacking_restores_unusual_outputs(tmp_path: Path, content: Folder) -> None:
     source = write_folder(content, tmp_path / "out")
     copy = unpacked(packed([source], tmp_path / "pack"), tmp_path / "copy")
     assert read_folder(copy / "artifacts") == content
     assert read_pack_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
 
 
-def test_a_pack_of_a_pack(tmp_path: Path) -> None:
+def test_the_folder_of_a_pack_can_be_an_output(tmp_path: Path) -> None:
     write_folder(OWN_NAMES, tmp_path / "out")
     packed([tmp_path / "out"], tmp_path / "pack")
     outer = packed([tmp_path / "pack"], tmp_path / "outer")
     assert read_folder(unpacked(outer, tmp_path / "copy") / "artifacts") == read_folder(tmp_path / "pack")
 
 
-def test_thousands_of_files(tmp_path: Path) -> None:
+def test_unpacking_restores_a_thousand_files(tmp_path: Path) -> None:
     content = {f"folder-{a}": {f"file-{b}": b"%d" % (a * b) for b in range(100)} for a in range(10)}
     source = write_folder(content, tmp_path / "out")
     chunks = packed([source], tmp_path / "pack")

@@ -1,4 +1,4 @@
-"""Some of a pack's outputs from some of its pieces: the same files as from the whole pack, and no piece too many."""
+"""Some outputs are the same files as in the whole pack, and are read from only the pieces that hold them."""
 
 from __future__ import annotations
 
@@ -61,26 +61,26 @@ def everything(path: str) -> bool:
     return True
 
 
-def test_what_is_written(arena: Any) -> None:
-    """The pack is made by hand after FORMAT.md; its pieces are its members, so exactly the wanted ones are needed."""
+def test_only_the_wanted_outputs_are_written_from_only_their_pieces(arena: Any) -> None:
+    """The pack is forged: this tests the reader alone. Each member is a piece, so only the wanted ones are needed."""
     members = forge(FILES, inputs=INPUTS)
-    selection, looked_at = arena.pick(pieces_of(members), by_path("b/c/d", "b/e/", "g"))
+    selection, needed = arena.pick(pieces_of(members), by_path("b/c/d", "b/e/", "g"))
     assert read_folder(arena.staging / "picked") == {"b": {"c": {"d": Executable(b"!")}, "e": {}}, "g": b"g"}
     order = ["manifest", "listing", "raw", "void", "artifacts/", "a", "d", "e", "f", "g", "end"]
-    assert [order[number] for number in sorted(looked_at)] == ["manifest", "listing", "d", "e", "g"]
+    assert [order[number] for number in sorted(needed)] == ["manifest", "listing", "d", "e", "g"]
     assert (selection.outputs.files, selection.outputs.empty_folders, selection.outputs.size) == (2, 1, 2)
     assert selection.outputs.digest == hash_tree(str(arena.staging / "picked")).digest
 
 
-def test_nothing_wanted_needs_nothing(arena: Any) -> None:
-    selection, looked_at = arena.pick(pieces_of(forge(FILES)), by_path("b", "b/", "b/c/"))
+def test_no_wanted_output_needs_no_piece_after_the_listing(arena: Any) -> None:
+    selection, needed = arena.pick(pieces_of(forge(FILES)), by_path("b", "b/", "b/c/"))
     assert list(selection.entries()) == []
-    assert looked_at == {0, 1}
+    assert needed == {0, 1}
     assert read_folder(arena.staging / "picked") == {}
 
 
 def holding(folder: Path, paths: Iterable[str], sizes: Sequence[int]) -> set[int]:
-    """Which pieces hold a byte of these members, as Python's tarfile sees them."""
+    """Return the numbers of the pieces that hold a byte of these members, according to Python's tarfile."""
     names = {f"artifacts/{path}".rstrip("/") for path in paths}
     with tarfile.open(fileobj=io.BytesIO(b"".join(pack(str(folder))))) as archive:
         spans = [
@@ -97,7 +97,9 @@ def holding(folder: Path, paths: Iterable[str], sizes: Sequence[int]) -> set[int
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=folder_trees(), data=st.data())
-def test_any_outputs_of_any_pack_cut_anywhere(arena: Any, content: Folder, data: st.DataObject) -> None:
+def test_any_outputs_are_written_from_the_pieces_that_hold_them(
+    arena: Any, content: Folder, data: st.DataObject
+) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = write_folder(content, Path(scratch, "out"))
         folder = make_pack_in(Path(scratch, "pack"), [source])
@@ -107,17 +109,17 @@ def test_any_outputs_of_any_pack_cut_anywhere(arena: Any, content: Folder, data:
         first = len(manifest_part(read_pack_manifest(str(folder))))
         cuts = sorted(data.draw(st.lists(st.integers(first, len(tar)), max_size=20)))
         pieces = [tar[start:stop] for start, stop in pairwise([0, first, *cuts, len(tar)])]
-        _, looked_at = arena.pick(pieces, chosen.__contains__)
+        _, needed = arena.pick(pieces, chosen.__contains__)
         sizes = [len(piece) for piece in pieces]
         listing = {0, *listing_excerpt(read_pack_manifest(str(folder)), sizes).needed}
-        assert looked_at == listing | holding(folder, chosen, sizes)
+        assert needed == listing | holding(folder, chosen, sizes)
         for path in set(paths) - chosen:
             _remove(source, path)
         assert read_folder(arena.staging / "picked") == read_folder(source)
 
 
 def _remove(root: Path, path: str) -> None:
-    """Remove a file or empty folder, and the folders above that are empty then: no pack speaks of those."""
+    """Remove a file or empty folder, and the folders above that become empty: a pack has no members for these."""
     location = root / path
     location.rmdir() if path.endswith("/") else location.unlink()
     for folder in location.parents:
@@ -132,23 +134,23 @@ def flipped(data: bytes, position: int) -> bytes:
     return bytes(changed)
 
 
-def test_every_flipped_bit_is_refused_where_it_is_looked_at_and_changes_nothing_elsewhere(quick_arena: Any) -> None:
+def test_a_flipped_bit_is_refused_in_needed_pieces_and_has_no_effect_in_others(quick_arena: Any) -> None:
     pieces = pieces_of(forge(FILES))
     wanted = by_path("a", "b/c/d", "b/e/")
     quick_arena.pick(pieces, wanted)
     right = read_folder(quick_arena.staging / "picked")
-    looked_at = (1, 3, 4, 5)
+    needed = (1, 3, 4, 5)
     for number in range(1, len(pieces)):
         for position in range(len(pieces[number])):
             changed = [*pieces[:number], flipped(pieces[number], position), *pieces[number + 1 :]]
-            if number in looked_at:
+            if number in needed:
                 assert refused(quick_arena, changed, wanted).where.startswith("a pack"), (number, position)
             else:
                 quick_arena.pick(changed, wanted)
                 assert read_folder(quick_arena.staging / "picked") == right
 
 
-def test_every_truncation_of_what_is_looked_at_is_refused(quick_arena: Any) -> None:
+def test_every_truncation_of_a_needed_piece_is_refused(quick_arena: Any) -> None:
     pieces = pieces_of(forge(FILES))
     sizes = [len(piece) for piece in pieces]
     for number in (1, 3, 6):
@@ -178,13 +180,13 @@ HONEST = [len(piece) for piece in pieces_of(forge(FILES))]
     ],
     ids=["longer", "one less", "one more", "endless", "shifted", "shifted listing", "manifest alone", "all empty"],
 )
-def test_sizes_that_lie_are_refused(arena: Any, sizes: list[int], fault: str) -> None:
+def test_wrong_piece_sizes_are_refused(arena: Any, sizes: list[int], fault: str) -> None:
     pieces = pieces_of(forge(FILES))
     pieces += [b""] * (len(sizes) - len(pieces))
     assert fault in str(refused(arena, pieces, by_path("b/c/d"), sizes=sizes))
 
 
-def test_a_member_that_is_not_the_wanted_one(arena: Any) -> None:
+def test_another_member_in_place_of_the_wanted_one_is_refused(arena: Any) -> None:
     pieces = pieces_of(forge(FILES))
     pieces[3], pieces[7] = pieces[7], pieces[3]
     error = refused(arena, pieces, by_path("a"))
@@ -194,15 +196,15 @@ def test_a_member_that_is_not_the_wanted_one(arena: Any) -> None:
     )
 
 
-def test_content_that_is_not_what_the_listing_says(arena: Any) -> None:
+def test_content_that_differs_from_the_listing_is_refused(arena: Any) -> None:
     members = forge(FILES)
     members[3] = members[3]._replace(content=b"two")
     error = refused(arena, pieces_of(members), by_path("a"))
     assert (error.where, error.what) == ("a pack, artifacts/a", "content differs from its digest")
-    arena.pick(pieces_of(members), by_path("f"))  # nobody asked for it
+    arena.pick(pieces_of(members), by_path("f"))
 
 
-NAUGHTY = [
+UNSAFE = [
     "..",
     "../canary",
     "a/../../../canary",
@@ -216,12 +218,14 @@ NAUGHTY = [
 ]
 
 
-@pytest.mark.parametrize("path", NAUGHTY, ids=repr)
+@pytest.mark.parametrize("path", UNSAFE, ids=repr)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 @pytest.mark.parametrize("wanted", [everything, by_path("ok")], ids=["wanted", "not wanted"])
-def test_a_consistent_pack_with_a_naughty_path(arena: Any, path: str, kind: str, wanted: Callable[[str], bool]) -> None:
-    naughty = File(path + "/") if kind == "folder" else File(path, b"evil")
-    error = refused(arena, pieces_of(forge([naughty, File("ok", b"ok")])), wanted)
+def test_an_unsafe_path_in_a_consistent_pack_is_refused(
+    arena: Any, path: str, kind: str, wanted: Callable[[str], bool]
+) -> None:
+    unsafe = File(path + "/") if kind == "folder" else File(path, b"evil")
+    error = refused(arena, pieces_of(forge([unsafe, File("ok", b"ok")])), wanted)
     assert error.what.startswith(("unsafe listing: ", "malformed line"))
     assert str(error).isprintable()
     assert not (arena.staging / "picked").exists()
@@ -238,7 +242,7 @@ def test_a_consistent_pack_with_a_naughty_path(arena: Any, path: str, kind: str,
     ],
     ids=["twice", "file as a parent", "empty folder as a parent", "not in order", "left and entered again"],
 )
-def test_a_consistent_pack_whose_paths_clash(arena: Any, files: list[File]) -> None:
+def test_conflicting_paths_in_a_consistent_pack_are_refused(arena: Any, files: list[File]) -> None:
     error = refused(arena, pieces_of(forge(files)), by_path("b"))
     assert error.what.startswith("unsafe listing: path ")
 
@@ -247,7 +251,7 @@ LINE = listing([File("a", b"one")]).decode()
 
 
 @pytest.mark.parametrize(
-    ("lines", "said", "fault"),
+    ("lines", "changes", "fault"),
     [
         (LINE.replace(LINE[40:45], "00000"), {}, "outputs are not those of the manifest"),
         (LINE.replace(":3}", ":2}"), {"outputs": {"size": 2}}, "outputs are not those of the manifest"),
@@ -261,12 +265,12 @@ LINE = listing([File("a", b"one")]).decode()
         (LINE, {"roots": [("a", "file"), ("b", "file")]}, "outputs are not those of the manifest"),
     ],
 )
-def test_a_listing_that_lies_is_refused_whatever_is_wanted(
-    arena: Any, lines: str, said: dict[str, Any], fault: str
+def test_a_wrong_listing_is_refused_whatever_is_wanted(
+    arena: Any, lines: str, changes: dict[str, Any], fault: str
 ) -> None:
-    """Even where nothing of what it lies about is looked at: manifest and listing must agree as a whole."""
+    """Also if no wanted output is affected: manifest and listing must agree as a whole."""
     for wanted in (everything, by_path()):
-        error = refused(arena, pieces_of(forge([File("a", b"one")], lines=lines.encode(), **said)), wanted)
+        error = refused(arena, pieces_of(forge([File("a", b"one")], lines=lines.encode(), **changes)), wanted)
         assert error.what == fault
 
 
@@ -278,13 +282,13 @@ def test_a_listing_that_lies_is_refused_whatever_is_wanted(
         ({"size": 2**53 - 1}, "archive differs from its listing"),
     ],
 )
-def test_a_manifest_that_lies_about_its_listing(arena: Any, changes: dict[str, Any], fault: str) -> None:
+def test_a_manifest_that_does_not_match_its_listing_is_refused(arena: Any, changes: dict[str, Any], fault: str) -> None:
     listings = [manifest(FILES)["listings"][0] | changes]
     assert refused(arena, pieces_of(forge(FILES, listings=listings)), everything).what == fault
 
 
-def test_a_listing_of_more_than_there_can_be(arena: Any) -> None:
-    """Positions are kept in 64 bits; a listing of many files of 8 PiB must not bring that down."""
+def test_a_listing_with_a_total_size_beyond_the_limit_is_refused(arena: Any) -> None:
+    """Positions have 64 bits, and many files of 8 PiB would exceed them."""
     huge = [f'{{"mode":"0644","path":"{n:04}","sha256":"{"0" * 64}","size":{2**53 - 1}}}\n' for n in range(2100)]
     pieces = pieces_of(forge([], lines="".join(huge).encode()))
     error = refused(arena, pieces, everything)
@@ -359,7 +363,7 @@ def test_content_span_of_what_is_no_file_is_none(tmp_path: Path, path: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("files", "said", "fault"),
+    ("files", "changes", "fault"),
     [
         ([File("a", b"1"), File("a", b"2")], {}, "unsafe listing: "),
         ([File("a", b"1"), File("b/../c", b"2")], {}, "unsafe listing: "),
@@ -368,16 +372,16 @@ def test_content_span_of_what_is_no_file_is_none(tmp_path: Path, path: str) -> N
     ],
 )
 def test_content_span_checks_the_whole_listing(
-    tmp_path: Path, files: list[File], said: dict[str, Any], fault: str
+    tmp_path: Path, files: list[File], changes: dict[str, Any], fault: str
 ) -> None:
     """Also the lines after the wanted one."""
-    document = in_a_folder(files, tmp_path, **said)
+    document = in_a_folder(files, tmp_path, **changes)
     with pytest.raises(IntegrityError) as caught:
         content_span(str(tmp_path), document, "a", where="a pack")
     assert caught.value.what.startswith(fault)
 
 
-def test_the_mode_is_what_the_umask_leaves(arena: Any) -> None:
+def test_the_umask_decides_the_modes(arena: Any) -> None:
     before = os.umask(0o007)
     try:
         arena.pick(pieces_of(forge(FILES)), by_path("a", "b/c/d"))
@@ -387,7 +391,7 @@ def test_the_mode_is_what_the_umask_leaves(arena: Any) -> None:
     assert modes == {"a": 0o660, "b/c/d": 0o770, "b": 0o770}
 
 
-def test_a_folder_that_holds_something_is_no_place_to_write(tmp_path: Path, make_pack: Callable[..., Path]) -> None:
+def test_an_existing_file_is_never_overwritten(tmp_path: Path, make_pack: Callable[..., Path]) -> None:
     folder = make_pack(write_folder({"a": b"one"}, tmp_path / "out"))
     selection = Selection(str(folder), read_pack_manifest(str(folder)), everything, where="a pack")
     excerpt = selection.excerpt([len(piece) for piece in pack(str(folder))])
@@ -396,7 +400,9 @@ def test_a_folder_that_holds_something_is_no_place_to_write(tmp_path: Path, make
         unpack_entries(excerpt.cut(pieces), str(tmp_path / "out"), selection.entries(), modes=0o777, where="a pack")
 
 
-def test_memory_does_not_grow_with_what_is_wanted(tmp_path: Path, make_pack: Callable[..., Path], arena: Any) -> None:
+def test_memory_does_not_grow_with_the_wanted_outputs(
+    tmp_path: Path, make_pack: Callable[..., Path], arena: Any
+) -> None:
     with open(tmp_path / "large", "wb") as file:
         file.truncate(32 << 20)
     write_folder({f"{number:05}": b"" for number in range(5000)}, tmp_path / "many")

@@ -1,4 +1,4 @@
-"""What is written and hashed at the same time is the same bytes, whatever fails on the way."""
+"""Bytes are written and hashed at the same time, and errors of both are raised."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def hash_threads() -> list[str]:
 
 
 @given(contents=st.lists(st.lists(st.binary(max_size=100), max_size=5), max_size=3))
-def test_what_is_written_is_what_was_hashed(
+def test_the_digest_is_that_of_the_written_bytes(
     tmp_path_factory: pytest.TempPathFactory, contents: list[list[bytes]]
 ) -> None:
     folder = tmp_path_factory.mktemp("written")
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         for number, blocks in enumerate(contents):
             fd = create_member(str(folder / str(number)))
             try:
-                said = beside.write(map(memoryview, blocks), fd)
+                returned = side_hash.write(map(memoryview, blocks), fd)
             finally:
                 os.close(fd)
             whole = b"".join(blocks)
-            assert said == (hashlib.sha256(whole).hexdigest(), len(whole))
+            assert returned == (hashlib.sha256(whole).hexdigest(), len(whole))
             assert (folder / str(number)).read_bytes() == whole
 
 
-def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
+def test_two_buffers_in_turn_are_enough(tmp_path: Path) -> None:
     buffers = [bytearray(1 << 20), bytearray(1 << 20)]
     wanted = hashlib.sha256()
 
@@ -49,36 +49,36 @@ def test_two_buffers_by_turns_are_enough(tmp_path: Path) -> None:
             yield memoryview(buffer)
 
     fd = create_member(str(tmp_path / "large"))
-    with SideHash() as beside:
-        said = beside.write(blocks(), fd)
+    with SideHash() as side_hash:
+        returned = side_hash.write(blocks(), fd)
     os.close(fd)
-    assert said == (wanted.hexdigest(), 20 << 20)
+    assert returned == (wanted.hexdigest(), 20 << 20)
     assert hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest() == wanted.hexdigest()
 
 
-def test_no_thread_without_work_and_none_after_it(tmp_path: Path) -> None:
+def test_the_thread_starts_with_the_first_write_and_ends_with_close(tmp_path: Path) -> None:
     fd = create_member(str(tmp_path / "file"))
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         assert hash_threads() == []
-        beside.write([memoryview(b"content")], fd)
+        side_hash.write([memoryview(b"content")], fd)
         assert hash_threads() == ["hash"]
     os.close(fd)
     assert hash_threads() == []
 
 
-def test_a_failing_write_and_a_failing_source_are_told(tmp_path: Path) -> None:
+def test_errors_of_the_write_and_of_the_source_are_raised(tmp_path: Path) -> None:
     def broken() -> Iterator[memoryview]:
         yield memoryview(bytes(2 << 20))
         raise ValueError("source failed")
 
     (tmp_path / "read-only").touch()
     fd = os.open(tmp_path / "read-only", os.O_RDONLY)
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         with pytest.raises(OSError, match="Bad file descriptor"):
-            beside.write([memoryview(bytes(2 << 20))], fd)
+            side_hash.write([memoryview(bytes(2 << 20))], fd)
         os.close(fd)
         fd = create_member(str(tmp_path / "other"))
         with pytest.raises(ValueError, match="source failed"):
-            beside.write(broken(), fd)
+            side_hash.write(broken(), fd)
     os.close(fd)
     assert hash_threads() == []

@@ -1,4 +1,4 @@
-"""Any range of a pack's tar stream, made from its folder: the bytes that pack() yields there, or none."""
+"""Any range of a pack's tar stream, made from its folder, has the bytes that pack() yields there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def whole(folder: Path) -> bytes:
 
 @given(folder_trees(), st.data())
 @settings(max_examples=60)
-def test_ranges_together_are_the_stream(content: Folder, data: st.DataObject) -> None:
+def test_adjacent_ranges_together_are_the_stream(content: Folder, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_pack_in(Path(scratch, "pack"), [write_folder(content, Path(scratch, "out"))])
         expected = whole(folder)
@@ -53,7 +53,7 @@ def test_ranges_in_any_order_of_a_pack_with_many_marks(tmp_path: Path, make_pack
         assert stream.read(len(expected), 0) == b""
 
 
-def test_listings_of_inputs_are_part_of_it(tmp_path: Path, make_pack: MakePack) -> None:
+def test_listings_of_inputs_are_part_of_the_stream(tmp_path: Path, make_pack: MakePack) -> None:
     inputs = InputListings(str(tmp_path))
     inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
     folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), inputs=inputs.finish(["raw"]))
@@ -63,7 +63,7 @@ def test_listings_of_inputs_are_part_of_it(tmp_path: Path, make_pack: MakePack) 
 
 
 @pytest.mark.parametrize(("offset", "size"), [(-1, 1), (0, -1), (0, 1 << 40), (1 << 40, 0)])
-def test_a_range_that_is_not_there(small_pack: Path, offset: int, size: int) -> None:
+def test_a_range_outside_the_stream_is_refused(small_pack: Path, offset: int, size: int) -> None:
     with PackStream(str(small_pack)) as stream, pytest.raises(IntegrityError, match="no such range: expected within "):
         stream.read(offset, size)
 
@@ -76,7 +76,7 @@ def test_a_range_that_is_not_there(small_pack: Path, offset: int, size: int) -> 
     ],
     ids=["gone", "other size"],
 )
-def test_a_damaged_file_spoils_only_the_ranges_it_is_in(
+def test_a_damaged_file_is_an_error_only_in_the_ranges_that_hold_it(
     small_pack: Path, damage: Callable[[Path], object], fault: str
 ) -> None:
     expected = whole(small_pack)
@@ -89,14 +89,14 @@ def test_a_damaged_file_spoils_only_the_ranges_it_is_in(
         assert stream.read(start + 10, len(expected) - start - 10) == expected[start + 10 :]
 
 
-def test_a_damaged_listing_makes_no_stream_and_leaves_nothing_open(small_pack: Path) -> None:
+def test_a_damaged_listing_is_an_error_of_the_constructor(small_pack: Path) -> None:
     listing = small_pack / "files.jsonl"
     listing.write_bytes(listing.read_bytes().replace(b'"size":10', b'"size":11'))
     with pytest.raises(IntegrityError, match="outputs are not those of the manifest"):
         PackStream(str(small_pack))
 
 
-def test_a_pack_that_is_removed_meanwhile(small_pack: Path) -> None:
+def test_a_pack_that_is_removed_during_reading_is_an_error(small_pack: Path) -> None:
     with PackStream(str(small_pack)) as stream:
         small_pack.rename(small_pack.with_name("elsewhere"))
         with pytest.raises(IntegrityError, match="pack is damaged: No such file"):
@@ -105,7 +105,7 @@ def test_a_pack_that_is_removed_meanwhile(small_pack: Path) -> None:
         PackStream(str(small_pack))
 
 
-def test_memory_does_not_grow_with_the_files(tmp_path: Path, make_pack: MakePack) -> None:
+def test_memory_does_not_grow_with_size_or_number_of_files(tmp_path: Path, make_pack: MakePack) -> None:
     with open(tmp_path / "large", "wb") as file:
         file.truncate(64 << 20)
     write_folder({f"{number:05}": b"" for number in range(5000)}, tmp_path / "many")

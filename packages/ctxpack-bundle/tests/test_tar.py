@@ -1,4 +1,4 @@
-"""Headers: those of FORMAT.md, "Members", to the byte, and read alike by Python's tarfile."""
+"""Headers are exactly those of FORMAT.md, "Members", and Python's tarfile reads them alike."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SIZES = st.one_of(st.integers(0, 2**53 - 1), st.sampled_from([0, 511, 512, 513, 
 @example("n" * 100, 8**11 - 1, False)
 @example("n" * 101, 8**11, True)
 @example("n" * 84, 0, False)  # a record of 92 bytes, one digit away from 100
-def test_headers_are_those_of_the_format(name: str, size: int, executable: bool) -> None:
+def test_headers_are_as_the_format_says(name: str, size: int, executable: bool) -> None:
     assert file_header(name, size, executable=executable) == right_header(name, size, executable=executable)
     assert folder_header(name + "/") == right_header(name + "/", 0)
 
 
 @given(NAMES, SIZES, st.booleans())
-def test_python_reads_what_was_meant(name: str, size: int, executable: bool) -> None:
+def test_tarfile_reads_the_same_name_size_and_mode(name: str, size: int, executable: bool) -> None:
     with tarfile.open(fileobj=io.BytesIO(file_header(name, size, executable=executable) + END)) as archive:
         member = archive.next()
     assert member is not None

@@ -1,4 +1,4 @@
-"""From pieces to a pack folder: what is written, and that not one other byte will do."""
+"""From pieces to a pack folder: the files that are written, and errors for any other byte."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ STREAM = stream(forge(FILES, inputs=INPUTS))
 PULL_AGAIN = "; pull again; if the error stays, the pack in the registry is damaged"
 
 
-def test_what_is_written(arena: Any) -> None:
-    """The stream is made by hand after FORMAT.md, so this is the reader alone."""
+def test_every_member_is_written(arena: Any) -> None:
+    """The stream is forged, so this tests the reader alone."""
     read = arena.unpack([STREAM])
     assert read == parse_pack_manifest(canonical(manifest(FILES, inputs=INPUTS)))
     assert read_folder(arena.staging) == {
@@ -49,7 +49,7 @@ def test_how_the_stream_is_split_does_not_matter(arena: Any, cuts: list[int]) ->
     assert read_folder(arena.staging)["artifacts"]["f"] == b"x" * 1500
 
 
-def test_byte_by_byte(arena: Any) -> None:
+def test_pieces_may_be_single_bytes(arena: Any) -> None:
     arena.unpack(STREAM[position : position + 1] for position in range(len(STREAM)))
     assert (arena.staging / "artifacts/b/c/d").read_bytes() == b"!"
 
@@ -67,8 +67,8 @@ def test_every_flipped_bit_is_refused(quick_arena: Any, small_pack: Path) -> Non
         assert error.where.startswith("a pack"), position
 
 
-def test_what_is_only_claimed_can_be_changed_but_nothing_else(quick_arena: Any) -> None:
-    """Provenance, and the name of a single folder: the chunk's digest in the OCI manifest covers them, no other."""
+def test_only_provenance_and_the_name_of_a_single_folder_can_be_changed(quick_arena: Any) -> None:
+    """Only the digest of the chunk, in the image manifest, covers these two."""
     honest = forge(FILES, provenance={"who": "somebody"})
     data = stream(honest)
     claims = {data.index(b"somebody") + offset for offset in range(8)}
@@ -102,14 +102,14 @@ def test_everything_appended_is_refused(arena: Any, extra: bytes) -> None:
     assert str(arena.refuses([STREAM + extra])) == f"a pack: bytes after the end{PULL_AGAIN}"
 
 
-def test_the_end_comes_only_after_the_last_member(arena: Any) -> None:
+def test_a_missing_last_member_is_refused(arena: Any) -> None:
     error = arena.refuses([stream(forge(FILES)[:-1])])
     assert str(error) == (
         "a pack, artifacts/f: archive differs from its listing: expected the one header format v1 allows" + PULL_AGAIN
     )
 
 
-def test_content_that_is_not_what_the_listing_says(arena: Any) -> None:
+def test_content_that_differs_from_the_listing_is_refused(arena: Any) -> None:
     members = forge(FILES)
     members[3] = members[3]._replace(content=b"two")
     error = arena.refuses([stream(members)])
@@ -117,8 +117,8 @@ def test_content_that_is_not_what_the_listing_says(arena: Any) -> None:
     assert error.expected != error.got
 
 
-def test_a_folder_that_holds_something_is_no_place_to_unpack(tmp_path: Path) -> None:
-    """Nothing that is there is replaced, also when a file system takes two names for one."""
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    """Also on a file system that has one name for two members."""
     for name in ("manifest.json", "files.jsonl", "artifacts"):
         folder = tmp_path / f"with-{name}"
         folder.mkdir()
@@ -128,7 +128,7 @@ def test_a_folder_that_holds_something_is_no_place_to_unpack(tmp_path: Path) -> 
         assert (folder / name).read_bytes() == b"mine"
 
 
-def test_a_link_waiting_in_the_folder_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_the_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/files.jsonl").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
@@ -136,12 +136,12 @@ def test_a_link_waiting_in_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_that_is_gone_is_an_oserror(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         unpack([STREAM], str(tmp_path / "none"), where="a pack")
 
 
-def test_errors_of_the_source_pass_through(tmp_path: Path) -> None:
+def test_errors_of_the_source_are_raised_unchanged(tmp_path: Path) -> None:
     def failing() -> Any:
         yield STREAM[:3000]
         raise TimeoutError("the network")
@@ -150,7 +150,7 @@ def test_errors_of_the_source_pass_through(tmp_path: Path) -> None:
         unpack(failing(), str(tmp_path), where="a pack")
 
 
-def test_the_umask_changes_no_pack(arena: Any, small_pack: Path, chunks_of: Callable[[Path], Any]) -> None:
+def test_the_umask_does_not_change_the_pack(arena: Any, small_pack: Path, chunks_of: Callable[[Path], Any]) -> None:
     before = os.umask(0o077)
     try:
         arena.unpack(pack(str(small_pack)))
@@ -159,7 +159,7 @@ def test_the_umask_changes_no_pack(arena: Any, small_pack: Path, chunks_of: Call
     assert chunks_of(arena.staging) == chunks_of(small_pack)
 
 
-def test_the_manifest_in_the_first_piece(small_pack: Path) -> None:
+def test_the_manifest_is_read_from_the_first_piece(small_pack: Path) -> None:
     pieces = list(pack(str(small_pack)))
     assert pack_manifest_of(pieces[0], where="layer 0") == parse_pack_manifest(
         (small_pack / "manifest.json").read_bytes()
@@ -179,7 +179,7 @@ def test_the_manifest_in_the_first_piece(small_pack: Path) -> None:
         (forge(FILES, manifest_bytes=b"")[0].encoded(), "layer 0, manifest.json: archive differs from its listing"),
     ],
 )
-def test_any_other_first_piece_is_refused(piece: bytes, fault: str) -> None:
+def test_a_first_piece_that_is_not_the_manifest_alone_is_refused(piece: bytes, fault: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         pack_manifest_of(piece, where="layer 0")
     assert str(caught.value).startswith(fault)

@@ -1,4 +1,4 @@
-"""Without the isal library (no wheel for a platform) zlib does the same, slower; either reads what the other wrote."""
+"""Without the isal library (no wheel for a platform) zlib does the same, slower. Each reads the chunks of the other."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class InputListings:
         self._writer(name).add(entry)
 
     def finish(self, names: Iterable[str]) -> tuple[Listing, ...]:
-        """Return the descriptors of these inputs' listings, in archive order; an empty input has an empty one."""
+        """Return the descriptors of these inputs' listings, in archive order; an empty input has an empty listing."""
         listings = (self._writer(name).finish(f"inputs/{name}.jsonl") for name in names)
         return tuple(sorted(listings, key=lambda listing: listing.path))
 
@@ -75,7 +75,7 @@ def assemble(
     outputs: files and folders on disk, copied, never linked. contract: canonical bytes. inputs: what InputListings
     wrote into the same folder.
     Raises: InvalidInput for outputs that are missing, change while they are read, share a name, or hold what no pack
-    may hold (links, devices, paths beyond paths.check_path); LocalFailure for unreadable ones; OSError when folder
+    may hold (links, devices, paths that check_path refuses); LocalFailure for unreadable ones; OSError when folder
     cannot be written.
     """
     roots = _locate(outputs)
@@ -104,7 +104,7 @@ def assemble(
 def outputs_digest(outputs: Mapping[str, str], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: where each stands, by the base name it has in the pack.
+    outputs: the location of each on disk, by its base name in the pack.
     Raises: InvalidInput, LocalFailure as assemble does.
     """
     tree = FolderDigest()
@@ -203,9 +203,9 @@ def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progre
 
 
 class _ListingWriter:
-    """Writes one listing and knows its descriptor.
+    """Writes one listing, and computes its descriptor.
 
-    No file stays open between calls: work that stops halfway leaks nothing, and many listings can grow at once.
+    No file stays open between calls: an error halfway leaks nothing, and many listings can grow at once.
     """
 
     def __init__(self, location: str) -> None:

@@ -1,6 +1,6 @@
 """Chunks: where the tar stream is cut, and the gzip member each piece becomes. FORMAT.md, "Chunks".
 
-Where a stream is cut and how a piece is squeezed are the writer's choice; any choice unpacks to the same pack.
+The writer chooses where to cut a stream and how to compress a piece; every choice unpacks to the same pack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import Digest, IntegrityError, digest_of
 
 codec: Any = zlib
-with contextlib.suppress(ImportError):  # no wheel for this platform; zlib does the same, slower
+with contextlib.suppress(ImportError):  # no wheel for this platform: zlib does the same, slower
     from isal import isal_zlib as codec
 
 __all__ = [
@@ -36,18 +36,18 @@ MAX_CHUNK_BYTES = 64 * MIB  # uncompressed; what a reader accepts
 
 _GRAIN = 128 << 10  # bytes on average; FastCDC cuts none longer than four times that
 _NEAR, _FAR = 1 * MIB, 2 * MIB  # reach: pieces of 2 or 4 MiB on average, of which several are in memory at once
-_MANY = 256  # pieces; with fewer, a small change would resend too much of a pack
-_MOST = 12_000  # pieces; the OCI manifest that lists them has at most 4 MiB, some 300 bytes for each
+_MANY = 256  # pieces; with fewer, a push after a small change would send too much of a pack again
+_MOST = 12_000  # pieces; the image manifest that lists them has at most 4 MiB, some 300 bytes for each
 _FARTHEST = 16 * MIB  # enough for packs of 375 GiB
-_END = 64  # bytes of a grain that decide how high it is
-_MIDDLE = 1024  # bytes of a grain that tell whether it is text, or something else that shrinks
-_FEW = 128  # different bytes among those
+_END = 64  # bytes at the end of a grain that its score is computed from
+_MIDDLE = 1024  # bytes in the middle of a grain that show whether it is text, or something else that compresses well
+_FEW = 128  # different values among these bytes
 
 _PLAIN = b"\x1f\x8b\x08\x00"  # RFC 1952: deflate; neither name, comment, extra field nor header checksum
 _HEADER = _PLAIN + b"\x00\x00\x00\x00\x00\xff"  # no time, unknown system
 _STORED_BLOCK = 65_535  # bytes, RFC 1951 3.2.4
 _SAMPLE = 32 << 10  # bytes, from three places
-_WORTHWHILE = 0.9  # squeezing that saves less than a tenth costs every reader more time than it saves
+_WORTHWHILE = 0.9  # compression that saves less than a tenth costs every reader more time than it saves
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,16 +59,16 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reader(Protocol):
-    """What cut reads from; readinto returns 0 at the end."""
+    """The source of cut. readinto returns 0 at the end."""
 
     def readinto(self, buffer: memoryview, /) -> int: ...
 
 
 def reach(total: int) -> int:
-    """Return how far a piece's end is the highest, in bytes, for a pack of total bytes; pieces have twice that.
+    """Return the window, in bytes on either side, in which a cut point must have the highest score.
 
-    One is twice the other: versions of a pack mostly agree on it, and where they do not, what ends a piece with the
-    larger one mostly does so with the smaller one too.
+    total: bytes of the pack. A piece has twice the window on average. Windows double, so that two versions of a pack
+    mostly have the same window; if not, most cut points of the larger window are cut points of the smaller one too.
     """
     size = _NEAR
     while (size < _FAR and total // (2 * size) > _MANY) or (size < _FARTHEST and total // (2 * size) > _MOST):
@@ -77,9 +77,9 @@ def reach(total: int) -> int:
 
 
 def cut(stream: Reader, total: int) -> Iterator[bytes]:
-    """Yield stream in pieces, cut where its content says so, each a copy of its own.
+    """Yield stream in pieces whose ends depend on the content.
 
-    total: bytes of the whole pack, which decides how large pieces are. Memory: a few pieces.
+    total: bytes of the whole pack, which the size of pieces depends on. Memory: a few pieces.
     """
     from pyfastcdc import FastCDC  # needed by writers only
 
@@ -90,51 +90,51 @@ def cut(stream: Reader, total: int) -> Iterator[bytes]:
 
 
 def join_grains(grains: Iterable[bytes], reach: int, most: int) -> Iterator[bytes]:
-    """Yield grains joined to pieces: one ends with each grain that is the highest within reach, before and after it.
+    """Yield grains joined to pieces; one ends at every grain whose score is the maximum within reach on either side.
 
-    How high a grain is, its last bytes say. So where a piece ends depends on what is near, hardly ever on where others
-    ended, and versions of a pack are in step again right after a change. Only a piece that becomes too long ends at
-    the highest so far: one of more than most bytes. reach: bytes; those of grains that shrink count half.
+    The score is the CRC-32 of the last 64 bytes. So a cut depends on the grains near it and hardly ever on other cuts,
+    and two versions of a pack have the same cuts again right after a change. A piece of more than most bytes is an
+    exception: it ends at its highest score so far. reach: bytes; those of a grain that compresses well count half.
     """
     joined: list[bytes] = []
-    higher: deque[tuple[int, int]] = deque()  # positions and falling heights of those within reach
+    candidates: deque[tuple[int, int]] = deque()  # (position, score) of grains within reach; scores fall
     position = size = 0
-    summit, until = 0, 0  # how many of joined end the next piece, if none is higher before that position
+    count, until = 0, 0  # the next piece is the first count of joined, unless a higher score comes before until
     for grain in grains:
         joined.append(grain)
         size += len(grain)
-        position += len(grain) // 2 if _shrinks(grain) else len(grain)
-        if summit and (position >= until or size > most):
-            yield _take(joined, summit)
-            size, summit = sum(map(len, joined)), 0
-        height = zlib.crc32(grain[-_END:])
-        while higher and higher[-1][1] < height:
-            higher.pop()
-        while higher and higher[0][0] <= position - reach:
-            higher.popleft()
-        if not higher or size > most:
-            summit, until = len(joined), position + reach
-        higher.append((position, height))
+        position += len(grain) // 2 if _compresses_well(grain) else len(grain)
+        if count and (position >= until or size > most):
+            yield _take(joined, count)
+            size, count = sum(map(len, joined)), 0
+        score = zlib.crc32(grain[-_END:])
+        while candidates and candidates[-1][1] < score:
+            candidates.pop()
+        while candidates and candidates[0][0] <= position - reach:
+            candidates.popleft()
+        if not candidates or size > most:
+            count, until = len(joined), position + reach
+        candidates.append((position, score))
     if joined:
         yield _take(joined, len(joined))
 
 
 def _take(grains: list[bytes], count: int) -> bytes:
-    """Return the first count grains as one and let go of them, so that they are not in memory twice for long."""
+    """Return the first count grains joined, and remove them from grains: two copies in memory would be too much."""
     taken = b"".join(grains[:count])
     del grains[:count]
     return taken
 
 
 def make_chunk(content: bytes) -> Chunk:
-    """Return content as a gzip member (RFC 1952), stored as it is when squeezing hardly helps."""
-    body = _squeezed(content) if _is_compressible(content) else _stored(content)
+    """Return content as a gzip member (RFC 1952), stored when compression hardly helps."""
+    body = _compressed(content) if _is_compressible(content) else _stored(content)
     data = b"".join([_HEADER, *body, struct.pack("<II", codec.crc32(content), len(content) & 0xFFFFFFFF)])
     return Chunk(digest=digest_of(data), data=data, content_size=len(content))
 
 
 def inflate_chunk(data: bytes, content_size: int, *, where: str) -> bytes:
-    """Return what a chunk unpacks to.
+    """Return the content of a chunk.
 
     content_size: bytes expected. Raises: IntegrityError unless data is exactly one gzip member of that content.
     """
@@ -167,18 +167,18 @@ def _is_compressible(content: bytes) -> bool:
         return True
     middle = len(content) // 2
     sample = b"".join([content[:_SAMPLE], content[middle : middle + _SAMPLE], content[-_SAMPLE:]])
-    return sum(map(len, _squeezed(sample))) < _WORTHWHILE * len(sample)
+    return sum(map(len, _compressed(sample))) < _WORTHWHILE * len(sample)
 
 
-def _shrinks(grain: bytes) -> bool:
-    """Whether grain is likely to shrink well: cheaper than to try, and the same whatever library squeezes."""
+def _compresses_well(grain: bytes) -> bool:
+    """Return whether grain probably compresses well. Cheaper than to try, and the same with every library."""
     start = max(0, len(grain) - _MIDDLE) // 2
     return len(set(grain[start : start + _MIDDLE])) <= _FEW
 
 
-def _squeezed(content: bytes) -> list[bytes]:
-    squeezer = codec.compressobj(1, zlib.DEFLATED, -15)
-    return [squeezer.compress(content), squeezer.flush()]
+def _compressed(content: bytes) -> list[bytes]:
+    compressor = codec.compressobj(1, zlib.DEFLATED, -15)
+    return [compressor.compress(content), compressor.flush()]
 
 
 def _stored(content: bytes) -> list[bytes | memoryview]:

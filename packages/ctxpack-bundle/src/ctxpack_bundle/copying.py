@@ -1,8 +1,9 @@
-"""Copying a file and hashing it, in one pass: cloned where the file system can, else hashed beside the writing."""
+"""Copy and hash a file: as a clone if the file system can do that, else in one pass that writes and hashes."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import sys
@@ -18,17 +19,17 @@ __all__ = ["Copier"]
 
 _BLOCK = 1 << 20  # bytes read at once
 
-_FICLONE = 0x40049409  # ioctl_ficlone(2): the copy shares the blocks until one of the two is written to
+_FICLONE = 0x40049409  # ioctl_ficlone(2): the files share their data until one of them is written to
 _NO_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM, errno.ETXTBSY, errno.EISDIR}
 )
 
 
 class Copier:
-    """Copies files one after the other. Close it: it may have a thread, for hashing large ones."""
+    """Copies files one after the other. Close it: it may have a thread that hashes large files."""
 
     def __init__(self) -> None:
-        self._beside = SideHash()
+        self._side_hash = SideHash()
         self._can_clone = sys.platform == "linux"
 
     def __enter__(self) -> Copier:
@@ -37,13 +38,13 @@ class Copier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._beside.close()
+        self._side_hash.close()
 
     def copy(self, source: int, copy: int, size: int, *, where: str, on_bytes: OnBytes) -> tuple[str, int]:
-        """Copy all that can be read from source, a descriptor, to copy, one that can be read as well.
+        """Copy what can be read from source to copy. Both are descriptors; copy is open for reading too.
 
-        size: bytes that source should have; of a longer one the copy has more, but perhaps not all.
-        where: of source, for messages.
+        size: bytes that source should have. If source is longer, the copy may stop anywhere after size bytes.
+        where: name of source in messages.
         Returns: SHA-256 (64 hexadecimal digits) and length of the copy.
         Raises: LocalFailure when source cannot be read; OSError when copy cannot be written.
         """
@@ -51,13 +52,11 @@ class Copier:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
             return _hash(copy, size, where, on_bytes)
-        return self._beside.write(_blocks(source, size, where, on_bytes), copy)
+        return self._side_hash.write(_blocks(source, size, where, on_bytes), copy)
 
     def _clone(self, source: int, copy: int) -> bool:
         if not self._can_clone:
             return False
-        import fcntl
-
         try:
             fcntl.ioctl(copy, _FICLONE, source)
         except OSError as error:
@@ -76,7 +75,7 @@ def _hash(copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int
 
 
 def _blocks(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[memoryview]:
-    """Yield what can be read from source, at most some bytes more than size, in two buffers by turns."""
+    """Yield what can be read from source, in two buffers in turn, and stop at most one block after size bytes."""
     block, other = memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK))
     length = 0
     while length <= size and (count := _read_into(source, block, where)):
@@ -89,7 +88,7 @@ def _blocks(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[m
 def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
     data = _read(source, size + 1, where)
     while 0 < len(data) < size and (more := _read(source, size + 1 - len(data), where)):
-        data += more  # some network file systems answer with less than was asked for
+        data += more  # some network file systems return less than requested
     write_all(copy, data)
     on_bytes(len(data))
     return hashlib.sha256(data).hexdigest(), len(data)

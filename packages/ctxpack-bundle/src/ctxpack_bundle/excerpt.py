@@ -1,4 +1,4 @@
-"""Parts of a stream that comes in pieces: which pieces hold them, and what is left when the rest is cut away."""
+"""Ranges of a stream that comes in pieces: which pieces hold them, and their bytes cut out of these pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Spans:
         self._starts, self._stops = array("Q"), array("Q")
 
     def add(self, start: int, stop: int) -> None:
-        """Add what begins where the last range ends, or after; nothing when it is empty."""
+        """Add a range that starts where the last one ends, or later. An empty range is ignored."""
         if start == stop:
             return
         if self._stops and self._stops[-1] == start:
@@ -38,7 +38,7 @@ class Spans:
 
 
 class Excerpt:
-    """Spans of a stream whose pieces have these sizes (bytes). needed: numbers, from 0, of the pieces that hold any."""
+    """Spans of a stream whose pieces have these sizes (bytes). needed: numbers, from 0, of the pieces they are in."""
 
     needed: tuple[int, ...]
 
@@ -48,7 +48,7 @@ class Excerpt:
         self.needed = tuple(self._overlapping())
 
     def cut(self, pieces: Iterable[bytes]) -> Iterator[memoryview]:
-        """Yield the bytes of the spans out of the needed pieces, in order. Pieces that are missing are left out."""
+        """Yield the bytes of the spans, in order. pieces: the needed ones; bytes of missing pieces are left out."""
         spans = iter(self._spans)
         start, stop = next(spans, (0, 0))
         for number, piece in zip(self.needed, pieces, strict=False):

@@ -31,7 +31,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
 
-SEALED = 0o555  # the bits that a file of a pack may have: what a cache makes of them, so that it has nothing to change
+SEALED = 0o555  # mode bits that a file of a pack may have; the same as in the cache, so that it has nothing to change
 
 
 def read_pack_manifest(folder: str) -> PackManifest:
@@ -39,7 +39,9 @@ def read_pack_manifest(folder: str) -> PackManifest:
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, "rb") as file:
-            size = min(os.fstat(file.fileno()).st_size, MAX_PACK_MANIFEST_BYTES)  # read() allocates all it asks for
+            size = min(
+                os.fstat(file.fileno()).st_size, MAX_PACK_MANIFEST_BYTES
+            )  # read() allocates what it is asked for
             return parse_pack_manifest(file.read(size + 1), where=path)
     except OSError as error:
         raise _damaged(path, error) from error
@@ -81,7 +83,7 @@ def open_member(folder: str, path: str, size: int) -> int:
 def create_member(location: str, *, executable: bool = False, modes: int = SEALED) -> int:
     """Return a descriptor open for reading and writing on a new file.
 
-    modes: bits that the file's may have. Raises: OSError, FileExistsError when something is there.
+    modes: bits that the mode of the file may have. Raises: OSError; FileExistsError when something is there.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(location, flags, (0o777 if executable else 0o666) & modes)
@@ -95,10 +97,10 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 class ParentFolders:
-    """Makes the folders on the way to paths that come in canonical order, each once.
+    """Makes the parent folders of paths that come in canonical order, each folder once.
 
-    A folder that is already there is an error (FileExistsError), so that names that differ only to CtxPack never
-    share a folder on a file system that ignores case.
+    A folder that exists already is an error (FileExistsError): on a file system that ignores case, names that differ
+    in case must not share a folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -106,7 +108,7 @@ class ParentFolders:
         self._last, self._names = "", list[str]()
 
     def make(self, path: str) -> str:
-        """Make what leads to path, relative POSIX, and return where path lies."""
+        """Make the parent folders of path, relative POSIX, and return its location."""
         parent = path.removesuffix("/").rpartition("/")[0]
         if parent != self._last:
             names = parent.split("/") if parent else []

@@ -1,4 +1,4 @@
-"""The members of a pack's tar stream, in order: headers and padding made here, contents named. FORMAT.md, "Members"."""
+"""The members of a pack's tar stream: headers and padding as bytes, contents by name. FORMAT.md, "Members"."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ARTIFACTS_HEADER = folder_header(f"{ARTIFACTS}/")
 
 
 class Content(NamedTuple):
-    """A file's bytes, to be read when their turn comes. sha256: 64 hexadecimal digits."""
+    """The bytes of a file, not read yet. sha256: 64 hexadecimal digits."""
 
     path: str
     size: int
@@ -41,24 +41,24 @@ Parts = Generator[Part, None, None]
 
 
 def length_of(part: Part) -> int:
-    """Return how many bytes of the stream a part is."""
+    """Return the length of a part, in bytes."""
     return part.size if isinstance(part, Content) else len(part)
 
 
 def manifest_part(manifest: PackManifest) -> bytes:
-    """Return the first member, whole."""
+    """Return the first member."""
     data = encode_pack_manifest(manifest)  # what the file holds: read_pack_manifest accepts nothing but canonical JSON
     return file_header(MANIFEST, len(data)) + data + padding(len(data))
 
 
 def listing_parts(manifest: PackManifest) -> Parts:
-    """Yield what follows the manifest: the listings."""
+    """Yield the members of the listings, which follow the manifest."""
     for listing in manifest.listings:
         yield from _file_parts(listing.path, listing.size, hex_of(listing.digest))
 
 
 def listing_size(listing: Listing) -> int:
-    """Return how many bytes of the stream the member of a listing is."""
+    """Return the length of the member of a listing, in bytes."""
     return sum(map(length_of, _file_parts(listing.path, listing.size, hex_of(listing.digest))))
 
 
@@ -78,7 +78,7 @@ def entry_parts(entry: TreeEntry) -> tuple[Part, ...]:
 
 
 def entry_size(entry: TreeEntry) -> int:
-    """Return how many bytes of the stream the member of an entry is."""
+    """Return the length of the member of an entry, in bytes."""
     return sum(map(length_of, entry_parts(entry)))
 
 

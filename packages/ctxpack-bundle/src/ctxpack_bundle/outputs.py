@@ -1,4 +1,4 @@
-"""The outputs of a pack as entries: what they amount to, and whether they are those its manifest announces."""
+"""The outputs of a pack as entries: their totals, and whether they are the outputs that the manifest announces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Totals", "checked_entries"]
 
 
 class Totals:
-    """Folds entries, given in canonical order, into what a manifest says of them."""
+    """Folds entries, given in canonical order, into the `Outputs` of a manifest."""
 
     def __init__(self) -> None:
         self._tree = FolderDigest()
@@ -40,7 +40,7 @@ class Totals:
 
 
 def checked_entries(entries: Iterable[TreeEntry], outputs: Outputs, *, where: str) -> Iterator[TreeEntry]:
-    """Yield entries, each once it is known to be safe and in order; end only if together they are these outputs.
+    """Yield entries, each after a check that it is safe and in order; end only if together they are these outputs.
 
     Raises: IntegrityError for a path that no pack may hold, an entry out of order or below none of the roots, and,
     instead of ending, for a missing root or other totals than those announced.

@@ -1,4 +1,4 @@
-"""From a pack's folder to its chunks. The tar stream is made on the fly, in order, in flat memory."""
+"""From a pack's folder to the pieces of its tar stream, made on the fly, in order, in flat memory."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ __all__ = ["pack", "stream_size"]
 
 
 _SMALL = 128 << 10  # bytes of a file that is read in one go
-_LARGE = 16 << 20  # bytes of a file that begins and ends a piece, so that it stays the same when its neighbours change
-_GATHERED = 512 << 10  # bytes of small parts handed on together
+_LARGE = (
+    16 << 20
+)  # bytes; such a file begins and ends a piece, so that its pieces stay the same when its neighbours change
+_GATHERED = 512 << 10  # bytes of small parts that become one part
 
 
 def pack(folder: str) -> Iterator[bytes]:
     """Yield the pack in folder as the pieces that become its chunks; together they are its tar stream.
 
-    The first piece is ``manifest.json`` alone; the listings end a piece too, and so does a large file, which begins one
-    as well. Every file is hashed on its way.
+    The first piece is ``manifest.json`` alone. A piece ends after the listings, and before and after each large file.
+    Every file is hashed as it is read.
     Raises: IntegrityError for a file that differs from its listing, or that is gone, and for listings that are not
     the manifest's: the folder is damaged. OSError when the disk fails.
     Close the iterator when you leave it early: it holds a file open.
@@ -56,7 +58,7 @@ def _cut(folder: str, parts: Parts, total: int) -> Iterator[bytes]:
 
 
 def _artifacts(folder: str, manifest: PackManifest) -> Generator[tuple[int, Part], None, None]:
-    """Yield the rest of the stream, each part with the number of its section: what is cut by itself."""
+    """Yield the rest of the stream, each part with the number of its section. Each section is cut on its own."""
     section, before = 0, None
     yield section, ARTIFACTS_HEADER
     where = os.path.join(folder, FILES)
@@ -70,7 +72,7 @@ def _artifacts(folder: str, manifest: PackManifest) -> Generator[tuple[int, Part
 
 
 def _gathered(folder: str, parts: Parts) -> Parts:
-    """Yield the same bytes in fewer parts: small files are read here, many into one part."""
+    """Yield the same bytes in fewer parts: many small files are read into one part."""
     gathered: list[bytes] = []
     size = 0
     with closing(parts):
@@ -128,14 +130,14 @@ class _PartReader:
                 self._file = _OpenContent(self._folder, part)
 
     def close(self) -> None:
-        """Close what is open: the file being read, and the listing behind the parts."""
+        """Close the file that is being read, and the listing that parts comes from."""
         self._parts.close()
         if self._file is not None:
             self._file.close()
 
 
 class _OpenContent:
-    """A file of the folder, read once; its last byte is handed out only if all of them were the right ones."""
+    """Reads a file of the folder once. The read that reaches its end fails unless the digest is right."""
 
     def __init__(self, folder: str, content: Content) -> None:
         self._fd = open_member(folder, content.path, content.size)

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 FILES = "files.jsonl"
-MAX_PACK_MANIFEST_BYTES = 16 << 20  # the contract is at most 4 MiB; provenance repeats parts of it at most
-_SHOWN = 500  # characters of what a stranger wrote
+MAX_PACK_MANIFEST_BYTES = 16 << 20  # the contract has at most 4 MiB, and provenance repeats at most parts of it
+_SHOWN = 500  # characters of foreign text in a message
 
 _DigestField = Annotated[Digest, msgspec.Meta(pattern=DIGEST_PATTERN)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -51,7 +51,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Outputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is below ``artifacts/``. digest: tree digest; size: bytes of all files.
 
-    roots: sorted by name; where each lies, `nested` says.
+    roots: sorted by name; `nested` says where each lies.
     """
 
     digest: _DigestField
@@ -78,7 +78,7 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The first member of a pack.
 
     contract: the canonical contract, as a value. listings: in archive order, FILES first. provenance: who made the
-    pack, when and how; claimed by its maker, never part of the identity.
+    pack, when and how; unsigned, and never part of the identity.
     """
 
     contract: dict[str, Any]
@@ -99,7 +99,7 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def encode_pack_manifest(manifest: PackManifest) -> bytes:
-    """Return the canonical JSON of manifest. Raises: InvalidInput when provenance holds a value JSON has not."""
+    """Return the canonical JSON of manifest. Raises: InvalidInput when provenance holds a value that JSON lacks."""
     return canonical_json(msgspec.to_builtins(manifest), where="manifest.json")
 
 
@@ -137,7 +137,7 @@ def _refused(what: str, where: str, expected: str = "", got: str = "") -> Integr
 
 
 def _check_roots(roots: tuple[Root, ...]) -> None:
-    """Raise InvalidInput for a name that is no single segment, or that is not after the one before it."""
+    """Raise InvalidInput for a name that is not one segment, or does not come after the name before it."""
     for root in roots:
         check_path(root.name)
         if "/" in root.name:

@@ -11,17 +11,17 @@ __all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path"]
 MAX_NAME_BYTES = 255  # one segment; the limit of every common file system
 MAX_PATH_BYTES = 1024  # the whole path; PATH_MAX is 4096 on Linux and 1024 on macOS, and a folder comes before it
 
-# Nearly every path there is: printable ASCII without a backslash, no segment "." or "..". The others are looked at.
+# Matches nearly every path: printable ASCII without a backslash, no segment "." or "..". _fault checks the others.
 _is_plain = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[ -.0-\[\]-~]{1,255}(?:/(?=.)|/?\Z))+").fullmatch
 
 _CONTROLS = {*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))}
 
 
 def check_path(path: str) -> None:
-    """Raise InvalidInput unless path may stand in a pack: relative, POSIX, normal, and harmless on every system.
+    """Raise InvalidInput unless a pack may hold path: relative, POSIX, normal, and harmless on every system.
 
-    path: one ending in ``/`` is an empty folder's. Control characters and backslashes are refused: the former
-    steer terminals, the latter separates folders on Windows.
+    path: that of an empty folder ends in ``/``. Control characters are refused because they steer terminals,
+    backslashes because they separate folders on Windows.
     """
     if len(path) <= MAX_PATH_BYTES and _is_plain(path):
         return

@@ -20,7 +20,7 @@ from ctxpack_identity import IntegrityError, TreeEntry
 
 __all__ = ["Selection", "content_span", "listing_excerpt"]
 
-_LARGEST: Final = 1 << 62  # bytes; nobody has such a stream, and every position in one fits 64 bits
+_LARGEST: Final = 1 << 62  # bytes; no real stream is that large, and every position below it fits 64 bits
 
 
 def listing_excerpt(manifest: PackManifest, sizes: Sequence[int], *, listing: Listing | None = None) -> Excerpt:
@@ -51,11 +51,11 @@ def content_span(folder: str, manifest: PackManifest, path: str, *, where: str) 
 
 
 class Selection:
-    """Those outputs of the pack in folder whose paths are wanted.
+    """The outputs of the pack in folder whose paths are wanted.
 
-    folder: of a whole pack, or one that holds nothing but its files.jsonl. wanted: told the path of an entry.
-    outputs: what they amount to; the digest is that of a folder that holds them and nothing else.
-    Making one reads the listing, and checks it against manifest.
+    folder: of a whole pack, or one that holds nothing but its files.jsonl. wanted: called with the path of each entry.
+    outputs: their totals; the digest is that of a folder that holds them and nothing else.
+    The constructor reads the listing, and checks it against manifest.
     Raises: IntegrityError for a listing that breaks the rules of the format or is not the manifest's.
     """
 

@@ -1,4 +1,4 @@
-"""The SHA-256 of what is written, computed beside the writing: a large file has two cores at work."""
+"""The SHA-256 of what is written, computed in a second thread: a large file keeps two cores busy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ctxpack_identity.hashing.threads import Job, Threads
 
 __all__ = ["WORTHWHILE", "SideHash"]
 
-WORTHWHILE = 1 << 20  # bytes of content: with less, handing it to another thread costs more than it saves
+WORTHWHILE = 1 << 20  # bytes of content; with less, a second thread costs more than it saves
 
 
 class SideHash:
-    """A thread that hashes what its caller writes meanwhile; there is none before the first write. Close it."""
+    """Writes, and hashes the same bytes in a thread, which the first write starts. Close it."""
 
     def __init__(self) -> None:
         self._threads: Threads | None = None
@@ -30,7 +30,7 @@ class SideHash:
         self.close()
 
     def close(self) -> None:
-        """End the thread. What it has not begun to hash, it never does."""
+        """End the thread. Blocks that it has not begun to hash are dropped."""
         if self._threads is not None:
             self._threads.close()
 

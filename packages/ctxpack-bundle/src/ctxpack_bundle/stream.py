@@ -1,4 +1,4 @@
-"""The tar stream of a pack, readable anywhere, made from its folder: nothing is kept packed to be read again."""
+"""The tar stream of a pack, readable at any offset. It is made from the pack's folder: no packed copy is kept."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _STRIDE: Final = 64  # entries between two marks: 16 bytes of memory for each 64
 
 
 class PackStream:
-    """The bytes that pack() yields for folder, together, any range of them. Ascending ranges are read fastest.
+    """Reads any range of the bytes that pack() yields for folder. Reading in ascending order is fastest.
 
-    Making one reads the listing once, and checks it as pack() does. Contents are not hashed: their reader does that.
+    The constructor reads the listing, and checks it as pack() does. Contents are not hashed: the caller has to do that.
     manifest: of the pack; size: of the whole stream, bytes. Close it: it holds the listing open. One thread at a time.
     Raises: IntegrityError for a folder that is damaged or gone; OSError when the disk fails.
     """
@@ -37,7 +37,7 @@ class PackStream:
         self._folder = folder
         self._where = os.path.join(folder, FILES)
         self._head: list[Part] = [*head_parts(self.manifest)]
-        self._starts, self._lines = array("Q", [0]), array("Q", [0])  # a mark: in the stream, and in the listing
+        self._starts, self._lines = array("Q", [0]), array("Q", [0])  # of each mark: offset in stream, in listing
         self._listing = os.fdopen(open_member(folder, FILES, self.manifest.listings[0].size), "rb")
         try:
             self.size = self._survey()
@@ -47,7 +47,7 @@ class PackStream:
         self._go_to(0)
 
     def close(self) -> None:
-        """Close the listing; nothing can be read any more."""
+        """Close the listing. Nothing can be read after that."""
         self._listing.close()
 
     def __enter__(self) -> PackStream:
@@ -59,7 +59,7 @@ class PackStream:
     def read(self, offset: int, size: int) -> bytes:
         """Return size bytes from offset on.
 
-        Raises: IntegrityError when the stream has no such range, or a file in it is not there in its size.
+        Raises: IntegrityError when the stream has no such range, or a file in it is missing or has another size.
         """
         if offset < 0 or size < 0 or offset + size > self.size:
             got = f"{size} bytes at {offset}"
@@ -74,7 +74,7 @@ class PackStream:
         return b"".join(taken)
 
     def _survey(self) -> int:
-        """Set the marks; return the size of the stream."""
+        """Check the listing and set the marks; return the size of the stream."""
         position = sum(map(length_of, self._head))
         entries = read_listing(self._listing, where=self._where)
         for number, entry in enumerate(checked_entries(entries, self.manifest.outputs, where=self._where), 1):
@@ -108,7 +108,7 @@ class PackStream:
             self._part = part
 
     def _take(self, start: int, most: int) -> bytes:
-        """Return at least one and at most most bytes of the current part, from start on."""
+        """Return at least 1 and at most most bytes of the current part, from start on."""
         part = self._part
         if isinstance(part, bytes):
             return part[start : start + most]

@@ -1,7 +1,7 @@
 """The one tar header a pack may hold for a member. FORMAT.md, "Members"; POSIX.1-2008, pax interchange format.
 
-Headers are only ever made here: a reader makes the header that a listing calls for and compares bytes, so nothing
-in a stranger's header is ever interpreted.
+Headers are only written, never parsed: a reader makes the header that a listing entry must have and compares bytes, so
+nothing in a received header is interpreted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def folder_header(name: str) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """Return the zeros that fill content of this size up to whole blocks."""
+    """Return the zeros that extend content of this size to whole blocks."""
     return _ZEROS[: -size % BLOCK]
 
 
@@ -67,7 +67,7 @@ def _ustar(name: bytes, size: int, mode: int, kind: bytes) -> bytes:
 
 @cache
 def _fixed(mode: int, kind: bytes) -> tuple[tuple[bytes, bytes, bytes], int]:
-    """Return what lies around name, size and checksum, and what it adds to the checksum."""
+    """Return the bytes around name, size and checksum, and their part of the checksum."""
     parts = (
         b"%07o\0%07o\0%07o\0" % (mode, 0, 0),
         b"\0%011o\0" % 0,

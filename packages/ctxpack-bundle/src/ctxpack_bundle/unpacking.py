@@ -1,8 +1,8 @@
-"""From a tar stream to a pack's folder, believing nothing but digests.
+"""From a tar stream to a pack's folder, trusting nothing but digests.
 
 The reader never interprets an archive: the manifest says which listings follow, the listing which files follow, and
-each of them has exactly one header this format allows. The reader makes that header and compares bytes, so links,
-devices, odd names, extra members, sparse files and everything else a tar can say are refused by not being the same.
+this format allows each of them exactly one header. The reader makes that header and compares bytes. Links, devices, odd
+names, extra members, sparse files and everything else that a tar can hold differ from it, and so are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIZE_FIELD: Final = slice(124, 136)
 
 
 def pack_manifest_of(first: bytes, *, where: str) -> PackManifest:
-    """Return the manifest in the first piece of a pack, which must hold nothing else.
+    """Return the manifest from the first piece of a pack, which must hold nothing else.
 
     Raises: IntegrityError as parse_pack_manifest does, or when the piece is not the manifest's member alone.
     """
@@ -37,11 +37,11 @@ def pack_manifest_of(first: bytes, *, where: str) -> PackManifest:
 
 
 def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
-    """Write the pack whose tar stream pieces make up into folder, which must exist and be empty.
+    """Write a pack into folder, which must exist and be empty. pieces: of its tar stream, in order.
 
-    Returns when every file is written and was hashed on its way, the listings have the digests the manifest gives,
-    and the tree digest of what was written is the manifest's.
-    Raises: IntegrityError at the first byte that is not as it must be; OSError when folder cannot be written.
+    When it returns, every file and listing was written and had the digest given for it, and the tree digest of the
+    outputs is the manifest's.
+    Raises: IntegrityError at the first byte that differs from the expected one; OSError when folder cannot be written.
     """
     stream = _PieceReader(pieces, where)
     data = _manifest_bytes(stream)
@@ -77,7 +77,7 @@ def unpack_entries(
 ) -> None:
     """Write entries of the outputs into folder, from pieces that are their members and nothing else.
 
-    entries: known to be safe, in canonical order. modes: bits that those of the files may have.
+    entries: known to be safe, in canonical order. modes: bits that the modes of the files may have.
     Raises: as unpack does.
     """
     stream = _PieceReader(pieces, where)
@@ -100,13 +100,13 @@ def _manifest_bytes(stream: _PieceReader) -> bytes:
 
 def _unpack_listing(stream: _PieceReader, location: str, listing: Listing) -> None:
     entry = TreeEntry(listing.path, listing.size, hex_of(listing.digest))
-    with SideHash() as beside:
-        _unpack_file(stream, location, listing.path, entry, SEALED, beside)
+    with SideHash() as side_hash:
+        _unpack_file(stream, location, listing.path, entry, SEALED, side_hash)
 
 
 def _unpack_entries(stream: _PieceReader, folder: str, entries: Iterable[TreeEntry], modes: int) -> None:
     parents = ParentFolders(folder)
-    with SideHash() as beside:
+    with SideHash() as side_hash:
         for entry in entries:
             name = f"{ARTIFACTS}/{entry.path}"
             location = parents.make(entry.path)
@@ -114,16 +114,16 @@ def _unpack_entries(stream: _PieceReader, folder: str, entries: Iterable[TreeEnt
                 stream.expect(folder_header(name), name)
                 os.mkdir(location)
             else:
-                _unpack_file(stream, location, name, entry, modes, beside)
+                _unpack_file(stream, location, name, entry, modes, side_hash)
 
 
 def _unpack_file(
-    stream: _PieceReader, location: str, name: str, entry: TreeEntry, modes: int, beside: SideHash
+    stream: _PieceReader, location: str, name: str, entry: TreeEntry, modes: int, side_hash: SideHash
 ) -> None:
     stream.expect(file_header(name, entry.size, executable=entry.executable), name)
     fd = create_member(location, executable=entry.executable, modes=modes)
     try:
-        sha256 = _copy(stream, fd, name, entry.size, beside)
+        sha256 = _copy(stream, fd, name, entry.size, side_hash)
     finally:
         os.close(fd)
     if sha256 != entry.sha256:
@@ -137,10 +137,10 @@ def _unpack_file(
     stream.expect(padding(entry.size), name)
 
 
-def _copy(stream: _PieceReader, fd: int, name: str, size: int, beside: SideHash) -> str:
+def _copy(stream: _PieceReader, fd: int, name: str, size: int, side_hash: SideHash) -> str:
     """Write the next size bytes to fd; return their SHA-256."""
     if size > WORTHWHILE:
-        return beside.write(stream.slices(size, name), fd)[0]
+        return side_hash.write(stream.slices(size, name), fd)[0]
     content = stream.take(size, name)
     write_all(fd, content)
     return hashlib.sha256(content).hexdigest()
@@ -187,7 +187,7 @@ class _PieceReader:
         return data
 
     def expect(self, data: bytes, name: str) -> None:
-        """Read past data. Raises: IntegrityError when something else comes."""
+        """Read past data. Raises: IntegrityError when the stream holds something else."""
         if data and self.take(len(data), name) != data:
             raise self.differs(name)
 
