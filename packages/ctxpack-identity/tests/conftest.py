@@ -28,7 +28,7 @@ fsspec.register_implementation("store", _memory_store.MemoryStoreFileSystem)
 
 
 class ShufflingExecutor(Executor):
-    """Runs nothing until a result is asked for, and then everything, in random order."""
+    """Runs nothing before the first result() call, then everything, in random order."""
 
     def __init__(self, seed: int = 0) -> None:
         self.submitted = 0
@@ -92,7 +92,7 @@ def changing_executor() -> Callable[[Callable[[], object]], ChangingExecutor]:
 
 @pytest.fixture(params=["none", "one thread", "many threads", "shuffling"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor | None]:
-    """Every kind of executor of this process that hashing may be given."""
+    """Every kind of executor in this process, and none."""
     if request.param == "none":
         yield None
     elif request.param == "shuffling":
@@ -121,7 +121,7 @@ def _outcome(action: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def as_nobody() -> Callable[[Path, Callable[[], Any]], Any]:
-    """Run an action in a folder as a user whom permissions bind, and return its result or its error."""
+    """Run an action in a folder as a user who is not root, and return its result or its error."""
 
     def run(folder: Path, action: Callable[[], Any]) -> Any:
         with _at(folder):

@@ -1,4 +1,4 @@
-"""Folders made for a test."""
+"""Folders written for a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["write_folder"]
 
 
 def write_folder(folder: Path, content: Mapping[str, Any], *, reverse: bool = False) -> None:
-    """Make folder: bytes become files, mappings folders, in the order of their names or against it."""
+    """Make folder: bytes become files, mappings become folders, in the order of their names or in reverse."""
     folder.mkdir(parents=True)
     for name, item in sorted(content.items(), reverse=reverse):
         if isinstance(item, Mapping):

@@ -30,7 +30,7 @@ class MemoryStore:
         self.before_answer(what, path)
 
     def read(self) -> list[str]:
-        """The paths of the objects that were opened, sorted."""
+        """Return the paths of the objects that were opened, sorted."""
         return sorted(path for what, path in self.asked if what == "open")
 
 

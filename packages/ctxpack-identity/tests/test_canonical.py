@@ -1,4 +1,4 @@
-"""Canonical JSON, beyond the vectors: values that were built, not read, and an independent judge."""
+"""Canonical JSON beyond the vectors: values built in Python, and a comparison with another implementation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ floats = st.floats(allow_nan=False, allow_infinity=False).filter(
     lambda x: not (x.is_integer() and abs(x) > MAX_INTEGER) and not (x == 0 and math.copysign(1, x) < 0)
 )
 small_floats = st.floats(-1e-3, 1e-3).filter(lambda x: x != 0)
-# Characters whose order differs between UTF-8 and UTF-16 are rare among all; here they are not.
+# Characters whose order differs between UTF-8 and UTF-16 are rare; the samples make them frequent.
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("a\n\x1f\uff0a\U0001f600\U0010ffff"))
 values = st.recursive(
     st.none() | st.booleans() | integers | floats | small_floats | texts,
@@ -66,7 +66,7 @@ def test_two_values_have_the_same_bytes_only_if_they_are_equal(one: Any, other: 
 
 
 def _typed(value: Any) -> Any:
-    """Python holds True for 1; JSON does not."""
+    """Tell True from 1, which are equal in Python but not in JSON."""
     if isinstance(value, dict):
         return {name: _typed(item) for name, item in value.items()}
     return [_typed(item) for item in value] if isinstance(value, list) else (isinstance(value, bool), value)
@@ -101,7 +101,7 @@ def _typed(value: Any) -> Any:
 )
 def test_the_number_samples_of_rfc8785_appendix_b(bits: str, written: str | None) -> None:
     (number,) = struct.unpack(">d", bytes.fromhex(bits))
-    if written is None:  # no canonical form here: it would not read back as the same value
+    if written is None:  # RFC 8785 has a form, but it does not read back as the same value
         with pytest.raises(InvalidInput, match="number has no canonical form"):
             canonical_json(number)
     else:
@@ -148,7 +148,7 @@ class Text(str):
     ],
 )
 @pytest.mark.parametrize("place", ["alone", "in an array", "in an object"])
-def test_what_is_not_a_json_value_is_refused_wherever_it_stands(value: Any, code: str, place: str) -> None:
+def test_what_is_not_a_json_value_is_refused_in_every_place(value: Any, code: str, place: str) -> None:
     whole, at = {
         "alone": (value, ""),
         "in an array": ([0, value], "/1"),
@@ -207,13 +207,13 @@ def test_text_and_bytes_are_read_alike() -> None:
         (b"[" * 100_000, "c.json: nested too deep: expected at most 64 levels"),
     ],
 )
-def test_a_refusal_says_where_what_and_what_came(document: bytes, message: str) -> None:
+def test_an_error_has_the_place_the_fault_and_the_value(document: bytes, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_json(document, where="c.json")
     assert str(caught.value).startswith(message)
 
 
-def test_a_refusal_without_a_name_for_the_document_says_where_all_the_same() -> None:
+def test_an_error_has_the_place_even_if_the_document_has_no_name() -> None:
     with pytest.raises(InvalidInput, match=r"^line 2, column 1: not JSON: "):
         parse_json("[\nx]")
     with pytest.raises(InvalidInput, match=r"^/0: number has no canonical form"):

@@ -1,4 +1,4 @@
-"""Contracts beyond the vectors: what a fault says, that all are said, and that a contract survives being read back."""
+"""Contracts beyond the vectors: the text of faults, all faults at once, and reading a contract back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_seed_format_is_read_as_written() -> None:
     assert (read.outputs, read.salt, read.labels) == (("./processed_data",), "", {})
 
 
-def test_everything_a_contract_can_say_is_read() -> None:
+def test_every_member_of_a_contract_file_is_read() -> None:
     uri = f"ctx://{D}"
     transform = {
         "tool": "t",
@@ -140,13 +140,13 @@ def test_everything_a_contract_can_say_is_read() -> None:
         ),
     ],
 )
-def test_a_fault_says_where_what_was_expected_and_what_came(text: str, message: str) -> None:
+def test_a_fault_has_its_place_what_was_expected_and_the_value(text: str, message: str) -> None:
     with pytest.raises(ContractInvalid) as caught:
         parse_contract_file(text, where="contract.json")
     assert str(caught.value) == f"contract.json: {message}"
 
 
-def test_all_faults_are_said_and_the_first_gives_the_code() -> None:
+def test_all_faults_are_reported_and_the_first_gives_the_code() -> None:
     inputs = [{"name": "a", "path": 1}, {"name": "a", "digest": "x"}]
     with pytest.raises(ContractInvalid) as caught:
         parse_contract_file(contract(inputs, {"tool": ""}, salt=[]))
@@ -163,7 +163,7 @@ def test_all_faults_are_said_and_the_first_gives_the_code() -> None:
     assert all(isinstance(fault, Fault) and str(fault) in str(caught.value) for fault in caught.value.faults)
 
 
-def test_ten_thousand_inputs_of_one_name_are_told_apart_quickly() -> None:
+def test_ten_thousand_inputs_of_one_name_are_reported_quickly() -> None:
     with pytest.raises(ContractInvalid) as caught:
         parse_contract_file(contract([{"name": "a", "digest": D}] * 10_000))
     assert len(caught.value.faults) == 9_999
@@ -185,7 +185,7 @@ transforms = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(names, digests, max_size=4), st.lists(transforms, min_size=1, max_size=3), texts)
-def test_a_canonical_contract_reads_back_and_names_itself(
+def test_a_contract_reads_back_and_resolves_to_its_own_uri(
     inputs: dict[str, Digest], transforms: list[dict[str, Any]], salt: str
 ) -> None:
     data = canonical_contract(inputs, transforms, salt)
@@ -198,7 +198,7 @@ def test_a_canonical_contract_reads_back_and_names_itself(
 
 
 @given(st.dictionaries(names, digests, min_size=1, max_size=2), st.data())
-def test_a_canonical_contract_changed_in_one_byte_is_another_or_none(inputs: dict[str, Digest], data: Any) -> None:
+def test_a_contract_changed_in_one_byte_is_another_contract_or_none(inputs: dict[str, Digest], data: Any) -> None:
     canonical = canonical_contract(inputs, [{**TRANSFORM, "environment_hash": "undeclared", "params": {"a": 1}}], "")
     changed = bytearray(canonical)
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
@@ -209,7 +209,7 @@ def test_a_canonical_contract_changed_in_one_byte_is_another_or_none(inputs: dic
     assert canonical_json(value) == changed != canonical
 
 
-def test_a_contract_may_be_as_large_as_registries_let_it_and_no_larger() -> None:
+def test_a_contract_has_at_most_the_size_that_registries_accept() -> None:
     def of_size(size: int) -> bytes:
         empty = len(canonical_contract({}, [transform("")], ""))
         return canonical_contract({}, [transform("x" * (size - empty))], "")
@@ -240,14 +240,14 @@ def test_a_contract_may_be_as_large_as_registries_let_it_and_no_larger() -> None
         (lambda data: data.replace(b"opaque", b"Opaque"), "config: /transforms/0/code_hash: expected sha256: and 64"),
     ],
 )
-def test_bytes_that_are_no_canonical_contract_are_refused(change: Any, message: str) -> None:
+def test_bytes_that_are_not_a_contract_are_refused(change: Any, message: str) -> None:
     data = canonical_contract({}, [{**TRANSFORM, "environment_hash": "undeclared", "params": {}}], "")
     with pytest.raises(InvalidInput) as caught:
         parse_canonical_contract(change(data), where="config")
     assert str(caught.value).startswith(message)
 
 
-def test_values_that_were_built_are_checked_like_those_that_were_read() -> None:
+def test_values_built_in_python_are_checked_like_those_read_from_json() -> None:
     good: dict[str, Any] = {**TRANSFORM, "environment_hash": "undeclared", "params": {}}
     refused: list[tuple[dict[str, Digest], dict[str, Any], str]] = [
         ({"a": Digest("x")}, good, "E_DIGEST"),

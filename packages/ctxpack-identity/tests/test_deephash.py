@@ -1,4 +1,4 @@
-"""Hashing trees: one digest whoever hashes, entries in canonical order, and bounded memory."""
+"""Hashing trees: one digest with every executor, entries in canonical order, bounded memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ folders: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 
 def expected_entries(root: Path, **options: Any) -> list[TreeEntry]:
-    """Found by scan and hashed one by one."""
+    """Return the entries that scan finds, hashed one by one."""
     return [
         TreeEntry(found.path, 0, "")
         if found.is_empty_folder
@@ -53,7 +53,7 @@ def expected_entries(root: Path, **options: Any) -> list[TreeEntry]:
 
 
 def assert_hashed(root: Path, **options: Any) -> Tree:
-    """Hash root and compare all that comes of it with what naive means find."""
+    """Hash root, and compare all results with those of the simplest implementation."""
     seen: list[TreeEntry] = []
     tree = hash_tree(str(root), on_entry=seen.append, **options)
     assert seen == expected_entries(root)
@@ -68,7 +68,7 @@ def assert_hashed(root: Path, **options: Any) -> Tree:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sizes at which hashing takes another way, folders of more than one batch, files and folders interleaved."""
+    """Sizes on both sides of each limit, folders of more than one batch, files and folders interleaved."""
     root = tmp_path_factory.mktemp("large")
     for size in (0, 1, READ_SIZE, READ_SIZE + 1, BATCH_BYTES, BATCH_BYTES + 1):
         (root / f"{size:09}").write_bytes(os.urandom(size))
@@ -84,7 +84,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(folders, st.integers(1, 4), st.integers(1, 8))
-def test_every_tree_has_one_digest_however_it_is_cut(
+def test_the_digest_does_not_depend_on_how_files_are_batched(
     tmp_path_factory: pytest.TempPathFactory,
     shuffling: Callable[[int], Executor],
     content: dict[str, Any],
@@ -113,7 +113,7 @@ def test_children_and_threads_give_the_same_tree(large: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_nothing_is_left_behind(large: Path, kind: str) -> None:
+def test_no_descriptor_thread_or_process_is_left(large: Path, kind: str) -> None:
     root = large if kind == "folder" else large / f"{BATCH_BYTES:09}"
 
     def counted() -> tuple[int, int, str]:
@@ -121,7 +121,7 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
         return len(os.listdir("/proc/self/fd")), threading.active_count(), children
 
     def settled() -> bool:
-        """A thread may still be in the middle of a file."""
+        """Wait: a thread may still be hashing a file."""
         deadline = time.monotonic() + 20
         while counted() != before and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -139,7 +139,7 @@ def test_nothing_is_left_behind(large: Path, kind: str) -> None:
     assert settled()
 
 
-def test_a_change_on_the_way_ends_it(
+def test_a_file_that_changes_before_it_is_hashed_is_an_error(
     tmp_path: Path, changing_executor: Callable[[Callable[[], object]], Executor]
 ) -> None:
     write_folder(tmp_path / "root", {"a": b"x"})
@@ -150,7 +150,7 @@ def test_a_change_on_the_way_ends_it(
         )
 
 
-def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callable[[int], Executor]) -> None:
+def test_followed_links_are_opened_by_every_executor(tmp_path: Path, shuffling: Callable[[int], Executor]) -> None:
     write_folder(tmp_path / "out", {"f": b"1", "d": {"g": b"2"}})
     write_folder(tmp_path / "in", {"copy": b"3"})
     (tmp_path / "in" / "file").symlink_to("../out/f")
@@ -161,7 +161,7 @@ def test_links_are_followed_by_who_hashes_too(tmp_path: Path, shuffling: Callabl
         assert followed == hash_tree(str(tmp_path / "same"))
 
 
-def test_what_is_left_out_is_neither_opened_nor_counted(tmp_path: Path) -> None:
+def test_excluded_files_are_neither_opened_nor_counted(tmp_path: Path) -> None:
     write_folder(tmp_path / "root", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
     write_folder(tmp_path / "same", {"a": b"1", "c": {}})
     excluded = hash_tree(str(tmp_path / "root"), excludes=compile_excludes(["*.tmp"]))
@@ -179,7 +179,7 @@ def test_progress_counts_every_byte_once(large: Path, executor: Executor | None)
     assert sum(seen) == tree.size
 
 
-def test_progress_hears_of_a_large_file_while_it_is_read(tmp_path: Path) -> None:
+def test_progress_is_called_while_a_large_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(20 * READ_SIZE + 7))
     seen: list[int] = []
     hash_tree(str(tmp_path), hashing=Hashing(progress=lambda stage, advanced, total: seen.append(advanced)))
@@ -187,20 +187,20 @@ def test_progress_hears_of_a_large_file_while_it_is_read(tmp_path: Path) -> None
     assert max(seen) <= READ_SIZE
 
 
-def test_only_so_much_is_under_way_at_once(tmp_path: Path, shuffling: Callable[[int], Any]) -> None:
+def test_a_bounded_number_of_batches_is_pending(tmp_path: Path, shuffling: Callable[[int], Any]) -> None:
     for number in range(2 * PENDING_FILES // 100):
         write_folder(tmp_path / f"{number:03}", {f"{file:02}": b"" for file in range(100)})
-    lazy = shuffling(0)
+    executor = shuffling(0)
 
     def first(entry: TreeEntry) -> None:
         raise StopIteration
 
     with pytest.raises(StopIteration):
-        hash_tree(str(tmp_path), on_entry=first, hashing=Hashing(executor=lazy))
-    assert 1 < lazy.submitted <= PENDING_FILES // 100 + 1
+        hash_tree(str(tmp_path), on_entry=first, hashing=Hashing(executor=executor))
+    assert 1 < executor.submitted <= PENDING_FILES // 100 + 1
 
 
-def test_empty_folders_do_not_pile_up_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounded_number_of_empty_folders_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deephash, "PENDING_FILES", 10)
     write_folder(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
     last = tmp_path / "root" / "19"
@@ -222,7 +222,7 @@ class Known:
         self.remembered.append((folder.path, digests))
 
 
-def test_only_what_is_not_known_is_hashed(tmp_path: Path) -> None:
+def test_only_files_without_a_known_digest_are_hashed(tmp_path: Path) -> None:
     write_folder(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
     one, two, three, four, five = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1, 6))
     known, seen = Known({"a": one, "c": three, "d/e": four}), []

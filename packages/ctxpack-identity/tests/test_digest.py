@@ -1,4 +1,4 @@
-"""Digests: what is one, and what the refusal says."""
+"""Digests: what is accepted, and the text of the error."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_a_digest_is_sha256_in_hexadecimal_and_reads_back(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, b"sha256:" + b"0" * 64, ["sha256:"]])
-def test_what_is_not_text_is_no_digest(value: object) -> None:
+def test_a_value_that_is_not_text_is_not_a_digest(value: object) -> None:
     with pytest.raises(InvalidInput):
         parse_digest(value)
 
 
-def test_the_refusal_names_the_place_and_what_came() -> None:
+def test_the_error_has_the_place_and_the_value() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_digest("sha256:AB", where="layers[0].digest")
     assert str(caught.value) == (
@@ -34,7 +34,7 @@ def test_the_refusal_names_the_place_and_what_came() -> None:
     )
 
 
-def test_the_refusal_of_a_long_text_is_short() -> None:
+def test_the_error_of_a_long_text_is_short() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_digest("x" * 10_000)
     assert len(str(caught.value)) < 250

@@ -1,4 +1,4 @@
-"""Errors: one line for a person, stable fields for a program, and fit to travel between processes."""
+"""Errors: one line for a person, stable fields for a program, and pickling."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "printabl
         ),
     ],
 )
-def test_the_text_has_what_is_known_in_one_order(fields: dict[str, str], text: str) -> None:
+def test_the_text_has_the_fields_that_are_set_in_one_order(fields: dict[str, str], text: str) -> None:
     assert str(CtxPackError("it failed", **fields)) == text
 
 
@@ -50,7 +50,7 @@ def test_the_text_has_what_is_known_in_one_order(fields: dict[str, str], text: s
         ("\U000e0001", "\\U000e0001"),
     ],
 )
-def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert str(InvalidInput("x", where=text, got=text, fix=text)) == f"{shown}: x: got {shown}; {shown}"
 
@@ -70,13 +70,13 @@ def test_every_class_has_its_own_stable_code(error: type[CtxPackError]) -> None:
     assert error("x", code="E_OTHER").code == "E_OTHER"
 
 
-def test_only_an_unavailable_registry_is_worth_another_try() -> None:
+def test_only_unavailable_may_be_retried() -> None:
     assert [error for error in CLASSES if error.may_retry] == [Unavailable]
 
 
 @pytest.mark.parametrize("error", CLASSES)
 @pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_an_error_travels_whole(error: type[CtxPackError], travel: Any) -> None:
+def test_a_copied_or_pickled_error_keeps_all_fields(error: type[CtxPackError], travel: Any) -> None:
     sent = error("what", where="where", expected="expected", got="got", fix="fix", code="E_CODE")
     came = travel(sent)
     assert type(came) is error
@@ -84,7 +84,7 @@ def test_an_error_travels_whole(error: type[CtxPackError], travel: Any) -> None:
     assert str(came) == str(sent)
 
 
-def test_a_contract_s_faults_travel_with_it() -> None:
+def test_a_pickled_contract_error_keeps_its_faults() -> None:
     with pytest.raises(ContractInvalid) as caught:
         parse_contract_file("{}", where="c.json")
     came = pickle.loads(pickle.dumps(caught.value))

@@ -1,4 +1,4 @@
-"""Exclude patterns: an independent judge where both follow gitignore(5), and promises about time.
+"""Exclude patterns: a comparison with pathspec where both follow gitignore(5), and a bound on time.
 
 Compared with git itself in tests-integration/; its differences are in SPEC.md, section 6.
 """
@@ -28,19 +28,19 @@ paths = st.lists(
 
 
 @given(st.lists(patterns, min_size=1, max_size=3), paths)
-def test_pathspec_leaves_out_the_same_files(patterns: list[str], path: str) -> None:
+def test_the_package_pathspec_leaves_out_the_same_files(patterns: list[str], path: str) -> None:
     assert _left_out(patterns, path) == pathspec.GitIgnoreSpec.from_lines(patterns).match_file(path)
 
 
 def _left_out(patterns: list[str], path: str) -> bool:
-    """As scan asks: folders first, and nothing below one that is left out."""
+    """Call it as scan does: folders first, and nothing below one that is left out."""
     leaves_out = compile_excludes(patterns)
     above = path.split("/")[:-1]
     return any(leaves_out("/".join(above[: n + 1]), True) for n in range(len(above))) or leaves_out(path, False)
 
 
 @given(st.lists(st.text(max_size=12), max_size=4), st.text(min_size=1, max_size=20), st.booleans())
-def test_any_text_is_a_pattern_and_any_path_can_be_asked(patterns: list[str], path: str, is_folder: bool) -> None:
+def test_any_text_is_a_pattern_for_any_path(patterns: list[str], path: str, is_folder: bool) -> None:
     assert compile_excludes(patterns)(path, is_folder) in (True, False)
 
 
@@ -54,7 +54,7 @@ def test_a_name_with_every_character_escaped_matches_itself_alone(name: str) -> 
 
 
 @given(patterns, paths, st.booleans())
-def test_the_opposite_pattern_after_it_takes_a_pattern_back(pattern: str, path: str, is_folder: bool) -> None:
+def test_a_later_opposite_pattern_cancels_a_pattern(pattern: str, path: str, is_folder: bool) -> None:
     assert not compile_excludes([pattern, f"!{pattern}"])(path, is_folder)
     assert compile_excludes([f"!{pattern}", pattern])(path, is_folder) == compile_excludes([pattern])(path, is_folder)
 
@@ -71,7 +71,7 @@ def test_the_opposite_pattern_after_it_takes_a_pattern_back(pattern: str, path: 
 def test_no_pattern_takes_exponential_time(pattern: str, path: str) -> None:
     started = time.perf_counter()
     assert not compile_excludes([pattern])(path, False)
-    assert time.perf_counter() - started < 2  # seconds; trying every way would take years
+    assert time.perf_counter() - started < 2  # seconds; backtracking would take years
 
 
 def test_names_that_are_not_utf8_can_be_left_out() -> None:
@@ -80,7 +80,7 @@ def test_names_that_are_not_utf8_can_be_left_out() -> None:
 
 
 @given(st.lists(patterns, max_size=3), paths, st.booleans())
-def test_a_verdict_is_what_the_last_pattern_that_matches_says(patterns: list[str], path: str, is_folder: bool) -> None:
+def test_a_verdict_is_that_of_the_last_pattern_that_matches(patterns: list[str], path: str, is_folder: bool) -> None:
     matching = [pattern for pattern in patterns if compile_excludes([pattern])(path, is_folder)]
     for keep in (True, False):
         marked = [pattern if keep else f"!{pattern}" for pattern in patterns]

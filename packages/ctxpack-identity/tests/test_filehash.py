@@ -1,4 +1,4 @@
-"""Hashing files: one right answer, and none for a file that did not hold still."""
+"""Hashing files: the right digest, or an error for a file that changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZES = [0, 1, READ_SIZE - 1, READ_SIZE, READ_SIZE + 1, 2 * READ_SIZE, 2 * READ_
 
 
 def found(path: Path) -> tuple[str, int, int]:
-    """A file as a walk finds it: location, size in bytes, mtime in ns."""
+    """Return a file as a walk finds it: location, size in bytes, mtime in ns."""
     status = path.stat()
     return str(path), status.st_size, status.st_mtime_ns
 
@@ -61,7 +61,7 @@ def test_a_file_that_never_ends_is_not_read_forever() -> None:
         hash_file("/dev/zero", 3 * READ_SIZE, 0)
 
 
-def test_an_answer_shorter_than_asked_for_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_returns_too_little_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x" * 1000)
     read = os.read
@@ -133,7 +133,7 @@ def become_a_socket(path: Path) -> None:
         become_a_socket,
     ],
 )
-def test_a_file_that_does_not_hold_still_has_no_digest(
+def test_a_file_that_changes_while_it_is_read_is_an_error(
     tmp_path: Path, change: Callable[[Path], None], size: int
 ) -> None:
     path = tmp_path / "folder" / "file"
@@ -148,7 +148,7 @@ def test_a_file_that_does_not_hold_still_has_no_digest(
     assert len(os.listdir("/proc/self/fd")) == open_files
 
 
-def test_a_followed_link_may_not_turn_to_another_file(tmp_path: Path) -> None:
+def test_a_followed_link_that_gets_another_target_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("1")
     (tmp_path / "other").write_text("22")
     link = tmp_path / "link"
@@ -163,7 +163,7 @@ def test_a_followed_link_may_not_turn_to_another_file(tmp_path: Path) -> None:
         hash_file(*as_found, follow=True)
 
 
-def test_opening_never_waits_and_leaks_nothing(tmp_path: Path) -> None:
+def test_opening_never_waits_and_leaves_no_descriptor(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
@@ -193,7 +193,7 @@ def test_an_open_file_is_compared_with_what_was_found(tmp_path: Path) -> None:
         os.close(fd)
 
 
-def test_a_file_that_may_not_be_read_says_so(
+def test_a_file_without_read_permission_is_an_error(
     tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
 ) -> None:
     tmp_path.chmod(0o755)
@@ -206,7 +206,7 @@ def test_a_file_that_may_not_be_read_says_so(
     assert str(error) == "secret: cannot be read: Permission denied; check its permissions"
 
 
-def test_a_disk_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_failure_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(fd: int, size: int) -> bytes:
         raise OSError(5, "Input/output error")
 

@@ -1,4 +1,4 @@
-"""The stand-ins for typing behave like the real ones, in all that is used of them."""
+"""The substitutes for typing behave like the real ones, in all uses made of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctxpack_identity.hashing.scan import Found
 
 
 class Real(typing.NamedTuple):
-    """The same as TreeEntry, by typing."""
+    """TreeEntry, made with typing."""
 
     path: str
     size: int
@@ -36,11 +36,11 @@ def test_a_named_tuple_keeps_its_methods_doc_and_module() -> None:
     assert (TreeEntry.__module__, Found.__module__) == ("ctxpack_identity.tree", "ctxpack_identity.hashing.scan")
 
 
-def test_a_named_tuple_travels_between_processes() -> None:
+def test_a_named_tuple_can_be_pickled() -> None:
     tree = Tree(Digest("sha256:" + "0" * 64), "folder", 0, 0, ())
     assert pickle.loads(pickle.dumps(tree)) == tree
     assert type(pickle.loads(pickle.dumps(tree))) is Tree
 
 
-def test_everything_typing_is_asked_for_exists() -> None:
+def test_every_exported_name_exists() -> None:
     assert all(hasattr(lighttyping, name) and hasattr(typing, name) for name in lighttyping.__all__)

@@ -1,4 +1,4 @@
-"""What strangers may rely on: the exported names, the price of the import, and documents that tell the truth."""
+"""The public surface: the exported names, the cost of the import, and documents that are true."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def test_the_spec_s_contract_is_the_vector_of_the_seed_format() -> None:
     assert seed["uri"] in SPEC
 
 
-def test_the_spec_lists_every_code_of_a_refusal_and_no_other() -> None:
+def test_the_spec_lists_exactly_the_error_codes_of_the_sources() -> None:
     listed = set(re.findall(r"^\| `(E_[A-Z_]+)` \|", SPEC, re.MULTILINE))
     sources = "".join(path.read_text() for path in (PACKAGE / "src").rglob("*.py") if path.name != "errors.py")
     raised = set(re.findall(r'"(E_[A-Z_]+)"', sources))
     assert listed == raised
 
 
-def test_the_spec_s_own_links_lead_somewhere() -> None:
+def test_links_in_the_spec_and_readme_exist() -> None:
     headings = {
         re.sub(r"[^a-z0-9 -]", "", line.lower().lstrip("# ")).replace(" ", "-")
         for line in SPEC.splitlines()

@@ -1,4 +1,4 @@
-"""Resolution: what each way to give an input, code or environment becomes, and what is told on the way."""
+"""Resolution: the result of each way to give an input, code or environment, and the callbacks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_path_a_digest_and_a_uri_of_the_same_content_are_one_input(project: Pa
     assert by_uri.inputs == (ResolvedInput("raw", tree.digest, uri=URI),)
 
 
-def test_a_uri_needs_somebody_to_ask(project: Path) -> None:
+def test_an_input_by_uri_needs_pack_outputs(project: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         resolved(project, [{"name": "raw", "uri": URI}], where="c.json")
     assert str(caught.value) == (
@@ -75,7 +75,7 @@ def test_a_uri_needs_somebody_to_ask(project: Path) -> None:
     )
 
 
-def test_what_the_pantry_says_goes_through(project: Path) -> None:
+def test_results_and_errors_of_pack_outputs_are_passed_on(project: Path) -> None:
     def nowhere(uri: CtxUri) -> Digest:
         raise NotFound("no such pack", where=uri)
 
@@ -120,7 +120,7 @@ def test_defaults_are_written_out(project: Path) -> None:
     }
 
 
-def test_entries_are_told_with_their_input_s_name_and_code_is_not(project: Path) -> None:
+def test_on_entry_gets_entries_of_inputs_and_none_of_code(project: Path) -> None:
     seen: list[tuple[str, TreeEntry]] = []
     inputs = [{"name": "b", "path": "raw"}, {"name": "a", "path": "uv.lock"}, {"name": "c", "digest": D}]
     resolved(project, inputs, {"code": {"path": "src"}}, on_entry=lambda name, entry: seen.append((name, entry)))
@@ -150,7 +150,7 @@ def test_every_executor_gives_the_same_uri(project: Path, executor: Executor | N
 
 
 @pytest.mark.parametrize("member", ["input", "code", "environment"])
-def test_what_is_missing_is_named(project: Path, member: str) -> None:
+def test_a_missing_path_is_in_the_error(project: Path, member: str) -> None:
     inputs = [{"name": "raw", "path": "nowhere"}] if member == "input" else []
     step: dict[str, Any] = {"code_hash": "opaque"} if member != "code" else {"code": {"path": "nowhere"}}
     step |= {"environment": {"path": "nowhere"}} if member == "environment" else {}

@@ -1,4 +1,4 @@
-"""Walking: canonical order, and a named refusal of whatever has no portable identity."""
+"""Walking: canonical order, and an error for everything that has no portable identity."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_order_is_that_of_the_segments_utf8_bytes(
     assert paths(root) == ["/".join(segments) for segments in by_bytes]
 
 
-def test_what_is_found_says_where_it_is_and_what_it_was(tmp_path: Path) -> None:
+def test_a_found_file_or_folder_has_its_path_location_and_size(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "f").write_text("abc")
     (tmp_path / "e").mkdir()
@@ -104,7 +104,7 @@ def test_a_path_longer_than_the_system_allows_is_an_error_that_names_it(tmp_path
     assert caught.value.code == "E_INPUT_UNREADABLE"
 
 
-def test_refusals_name_the_place_and_the_way_out(tmp_path: Path) -> None:
+def test_errors_have_the_path_and_a_fix(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     assert str(refusal(tmp_path)) == (f"{tmp_path}/link: symbolic link: expected regular files and folders; {FIX_LINK}")
     (tmp_path / "link").unlink()
@@ -123,12 +123,12 @@ def test_a_name_that_is_not_utf8_is_shown_and_refused(tmp_path: Path) -> None:
     assert str(error) == f"b'{tmp_path}/caf\\xe9': file name is not UTF-8: expected UTF-8; rename it"
 
 
-def test_a_missing_root_with_such_a_name_is_shown_too(tmp_path: Path) -> None:
+def test_a_missing_root_that_is_not_utf8_is_shown(tmp_path: Path) -> None:
     error = refusal(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     assert str(error) == f"{tmp_path}/caf\\xe9: no such file or folder; check the path"
 
 
-def test_walking_goes_into_folders_and_out_again(tmp_path: Path) -> None:
+def test_walking_enters_and_leaves_each_folder(tmp_path: Path) -> None:
     (tmp_path / "b" / "c").mkdir(parents=True)
     for name in ("a.txt", "b.txt", "b/z", "d"):
         (tmp_path / name).touch()
@@ -159,7 +159,7 @@ def test_a_device_is_refused_before_it_is_opened(device: str, tmp_path: Path) ->
     assert refusal(tmp_path, follow=True).code == "E_SPECIAL_FILE"
 
 
-def test_a_root_that_is_a_link_is_refused_however_it_is_written(tmp_path: Path) -> None:
+def test_a_root_that_is_a_link_is_refused_with_or_without_a_slash(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "link").symlink_to("d")
     assert refusal(tmp_path / "link").code == "E_SYMLINK"
@@ -167,7 +167,7 @@ def test_a_root_that_is_a_link_is_refused_however_it_is_written(tmp_path: Path) 
     assert list(scan(f"{tmp_path}/link/", follow=True)) == []
 
 
-def test_links_are_followed_only_when_asked(tmp_path: Path) -> None:
+def test_links_are_followed_only_with_follow(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "f").write_text("abc")
     (tmp_path / "in").mkdir()
@@ -196,7 +196,7 @@ def test_a_cycle_of_followed_links_is_refused(tmp_path: Path, links: dict[str, s
     assert error.code == "E_SYMLINK"
 
 
-def test_what_is_left_out_is_neither_read_nor_judged(tmp_path: Path) -> None:
+def test_excluded_paths_are_neither_read_nor_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     os.mkfifo(tmp_path / "fifo")
     os.close(os.open(os.fsencode(tmp_path) + b"/\xff.tmp", os.O_CREAT | os.O_WRONLY))
@@ -224,7 +224,7 @@ def test_a_link_to_a_folder_is_a_folder_to_patterns_only_when_followed(tmp_path:
     assert refusal(tmp_path, excludes=folders_only).code == "E_SYMLINK"
 
 
-def test_a_folder_that_vanishes_on_the_way_is_missing(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_during_the_walk_is_missing(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "b").mkdir()
     walk = scan(str(tmp_path))
@@ -234,7 +234,7 @@ def test_a_folder_that_vanishes_on_the_way_is_missing(tmp_path: Path) -> None:
         next(walk)
 
 
-def test_a_folder_that_may_not_be_listed_says_so(
+def test_a_folder_without_read_permission_is_an_error(
     tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
 ) -> None:
     tmp_path.chmod(0o755)

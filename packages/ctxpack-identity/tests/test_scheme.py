@@ -1,4 +1,4 @@
-"""Which paths are URLs, and what of a URL may be shown."""
+"""Which paths are URLs, and what is shown of a URL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ctxpack_identity.scheme import scheme_fault, scheme_of, shown_url
         (" s3://b", ""),
     ],
 )
-def test_a_scheme_stands_at_the_start_and_has_two_characters(path: str, scheme: str) -> None:
+def test_a_scheme_is_at_the_start_and_has_at_least_two_characters(path: str, scheme: str) -> None:
     assert scheme_of(path) == scheme
 
 
@@ -43,5 +43,5 @@ def test_a_url_that_names_something_has_no_fault(url: str) -> None:
         ("sftp://me:hun@ter2@host/p@th", "sftp://host/p@th"),
     ],
 )
-def test_what_may_be_secret_is_not_shown(url: str, shown: str) -> None:
+def test_user_password_and_query_are_not_shown(url: str, shown: str) -> None:
     assert shown_url(url) == shown

@@ -1,4 +1,4 @@
-"""The index of unchanged files: it saves work, notices every change, and never costs a right answer."""
+"""The index of unchanged files: it saves work, notices every change, and never changes a digest."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
         _opened.append(arguments[0])
 
 
-sys.addaudithook(_note_open)  # for good; it listens while _opened is a list
+sys.addaudithook(_note_open)  # cannot be removed; it has an effect only while _opened is a list
 
 
 class Clock:
-    """Stands for the module ``time``: some seconds ahead, as when the files below had been written long ago."""
+    """Replaces the module ``time``; some seconds ahead, so that the files of a test are old."""
 
     def __init__(self, ahead: float) -> None:
         self._ahead_ns = int(ahead * 1e9)
@@ -49,8 +49,8 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local file system and old files, each of which is worth being looked up."""
+def old_local_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local file system, old files, and no minimum number of files for the index."""
     monkeypatch.setattr(statcache, "_file_system", lambda path: "ext4")
     monkeypatch.setattr(statcache, "time", Clock(10))
     monkeypatch.setattr(statcache, "WORTHWHILE", 1)
@@ -72,7 +72,7 @@ def index(tmp_path: Path) -> Path:
 
 
 def hashed(root: Path, index: Path, executor: Executor | None = None, **options: Any) -> Tree:
-    """Hash root with the index; whatever that is like, the tree is the one hashed without."""
+    """Hash root with the index, and require the result without the index."""
     known = StatCache(str(index))
     try:
         tree = hash_tree(str(root), **options, hashing=Hashing(executor, known))
@@ -83,7 +83,7 @@ def hashed(root: Path, index: Path, executor: Executor | None = None, **options:
 
 
 def opened(root: Path, index: Path, **options: Any) -> list[str]:
-    """The files, relative to root, that were read to hash it with the index."""
+    """Return the files, relative to root, that are read to hash it with the index."""
     global _opened
     known = StatCache(str(index))
     _opened = []
@@ -99,7 +99,7 @@ def opened(root: Path, index: Path, **options: Any) -> list[str]:
 EVERY = sorted(f"{folder}f{number}" for folder in ("", "d/", "d/e/") for number in range(5))
 
 
-def test_what_did_not_change_is_not_opened(root: Path, index: Path) -> None:
+def test_unchanged_files_are_not_opened(root: Path, index: Path) -> None:
     assert opened(root, index) == EVERY
     assert opened(root, index) == []
     assert opened(root / "d", index) == []
@@ -205,7 +205,7 @@ def test_every_change_is_noticed(root: Path, index: Path, change: Callable[[Path
     [Path.touch, lambda path: path.chmod(0o755), lambda path: os.link(path, f"{path}0")],
     ids=["touch", "chmod", "link"],
 )
-def test_what_may_have_changed_is_read_again_and_nothing_else(
+def test_only_files_that_may_have_changed_are_read_again(
     root: Path, index: Path, touch: Callable[[Path], object]
 ) -> None:
     hashed(root, index)
@@ -232,7 +232,7 @@ def test_a_file_written_a_moment_ago_is_not_remembered(
 
 @pytest.mark.parametrize("newest", ["mtime", "ctime"])
 @pytest.mark.parametrize(("age", "kept"), [(RACY_NS, True), (RACY_NS - 1, False), (-1, False)])
-def test_both_times_must_have_passed(
+def test_mtime_and_ctime_must_both_be_old_enough(
     index: Path, monkeypatch: pytest.MonkeyPatch, newest: str, age: int, kept: bool
 ) -> None:
     now = 10**18
@@ -242,7 +242,7 @@ def test_both_times_must_have_passed(
 
 
 def folder_of(location: str, *devices: int, mtime_ns: int = 1, ctime_ns: int = 1) -> Folder:
-    """A folder as a walk finds it, with one file on each device."""
+    """Return a folder as a walk finds it, with one file on each device."""
     files: list[Any] = [
         (
             f"f{number}",
@@ -254,7 +254,7 @@ def folder_of(location: str, *devices: int, mtime_ns: int = 1, ctime_ns: int = 1
 
 
 def remembered(index: Path, folder: Folder, then: Folder | None = None) -> bool:
-    """Whether all digests of a folder are known (then: as it is found the second time) once they were told."""
+    """Whether all digests of a folder are known after they were remembered. then: the folder when it is found again."""
     digests = [hashlib.sha256(name.encode()).hexdigest() for name, _ in folder.files]
     for _ in range(2):
         known = StatCache(str(index))
@@ -276,7 +276,7 @@ def test_the_same_numbers_on_another_device_are_another_file(index: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "vfat", "squashfs", ""])
-def test_file_systems_that_only_report_what_others_say_are_not_believed(
+def test_network_and_image_file_systems_are_not_trusted(
     root: Path, index: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(statcache, "_file_system", lambda path: kind)
@@ -284,20 +284,20 @@ def test_file_systems_that_only_report_what_others_say_are_not_believed(
     assert not index.exists()
 
 
-def test_one_file_of_a_network_is_enough_to_read_the_folder(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_one_file_on_a_network_file_system_is_read(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statcache, "_file_system", lambda path: "nfs4" if path.endswith("f1") else "ext4")
     assert remembered(index, folder_of("/data/", 1, 1))
     assert not remembered(index, folder_of("/data/", 1, 2))
     assert not remembered(index, folder_of("/data/", 1, 2, 1))
 
 
-def test_the_system_tells_what_holds_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_system_of_a_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert statcache._file_system("/proc/self/status") == "proc"
     assert statcache._file_system("/process") == statcache._file_system("/") != ""
 
 
-def test_what_a_followed_link_points_at_is_what_must_not_change(root: Path, index: Path, tmp_path: Path) -> None:
+def test_a_followed_link_is_read_again_when_its_target_changes(root: Path, index: Path, tmp_path: Path) -> None:
     (root / "link").symlink_to(tmp_path / "one")
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(name.encode())
@@ -311,14 +311,14 @@ def test_what_a_followed_link_points_at_is_what_must_not_change(root: Path, inde
     assert opened(root, index, follow=True) == ["link"]
 
 
-def test_other_excludes_see_other_files(root: Path, index: Path) -> None:
+def test_each_list_of_excludes_finds_the_digests_of_its_files(root: Path, index: Path) -> None:
     fewer = compile_excludes(["f1", "f2"])
     assert opened(root, index, excludes=fewer) == [name for name in EVERY if name[-1] not in "12"]
     assert opened(root, index) == [name for name in EVERY if name[-1] in "12"]
     assert opened(root, index, excludes=fewer) == opened(root, index) == []
 
 
-def test_a_moved_folder_is_read_again_and_so_is_what_took_its_place(root: Path, index: Path, tmp_path: Path) -> None:
+def test_a_moved_folder_and_its_replacement_are_read_again(root: Path, index: Path, tmp_path: Path) -> None:
     hashed(root, index)
     root.rename(tmp_path / "moved")
     assert opened(tmp_path / "moved", index) == EVERY
@@ -327,18 +327,18 @@ def test_a_moved_folder_is_read_again_and_so_is_what_took_its_place(root: Path, 
     assert opened(root, index) == EVERY
 
 
-def test_a_change_between_finding_and_reading_is_not_taken_for_the_old_content(
+def test_a_file_that_changes_between_stat_and_read_is_read_again(
     root: Path, index: Path, changing_executor: Callable[[Callable[[], object]], Executor]
 ) -> None:
     hashed(root, index, executor=changing_executor(lambda: rewrite(root / "f1")))
     assert "f1" in opened(root, index)
 
 
-def test_a_path_that_is_not_utf8_is_as_good_as_any(index: Path, root: Path, tmp_path: Path) -> None:
-    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    root.rename(strange)
-    assert opened(strange, index) == EVERY
-    assert opened(strange, index) == []
+def test_a_path_that_is_not_utf8_is_remembered(index: Path, root: Path, tmp_path: Path) -> None:
+    not_utf8 = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    root.rename(not_utf8)
+    assert opened(not_utf8, index) == EVERY
+    assert opened(not_utf8, index) == []
 
 
 def test_the_index_is_private_and_may_have_a_relative_name(
@@ -350,21 +350,21 @@ def test_the_index_is_private_and_may_have_a_relative_name(
     assert (tmp_path / "index.db").stat().st_mode & 0o777 == 0o600
 
 
-# What may be wrong with the index.
+# Damage of the index
 
 
 def damage_at(offset: int, bits: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:offset] + bytes([data[offset] ^ bits]) + data[offset + 1 :]
 
 
-def assert_survived(root: Path, index: Path) -> None:
-    """A digest is right and nothing is raised (hashed asserts that); and soon the index is of use again."""
+def assert_used_again(root: Path, index: Path) -> None:
+    """The digest is right (hashed asserts that), and after two runs the index is in use again."""
     for _ in range(2):
         hashed(root, index)
     assert opened(root, index) == []
 
 
-def test_a_flipped_bit_anywhere_costs_time_and_nothing_else(root: Path, index: Path) -> None:
+def test_a_flipped_bit_in_the_index_never_changes_a_digest(root: Path, index: Path) -> None:
     hashed(root, index)
     sound = index.read_bytes()
     chance = random.Random(1)
@@ -373,7 +373,7 @@ def test_a_flipped_bit_anywhere_costs_time_and_nothing_else(root: Path, index: P
         index.write_bytes(damage_at(offset, 1 << chance.randrange(8))(sound))
         for _ in range(3):
             hashed(root, index)
-        assert opened(root, index) == [], f"of no use any more: bit flipped at {offset}"
+        assert opened(root, index) == [], f"not in use again: bit flipped at {offset}"
 
 
 @pytest.mark.parametrize(
@@ -389,14 +389,14 @@ def test_a_flipped_bit_anywhere_costs_time_and_nothing_else(root: Path, index: P
     ],
     ids=["empty", "other", "half", "header", "zeros", "column", "table"],
 )
-def test_a_damaged_index_is_built_anew(root: Path, index: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_index_is_rebuilt(root: Path, index: Path, damage: Callable[[bytes], bytes]) -> None:
     hashed(root, index)
     index.write_bytes(damage(index.read_bytes()))
-    assert_survived(root, index)
+    assert_used_again(root, index)
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "update",
     [
         "UPDATE folders SET digests = replace(digests, substr(digests, 1, 64), substr(digests, 65, 64))",
         "UPDATE folders SET digests = substr(digests, 65)",
@@ -409,16 +409,16 @@ def test_a_damaged_index_is_built_anew(root: Path, index: Path, damage: Callable
         "UPDATE folders SET (rows, digests, seal) = (SELECT rows, digests, seal FROM folders LIMIT 1)",
     ],
 )
-def test_a_record_whose_seal_is_not_its_own_is_not_believed(root: Path, index: Path, lie: str) -> None:
+def test_a_record_with_a_wrong_seal_is_ignored(root: Path, index: Path, update: str) -> None:
     hashed(root, index)
     connection = sqlite3.connect(index)
     with connection:
-        connection.execute(lie)
+        connection.execute(update)
     connection.close()
-    assert_survived(root, index)
+    assert_used_again(root, index)
 
 
-def test_where_no_index_can_be_kept_files_are_hashed(root: Path, tmp_path: Path) -> None:
+def test_without_a_usable_index_files_are_hashed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     for path in ("file/index.db", "folder", "", "n" * 300):
@@ -426,7 +426,7 @@ def test_where_no_index_can_be_kept_files_are_hashed(root: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_read_only_index_is_left_alone(
+def test_a_read_only_index_is_not_changed(
     root: Path, index: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any], exists: bool
 ) -> None:
     root.parent.chmod(0o755)
@@ -460,7 +460,7 @@ def test_a_locked_index_is_waited_for_only_once(root: Path, index: Path, lock: s
     assert opened(root, index) == []
 
 
-def test_who_hashes_for_long_keeps_nobody_from_writing(root: Path, index: Path, tmp_path: Path) -> None:
+def test_a_long_hash_does_not_lock_the_index(root: Path, index: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "other")
     slow = StatCache(str(index))
     hash_tree(str(root), hashing=Hashing(known=slow))
@@ -471,7 +471,9 @@ def test_who_hashes_for_long_keeps_nobody_from_writing(root: Path, index: Path, 
     assert opened(root, index) == opened(tmp_path / "other", index) == []
 
 
-def test_what_is_remembered_is_written_in_portions(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_are_written_before_close_when_there_are_many(
+    root: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(statcache, "UNWRITTEN_BYTES", 1)
     known = StatCache(str(index))
     hash_tree(str(root), hashing=Hashing(known=known))
@@ -509,14 +511,14 @@ def test_any_number_of_processes_may_use_it_at_once(root: Path, index: Path, tmp
         for number in (0, 1, 0)
     ]
     for number, process in zip((0, 1, 0), processes, strict=True):
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert said.split() == [hash_tree(str(root)).digest for root in roots[number::2]] * 10
+        assert output.split() == [hash_tree(str(root)).digest for root in roots[number::2]] * 10
     for each in roots:
         assert opened(each, index) == []
 
 
-def test_threads_may_take_turns(root: Path, index: Path) -> None:
+def test_several_threads_may_use_a_cache_one_after_the_other(root: Path, index: Path) -> None:
     known, trees = StatCache(str(index)), []
     hash_tree(str(root / "d"), hashing=Hashing(known=known))
     thread = threading.Thread(target=lambda: trees.append(hash_tree(str(root), hashing=Hashing(known=known))))
@@ -527,7 +529,7 @@ def test_threads_may_take_turns(root: Path, index: Path) -> None:
     assert opened(root, index) == []
 
 
-def test_a_python_without_sqlite_hashes(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sqlite_files_are_hashed(root: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlite3", None)
     monkeypatch.delitem(sys.modules, "ctxpack_identity.hashing.digestindex")
     assert opened(root, index) == opened(root, index) == EVERY

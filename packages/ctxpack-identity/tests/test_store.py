@@ -1,4 +1,4 @@
-"""Whatever a store's library raises becomes an error of ours, at every step, and no secret gets into it."""
+"""Every error of a library of stores, at every step, becomes one of ours, without secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctxpack_identity.hashing.urls.store import Store
 
 
 def foreign(name: str, base: type[Exception] = Exception, **attributes: Any) -> Exception:
-    """An exception of a library's own class, whose text quotes the URL."""
+    """Return an exception of a library's own class, whose text has the URL in it."""
     error = type(name, (base,), attributes)("https://me:hunter2@host/b/docs?sig=hunter2")
     assert isinstance(error, Exception)
     return error
@@ -101,14 +101,14 @@ def test_every_foreign_error_at_every_step_is_one_of_ours(
 
 
 @pytest.mark.parametrize("error", [foreign("FileExpired", OSError), foreign("ClientResponseError", status=412)])
-def test_an_object_that_expired_while_it_was_open_was_changed(store: MemoryStore, error: Exception) -> None:
+def test_an_object_that_expires_while_it_is_open_has_changed(store: MemoryStore, error: Exception) -> None:
     store.objects["b/docs/a"] = b"1"
     store.before_answer = failing("read", error)
     with pytest.raises(InvalidInput, match="store://b/docs/a: changed while it was read; try again"):
         hash_tree("store://b/docs")
 
 
-def test_ctrl_c_goes_through(store: MemoryStore) -> None:
+def test_ctrl_c_is_not_translated(store: MemoryStore) -> None:
     store.objects["b/docs/a"] = b"1"
 
     def interrupt(what: str, path: str) -> None:
@@ -128,6 +128,6 @@ def test_neither_password_nor_signature_is_shown(store: MemoryStore) -> None:
     assert str(caught.value) == "store://host/docs: no such object or folder; check the URL"
 
 
-def test_a_store_s_identity_is_of_the_store_and_not_of_the_path(store: MemoryStore) -> None:
+def test_the_identity_of_a_store_does_not_depend_on_the_path(store: MemoryStore) -> None:
     assert Store("store://b/docs").identity() == Store("store://elsewhere").identity()
     assert Store("memory://b/docs").identity() != Store("store://b/docs").identity()

@@ -1,4 +1,4 @@
-"""Threads do what they are given, in order, and nothing more once they are closed."""
+"""Threads run jobs in order, and none after they are closed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def refuse(*arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_results_and_errors_arrive(monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+def test_result_returns_or_raises_what_the_work_did(monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
     if refused:
         monkeypatch.setattr(threading.Thread, "start", refuse)
     threads = Threads(2)
@@ -29,7 +29,7 @@ def test_results_and_errors_arrive(monkeypatch: pytest.MonkeyPatch, refused: boo
     threads.close()
 
 
-def test_as_many_run_at_once_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(3, timeout=20)
     threads = Threads(3)
     jobs = [threads.submit(together.wait) for _ in range(6)]
@@ -37,7 +37,7 @@ def test_as_many_run_at_once_as_there_are(monkeypatch: pytest.MonkeyPatch) -> No
     threads.close()
 
 
-def test_closing_drops_what_has_not_begun_and_waits_for_nobody_long() -> None:
+def test_closing_drops_jobs_that_have_not_begun_and_does_not_wait_for_others() -> None:
     begun, go_on = threading.Event(), threading.Event()
     done: list[int] = []
     threads = Threads(1)

@@ -1,4 +1,4 @@
-"""Tree digests: three ways to one digest, the documents behind it, and refusal of paths that name no tree."""
+"""Tree digests: three ways to one digest, the documents they are of, and errors for paths that make no tree."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def entries(content: dict[str, Any], prefix: str = "") -> list[TreeEntry]:
 
 
 def document(content: dict[str, Any]) -> bytes:
-    """The folder document, written down naively from SPEC.md."""
+    """Return the folder document, written as SPEC.md defines it."""
     listed = []
     for name in sorted(content, key=str.encode):
         item = content[name]
@@ -89,7 +89,7 @@ def test_a_file_has_the_digest_of_its_document(tmp_path_factory: pytest.TempPath
     assert file_digest(hashlib.sha256(content).hexdigest(), len(content)) == expected
 
 
-def test_a_folder_of_one_file_is_no_file_even_if_it_vanishes_meanwhile(tmp_path: Path) -> None:
+def test_a_folder_of_one_file_that_vanishes_is_not_a_file(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write_folder(root, {"a": b"x"})
     expected = hash_tree(str(root)).digest
@@ -108,7 +108,7 @@ def test_every_executor_gives_the_same_tree(tmp_path: Path, executor: Executor |
     assert hash_tree(str(tmp_path / "root"), hashing=Hashing(executor=executor)).digest == digest_of(document(content))
 
 
-def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:
+def test_the_executable_bit_is_in_entries_but_not_in_the_digest(tmp_path: Path) -> None:
     write_folder(tmp_path / "root", {"a": b"x", "e": {}})
     seen: list[TreeEntry] = []
     before = hash_tree(str(tmp_path / "root"), on_entry=seen.append)
@@ -123,7 +123,7 @@ def test_the_executable_bit_is_told_but_not_hashed(tmp_path: Path) -> None:
     ]
 
 
-def test_junk_is_hashed_and_told(tmp_path: Path) -> None:
+def test_junk_is_hashed_and_reported(tmp_path: Path) -> None:
     write_folder(tmp_path / "root", {"a": b"x"})
     clean = hash_tree(str(tmp_path / "root"))
     write_folder(tmp_path / "root" / "d", {"Thumbs.db": b"", ".DS_Store": b""})
@@ -155,7 +155,7 @@ TWICE = "path occurs twice, or both as a file and as a folder: got 'a' after 'a'
         ("", "\udcff", "'\\udcff': path is not Unicode text"),
     ],
 )
-def test_a_path_that_names_no_place_in_the_tree_is_refused(before: str, path: str, message: str) -> None:
+def test_a_path_that_is_not_relative_and_normal_is_refused(before: str, path: str, message: str) -> None:
     folder = FolderDigest()
     if before:
         folder.add(TreeEntry(before, 0, "" if before.endswith("/") else "0" * 64))
@@ -164,20 +164,20 @@ def test_a_path_that_names_no_place_in_the_tree_is_refused(before: str, path: st
     assert str(caught.value) == message
 
 
-def test_a_digest_that_is_none_cannot_break_out_of_its_document() -> None:
+def test_a_value_that_is_not_a_sha256_cannot_change_the_document() -> None:
     with pytest.raises(InvalidInput) as caught:
         tree_digest([TreeEntry("a", 1, '","name":"b')])
     assert str(caught.value) == "'a': not a SHA-256: expected 64 lower-case hexadecimal digits, got '\",\"name\":\"b'"
 
 
-def test_listings_in_any_order_still_have_to_be_trees() -> None:
+def test_tree_digest_refuses_entries_that_are_not_a_tree() -> None:
     for clash in (["a", "a"], ["a/b", "a"], ["a/", "a/b"], ["a/", "a"]):
         with pytest.raises(InvalidInput) as caught:
             tree_digest([TreeEntry(path, 0, "" if path.endswith("/") else "0" * 64) for path in clash])
         assert caught.value.code == "E_PATH_ORDER"
 
 
-def test_folding_a_hundred_thousand_files_takes_no_memory() -> None:
+def test_the_digest_of_a_hundred_thousand_entries_takes_no_memory() -> None:
     digest = "0" * 64
     folder = FolderDigest()
     tracemalloc.start()

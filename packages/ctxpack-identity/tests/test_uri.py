@@ -1,4 +1,4 @@
-"""Context URIs: any contract's URI reads back, and what the refusal says."""
+"""Context URIs: every contract's URI reads back, and the text of the error."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_only_the_exact_form_is_a_uri(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, b"ctx://sha256:" + b"0" * 64])
-def test_what_is_not_text_is_no_uri(value: object) -> None:
+def test_a_value_that_is_not_text_is_not_a_uri(value: object) -> None:
     with pytest.raises(InvalidInput):
         parse_uri(value)
 
 
-def test_the_refusal_says_what_to_do() -> None:
+def test_the_error_has_a_fix() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_uri("ctx://sha256:0123456789ab")
     assert str(caught.value) == (

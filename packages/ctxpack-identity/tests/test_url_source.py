@@ -1,4 +1,4 @@
-"""What a remote store holds has the name that it would have on disk, and is read no more often than it must."""
+"""A tree in a store has the digest that it has on disk, and is read no more often than necessary."""
 
 from __future__ import annotations
 
@@ -98,14 +98,16 @@ def trees(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @given(trees())
-def test_any_tree_has_one_name_wherever_it_lies(stores: dict[str, MemoryStore], tree: dict[str, bytes]) -> None:
+def test_any_tree_has_the_same_digest_in_a_store_and_on_disk(
+    stores: dict[str, MemoryStore], tree: dict[str, bytes]
+) -> None:
     stores[""] = MemoryStore()
     with tempfile.TemporaryDirectory() as folder:
         assert entries(put(stores[""], tree)) == entries(write_tree(Path(folder), tree))
 
 
 @given(trees())
-def test_so_it_has_in_fsspec_s_own_store(tree: dict[str, bytes]) -> None:
+def test_any_tree_has_the_same_digest_in_the_memory_store_of_fsspec(tree: dict[str, bytes]) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     for path, data in tree.items():
@@ -122,13 +124,15 @@ def memory_file(memory: Any, path: str, data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("patterns", [["a/"], ["*.b", "!a.b"], ["z/*", "!z/y"], ["/c", "ü/"], ["*"]])
-def test_patterns_leave_out_the_same(store: MemoryStore, tmp_path: Path, patterns: list[str]) -> None:
+def test_patterns_leave_out_the_same_in_a_store_and_on_disk(
+    store: MemoryStore, tmp_path: Path, patterns: list[str]
+) -> None:
     excludes = compile_excludes(patterns)
     local = write_tree(tmp_path / "root", TREE)
     assert entries(put(store, TREE), excludes=excludes) == entries(local, excludes=excludes)
 
 
-def test_what_is_left_out_is_not_asked_for(store: MemoryStore) -> None:
+def test_excluded_objects_are_not_requested(store: MemoryStore) -> None:
     url = put(store, {"in": b"1", "out/er": b"2", "out/in/ner": b"3"})
     hash_tree(url, excludes=compile_excludes(["out/"]))
     assert [path for what, path in store.asked if what == "list"] == ["b/docs"]
@@ -177,14 +181,14 @@ def test_an_object_that_marks_a_folder_is_that_folder(store: MemoryStore, tmp_pa
         ({"name": "b/docs/s", "size": None}, "store://b/docs/s: the store does not say how large it is; download it"),
     ],
 )
-def test_what_could_not_lie_on_disk_is_refused(store: MemoryStore, listed: dict[str, Any], message: str) -> None:
+def test_entries_that_no_disk_could_hold_are_refused(store: MemoryStore, listed: dict[str, Any], message: str) -> None:
     url = put(store, {"a": b"1"})
     store.entries["b/docs"] = [{"size": 1, "type": "file", **listed}]
     with pytest.raises(InvalidInput, match=re.escape(message)):
         hash_tree(url)
 
 
-def test_what_could_not_lie_on_disk_can_be_left_out(store: MemoryStore, tmp_path: Path) -> None:
+def test_entries_that_no_disk_could_hold_can_be_excluded(store: MemoryStore, tmp_path: Path) -> None:
     url = put(store, {"a": b"1"})
     store.entries["b/docs"] = [{"name": f"b/docs/{name}", "size": 1, "type": "file"} for name in ("..", "\udcff", "x")]
     store.entries["b/docs"] += [{"name": "b/docs/l", "size": 1, "type": "link"}]
@@ -192,13 +196,13 @@ def test_what_could_not_lie_on_disk_can_be_left_out(store: MemoryStore, tmp_path
     assert hash_tree(url, excludes=excludes) == hash_tree(write_tree(tmp_path / "root", {"a": b"1"}))
 
 
-def test_objects_are_streamed_and_several_at_a_time(store: MemoryStore) -> None:
+def test_several_objects_are_streamed_at_the_same_time(store: MemoryStore) -> None:
     together = threading.Barrier(STREAMS, timeout=20)
     data = b"x" * (2 * READ_SIZE + 5)
 
     def wait(what: str, path: str) -> None:
         if what == "open":
-            together.wait()  # breaks, and fails the read, unless as many are open at once
+            together.wait()  # fails the read unless STREAMS objects are open at the same time
 
     store.before_answer = wait
     url = put(store, {str(number): data for number in range(STREAMS)})
@@ -206,7 +210,7 @@ def test_objects_are_streamed_and_several_at_a_time(store: MemoryStore) -> None:
     assert max(store.sizes) == READ_SIZE
 
 
-def test_folders_are_listed_once_each_and_some_ahead(store: MemoryStore, tmp_path: Path) -> None:
+def test_each_folder_is_listed_once(store: MemoryStore, tmp_path: Path) -> None:
     tree = {f"{a}/{b}/{c}": b"1" for a in range(9) for b in range(3) for c in range(2)}
     assert hash_tree(put(store, tree)) == hash_tree(write_tree(tmp_path / "root", tree))
     listed = [path for what, path in store.asked if what == "list"]
@@ -249,7 +253,7 @@ def when(asked: str, path: str, then: Callable[[], object]) -> Callable[[str, st
         ("read", None, "store://b/docs/a: changed while it was read; try again when nothing writes to it"),
     ],
 )
-def test_a_change_on_the_way_ends_it(
+def test_an_object_that_changes_while_it_is_read_is_an_error(
     store: MemoryStore, moment: str, becomes: bytes | None, message: str, etags: bool
 ) -> None:
     if not etags:
@@ -267,7 +271,7 @@ def test_a_change_on_the_way_ends_it(
     assert caught.value.code == "E_INPUT_CHANGED"
 
 
-def test_a_change_to_the_same_size_shows_in_the_etag(store: MemoryStore) -> None:
+def test_a_change_without_a_change_of_size_is_found_by_the_etag(store: MemoryStore) -> None:
     url = put(store, {"a": b"old"})
     store.before_answer = when("open", "b/docs/a", lambda: store.objects.update({"b/docs/a": b"new"}))
     with pytest.raises(
@@ -276,7 +280,7 @@ def test_a_change_to_the_same_size_shows_in_the_etag(store: MemoryStore) -> None
         hash_tree(url)
 
 
-def test_an_object_that_became_a_folder_was_changed(store: MemoryStore) -> None:
+def test_a_folder_that_became_an_object_is_missing(store: MemoryStore) -> None:
     url = put(store, {"d/a": b"1", "e": b"2"})
 
     def replace() -> None:
@@ -297,7 +301,7 @@ def index(tmp_path: Path) -> str:
 
 
 def read(store: MemoryStore, url: str, index: str, **options: Any) -> list[str]:
-    """Hash url with the index, which must not change the result; return what was read for it."""
+    """Hash url with the index, which must not change the result; return the objects that were read."""
     known = StatCache(index, **options)
     store.asked.clear()
     try:
@@ -312,7 +316,7 @@ def read(store: MemoryStore, url: str, index: str, **options: Any) -> list[str]:
 EVERY = sorted(f"b/docs/{path}" for path in TREE)
 
 
-def test_what_did_not_change_is_not_read_again(store: MemoryStore, index: str) -> None:
+def test_unchanged_objects_are_not_read_again(store: MemoryStore, index: str) -> None:
     url = put(store, TREE)
     assert read(store, url, index) == EVERY
     assert read(store, url, index) == []
@@ -322,10 +326,10 @@ def test_what_did_not_change_is_not_read_again(store: MemoryStore, index: str) -
     assert read(store, url, index, rehash=True) == EVERY
 
 
-def test_what_changed_is_read_again_and_nothing_else(store: MemoryStore, index: str) -> None:
+def test_only_changed_objects_are_read_again(store: MemoryStore, index: str) -> None:
     url = put(store, TREE)
     read(store, url, index)
-    store.objects["b/docs/a0"] = b"9"  # as long as before
+    store.objects["b/docs/a0"] = b"9"  # the same size
     store.objects["b/docs/z/new"] = b"n"
     del store.objects["b/docs/c"]
     assert read(store, url, index) == ["b/docs/a0", "b/docs/z/new"]
@@ -356,7 +360,7 @@ def test_two_stores_with_one_name_do_not_share(
     assert read(store, url, index) == ["b/docs/a"]
 
 
-def test_damage_is_never_believed(store: MemoryStore, index: str) -> None:
+def test_a_damaged_record_is_ignored(store: MemoryStore, index: str) -> None:
     import sqlite3
 
     url = put(store, TREE)
@@ -380,7 +384,7 @@ def contract(inputs: list[dict[str, Any]], **members: Any) -> str:
     return json.dumps({"inputs": inputs, "transforms": [step]})
 
 
-def test_where_the_bytes_come_from_is_not_in_the_name(store: MemoryStore, tmp_path: Path) -> None:
+def test_the_uri_does_not_depend_on_where_the_bytes_come_from(store: MemoryStore, tmp_path: Path) -> None:
     url = put(store, TREE)
     write_tree(tmp_path / "root", TREE)
     remote = contract([{"name": "i", "path": url, "exclude": ["z"]}], environment={"path": f"{url}/a0"})
@@ -401,7 +405,7 @@ def test_where_the_bytes_come_from_is_not_in_the_name(store: MemoryStore, tmp_pa
         ("s3://", "a URL that names nothing; say which bucket, host or repository"),
     ],
 )
-def test_urls_that_are_not_opened_are_named_by_contract_and_hash(path: str, message: str) -> None:
+def test_urls_that_cannot_be_read_are_refused_in_contracts_and_by_hash_tree(path: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(f"contract: /inputs/0/path: {message}")) as caught:
         parse_contract_file(contract([{"name": "i", "path": path}]))
     assert caught.value.code == "E_SCHEME"
@@ -410,7 +414,7 @@ def test_urls_that_are_not_opened_are_named_by_contract_and_hash(path: str, mess
     assert caught.value.code == "E_SCHEME"
 
 
-def test_a_store_has_no_links_and_outputs_lie_here() -> None:
+def test_symlinks_of_a_url_and_outputs_that_are_urls_are_refused() -> None:
     with pytest.raises(InvalidInput, match="/inputs/0/symlinks: a store has no symbolic links; remove it"):
         parse_contract_file(contract([{"name": "i", "path": "s3://b/k", "symlinks": "follow"}]))
     text = json.loads(contract([])) | {"outputs": [{"path": "s3://b/k"}]}
@@ -418,7 +422,7 @@ def test_a_store_has_no_links_and_outputs_lie_here() -> None:
         parse_contract_file(json.dumps(text))
 
 
-def test_a_folder_may_be_called_like_a_scheme(tmp_path: Path) -> None:
+def test_a_folder_may_have_the_name_of_a_scheme(tmp_path: Path) -> None:
     (tmp_path / "s3:").mkdir()
     (tmp_path / "s3:" / "b").write_bytes(b"local")
     text = contract([{"name": "i", "path": "./s3://b"}])
@@ -428,7 +432,7 @@ def test_a_folder_may_be_called_like_a_scheme(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nobody://b/k", "store+x://b/k"])
-def test_a_scheme_that_nothing_opens_is_named(url: str) -> None:
+def test_an_unknown_scheme_is_in_the_error(url: str) -> None:
     scheme = url.partition("://")[0]
     with pytest.raises(InvalidInput) as caught:
         hash_tree(url)
@@ -458,7 +462,7 @@ def test_without_the_store_s_library_the_error_says_what_to_install(monkeypatch:
         hash_tree("gs://b/k")
 
 
-def test_a_local_tree_loads_nothing_of_this(tmp_path: Path) -> None:
+def test_hashing_a_local_tree_loads_neither_fsspec_nor_threads(tmp_path: Path) -> None:
     script = "import sys; from ctxpack_identity import hash_tree; hash_tree('.'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     loaded = set(done.stdout.split())
@@ -468,13 +472,13 @@ def test_a_local_tree_loads_nothing_of_this(tmp_path: Path) -> None:
 
 def test_nothing_is_copied_to_this_machine(store: MemoryStore) -> None:
     url = put(store, TREE)
-    hash_tree(url)  # what is imported once is imported now
+    hash_tree(url)  # so that imports write no more files
     written: list[str] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             written.append(str(arguments[0]))
 
-    sys.addaudithook(note)  # for good; it only listens
+    sys.addaudithook(note)  # cannot be removed; it has no other effect
     hash_tree(url)
     assert written == []

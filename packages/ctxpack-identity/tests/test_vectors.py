@@ -1,4 +1,4 @@
-"""The vectors of vectors/*.json hold, to the byte. They are data: nothing here computes what is expected."""
+"""The vectors of vectors/*.json hold, to the byte. They are data: no expected value is computed here."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_groups_that_are_equal_and_groups_that_differ(file: str, member: str) ->
 
 
 def faults_of(error: InvalidInput) -> set[tuple[str, str | None]]:
-    """Every fault with its JSON pointer; None for a fault of the document as text."""
+    """Return each fault with its JSON pointer, None for a fault of the document as text."""
     if isinstance(error, ContractInvalid):
         return {(fault.code, fault.at) for fault in error.faults}
     at = re.fullmatch(r"[a-z.]+, ((?:/.*)?)", error.where)

@@ -1,4 +1,4 @@
-"""What counts as the version of an object, whatever a store's library calls it."""
+"""The version of an object, in the spelling of each library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOON = datetime(2026, 11, 22, 12, 0, 0, 250000, tzinfo=UTC)
         ({"ETag": "", "mimetype": "text/html", "url": "http://host/sha"}, (), False),
     ],
 )
-def test_only_what_changes_with_the_content_is_certain(
+def test_only_values_that_always_change_with_the_content_are_certain(
     info: dict[str, Any], version: tuple[tuple[str, str], ...], certain: bool
 ) -> None:
     assert (version_of(info), is_certain(version_of(info))) == (version, certain)
@@ -47,10 +47,12 @@ def test_only_what_changes_with_the_content_is_certain(
         ({}, {}, True),
     ],
 )
-def test_what_was_said_twice_is_compared(before: dict[str, Any], after: dict[str, Any], same: bool) -> None:
+def test_values_that_are_in_both_versions_are_compared(
+    before: dict[str, Any], after: dict[str, Any], same: bool
+) -> None:
     assert is_same(version_of(before), version_of(after)) is same
 
 
-def test_a_version_is_told_in_words() -> None:
+def test_a_version_is_shown_in_words() -> None:
     assert shown_version((("etag", '"9f"'), ("generation", "1"))) == 'etag "9f", generation 1'
     assert shown_version(()) == "no version"

@@ -1,4 +1,4 @@
-"""The promise: a URI stays the same whatever does not matter, and changes with everything that does."""
+"""A URI stays the same when something changes that does not matter, and changes with everything that does."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_place_times_owners_permissions_and_the_order_of_writing_do_not_matter(
 
 
 @given(folders, steps, st.integers(0, 99))
-def test_who_hashes_and_in_which_order_does_not_matter(
+def test_the_executor_and_the_order_of_hashing_do_not_matter(
     place: Callable[[], Path],
     shuffling: Callable[[int], Executor],
     one: Folder,
@@ -154,7 +154,7 @@ def test_other_processes_and_their_hash_seeds_do_not_matter(place: Callable[[], 
 
 
 @given(folders, folders)
-def test_two_folders_are_one_input_only_if_they_hold_the_same(
+def test_two_folders_have_one_uri_only_if_they_hold_the_same(
     place: Callable[[], Path], one: Folder, other: Folder
 ) -> None:
     base = place()
@@ -234,7 +234,7 @@ def test_every_change_of_the_data_matters(
 
 
 @given(steps, steps)
-def test_two_transforms_are_one_only_if_they_say_the_same(
+def test_two_transforms_have_one_uri_only_if_they_are_equal(
     place: Callable[[], Path], one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     base = place()
@@ -243,7 +243,7 @@ def test_two_transforms_are_one_only_if_they_say_the_same(
 
 
 @given(steps, st.sampled_from(["tool", "tool_version", "code_hash", "environment_hash", "params", "salt"]))
-def test_every_change_of_the_recipe_matters(place: Callable[[], Path], step: dict[str, Any], member: str) -> None:
+def test_every_change_of_the_contract_matters(place: Callable[[], Path], step: dict[str, Any], member: str) -> None:
     base = place()
     changed, salt = dict(step), ""
     if member == "salt":
@@ -260,7 +260,7 @@ def test_every_change_of_the_recipe_matters(place: Callable[[], Path], step: dic
 
 
 def _typed(value: Any) -> Any:
-    """Python holds True for 1; JSON does not."""
+    """Tell True from 1, which are equal in Python but not in JSON."""
     if isinstance(value, dict):
         return {name: _typed(item) for name, item in value.items()}
     return [_typed(item) for item in value] if isinstance(value, list) else (isinstance(value, bool), value)

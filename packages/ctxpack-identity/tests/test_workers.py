@@ -1,4 +1,4 @@
-"""Whoever hashes, the digests and errors are the same; and nobody stays behind."""
+"""Every kind of worker gives the same digests and errors, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_files(folder: Path, count: int, size: int = 100) -> Batch:
 
 
 def living_children(parent: int) -> set[int]:
-    """Its children that run, zombies included, as proc(5) tells."""
+    """Return the ids of its children, zombies included, from proc(5)."""
     found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -54,16 +54,16 @@ def living_children(parent: int) -> set[int]:
     return found
 
 
-def wait_until(true: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of four cores, on which the second small file is worth a process."""
+    """Four cores, and children that are started for the second small file."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(CORES)))
     monkeypatch.setattr(workers, "ALONE", 1)
     wait_until(lambda: len(os.listdir("/proc/self/task")) == 1)
@@ -71,7 +71,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Afterwards, as many descriptors, processes and threads as before."""
+    """After the test, descriptors, processes and threads are those of before."""
 
     def counted() -> tuple[int, set[int], int]:
         return len(os.listdir("/proc/self/fd")), living_children(os.getpid()), threading.active_count()
@@ -94,7 +94,7 @@ def started(four_cores: None, nothing_left: None, tmp_path: Path) -> Iterator[tu
 
 
 @pytest.mark.parametrize("kind", ["alone", "children", "threads", "thread pool", "process pool", "shuffling"])
-def test_all_give_the_digests_that_hash_batch_gives(
+def test_all_workers_return_the_digests_of_hash_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
 ) -> None:
     batches = [write_files(tmp_path / str(number), 5 + number) for number in range(30)]
@@ -129,7 +129,7 @@ def test_all_give_the_digests_that_hash_batch_gives(
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
-def test_answers_may_be_asked_for_in_any_order_or_not_at_all(
+def test_results_may_be_taken_in_any_order_or_not_at_all(
     started: tuple[LocalWorkers, Batch, list[int]], count: int
 ) -> None:
     local, batch, _ = started
@@ -137,12 +137,12 @@ def test_answers_may_be_asked_for_in_any_order_or_not_at_all(
     assert [job.result() for job in reversed(pending)][::2] == [hash_batch(batch)] * ((count + 1) // 2)
 
 
-def test_children_get_more_as_soon_as_they_are_done(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
+def test_a_child_that_is_done_gets_the_next_batch(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
     local, batch, children = started
     pending = []
     for _ in range(3):
         pending += [local.submit(batch) for _ in range(3 * len(children))]
-        time.sleep(0.5)  # nobody asks for a result meanwhile
+        time.sleep(0.5)  # without a call of result()
     assert len({type(job) for job in pending}) == 1, "the main thread did some"
     assert [job.result() for job in pending] == [hash_batch(batch)] * len(pending)
     assert len(children) == CORES - 1
@@ -171,7 +171,7 @@ def grow(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["children", "threads", "thread pool", "process pool"])
 @pytest.mark.parametrize("change", [vanish, grow])
-def test_an_error_arrives_as_it_was_raised(
+def test_an_error_of_a_worker_keeps_its_class_and_fields(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -204,7 +204,7 @@ def test_an_error_arrives_as_it_was_raised(
     assert str(caught.value) == str(direct.value)
 
 
-def test_what_a_child_may_not_read_is_said_too(
+def test_a_child_reports_a_file_without_read_permission(
     four_cores: None, tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
 ) -> None:
     tmp_path.chmod(0o755)
@@ -228,7 +228,7 @@ def test_what_a_child_may_not_read_is_said_too(
 
 
 @pytest.mark.parametrize("when", ["before a task", "after a task"])
-def test_a_killed_child_is_a_failure_and_no_hang(started: tuple[LocalWorkers, Batch, list[int]], when: str) -> None:
+def test_a_killed_child_is_an_error(started: tuple[LocalWorkers, Batch, list[int]], when: str) -> None:
     local, batch, children = started
     pending = [] if when == "before a task" else [local.submit(batch)]
     for child in children:
@@ -247,16 +247,16 @@ def test_a_killed_child_is_a_failure_and_no_hang(started: tuple[LocalWorkers, Ba
     )
 
 
-def test_closing_ends_children_with_work_under_way(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
+def test_closing_ends_children_with_pending_batches(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
     local, batch, children = started
     for _ in range(50):
         local.submit(batch)
     local.close()
     assert not living_children(os.getpid()) & set(children)
-    local.close()  # twice is as good as once
+    local.close()  # closing twice is allowed
 
 
-def test_who_waits_for_our_children_first_does_no_harm(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
+def test_closing_accepts_children_that_were_waited_for_already(started: tuple[LocalWorkers, Batch, list[int]]) -> None:
     local, _, children = started
     for child in children:
         os.kill(child, signal.SIGKILL)
@@ -264,7 +264,9 @@ def test_who_waits_for_our_children_first_does_no_harm(started: tuple[LocalWorke
     local.close()
 
 
-def test_no_process_is_forked_beside_other_threads(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
+def test_no_process_is_forked_while_there_are_other_threads(
+    four_cores: None, nothing_left: None, tmp_path: Path
+) -> None:
     batch, stop = write_files(tmp_path / "folder", 5), threading.Event()
     thread = threading.Thread(target=stop.wait)
     local = LocalWorkers()
@@ -279,13 +281,13 @@ def test_no_process_is_forked_beside_other_threads(four_cores: None, nothing_lef
         local.close()
 
 
-def test_small_pipes_which_could_block_both_ends_are_not_used(
+def test_pipes_too_small_for_the_answers_are_not_used(
     four_cores: None, nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = os.pipe
 
     def small_pipe() -> tuple[int, int]:
-        """As the system makes them for a user who has many."""
+        """Return a pipe of the size that a user with many pipes gets."""
         ends = pipe()
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
         return ends
@@ -294,12 +296,12 @@ def test_small_pipes_which_could_block_both_ends_are_not_used(
     assert_hashed_alone(write_files(tmp_path / "folder", 5))
 
 
-def test_without_another_descriptor_this_thread_hashes(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
+def test_without_descriptors_for_pipes_this_thread_hashes(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
     import resource
 
     batch = write_files(tmp_path / "folder", 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The next pipe fits, the second does not.
+    # There is room for one more pipe, not for two.
     lowest = os.dup(0)
     os.close(lowest)
     taken = [os.dup(0) for _ in range(3)]
@@ -324,7 +326,7 @@ def assert_hashed_alone(batch: Batch, look: bool = True) -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2])
-def test_as_many_processes_as_the_system_grants(
+def test_children_are_as_many_as_the_system_allows(
     four_cores: None, nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
     fork, asked = os.fork, []
@@ -347,7 +349,7 @@ def test_as_many_processes_as_the_system_grants(
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_as_many_threads_as_the_system_grants(
+def test_threads_are_as_many_as_the_system_allows(
     nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
     start, asked = threading.Thread.start, []
@@ -367,7 +369,7 @@ def test_as_many_threads_as_the_system_grants(
         local.close()
 
 
-def test_children_keep_no_lock_or_pipe_of_their_parent(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
+def test_children_close_locks_and_pipes_of_their_parent(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
     batch, local = write_files(tmp_path / "folder", 5), LocalWorkers()
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -375,7 +377,7 @@ def test_children_keep_no_lock_or_pipe_of_their_parent(four_cores: None, nothing
     def free(action: Callable[[], object]) -> bool:
         try:
             action()
-        except BlockingIOError:  # held by a child that has only just begun, perhaps
+        except BlockingIOError:  # perhaps held by a child that has just started
             return False
         return True
 
@@ -392,7 +394,7 @@ def test_children_keep_no_lock_or_pipe_of_their_parent(four_cores: None, nothing
         local.close()
 
 
-def test_signals_are_the_parent_s_business(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
+def test_children_ignore_signals_that_the_parent_handles(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(os.getpid()))
     local, batch = LocalWorkers(), write_files(tmp_path / "folder", 5)
@@ -436,13 +438,13 @@ def test_children_end_with_their_parent_however_it_ends(tmp_path: Path, number: 
     children = living_children(process.pid)
     assert len(children) == CORES - 1
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
-    assert ("KeyboardInterrupt" in said) == (number == signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     wait_until(lambda: not any(os.path.exists(f"/proc/{child}/exe") for child in children))
 
 
 class Broken(Executor):
-    """Refuses work, or loses it."""
+    """Refuses a task, or fails it."""
 
     def __init__(self, refuses: bool) -> None:
         self._refuses = refuses
@@ -478,7 +480,7 @@ class Wrapping(Executor):
         return future
 
 
-def test_an_error_that_was_wrapped_on_its_way_arrives_as_itself(tmp_path: Path) -> None:
+def test_an_error_that_the_executor_wrapped_is_unwrapped(tmp_path: Path) -> None:
     pool = ExecutorWorkers(Wrapping())
     with pytest.raises(InvalidInput) as caught:
         pool.submit(write_files(tmp_path / "folder", 1)).result()
@@ -487,7 +489,7 @@ def test_an_error_that_was_wrapped_on_its_way_arrives_as_itself(tmp_path: Path) 
 
 
 class Remembering(Executor):
-    """Answers a call that it knows from memory, as Dask may."""
+    """Returns a remembered result for an equal call, as Dask may."""
 
     def __init__(self) -> None:
         self._answers: dict[str, Future[Any]] = {}
@@ -499,7 +501,7 @@ class Remembering(Executor):
         return future
 
 
-def test_no_executor_answers_from_memory(tmp_path: Path) -> None:
+def test_an_executor_that_remembers_calls_hashes_again(tmp_path: Path) -> None:
     pool, batch = ExecutorWorkers(Remembering()), write_files(tmp_path / "folder", 1)
     before = pool.submit(batch).result()
     file = tmp_path / "folder" / "000"
@@ -509,7 +511,7 @@ def test_no_executor_answers_from_memory(tmp_path: Path) -> None:
     assert pool.submit(batch).result() != before
 
 
-def test_work_nobody_waits_for_any_more_is_withdrawn(tmp_path: Path) -> None:
+def test_closing_cancels_pending_futures(tmp_path: Path) -> None:
     begin = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         executor.submit(begin.wait)
