@@ -23,8 +23,8 @@ PIPE_SIZE = 64 << 10  # bytes, the default of Linux; the answers to BATCHES_AHEA
 def start_children(children: list[Child], count: int) -> None:
     """Add count children to the list, or fewer where the system refuses more.
 
-    Signals are blocked during the fork: in this process, a handler that raises would leave a child that nobody ends; in
-    the child, it would run this process's exit code.
+    Signals are blocked during the fork: in this process, a handler that raises would leave an orphan child; in the
+    child, it would unwind the parent's stack.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -91,12 +91,12 @@ class Child:
             raise _died()
         self._pending.popleft().answer = answer
 
-    def hang_up(self) -> None:
+    def close_pipes(self) -> None:
         os.close(self._tasks)
         os.close(self._results)
 
     def wait(self) -> None:
-        """Wait for its end, which comes once it has hung up and finished at most one batch."""
+        """Wait until it has ended. After close_pipes it finishes at most one batch."""
         try:
             os.waitpid(self._id, 0)
         except ChildProcessError:  # a program that embeds us waits for every process, or ignores SIGCHLD

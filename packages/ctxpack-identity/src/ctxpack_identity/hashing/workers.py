@@ -152,7 +152,7 @@ class LocalWorkers:
                 threads.close()
         children, self._children = self._children or [], []
         for child in children:
-            child.hang_up()
+            child.close_pipes()
         for child in children:
             child.wait()
 

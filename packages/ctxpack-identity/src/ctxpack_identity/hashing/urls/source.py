@@ -107,7 +107,7 @@ class UrlSource:
         )
 
     def _below(self, folder: Folder, threads: Threads) -> Iterator[Folder]:
-        """Yield the folders of a folder, in order; the next ones are listed meanwhile."""
+        """Yield the folders of a folder, in order, while the next ones are listed."""
         names = deque(name for name, _ in folder.folders)
         underway: deque[Job] = deque()
         while names or underway:
