@@ -19,7 +19,8 @@ from ctxpack_identity import (
     parse_contract_file,
     resolve,
 )
-from ctxpack_identity.contract import MAX_CONTRACT_BYTES, Fault, InputSource, TransformSource, TreeSource
+from ctxpack_identity.contract import MAX_CONTRACT_BYTES, InputSource, TransformSource, TreeSource
+from ctxpack_identity.faults import Fault
 from ctxpack_identity.digest import Digest
 
 D = "sha256:" + "1" * 64

@@ -8,8 +8,8 @@ from ctxpack_cache import Cache
 from ctxpack_identity import Progress, silent
 from ctxpack_identity.hashing.statcache import StatCache
 from ctxpack_oci import Target
-from ctxpack_pantry.admission import Policy
 from ctxpack_pantry.context import Context, Notice, ignore
+from ctxpack_pantry.policy import Policy
 
 
 def context_of(

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from ctxpack_identity.canonical import canonical_json, parse_json
     from ctxpack_identity.contract import (
         ContractFile,
-        ContractInvalid,
         canonical_contract,
         parse_canonical_contract,
         parse_contract_file,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         Unavailable,
         printable,
     )
+    from ctxpack_identity.faults import ContractInvalid
     from ctxpack_identity.hashing.deephash import DEFAULT_HASHING, Hashing, KnownDigests, hash_tree
     from ctxpack_identity.hashing.resolve import Resolution, ResolvedInput, resolve
     from ctxpack_identity.progress import Progress, silent
@@ -37,12 +37,13 @@ else:
         __name__,
         {
             "canonical": "canonical_json parse_json",
-            "contract": "ContractFile ContractInvalid canonical_contract parse_canonical_contract parse_contract_file",
+            "contract": "ContractFile canonical_contract parse_canonical_contract parse_contract_file",
             "digest": "Digest digest_from_hex digest_of hex_of parse_digest",
             "errors": (
                 "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
                 "Unavailable printable"
             ),
+            "faults": "ContractInvalid",
             "hashing.deephash": "DEFAULT_HASHING Hashing KnownDigests hash_tree",
             "hashing.resolve": "Resolution ResolvedInput resolve",
             "progress": "Progress silent",

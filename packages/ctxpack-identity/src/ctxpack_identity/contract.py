@@ -1,6 +1,6 @@
 """The contract file that a person writes, and the contract, its canonical form. SPEC.md, "Contract".
 
-Both schemas are closed. All faults of a document are reported together, each with its JSON pointer and its fix.
+Both schemas are closed. All faults of a document are reported together (`faults`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 
 from ctxpack_identity.canonical import canonical_json, parse_json, pointer
-from ctxpack_identity.digest import DIGEST_PATTERN, Digest
+from ctxpack_identity.digest import Digest
 from ctxpack_identity.errors import InvalidInput
-from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias, cast
+from ctxpack_identity.faults import Reader, shown
+from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias
 from ctxpack_identity.scheme import scheme_fault, scheme_of
 from ctxpack_identity.uri import CtxUri, parse_uri
 
@@ -21,7 +22,6 @@ __all__ = [
     "OPAQUE",
     "UNDECLARED",
     "ContractFile",
-    "ContractInvalid",
     "InputSource",
     "TransformSource",
     "TreeSource",
@@ -41,35 +41,10 @@ Code: TypeAlias = "Digest | str"
 
 _INPUT_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _is_input_name = re.compile(_INPUT_NAME).fullmatch
-_is_digest = re.compile(DIGEST_PATTERN).match
 
 # Python and git write these into a folder of code; the code does not read them. Without a slash, .git is also the file
 # that a worktree or submodule has instead of the folder, and that holds an absolute path.
 CODE_EXCLUDES = ("__pycache__/", ".git")
-
-
-class Fault(NamedTuple):
-    """One thing wrong with a contract: where (JSON pointer), what, and what to do."""
-
-    code: str
-    at: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.at or '(whole document)'}: {self.what}"
-
-
-class ContractInvalid(InvalidInput):
-    """A contract with all of its faults; ``code`` is that of the first."""
-
-    def __init__(self, where: str, faults: list[Fault]) -> None:
-        super().__init__("; ".join(map(str, faults)), where=where, code=faults[0].code)
-        self._arguments = where, faults
-        self.faults = tuple(faults)
-
-    def __reduce__(self) -> tuple[type[ContractInvalid], tuple[str, list[Fault]]]:
-        """Errors are sent between processes; without this, pickle would call the class with the message only."""
-        return type(self), self._arguments
 
 
 class TreeSource(NamedTuple):
@@ -118,7 +93,7 @@ def parse_contract_file(data: bytes | str, *, where: str = "contract") -> Contra
     value = parse_json(data, where=where)
     if isinstance(value, dict) and "schema" in value:
         return _from_canonical(_checked_canonical(value, where))
-    read = _Reader()
+    read = Reader()
     root = read.members(
         value, "", required=("inputs", "transforms"), optional=("outputs", "salt", "labels"), of="every contract"
     )
@@ -169,7 +144,7 @@ def parse_canonical_contract(data: bytes, *, where: str = "contract") -> dict[st
     return _checked_canonical(value, where)
 
 
-def _input(read: _Reader, value: Any, at: str) -> InputSource:
+def _input(read: Reader, value: Any, at: str) -> InputSource:
     fields = read.members(
         value,
         at,
@@ -198,13 +173,13 @@ def _input(read: _Reader, value: Any, at: str) -> InputSource:
     return InputSource(name)
 
 
-def _check_input_name(read: _Reader, name: str, at: str) -> None:
+def _check_input_name(read: Reader, name: str, at: str) -> None:
     if not _is_input_name(name):
         fix = "use letters, digits, . _ and -, at most 128, the first a letter, digit or _"
         read.fault("E_INPUT_NAME", at, f"{name!r} is not a name; {fix}")
 
 
-def _unique_names(read: _Reader, inputs: tuple[InputSource, ...]) -> None:
+def _unique_names(read: Reader, inputs: tuple[InputSource, ...]) -> None:
     first: dict[str, int] = {}
     for index, source in enumerate(inputs):
         if source.name and first.setdefault(source.name, index) != index:
@@ -212,7 +187,7 @@ def _unique_names(read: _Reader, inputs: tuple[InputSource, ...]) -> None:
             read.fault("E_INPUT_NAME", f"/inputs/{index}/name", what)
 
 
-def _transform(read: _Reader, value: Any, at: str) -> TransformSource:
+def _transform(read: Reader, value: Any, at: str) -> TransformSource:
     fields = read.members(
         value,
         at,
@@ -233,7 +208,7 @@ def _transform(read: _Reader, value: Any, at: str) -> TransformSource:
 
 
 def _code(
-    read: _Reader, fields: dict[str, Any], at: str, member: str, word: str, excludes: tuple[str, ...]
+    read: Reader, fields: dict[str, Any], at: str, member: str, word: str, excludes: tuple[str, ...]
 ) -> TreeSource | Code:
     hashed = f"{member}_hash"
     if member in fields and hashed in fields:
@@ -251,7 +226,7 @@ def _code(
     return word
 
 
-def _tree_source(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> TreeSource:
+def _tree_source(read: Reader, fields: dict[str, Any], at: str, excludes: tuple[str, ...] = ()) -> TreeSource:
     path = read.path(fields, at)
     if scheme_of(path):
         if fault := scheme_fault(path):
@@ -261,11 +236,11 @@ def _tree_source(read: _Reader, fields: dict[str, Any], at: str, excludes: tuple
     patterns = [read.string(item, here) for here, item in read.items(fields.get("exclude", []), pointer(at, "exclude"))]
     symlinks = fields.get("symlinks", "refuse")
     if symlinks not in ("refuse", "follow"):
-        read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {_shown(symlinks)}')
+        read.fault("E_TYPE", pointer(at, "symlinks"), f'expected "follow" or "refuse", got {shown(symlinks)}')
     return TreeSource(path, (*excludes, *patterns), symlinks == "follow")
 
 
-def _output(read: _Reader, value: Any, at: str) -> str:
+def _output(read: Reader, value: Any, at: str) -> str:
     path = read.path(read.members(value, at, required=("path",), of="every output"), at)
     if scheme_of(path):
         read.fault("E_SCHEME", pointer(at, "path"), "outputs lie on this machine; give a path, not a URL")
@@ -273,10 +248,10 @@ def _output(read: _Reader, value: Any, at: str) -> str:
 
 
 def _checked_canonical(value: Any, where: str) -> dict[str, Any]:
-    read = _Reader()
+    read = Reader()
     if isinstance(value, dict) and value.get("schema", CONTRACT_SCHEMA) != CONTRACT_SCHEMA:
         fix = "a newer ctxpack may know it; a contract file has no schema member"
-        read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {_shown(value['schema'])}; {fix}")
+        read.fault("E_SCHEMA", "/schema", f"expected {CONTRACT_SCHEMA!r}, got {shown(value['schema'])}; {fix}")
         read.done(where)  # the other rules are those of another schema
     root = read.members(value, "", required=("inputs", "salt", "schema", "transforms"), of="every contract")
     for name, item in read.members(root.get("inputs", {}), "/inputs").items():
@@ -321,98 +296,3 @@ def _from_canonical(value: dict[str, Any]) -> ContractFile:
         salt=value["salt"],
         labels={},
     )
-
-
-class _Reader:
-    """Typed getters that note every fault and go on, so that all are reported in one error."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-
-    def fault(self, code: str, at: str, what: str) -> None:
-        self._faults.append(Fault(code, at, what))
-
-    def done(self, where: str) -> None:
-        """Raise ContractInvalid when anything was noted."""
-        if self._faults:
-            raise ContractInvalid(where, self._faults)
-
-    def members(
-        self,
-        value: Any,
-        at: str,
-        *,
-        required: tuple[str, ...] = (),
-        optional: tuple[str, ...] = (),
-        one_of: tuple[str, ...] = (),
-        of: str = "",
-    ) -> dict[str, Any]:
-        """Return value, an object. With required or optional, other members are faults.
-
-        of: what needs the required members, for the message.
-        """
-        if not isinstance(value, dict):
-            self._type(at, "an object", value)
-            return {}
-        known = (*required, *optional)
-        for name, item in value.items() if known else ():
-            if name not in known:
-                self.fault("E_UNKNOWN_FIELD", pointer(at, name), f"unknown member; known here: {', '.join(known)}")
-            elif item is None:
-                self.fault("E_NULL", pointer(at, name), "null is not a value here; leave the member out")
-        for name in required:
-            if name not in value:
-                self.fault("E_MISSING", pointer(at, name), f"is missing; {of} needs it")
-        if one_of and sum(name in value for name in one_of) != 1:
-            self.fault("E_ONE_OF", at, f"exactly one of {', '.join(one_of)} is needed")
-        return {name: item for name, item in value.items() if not known or (name in known and item is not None)}
-
-    def items(self, value: Any, at: str) -> list[tuple[str, Any]]:
-        """Return the elements of value, an array, each with its pointer."""
-        if not isinstance(value, list | tuple):
-            self._type(at, "an array", value)
-            return []
-        return [(pointer(at, index), item) for index, item in enumerate(value)]
-
-    def string(self, value: object, at: str, *, empty: bool = False) -> str:
-        if not isinstance(value, str):
-            self._type(at, "a string", value)
-            return ""
-        if not value and not empty:
-            self.fault("E_EMPTY", at, "expected a string that is not empty")
-        return value
-
-    def text(
-        self, fields: dict[str, Any], member: str, at: str, *, default: str | None = None, empty: bool = False
-    ) -> str:
-        """Return fields[member], a string. A missing member is a fault that members() notes."""
-        if member not in fields:
-            return default or ""
-        return self.string(fields[member], pointer(at, member), empty=empty)
-
-    def path(self, fields: dict[str, Any], at: str) -> str:
-        path = self.text(fields, "path", at)
-        if "\0" in path:
-            self.fault("E_PATH", pointer(at, "path"), "a path cannot hold a NUL character")
-        return path
-
-    def digest(self, fields: dict[str, Any], member: str, at: str, *, word: str = "") -> Digest:
-        """Return fields[member]: a digest, or word where one is given."""
-        value = fields.get(member, word)
-        if member in fields and not (word and value == word) and not (isinstance(value, str) and _is_digest(value)):
-            wanted = "sha256: and 64 lower-case hexadecimal digits" + (f', or "{word}"' if word else "")
-            self.fault("E_DIGEST", pointer(at, member), f"expected {wanted}, got {_shown(value)}")
-        return cast("Digest", value)
-
-    def _type(self, at: str, expected: str, value: Any) -> None:
-        fix = "; quote it" if expected == "a string" and type(value) in (int, float) else ""
-        self.fault("E_TYPE", at, f"expected {expected}, got {_shown(value)}{fix}")
-
-
-def _shown(value: Any) -> str:
-    """Name value in the words of JSON."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else repr(value)[:100]

@@ -21,10 +21,10 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctxpack_pantry.admission import Candidate, Policy
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
     from ctxpack_pantry.pantry import Pantry
+    from ctxpack_pantry.policy import Candidate, Policy
     from ctxpack_pantry.results import (
         Identified,
         Initialised,
@@ -44,10 +44,10 @@ else:
     __getattr__ = lazy_front(
         __name__,
         {
-            "admission": "Candidate Policy",
             "context": "Context",
             "contractfile": "LoadedContractFile load_contract_file",
             "pantry": "Pantry",
+            "policy": "Candidate Policy",
             "results": (
                 "Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack error_as_json"
             ),

@@ -8,31 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
+from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.origins import Origins
+from ctxpack_pantry.policy import Candidate
 
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
     from ctxpack_pantry.context import Context
 
-__all__ = ["Candidate", "Policy", "ask", "find_cached"]
-
-
-class Candidate(NamedTuple):
-    """A pack that somebody wants to use. repository: the name of the registry that was asked for.
-
-    image: digest of the image manifest; None for a cached pack that neither came from this repository nor was pushed
-    to it.
-    """
-
-    uri: CtxUri
-    repository: str
-    image: Digest | None
-
-
-Policy = Callable[[Candidate], object]
-"""Returns if the pack may be used. Raises: PolicyRefused."""
+__all__ = ["ask", "find_cached"]
 
 
 def ask(context: Context, uri: CtxUri, image: Callable[[], Digest | None]) -> None:

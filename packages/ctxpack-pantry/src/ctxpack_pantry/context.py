@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ctxpack_identity import Hashing, Progress
     from ctxpack_identity.hashing.statcache import StatCache
     from ctxpack_oci import Target
-    from ctxpack_pantry.admission import Policy
+    from ctxpack_pantry.policy import Policy
 
 __all__ = ["Context", "Notice", "ignore"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ctxpack_oci import Target
-    from ctxpack_pantry.admission import Policy
+    from ctxpack_pantry.policy import Policy
     from ctxpack_pantry.results import Identified, Inspected, Pulled, Pushed, Ran, Seeded
 
 # Each verb has its module, which is imported when the verb is used: `id` and cache hits are frequent and need neither
