@@ -39,9 +39,8 @@ def read_pack_manifest(folder: str) -> PackManifest:
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, "rb") as file:
-            size = min(
-                os.fstat(file.fileno()).st_size, MAX_PACK_MANIFEST_BYTES
-            )  # read() allocates what it is asked for
+            # read() allocates what it is asked for
+            size = min(os.fstat(file.fileno()).st_size, MAX_PACK_MANIFEST_BYTES)
             return parse_pack_manifest(file.read(size + 1), where=path)
     except OSError as error:
         raise _damaged(path, error) from error

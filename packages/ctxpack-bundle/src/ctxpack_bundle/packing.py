@@ -20,11 +20,8 @@ from ctxpack_identity import IntegrityError, digest_from_hex
 
 __all__ = ["pack", "stream_size"]
 
-
 _SMALL = 128 << 10  # bytes of a file that is read in one go
-_LARGE = (
-    16 << 20
-)  # bytes; such a file begins and ends a piece, so that its pieces stay the same when its neighbours change
+_LARGE = 16 << 20  # bytes of a file that begins and ends a piece: changed neighbours do not change its pieces
 _GATHERED = 512 << 10  # bytes of small parts that become one part
 
 

@@ -1,4 +1,4 @@
-"""Some of a pack's outputs: what they amount to, and where they are in its tar stream. FORMAT.md, "Reading".
+"""Some of a pack's outputs: their totals, and where they are in its tar stream. FORMAT.md, "Reading".
 
 The manifest is enough to find a listing (`listing_excerpt`); files.jsonl is enough to find outputs (`Selection`) or the
 content of one file (`content_span`). `unpack_listing` and `unpack_entries` read what an excerpt cuts out.
@@ -39,7 +39,7 @@ def content_span(folder: str, manifest: PackManifest, path: str, *, where: str) 
     """Return where the content of the output file at path lies in the tar stream, or None if no file has that path.
 
     folder: of a whole pack, or one that holds nothing but its files.jsonl. Reads the listing to its end, and checks it
-    against manifest. path: relative to ``artifacts/``.
+    against manifest. path: relative to ``artifacts/``. Whether the pieces hold that content is the caller's to check.
     Raises: IntegrityError for a listing that breaks the rules of the format or is not the manifest's.
     """
     span = None
