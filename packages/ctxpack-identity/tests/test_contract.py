@@ -20,8 +20,8 @@ from ctxpack_identity import (
     resolve,
 )
 from ctxpack_identity.contract import MAX_CONTRACT_BYTES, InputSource, TransformSource, TreeSource
-from ctxpack_identity.faults import Fault
 from ctxpack_identity.digest import Digest
+from ctxpack_identity.faults import Fault
 
 D = "sha256:" + "1" * 64
 TRANSFORM = {"tool": "t", "tool_version": "1", "code_hash": "opaque"}

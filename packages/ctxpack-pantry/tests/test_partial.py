@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, silent
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import NOTHING_HELD
-from ctxpack_pantry.lookup import require_found
+from ctxpack_pantry.lookup import Admitted, require_found
 from ctxpack_pantry.partial import PartialPack
 
 if TYPE_CHECKING:
@@ -96,6 +97,21 @@ def test_extracting_writes_what_is_selected_and_nothing_else(
     selection = Selection(pack.folder, manifest, lambda path: path in ("joined", "deep/empty/"), where="test")
     pack.extract(selection, str(tmp_path / "there"))
     assert contents(tmp_path / "there") == {"deep": "/", "deep/empty": "/", "joined": "alphabeta"}
+
+
+def test_sizes_of_pieces_that_do_not_add_up_to_the_pack_are_refused(
+    cache: Cache, registry: FaultyTarget, uri: CtxUri
+) -> None:
+    opened = require_found(context_of(cache, registry), uri)
+    *others, last = opened.located.chunks
+    larger = msgspec.structs.replace(last, annotations={"dev.ctxpack.chunk.bytes": "5000000"})
+    manifest = msgspec.structs.replace(opened.located.manifest, layers=(*others, larger))
+    lying = opened._replace(located=Admitted(opened.located._replace(manifest=manifest)))
+    with (
+        pytest.raises(IntegrityError, match="pieces do not make up the pack"),
+        PartialPack(cache, lying, Download(registry, lying, silent), NOTHING_HELD),
+    ):
+        pass
 
 
 def test_nothing_stays_on_disk(

@@ -47,6 +47,7 @@ class PartialPack:
         with ExitStack() as opening:
             self.folder = opening.enter_context(self._cache.staging())
             self._unpack_listing()
+            self._require_sizes()
             self._open = opening.pop_all()
         return self
 
@@ -65,8 +66,9 @@ class PartialPack:
             unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """Return size bytes (fewer at the end) of the file at path from offset on, checked by the digests of chunks.
+        """Return size bytes (fewer at the end) of the file at path from offset on.
 
+        The chunks are checked by their digests; in which chunk the range is, the image manifest says.
         Raises: InvalidInput when the pack holds no such file.
         """
         where = self._download.where
@@ -89,6 +91,11 @@ class PartialPack:
         excerpt = listing_excerpt(manifest, self._sizes)
         with closing(self._pieces(excerpt, self._held)) as pieces:
             unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
+
+    def _require_sizes(self) -> None:
+        """Raise IntegrityError unless the sizes of all pieces add up to the pack, wherever its parts are then read."""
+        nothing = Selection(self.folder, self._opened.manifest, lambda path: False, where=self._download.where)
+        nothing.excerpt(self._sizes)
 
     def _pieces(self, excerpt: Excerpt, held: Held) -> Generator[bytes, None, None]:
         chunks = [self._opened.located.chunks[number] for number in excerpt.needed]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ctxpack_bundle import PackManifest, Selection, read_entries, read_pack_manifest
-from ctxpack_identity import CtxUri, Digest, InvalidInput
+from ctxpack_identity import CtxUri, InvalidInput
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
@@ -33,7 +33,7 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
     [placing] = all_into(output)
 
     def put(selection: Selection, make: Callable[[str], None]) -> None:
-        place_made(context, placing, Digest(selection.outputs.digest), make, force=force)
+        place_made(context, placing, selection.outputs.digest, make, force=force)
 
     folder = find_cached(context, uri)
     if folder is not None:
