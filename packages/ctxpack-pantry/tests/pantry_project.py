@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def contents(folder: str | Path) -> dict[str, str]:
         else f"{'*' * bool(path.stat().st_mode & 0o100)}{_text(path)}"
         for path in sorted(Path(folder).rglob("*"))
     }
+
+
+def state(path: str | Path) -> tuple[int, int, int]:
+    """What changes when something is replaced or written, and not when it is read."""
+    seen = os.lstat(path)
+    return seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _text(path: Path) -> str:

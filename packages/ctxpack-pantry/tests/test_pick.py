@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
-from pantry_project import Project, contents
+from pantry_project import Project, contents, state
 from pantry_target import FaultyTarget
 
 from ctxpack_bundle import inflate_chunk, make_chunk
@@ -276,9 +276,9 @@ def test_the_same_again_is_not_fetched_again(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
     pick(cache, target, pushed.uri, there, "large-1", "joined")
-    before = os.stat(there / "large-1")
+    before = state(there / "large-1")
     again = pick(cache, target, pushed.uri, there, "large-1", "joined")
-    assert os.stat(there / "large-1") == before
+    assert state(there / "large-1") == before
     assert again.received == sum(chunk.size for chunk in [pushed.located.chunks[0], *pushed.holding()])
     assert again.files == 2
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pantry_context import context_of
-from pantry_project import contents
+from pantry_project import contents, state
 
 from ctxpack_bundle import read_pack_manifest
 from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, uri_digest
@@ -70,9 +70,9 @@ def test_what_is_worth_nothing_is_replaced(
 
 def test_what_is_the_same_already_is_not_touched(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
     pantry.pull(uri, str(there))
-    before = os.stat(there / "joined")
+    before = state(there / "joined")
     pantry.pull(uri, str(there))
-    assert os.stat(there / "joined") == before
+    assert state(there / "joined") == before
 
 
 def changed_file(there: Path, project: Project) -> None:
@@ -139,7 +139,7 @@ def test_what_may_be_worth_something_is_refused(
     pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
 ) -> None:
     standing(there, project)
-    before = os.lstat(there)
+    before = state(there)
     with pytest.raises(InvalidInput) as caught:
         pantry.pull(uri, str(there))
     assert str(caught.value) == (
@@ -147,7 +147,7 @@ def test_what_may_be_worth_something_is_refused(
         "cache holds; move it away, choose another place, or replace it with --force"
     )
     assert caught.value.code == "E_OCCUPIED"
-    assert (os.lstat(there).st_ino, os.lstat(there).st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert state(there) == before
     assert rests(there) == []
 
 

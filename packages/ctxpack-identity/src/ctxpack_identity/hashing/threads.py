@@ -33,9 +33,7 @@ class Job:
         except BaseException as error:
             self._error = error
         finally:
-            del (
-                self._work
-            )  # the thread keeps its last job until the next one; the bytes worked on must not stay as well
+            del self._work  # the thread keeps its last job until the next one; its bytes must not stay as well
             self._running.release()
 
     def result(self) -> Any:
