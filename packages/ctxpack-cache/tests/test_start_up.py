@@ -8,7 +8,7 @@ from pathlib import Path
 
 _HIT = """
 import errno, sys
-import ctxpack_identity.digest, ctxpack_identity.errors, ctxpack_identity.lighttyping
+import ctxpack_identity.digest, ctxpack_identity.disk, ctxpack_identity.errors, ctxpack_identity.lighttyping
 before = set(sys.modules)
 from ctxpack_cache import Cache
 assert Cache({root!r}).find("sha256:" + "0" * 64) is None

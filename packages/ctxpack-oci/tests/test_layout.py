@@ -335,7 +335,8 @@ def test_a_disk_that_fails_at_any_step_leaves_nothing_half_written(tmp_path: Pat
             assert not reader.exists(each) or reader.fetch(each) == data
         push_all(reader)
         assert reader.fetch_tag("one") == (ROOT, DATA)
-    assert {"No space left on device", "Input/output error", "Permission denied"} < set(outcomes)
+    reasons = ("no space left on the disk", "Input/output error", "permission denied")
+    assert {f"cannot use the layout: {reason}" for reason in reasons} < set(outcomes)
     assert outcomes[-1] == "done"
 
 
@@ -350,7 +351,8 @@ def test_the_error_for_a_full_disk_says_what_to_do(folder: Path) -> None:
     with pytest.raises(LocalFailure) as caught:
         Layout(folder, disk=FailingDisk(0)).push(LAYER, CHUNK)
     assert str(caught.value) == (
-        f"blob {LAYER.digest[:19]} of oci:{folder}: No space left on device; check free space and permissions"
+        f"blob {LAYER.digest[:19]} of oci:{folder}: "
+        "cannot use the layout: no space left on the disk; free some space, or name another folder"
     )
 
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-from ctxpack_bundle.folder import write_all
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
+from ctxpack_identity.disk import write_all
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.progress import OnBytes
 

@@ -25,7 +25,6 @@ __all__ = [
     "open_member",
     "read_entries",
     "read_pack_manifest",
-    "write_all",
 ]
 
 MANIFEST = "manifest.json"
@@ -86,13 +85,6 @@ def create_member(location: str, *, executable: bool = False, modes: int = SEALE
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(location, flags, (0o777 if executable else 0o666) & modes)
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of data, in as many calls as that takes. Raises: OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class ParentFolders:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 
-from ctxpack_bundle.folder import write_all
+from ctxpack_identity.disk import write_all
 from ctxpack_identity.hashing.threads import Job, Threads
 
 __all__ = ["WORTHWHILE", "SideHash"]

@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries, write_all
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, Listing, PackManifest, parse_pack_manifest
 from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
 from ctxpack_bundle.tar import BLOCK, END, file_header, folder_header, padding
 from ctxpack_identity import IntegrityError, TreeEntry, digest_from_hex, hex_of
+from ctxpack_identity.disk import write_all
 
 __all__ = ["pack_manifest_of", "unpack", "unpack_entries", "unpack_listing"]
 

@@ -11,9 +11,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ctxpack_cache.failure import NO_ROOM, local_failure, translated
+from ctxpack_cache.failure import local_failure, translated
 from ctxpack_cache.lock import Lock
 from ctxpack_cache.tree import remove_tree
+from ctxpack_identity.disk import NO_ROOM
 from ctxpack_identity.errors import LocalFailure
 
 if TYPE_CHECKING:

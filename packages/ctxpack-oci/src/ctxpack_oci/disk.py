@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from ctxpack_identity.disk import write_all
+
 __all__ = ["Disk", "publish"]
 
 
@@ -43,9 +45,7 @@ def publish(data: bytes, target: Path, *, staging: Path, mode: int, disk: Disk) 
     try:
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[disk.write(file, rest) :]
+            write_all(file, data, write=disk.write)
             disk.sync(file)
         finally:
             os.close(file)

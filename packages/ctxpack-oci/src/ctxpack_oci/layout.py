@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from ctxpack_identity.digest import parse_digest
-from ctxpack_identity.errors import IntegrityError, InvalidInput, LocalFailure, NotFound
+from ctxpack_identity.disk import translated
+from ctxpack_identity.errors import IntegrityError, InvalidInput, NotFound
 from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes
 from ctxpack_oci.disk import Disk, publish
 from ctxpack_oci.imagemanifest import (
@@ -261,11 +262,5 @@ def _without_tag(descriptor: Descriptor) -> Descriptor:
     return msgspec.structs.replace(descriptor, annotations=annotations)
 
 
-@contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LocalFailure(
-            f"{error.strerror or type(error).__name__}", where=where, fix="check free space and permissions"
-        ) from error
+def _translated(where: str) -> translated:
+    return translated("cannot use the layout", where, elsewhere="name another folder")

@@ -10,6 +10,7 @@ from collections import deque
 from fcntl import F_GETPIPE_SZ, fcntl
 from select import POLLIN, poll
 
+from ctxpack_identity.disk import write_all
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.lighttyping import Any
@@ -165,9 +166,7 @@ def _forget_parent(keep: tuple[int, int]) -> None:
 
 def _send(fd: int, value: Any) -> None:
     data = marshal.dumps(value)
-    view = memoryview(len(data).to_bytes(8, "little") + data)
-    while view:
-        view = view[os.write(fd, view) :]
+    write_all(fd, len(data).to_bytes(8, "little") + data)
 
 
 def _receive(fd: int) -> Any:
