@@ -91,7 +91,7 @@ def test_a_push_killed_at_a_request_leaves_no_tag_or_a_whole_pack(maker: Maker) 
 
 
 def test_a_pull_killed_at_any_request_leaves_nothing_visible(maker: Maker, tmp_path: Path) -> None:
-    assert maker.pulling > 5
+    assert maker.pulling > 3
     user = Machine(tmp_path / "user")
     moments: list[Callable[..., Rule]] = [holding, holding_body]
     for number in range(1, maker.pulling):
