@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,24 @@ def test_a_pushed_pack_is_known_when_it_is_pushed_again(pantry: Pantry, registry
     before = len(registry.calls)
     assert not pantry.push(uri).new
     assert [call.method for call in registry.calls[before:]] == ["fetch_tag"]
+
+
+def test_the_image_manifest_of_another_pack_with_the_same_outputs_is_not_recorded(
+    pantry: Pantry,
+    open_pantry: Callable[..., Pantry],
+    project: Project,
+    registry: FaultyTarget,
+    uri: CtxUri,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its provenance, and the modes of its files, may be others."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    other = open_pantry("other")
+    other.seed([], str(project.contract))
+    other.push(uri)
+    assert not pantry.push(uri).new
+    assert Origins(pantry.cache).image_manifest(uri, registry.name, folder) is None
 
 
 def test_without_the_note_a_second_push_looks_into_the_pack(

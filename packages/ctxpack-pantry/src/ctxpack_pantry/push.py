@@ -65,31 +65,33 @@ class _Push:
         self._counting = threading.Lock()
 
     def publish(self) -> Pushed:
-        target, tag = self._target, tag_of(self._uri)
+        target = self._target
         found = locate(target, self._uri)
         if found is not None:
-            self._require_same(found, self._origins.image(self._uri, target.name, self._folder))
+            if found.image != self._origins.image(self._uri, target.name, self._folder):
+                self._require_same_outputs(found)
             return self._pushed(found.image, new=False)
         chunks, image, data = self._send_all()
         self._holdings.record(self._manifest, chunks)
         # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
         found = locate(target, self._uri)
         if found is None:
-            target.tag(image, tag)
+            target.tag(image, tag_of(self._uri))
             found = locate(target, self._uri)
-        if found is not None:
-            self._require_same(found, image.digest)
-        present, data = (image.digest, data) if found is None else (found.image, found.data)
+        if found is not None and found.image != image.digest:
+            self._require_same_outputs(found)
+            return self._pushed(found.image, new=True)
         self._origins.record(self._uri, target.name, digest_of(encode_pack_manifest(self._manifest)), data)
-        return self._pushed(present, new=True)
+        return self._pushed(image.digest, new=True)
 
     def _pushed(self, image: Digest, *, new: bool) -> Pushed:
         return Pushed(self._uri, self._target.name, image, self._sent, new)
 
-    def _require_same(self, found: Located, ours: Digest | None) -> None:
-        """Return if found holds these outputs. ours: an image manifest that is known to. Raises: Conflict."""
-        if found.image == ours:
-            return
+    def _require_same_outputs(self, found: Located) -> None:
+        """Return if found, which is not the image manifest of this cached pack, holds the same outputs.
+
+        Raises: Conflict; PolicyRefused; as open_pack does.
+        """
         theirs = open_pack(self._target, admit(self._context, found)).manifest.outputs_digest
         if theirs != self._manifest.outputs_digest:
             raise Conflict(
