@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ctxpack_cli.terminal import human_size
+from ctxpack_cli.terminal import human_files, human_size
 from ctxpack_pantry import StoredPack, printable
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
@@ -36,7 +36,7 @@ def pack_line(pack: StoredPack) -> str:
     row = pack.as_json()
     if "damaged" in row:
         return f"{row['uri']}  damaged; ctxpack rm removes it"
-    files = f"{row['files']} file{'' if row['files'] == 1 else 's'}"
+    files = human_files(row["files"])
     return printable(
         f"{row['uri']}  {human_size(row['size']):>9}  {files:>12}  {row['created']}  {', '.join(row['tools'])}"
     )
@@ -67,7 +67,7 @@ def _transforms(contract: dict[str, Any]) -> Iterator[str]:
 
 def _outputs(outputs: dict[str, Any]) -> Iterator[str]:
     names = ", ".join(f"{root['name']}{'/' if root['type'] == 'folder' else ''}" for root in outputs["roots"])
-    yield f"{names}  {outputs['files']} files, {human_size(outputs['size'])}"
+    yield f"{names}  {human_files(outputs['files'])}, {human_size(outputs['size'])}"
     yield f"digest       {outputs['digest']}"
 
 

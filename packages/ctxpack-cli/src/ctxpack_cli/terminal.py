@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def as_json(self) -> dict[str, Any]: ...
 
 
-__all__ = ["Terminal", "human_size"]
+__all__ = ["Terminal", "human_files", "human_size"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two drawings on a terminal
@@ -142,6 +142,15 @@ class Terminal:
             self._errors.flush()
         except (OSError, ValueError):  # the work goes on without stderr
             self._quiet = True
+
+
+def human_files(count: int) -> str:
+    """Return a number of files as people read it.
+
+    >>> human_files(1), human_files(2)
+    ('1 file', '2 files')
+    """
+    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def human_size(count: float) -> str:

@@ -6,7 +6,7 @@ import argparse
 
 from ctxpack_cli.options import add_registry_option
 from ctxpack_cli.pantry import open_pantry
-from ctxpack_cli.terminal import Terminal, human_size
+from ctxpack_cli.terminal import Terminal, human_files, human_size
 from ctxpack_pantry import parse_uri
 
 __all__ = ["act", "add_arguments"]
@@ -31,6 +31,6 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
         pulled = pantry.pull(uri, arguments.output, include=arguments.include or (), force=arguments.force)
     terminal.show(pulled, pulled.folder)
     if pulled.files is not None and pulled.size is not None:
-        files = f"{pulled.files} file{'' if pulled.files == 1 else 's'}"
+        files = human_files(pulled.files)
         terminal.hint(f"{files}, {human_size(pulled.size)}; fetched {human_size(pulled.received)}")
     return 0
