@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ctxpack_identity.errors import InvalidInput, LocalFailure
+from ctxpack_identity.disk import local_failure
+from ctxpack_identity.errors import InvalidInput
 from ctxpack_pantry.results import Initialised
 
 __all__ = ["contract_template", "init"]
@@ -40,9 +41,7 @@ def init(path: str) -> Initialised:
     except FileExistsError as error:
         raise InvalidInput("exists already", where=path, fix="edit it, or name another file") from error
     except OSError as error:
-        raise LocalFailure(
-            f"cannot be written: {error.strerror}", where=path, fix="check the folder's permissions and free space"
-        ) from error
+        raise local_failure(error, "cannot be written", path, elsewhere="name another file") from error
     return Initialised(path)
 
 
