@@ -39,7 +39,7 @@ def test_a_file_is_no_folder_to_look_in(project: Project) -> None:
 
 
 def test_a_folder_is_no_contract(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="a folder, not a contract file"):
+    with pytest.raises(InvalidInput, match="a folder, not a contract file; name the contract file in it"):
         load_contract_file(str(tmp_path))
 
 
@@ -51,8 +51,12 @@ def test_faults_in_it_name_the_file(project: Project) -> None:
 
 def test_a_huge_file_is_called_too_large_and_not_broken_json(project: Project) -> None:
     project.contract.write_bytes(project.contract.read_bytes().ljust((8 << 20) + 1))
-    with pytest.raises(InvalidInput, match="too large for a contract file: expected at most 8388608 bytes"):
+    with pytest.raises(InvalidInput) as caught:
         project.load()
+    assert str(caught.value) == (
+        f"{project.contract}: too large for a contract file: expected at most 8388608 bytes; "
+        "move long lists or params into a file, and make that an input"
+    )
 
 
 def test_an_unreadable_file_is_a_failure_of_this_machine(project: Project) -> None:

@@ -107,6 +107,7 @@ def test_no_tag_is_no_pack(cache: Cache, registry: FaultyTarget) -> None:
 
 
 OTHER = "sha256:" + "0" * 64
+ASK = "; another client wrote this tag; ask the people who can push to this repository"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,7 @@ def test_what_is_not_this_contracts_pack_is_refused_by_name(
     assert message.format(contract=uri_digest(uri), size=size) in str(caught.value)
     if "not this contract's pack" in message:
         assert (caught.value.where, caught.value.code) == (f"the registry:{tag_of(uri)}", "E_NOT_THE_PACK")
+        assert str(caught.value).endswith(ASK)
 
 
 @pytest.mark.parametrize("said", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
@@ -174,6 +176,7 @@ def test_a_chunk_that_does_not_say_its_size_is_refused(
     with pytest.raises(IntegrityError) as caught:
         look_up(uri)
     assert "layer annotation dev.ctxpack.chunk.bytes: expected a number of bytes, got" in str(caught.value)
+    assert str(caught.value).endswith("; the image manifest is damaged or was made by another tool")
 
 
 def test_the_config_blob_is_not_needed_because_the_pack_manifest_repeats_the_contract(
@@ -210,5 +213,5 @@ def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
         "annotations": first.annotations,
     }
     forge(lambda document: document["layers"].__setitem__(0, layer))
-    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}"):
+    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}{ASK}"):
         look_up(uri)

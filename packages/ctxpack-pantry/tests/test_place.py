@@ -375,19 +375,20 @@ while True:
     except BaseException as error:
         left = -1
         assert isinstance(error, LocalFailure if isinstance(blow, OSError) else type(blow)), repr(error)
-        said = str(error)
-    stands = read(there)
-    beside = [path for path in there.parent.iterdir() if path != there]
-    assert stands in (new, {"deep/old": "old"}), (steps, stands)
-    kept += stands != new
+        message = str(error)
+    found = read(there)
+    others = [path for path in there.parent.iterdir() if path != there]
+    assert found in (new, {"deep/old": "old"}), (steps, found)
+    kept += found != new
     if isinstance(blow, KeyboardInterrupt):
-        assert not beside, (steps, beside)
+        assert not others, (steps, others)
     else:
-        olds = [path for path in beside if path.name.endswith(".old")]
-        assert len(beside) <= 1, (steps, beside)
-        told = f"is in {olds[0]}" if olds else "nothing was changed there" if steps > 1 else "cannot be read"
-        assert told in said, (steps, said)
-        assert stands != new or olds, (steps, said)  # it is an error only when something went wrong
+        olds = [path for path in others if path.name.endswith(".old")]
+        assert len(others) <= 1, (steps, others)
+        unread = "cannot be read: Input/output error; check its permissions"
+        expected = f"is in {olds[0]}" if olds else "nothing was changed there" if steps > 1 else unread
+        assert expected in message, (steps, message)
+        assert found != new or olds, (steps, message)  # it is an error only when something went wrong
 assert os.listdir(there.parent) == ["there"]
 print(steps, kept)
 """

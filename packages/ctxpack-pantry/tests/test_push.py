@@ -241,8 +241,12 @@ def test_a_pack_in_another_packs_place_is_not_pushed_under_its_uri(
     assert folder is not None
     other = CtxUri("ctx://sha256:" + "0" * 64)
     os.rename(folder, Path(folder).with_name("0" * 64))
-    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {other}, got {uri}"):
+    with pytest.raises(IntegrityError) as caught:
         pantry.push(other)
+    assert str(caught.value) == (
+        f"{pantry.cache.find(uri_digest(other))}: pack of another contract: expected {other}, got {uri}; "
+        f"remove the pack (ctxpack rm {other}), then pull or seed it again"
+    )
     assert registry.calls == []
 
 

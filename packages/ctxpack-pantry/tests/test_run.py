@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pantry_target import FaultyTarget
 
 URI = CtxUri("ctx://sha256:" + "0" * 64)
+CHECK_NAME = "check the name of the program; a shell's syntax needs: sh -c '…'"
 
 
 @pytest.fixture(autouse=True)
@@ -167,17 +168,16 @@ def test_what_changes_while_the_command_runs_is_not_seeded(pantry: Pantry, chang
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["no-such-program"], "no-such-program: command cannot be started: No such file or directory"),
-        (["./raw_docs/a.txt"], "./raw_docs/a.txt: command cannot be started: Permission denied"),
-        (["sh", "a\0b"], "sh: command cannot be started: embedded null byte"),
+        (["no-such-program"], f"no-such-program: command cannot be started: No such file or directory; {CHECK_NAME}"),
+        (["./raw_docs/a.txt"], f"./raw_docs/a.txt: command cannot be started: Permission denied; {CHECK_NAME}"),
+        (["sh", "a\0b"], f"sh: command cannot be started: embedded null byte; {CHECK_NAME}"),
         ([], "no command; say what makes the outputs"),
     ],
 )
 def test_a_command_that_cannot_be_started_is_named(pantry: Pantry, command: list[str], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         pantry.run("contract.json", command)
-    assert str(caught.value).startswith(message)
-    assert (bool(caught.value.fix), caught.value.code) == (True, "E_COMMAND")
+    assert (str(caught.value), caught.value.code) == (message, "E_COMMAND")
 
 
 def test_the_command_finds_its_uri_in_the_environment(pantry: Pantry, project: Project) -> None:

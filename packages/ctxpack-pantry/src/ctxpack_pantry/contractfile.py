@@ -39,11 +39,17 @@ def load_contract_file(path: str) -> LoadedContractFile:
             "no such contract file", where=path, fix="`ctxpack init` writes one to fill in", code="E_NO_CONTRACT"
         ) from error
     except IsADirectoryError as error:
-        raise InvalidInput("a folder, not a contract file", where=path, code="E_NO_CONTRACT") from error
+        raise InvalidInput(
+            "a folder, not a contract file", where=path, fix="name the contract file in it", code="E_NO_CONTRACT"
+        ) from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidInput(
-            "too large for a contract file", where=path, expected=f"at most {_MAX_FILE_BYTES} bytes", code="E_TOO_LARGE"
+            "too large for a contract file",
+            where=path,
+            expected=f"at most {_MAX_FILE_BYTES} bytes",
+            fix="move long lists or params into a file, and make that an input",
+            code="E_TOO_LARGE",
         )
     return LoadedContractFile(path, os.path.dirname(path), parse_contract_file(data, where=path))

@@ -11,7 +11,14 @@ from ctxpack_bundle import PackManifest, inflate_chunk, pack_manifest_of
 from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, Target, parse_image_manifest
 from ctxpack_pantry.admission import ask
-from ctxpack_pantry.artifact import check_shape, content_size, describe_contract, not_the_pack, tag_of
+from ctxpack_pantry.artifact import (
+    ANOTHER_CLIENT,
+    check_shape,
+    content_size,
+    describe_contract,
+    not_the_pack,
+    tag_of,
+)
 from ctxpack_pantry.context import Context
 
 __all__ = [
@@ -99,7 +106,13 @@ def open_pack(target: Target, located: Admitted) -> OpenedPack:
     first = inflate_chunk(data, content_size(chunk, where=located.where), where=where)
     manifest = pack_manifest_of(first, where=where)
     if manifest.uri != located.uri:
-        raise IntegrityError("pack of another contract", where=located.where, expected=located.uri, got=manifest.uri)
+        raise IntegrityError(
+            "pack of another contract",
+            where=located.where,
+            expected=located.uri,
+            got=manifest.uri,
+            fix=ANOTHER_CLIENT,
+        )
     config = describe_contract(manifest.contract_bytes)
     if located.manifest.config.size != config.size:
         size = located.manifest.config.size

@@ -126,7 +126,7 @@ def _is_something(path: str) -> bool:
     try:
         return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
     except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
 
 
 def _digest_of(context: Context, placings: Sequence[Placing]) -> Digest | None:

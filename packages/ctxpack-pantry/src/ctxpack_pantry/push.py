@@ -60,7 +60,13 @@ class _Push:
         self._target, self._holdings, self._origins = context.target, Holdings(context.cache), Origins(context.cache)
         self._manifest = read_pack_manifest(folder)
         if self._manifest.uri != uri:
-            raise IntegrityError("pack of another contract", where=folder, expected=uri, got=self._manifest.uri)
+            raise IntegrityError(
+                "pack of another contract",
+                where=folder,
+                expected=uri,
+                got=self._manifest.uri,
+                fix=f"remove the pack (ctxpack rm {uri}), then pull or seed it again",
+            )
         self._sent = 0
         self._counting = threading.Lock()
 
