@@ -83,6 +83,13 @@ def test_leaving_it_gives_the_registry_back(project: Project) -> None:
     assert pantry.target is not target  # used again, it opens another
 
 
+def test_a_registry_that_was_given_is_not_closed(pantry: Pantry, registry: FaultyTarget) -> None:
+    with pantry:
+        assert pantry.target is registry
+    assert registry.count("close") == 0
+    assert pantry.target is registry
+
+
 def test_credentials_and_proxies_are_looked_for_where_it_is_told(project: Project) -> None:
     settings = project.settings._replace(registry=Setting("127.0.0.1:9/x/y", ""))
     assert Pantry(settings, environ={}).target.name == "127.0.0.1:9/x/y"
