@@ -20,7 +20,7 @@ __all__ = ["Candidate", "Policy", "ask", "find_cached"]
 
 
 class Candidate(NamedTuple):
-    """A pack that somebody wants to use. repository: the name of the registry that was asked for.
+    """A pack that is about to be used. repository: the name of the registry that was asked for.
 
     image: digest of the image manifest; None for a cached pack that neither came from this repository nor was pushed
     to it.
@@ -32,11 +32,11 @@ class Candidate(NamedTuple):
 
 
 Policy = Callable[[Candidate], object]
-"""Returns if the pack may be used. Raises: PolicyRefused."""
+"""Called before a pack is used. Raises: PolicyRefused when the pack may not be used."""
 
 
 def ask(context: Context, uri: CtxUri, image: Callable[[], Digest | None]) -> None:
-    """Return if the policy admits the pack of uri. image: see Candidate; called only when there is a policy.
+    """Ask the policy about the pack of uri. image: see Candidate; called only when there is a policy.
 
     Raises: PolicyRefused.
     """

@@ -43,7 +43,7 @@ def describe_contract(contract: bytes) -> Descriptor:
 
 
 def chunk_descriptor(chunk: Chunk) -> Descriptor:
-    """Return the descriptor of a layer."""
+    """Return the descriptor of a chunk, which is a layer."""
     return Descriptor(
         media_type=CHUNK_MEDIA_TYPE,
         digest=chunk.digest,
@@ -74,7 +74,7 @@ def build_image_manifest(contract: bytes, chunks: Sequence[Descriptor]) -> bytes
 
 
 def check_shape(manifest: ImageManifest, contract: Digest, *, where: str) -> None:
-    """Return if manifest is that of a pack of the contract with this digest. Raises: IntegrityError."""
+    """Check that manifest belongs to a pack of the contract with this digest. Raises: IntegrityError."""
     kinds = {layer.media_type for layer in manifest.layers}
     for member, expected, got in (
         ("artifactType", ARTIFACT_TYPE, manifest.artifact_type),

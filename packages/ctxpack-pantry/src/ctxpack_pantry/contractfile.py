@@ -10,11 +10,11 @@ from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["LoadedContractFile", "load_contract_file"]
 
-_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # people indent
+_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # indentation is not part of the canonical form
 
 
 class LoadedContractFile(NamedTuple):
-    """A contract and where it was read. base: the folder its relative paths start from, "" for the current one."""
+    """A contract file that was read. base: the folder that its relative paths start from, "" for the current one."""
 
     path: str
     base: str

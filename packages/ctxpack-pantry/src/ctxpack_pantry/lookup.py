@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Located(NamedTuple):
-    """An image manifest that a tag names, and whose config is the contract. data: its bytes; where: for errors."""
+    """The image manifest that a pack's tag names; its config is the contract. data: its bytes; where: for errors."""
 
     uri: CtxUri
     where: str
@@ -55,7 +55,7 @@ class Located(NamedTuple):
 
     @property
     def transfer_size(self) -> int:
-        """Bytes of all chunks, as they travel."""
+        """Bytes of all chunks, compressed."""
         return sum(chunk.size for chunk in self.chunks)
 
 
@@ -64,7 +64,7 @@ Admitted = NewType("Admitted", Located)
 
 
 class OpenedPack(NamedTuple):
-    """A pack whose first chunk was fetched. manifest: what that chunk says; first: the piece that it unpacks to."""
+    """A pack whose first chunk was fetched. manifest: read from that chunk; first: the chunk's piece."""
 
     located: Admitted
     manifest: PackManifest
@@ -138,7 +138,7 @@ def require_found(context: Context, uri: CtxUri) -> OpenedPack:
 
 
 def no_such_pack(uri: CtxUri, where: str) -> NotFound:
-    """Return the error that says that a pack is not where it was looked for."""
+    """Return the error that says that a pack is not in the registry or cache that where names."""
     return NotFound(
         f"no such pack: {uri}",
         where=where,
@@ -147,5 +147,5 @@ def no_such_pack(uri: CtxUri, where: str) -> NotFound:
 
 
 def missing_chunk(where: str) -> IntegrityError:
-    """Return the error that says that a chunk which the image manifest names is gone: damage, not a miss."""
+    """Return the error that says that a chunk of an image manifest is missing: damage, not a miss."""
     return IntegrityError("a chunk is missing", where=where, fix="push the pack again", code="E_INCOMPLETE")
