@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pantry_target import FaultyTarget
 
 
-def test_leaving_it_saves_what_was_hashed(tmp_path: Path, cache: Cache, registry: FaultyTarget) -> None:
+def test_leaving_a_context_saves_what_was_hashed(tmp_path: Path, cache: Cache, registry: FaultyTarget) -> None:
     class Noting(StatCache):
         closed = 0
 

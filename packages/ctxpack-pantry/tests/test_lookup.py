@@ -1,4 +1,4 @@
-"""Locate, admit, open: what a tag names is the pack of its contract, or is refused by name."""
+"""Locate, admit, open: a tag names the pack of its contract, or an error says what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the registry."""
+    """The URI of a pack in the registry."""
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
     return uri
@@ -146,7 +146,7 @@ ASK = "; another client wrote this tag; ask the people who can push to this repo
         (lambda document: document["layers"].reverse(), "first chunk, manifest.json: archive differs from its listing"),
     ],
 )
-def test_what_is_not_this_contracts_pack_is_refused_by_name(
+def test_a_tag_of_anything_but_this_contracts_pack_is_refused_by_name(
     pantry: Pantry,
     uri: CtxUri,
     look_up: LookUp,
@@ -164,14 +164,14 @@ def test_what_is_not_this_contracts_pack_is_refused_by_name(
         assert str(caught.value).endswith(ASK)
 
 
-@pytest.mark.parametrize("said", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
-def test_a_chunk_that_does_not_say_its_size_is_refused(
+@pytest.mark.parametrize("announced", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
+def test_a_chunk_without_a_valid_size_is_refused(
     uri: CtxUri,
     look_up: LookUp,
     forge: Callable[[Callable[[dict[str, Any]], object]], None],
-    said: str | None,
+    announced: str | None,
 ) -> None:
-    annotations = {} if said is None else {"dev.ctxpack.chunk.bytes": said}
+    annotations = {} if announced is None else {"dev.ctxpack.chunk.bytes": announced}
     forge(lambda document: document["layers"][0].update(annotations=annotations))
     with pytest.raises(IntegrityError) as caught:
         look_up(uri)
@@ -195,7 +195,7 @@ def test_an_image_manifest_that_is_gone_is_damage_and_not_a_miss(
     assert caught.value.code == "E_INCOMPLETE"
 
 
-def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
+def test_a_first_chunk_of_another_contract_with_the_right_config_is_refused(
     pantry: Pantry,
     project: Project,
     uri: CtxUri,
