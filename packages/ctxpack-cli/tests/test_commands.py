@@ -48,7 +48,8 @@ def test_init_with_json(cli: Cli) -> None:
     assert cli("init", "a/c.json", "--json").document == {"schema": "ctxpack/init/v1", "contract_file": "a/c.json"}
     assert (
         cli("init", "missing/c.json").err
-        == "ctxpack: error: missing/c.json: cannot be written: No such file or directory\n"
+        == "ctxpack: error: missing/c.json: cannot be written: No such file or directory; "
+        "check the folder's permissions and free space\n"
     )
 
 
