@@ -1,4 +1,4 @@
-"""Fixtures: a project with a contract, a cache, a registry in a folder that can be told to misbehave."""
+"""Fixtures: a project with a contract, a cache, and a registry in a folder that fails on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _target = load(TESTS, "pantry_target")
 
 
 @pytest.fixture(autouse=True)
-def _stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the developer's settings, credentials or git configuration reaches a test."""
     for name in [*os.environ]:
         if name.startswith(("CTXPACK_", "XDG_", "GIT_", "DOCKER_")) or name == "SOURCE_DATE_EPOCH":
@@ -60,7 +60,7 @@ def leftovers(tmp_path: Path) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[FaultyTarget]:
-    """An OCI layout in tmp_path/registry; at the end it may have had no reason to complain about its user."""
+    """An OCI layout in tmp_path/registry; it must have no complaints at the end."""
     target = _target.FaultyTarget(tmp_path / "registry")
     yield target
     assert target.complaints == []
@@ -68,7 +68,7 @@ def registry(tmp_path: Path) -> Iterator[FaultyTarget]:
 
 @pytest.fixture
 def notices() -> list[str]:
-    """What the pantry told people."""
+    """The notices of the pantry."""
     return []
 
 

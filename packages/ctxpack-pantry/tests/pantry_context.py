@@ -1,4 +1,4 @@
-"""A context with a cache and a target of the test's choice."""
+"""A context with the cache and the target that a test chooses."""
 
 from __future__ import annotations
 

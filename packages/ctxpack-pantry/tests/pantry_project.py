@@ -36,7 +36,7 @@ class Project:
         (self.out / "tool").chmod(0o755)
 
     def write_contract(self, *, params: dict[str, Any] | None = None, **members: Any) -> None:
-        """Write contract.json. params: of the transform; members: in place of, or besides, the usual ones."""
+        """Write contract.json. params: of the transform; members: replace the usual ones or are added."""
         transform = {
             "tool": "cat",
             "tool_version": "9.1",
@@ -56,9 +56,9 @@ class Project:
 
     @property
     def settings(self) -> Settings:
-        """With cache and registry beside the project."""
-        beside = self.root.parent
-        return load_settings(registry=f"oci:{beside / 'registry'}", cache=str(beside / "cache"))
+        """With cache and registry in the folder of the project's folder."""
+        above = self.root.parent
+        return load_settings(registry=f"oci:{above / 'registry'}", cache=str(above / "cache"))
 
     @property
     def uri(self) -> CtxUri:

@@ -1,4 +1,4 @@
-"""A registry in a folder that counts, complains about a careless user, and misbehaves when told to."""
+"""A registry in a folder that notes all calls, complains about careless ones, and fails on request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctxpack_oci.disk import Disk
 
 
 class HastyDisk(Disk):
-    """Waits for no disk: no test here cuts the power."""
+    """Does not wait for the disk, because no test cuts the power."""
 
     def sync(self, file: int) -> None:
         pass
@@ -28,13 +28,14 @@ class Call(NamedTuple):
 
 
 Rule = Callable[[Call], object]
-"""Called before a call is answered: may raise, wait, or change what the registry holds."""
+"""Called before a call is answered: it may raise, wait, or change what the registry holds."""
 
 
 class FaultyTarget:
     """A Target over an OCI layout.
 
-    It complains about content sent although it was there, and takes no manifest that lacks a part, as registry:2 does.
+    It complains about chunks sent although it has them. Like registry:2, it refuses an image manifest whose blobs it
+    lacks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,11 +47,11 @@ class FaultyTarget:
         self._lock = threading.Lock()
 
     def on(self, method: str, rule: Rule) -> None:
-        """Let rule be called before each call of method, in place of an earlier rule."""
+        """Call rule before each call of method. It replaces an earlier rule."""
         self._rules[method] = rule
 
     def after(self, method: str, number: int, act: Callable[[], object]) -> None:
-        """Let act be called once, before the call of method that follows number others."""
+        """Call act once, before the call of method that follows number others."""
         before = self.count(method)
         self.on(method, lambda _: act() if self.count(method) == before + number + 1 else None)
 
@@ -97,7 +98,7 @@ class FaultyTarget:
         self._called("close", "")
 
     def blob(self, digest: str) -> Path:
-        """Where the content of digest lies."""
+        """Return the path of the content of digest."""
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def flip(self, digest: str, position: int, mask: int = 1) -> None:
@@ -122,7 +123,7 @@ class FaultyTarget:
 
 
 def wait_until_idle() -> None:
-    """Return when no thread of a transfer that ended early is at work any more: nobody waits for those."""
+    """Wait for the threads of a transfer that ended early; the transfer itself does not wait for them."""
     deadline = time.monotonic() + 10
     while working := [thread.name for thread in threading.enumerate() if thread.name.startswith("transfer")]:
         assert time.monotonic() < deadline, working

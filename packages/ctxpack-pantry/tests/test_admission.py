@@ -35,7 +35,7 @@ class Judge:
 
 @pytest.fixture
 def uri(open_pantry: Callable[..., Pantry], project: Project) -> CtxUri:
-    """Of a pack in the registry and in the cache of its maker."""
+    """The URI of a pack in the registry and in the cache of its maker."""
     maker = open_pantry("maker")
     uri = maker.seed([], str(project.contract)).uri
     maker.push(uri)

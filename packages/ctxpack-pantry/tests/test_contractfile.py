@@ -22,40 +22,46 @@ def test_declared_outputs_are_relative_to_the_contract(project: Project) -> None
     assert loaded.outputs == [f"{project.root}/./out"]
 
 
-def test_beside_the_current_folder_paths_stay_short(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_of_a_contract_in_the_current_folder_stay_relative(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
     assert load_contract_file("contract.json").outputs == ["./out"]
 
 
-def test_a_missing_contract_says_how_to_get_one(tmp_path: Path) -> None:
+def test_a_missing_contract_file_is_named_with_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such contract file; `ctxpack init` writes one to fill in") as caught:
         load_contract_file(str(tmp_path / "contract.json"))
     assert caught.value.where == str(tmp_path / "contract.json")
 
 
-def test_a_file_is_no_folder_to_look_in(project: Project) -> None:
+def test_a_path_below_a_file_is_a_missing_contract_file(project: Project) -> None:
     with pytest.raises(InvalidInput, match="no such contract file"):
         load_contract_file(str(project.code / "contract.json"))
 
 
-def test_a_folder_is_no_contract(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="a folder, not a contract file"):
+def test_a_folder_is_not_a_contract_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="a folder, not a contract file; name the contract file in it"):
         load_contract_file(str(tmp_path))
 
 
-def test_faults_in_it_name_the_file(project: Project) -> None:
+def test_a_fault_in_a_contract_file_names_the_file(project: Project) -> None:
     project.contract.write_text('{"inputs": [], "transforms": []}')
     with pytest.raises(InvalidInput, match=r"contract\.json: /transforms: at least one transform is needed"):
         project.load()
 
 
-def test_a_huge_file_is_called_too_large_and_not_broken_json(project: Project) -> None:
+def test_a_huge_file_is_too_large_and_not_broken_json(project: Project) -> None:
     project.contract.write_bytes(project.contract.read_bytes().ljust((8 << 20) + 1))
-    with pytest.raises(InvalidInput, match="too large for a contract file: expected at most 8388608 bytes"):
+    with pytest.raises(InvalidInput) as caught:
         project.load()
+    assert str(caught.value) == (
+        f"{project.contract}: too large for a contract file: expected at most 8388608 bytes; "
+        "move long lists or params into a file, and make that an input"
+    )
 
 
-def test_an_unreadable_file_is_a_failure_of_this_machine(project: Project) -> None:
+def test_an_unreadable_file_is_a_local_failure(project: Project) -> None:
     project.contract.chmod(0)
     script = """
 import os, sys

@@ -1,4 +1,4 @@
-"""An artifact becomes a pack in the cache: every byte checked before the pack is visible, or nothing at all."""
+"""A pack of the registry becomes a pack of the cache: every byte is checked, or no pack is visible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
 from pantry_project import Project, contents
-from pantry_target import FaultyTarget
+from pantry_target import FaultyTarget, wait_until_idle
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
@@ -67,7 +67,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> PushedPack:
 
 @pytest.fixture
 def target(pushed: PushedPack, tmp_path: Path) -> FaultyTarget:
-    """A copy of the registry to meddle with."""
+    """A copy of the registry, which a test may change."""
     folder = tmp_path / "target"
     shutil.copytree(pushed.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
     return FaultyTarget(folder)
@@ -86,7 +86,7 @@ def test_the_cache_holds_what_was_seeded(
     assert leftovers() == []
 
 
-def test_what_the_cache_has_is_not_asked_for(pushed: PushedPack, cache: Cache, target: FaultyTarget) -> None:
+def test_a_cached_pack_costs_no_request(pushed: PushedPack, cache: Cache, target: FaultyTarget) -> None:
     first = fetch(context_of(cache, target), pushed.uri)
     before = len(target.calls)
     assert fetch(context_of(cache, target), pushed.uri) == first._replace(received=0)
@@ -102,7 +102,7 @@ def test_progress_adds_up_to_the_total_that_is_known_from_the_start(
     assert sum(advanced for _, advanced, _ in seen) == pushed.located.transfer_size
 
 
-def test_a_pack_that_is_not_there_is_a_miss(
+def test_a_pack_that_the_registry_does_not_have_is_a_miss(
     cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
@@ -151,7 +151,7 @@ def test_a_missing_part_is_damage_and_not_a_miss(
 
 
 class Forged(FaultyTarget):
-    """The pushed's registry, where the tag names these chunks instead, with digests that are all in order."""
+    """The registry of pushed, whose tag names an image manifest of these chunks; every digest is right."""
 
     def __init__(self, pushed: PushedPack, chunks: list[Descriptor], *contents: bytes) -> None:
         super().__init__(Path(pushed.layout.name.removeprefix("oci:")))
@@ -175,11 +175,11 @@ def inflated(target: Target, chunk: Descriptor) -> bytes:
 
 @settings(max_examples=60)
 @given(st.data())
-def test_a_liar_who_may_push_and_changes_a_byte_before_it_is_named_gets_nowhere(
+def test_a_byte_changed_before_the_digest_was_computed_is_refused_or_harmless(
     pushed: PushedPack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """With new digests for what he changed: refused, or (in a byte of gzip that means nothing) the very same pack."""
-    root = tmp_path_factory.mktemp("liar")
+    """Every digest is right: the pack is refused, or (when the byte means nothing in gzip) its outputs are the same."""
+    root = tmp_path_factory.mktemp("changed")
     chunks = list(pushed.located.chunks)
     number = data.draw(st.integers(0, len(chunks) - 1))
     changed = bytearray(pushed.layout.fetch(chunks[number]))
@@ -220,7 +220,7 @@ def test_chunks_left_out_repeated_or_swapped_are_refused(
     assert untouched(cache, leftovers)
 
 
-def test_other_content_under_true_listings_is_refused(
+def test_content_that_differs_from_its_listing_is_refused(
     pushed: PushedPack, cache: Cache, leftovers: Callable[[], list[str]]
 ) -> None:
     chunks = list(pushed.located.chunks)
@@ -249,7 +249,7 @@ def test_each_chunk_is_fetched_once_and_the_contract_never(
     ],
     ids=["no answer", "Ctrl-C", "full disk"],
 )
-def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
+def test_a_pull_stopped_at_any_chunk_leaves_nothing_and_the_next_one_succeeds(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -260,8 +260,8 @@ def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
     def stop() -> None:
         raise error
 
-    looking = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
-    for number in range(looking, len(pushed.located.chunks)):
+    earliest = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
+    for number in range(earliest, len(pushed.located.chunks)):
         target.after("fetch", number, stop)
         with pytest.raises(expected):
             fetch(context_of(cache, target), pushed.uri)
@@ -270,7 +270,7 @@ def test_stopped_at_any_fetch_it_leaves_nothing_and_the_next_one_succeeds(
     assert contents(Path(fetch(context_of(cache, target), pushed.uri).folder, "artifacts")) == pushed.outputs
 
 
-def test_two_that_pull_at_once_share_the_work(
+def test_two_pulls_at_once_share_the_work(
     pushed: PushedPack, tmp_path: Path, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     target.on("fetch", lambda _: time.sleep(0.02))
@@ -293,7 +293,7 @@ def test_two_that_pull_at_once_share_the_work(
     assert leftovers() == []
 
 
-def test_when_the_one_at_work_fails_the_other_takes_over(
+def test_a_second_pull_takes_over_when_the_first_fails(
     pushed: PushedPack, tmp_path: Path, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
     waiting = threading.Event()
@@ -325,20 +325,17 @@ def test_no_transfer_goes_on_after_a_failure(pushed: PushedPack, cache: Cache, t
     target.flip(pushed.located.chunks[1].digest, 12)
     with pytest.raises(IntegrityError) as caught:
         fetch(context_of(cache, target), pushed.uri)
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("transfer") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    assert caught.value.code == "E_DIGEST"  # although the error, and with it every frame, is still held
+    wait_until_idle()
+    assert caught.value.code == "E_DIGEST"  # the error still keeps every frame alive
 
 
-def test_a_look_at_a_registry_that_does_not_answer_is_not_a_miss(
+def test_a_registry_that_does_not_answer_is_not_a_miss(
     cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
 ) -> None:
-    def silence(_: object) -> None:
+    def fail(_: object) -> None:
         raise Unavailable("no answer")
 
-    target.on("fetch_tag", silence)
+    target.on("fetch_tag", fail)
     with pytest.raises(Unavailable):
         fetch(context_of(cache, target), CtxUri("ctx://sha256:" + "0" * 64))
     assert untouched(cache, leftovers)

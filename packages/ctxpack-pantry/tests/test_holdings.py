@@ -1,4 +1,4 @@
-"""What packs of the cache hold is not fetched again; and whatever becomes of them, a pull is right."""
+"""Chunks that cached packs hold are not fetched again, and no damage to those packs makes a pull wrong."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Publish = Callable[[str], Version]
 
 @pytest.fixture
 def publish(open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget) -> Publish:
-    """Make a pack of what is in project.out, on another machine, and push it. label: what makes it another pack."""
+    """Make a pack of project.out in another cache, and push it. label: makes it another pack than the earlier ones."""
 
     def make(label: str) -> Version:
         maker = open_pantry("maker")
@@ -61,7 +61,7 @@ def publish(open_pantry: Callable[..., Pantry], project: Project, registry: Faul
 
 
 def fill(project: Project, size: int) -> None:
-    """Four files of noise, size bytes together, between small ones."""
+    """Write four files of noise, size bytes together, and 300 small files."""
     noise = random.Random(7)
     for number in range(4):
         (project.out / f"large-{number}").write_bytes(noise.randbytes(size // 4))
@@ -70,7 +70,7 @@ def fill(project: Project, size: int) -> None:
 
 
 def change(project: Project) -> None:
-    """Change a few bytes in one place, and two small files beside each other."""
+    """Change a few bytes in one place, and two small files that are neighbours."""
     with open(project.out / "large-2", "r+b") as file:
         file.seek(4 * MIB)
         file.write(b"changed" * 1000)
@@ -88,13 +88,13 @@ def versions(project: Project, publish: Publish) -> tuple[Version, Version]:
 
 
 def fetched(cache: Cache, registry: FaultyTarget, version: Version) -> Fetched:
-    """Pull, and see that every file is what it should be."""
+    """Fetch a pack, and check that its outputs are those of version."""
     pulled = fetch(context_of(cache, registry), version.uri)
     assert hash_tree(os.path.join(pulled.folder, "artifacts")).digest == version.outputs
     return pulled
 
 
-def index(cache: Cache, version: Version) -> Path:
+def note(cache: Cache, version: Version) -> Path:
     return Path(cache.side("chunks"), uri_digest(version.uri).removeprefix("sha256:"))
 
 
@@ -115,14 +115,14 @@ def test_a_small_change_costs_a_small_transfer(
     pulled = fetch(context_of(cache, registry, progress=lambda _, step, __: steps.append(step)), after.uri)
     assert hash_tree(os.path.join(pulled.folder, "artifacts")).digest == after.outputs
     assert 0 < pulled.received <= 0.15 * after.size
-    assert sum(steps) == after.size, "progress counts what was at hand, too"
+    assert sum(steps) == after.size, "progress counts held chunks too"
     known = {chunk.digest for chunk in before.chunks}
     asked = {call.subject for call in registry.calls[calls:] if call.method == "fetch"}
     assert asked.isdisjoint(known)
     assert pulled.received == sum(chunk.size for chunk in after.chunks if chunk.digest not in known)
 
 
-def test_what_was_pushed_from_here_is_known_too(
+def test_chunks_of_a_pack_pushed_from_this_cache_are_not_fetched(
     project: Project, publish: Publish, pantry: Pantry, cache: Cache, registry: FaultyTarget
 ) -> None:
     fill(project, 16 * MIB)
@@ -158,10 +158,10 @@ def large(cache: Cache, version: Version, number: int) -> Path:
     return path
 
 
-def test_a_damaged_pack_is_not_believed(
+def test_a_damaged_cached_pack_does_not_make_a_pull_wrong(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
-    """Same size, other bytes: seen when it is unpacked; then everything is fetched, and progress is told once."""
+    """Unpacking finds other bytes of the same size; then everything is fetched, and progress counts it once."""
     before, after = versions
     fetched(cache, registry, before)
     path = large(cache, before, 3)
@@ -174,7 +174,7 @@ def test_a_damaged_pack_is_not_believed(
     assert leftovers() == []
 
 
-def test_a_file_that_is_gone_costs_its_chunks_only(
+def test_a_missing_file_of_a_cached_pack_costs_only_its_chunks(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
@@ -185,7 +185,7 @@ def test_a_file_that_is_gone_costs_its_chunks_only(
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
-def test_a_pack_that_is_removed_meanwhile(
+def test_a_pull_succeeds_when_a_pack_is_removed_meanwhile(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], number: int
 ) -> None:
     before, after = versions
@@ -195,7 +195,7 @@ def test_a_pack_that_is_removed_meanwhile(
     assert cache.find(uri_digest(before.uri)) is None
 
 
-def test_chunks_of_a_pack_that_went_after_they_were_found(
+def test_a_chunk_of_a_pack_that_was_removed_must_be_fetched(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before = versions[0]
@@ -208,15 +208,15 @@ def test_chunks_of_a_pack_that_went_after_they_were_found(
     held.close()
 
 
-def test_the_file_of_a_removed_pack_goes(
+def test_the_note_of_a_removed_pack_is_removed(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
-    assert index(cache, before).exists()
+    assert note(cache, before).exists()
     cache.remove(uri_digest(before.uri))
     assert fetched(cache, registry, after).received == after.size
-    assert os.listdir(cache.side("chunks")) == [index(cache, after).name]
+    assert os.listdir(cache.side("chunks")) == [note(cache, after).name]
 
 
 def flipped(data: bytes) -> bytes:
@@ -228,7 +228,7 @@ def flipped(data: bytes) -> bytes:
     [lambda data: b"", lambda data: data[:-1], lambda data: data[:40], flipped, lambda data: data * 20_000],
     ids=["empty", "last byte", "cut short", "one bit", "endless"],
 )
-def test_a_damaged_file_is_ignored(
+def test_a_damaged_note_is_ignored(
     cache: Cache,
     registry: FaultyTarget,
     versions: tuple[Version, Version],
@@ -236,25 +236,25 @@ def test_a_damaged_file_is_ignored(
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
-    path = index(cache, before)
+    path = note(cache, before)
     path.write_bytes(damage(path.read_bytes()))
-    (path.parent / "what is this").mkdir()
+    (path.parent / "a folder").mkdir()
     assert fetched(cache, registry, after).received == after.size
 
 
-def test_a_file_that_speaks_of_another_pack_is_not_believed(
+def test_a_note_about_another_pack_is_ignored(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], publish: Publish
 ) -> None:
     before, after = versions
     fetched(cache, registry, before)
     fetched(cache, registry, after)
-    index(cache, before).write_bytes(index(cache, after).read_bytes())
-    index(cache, after).unlink()
+    note(cache, before).write_bytes(note(cache, after).read_bytes())
+    note(cache, after).unlink()
     third = publish("3")
     assert fetched(cache, registry, third).received == third.size
 
 
-def test_a_sealed_lie_costs_a_second_attempt(
+def test_a_wrong_note_with_a_right_checksum_costs_a_second_attempt(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version]
 ) -> None:
     before, after = versions
@@ -264,7 +264,7 @@ def test_a_sealed_lie_costs_a_second_attempt(
     assert fetched(cache, registry, after).received >= after.size
 
 
-def test_when_the_registry_is_what_is_damaged_the_pull_fails(
+def test_a_pull_from_a_damaged_registry_fails_although_chunks_are_held(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
     before, after = versions
@@ -278,23 +278,23 @@ def test_when_the_registry_is_what_is_damaged_the_pull_fails(
     assert leftovers() == []
 
 
-def test_where_nothing_can_be_noted_pulls_still_succeed(
+def test_a_pull_succeeds_when_no_note_can_be_written(
     cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], leftovers: Callable[[], list[str]]
 ) -> None:
     Path(cache.side("chunks")).parent.mkdir(parents=True)
-    Path(cache.side("chunks")).write_text("in the way")
+    Path(cache.side("chunks")).write_text("not a folder")
     for version in versions:
         assert fetched(cache, registry, version).received == version.size
     assert leftovers() == []
 
 
 @pytest.mark.parametrize(("newer", "asked"), [(15, True), (16, False)])
-def test_only_the_newest_files_are_read(
+def test_only_the_newest_notes_are_read(
     tmp_path: Path, cache: Cache, registry: FaultyTarget, versions: tuple[Version, Version], newer: int, asked: bool
 ) -> None:
     before = versions[0]
     fetched(cache, registry, before)
-    os.utime(index(cache, before), (1, 1))
+    os.utime(note(cache, before), (1, 1))
     for number in range(newer):
         name = f"{number:064x}"
         (tmp_path / "cache/v1/packs" / name).mkdir()
@@ -305,7 +305,7 @@ def test_only_the_newest_files_are_read(
     held.close()
 
 
-def test_pulls_at_once_help_themselves_from_one_pack(
+def test_several_pulls_at_once_take_chunks_from_one_pack(
     tmp_path: Path,
     registry: FaultyTarget,
     versions: tuple[Version, Version],
@@ -331,7 +331,7 @@ def test_pulls_at_once_help_themselves_from_one_pack(
     assert leftovers() == []
 
 
-def test_pull_says_what_it_cost(pantry: Pantry, versions: tuple[Version, Version]) -> None:
+def test_a_pull_returns_the_bytes_that_it_fetched(pantry: Pantry, versions: tuple[Version, Version]) -> None:
     before, after = versions
     assert pantry.pull(before.uri).received == before.size
     assert 0 < pantry.pull(after.uri).received < after.size

@@ -1,4 +1,4 @@
-"""What made a pack and what it holds, without its artifacts."""
+"""What made a pack and what it holds, without fetching its outputs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the cache and in the registry."""
+    """The URI of a pack in the cache and in the registry."""
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
     return uri
 
 
-def test_the_caches_pack_is_inspected_without_asking_the_registry(
+def test_a_cached_pack_is_inspected_without_asking_the_registry(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri
 ) -> None:
     before = len(registry.calls)
@@ -36,7 +36,7 @@ def test_the_caches_pack_is_inspected_without_asking_the_registry(
     assert len(registry.calls) == before
 
 
-def test_the_registrys_pack_is_inspected_without_fetching_its_artifacts(
+def test_a_pack_of_the_registry_is_inspected_without_fetching_its_outputs(
     open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, tmp_path: Path
 ) -> None:
     before = registry.count("fetch")
@@ -53,12 +53,12 @@ def test_skip_cache_asks_the_registry_even_if_the_cache_has_it(pantry: Pantry, u
     assert there.manifest == here.manifest
 
 
-def test_a_pack_that_is_nowhere(pantry: Pantry) -> None:
+def test_a_pack_that_is_nowhere_is_a_miss(pantry: Pantry) -> None:
     with pytest.raises(NotFound, match="the registry: no such pack: ctx://sha256:0000"):
         pantry.inspect(CtxUri("ctx://sha256:" + "0" * 64))
 
 
-def test_a_damaged_pack_in_the_registry_is_said_to_be(
+def test_a_damaged_first_chunk_is_an_integrity_error(
     open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri
 ) -> None:
     located = locate(registry, uri)
@@ -68,7 +68,7 @@ def test_a_damaged_pack_in_the_registry_is_said_to_be(
         open_pantry("elsewhere").inspect(uri)
 
 
-def test_as_json_it_is_one_document_with_a_schema(pantry: Pantry, project: Project, uri: CtxUri) -> None:
+def test_an_inspection_is_one_json_document_with_a_schema(pantry: Pantry, project: Project, uri: CtxUri) -> None:
     document = pantry.inspect(uri, skip_cache=True).as_json()
     assert json.loads(json.dumps(document)) == document
     assert document["schema"] == "ctxpack/inspection/v1"

@@ -1,4 +1,4 @@
-"""Locate, admit, open: what a tag names is the pack of its contract, or is refused by name."""
+"""Locate, admit, open: a tag names the pack of its contract, or an error says what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the registry."""
+    """The URI of a pack in the registry."""
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
     return uri
@@ -107,6 +107,7 @@ def test_no_tag_is_no_pack(cache: Cache, registry: FaultyTarget) -> None:
 
 
 OTHER = "sha256:" + "0" * 64
+ASK = "; another client wrote this tag; ask the people who can push to this repository"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ OTHER = "sha256:" + "0" * 64
         (lambda document: document["layers"].reverse(), "first chunk, manifest.json: archive differs from its listing"),
     ],
 )
-def test_what_is_not_this_contracts_pack_is_refused_by_name(
+def test_a_tag_of_anything_but_this_contracts_pack_is_refused_by_name(
     pantry: Pantry,
     uri: CtxUri,
     look_up: LookUp,
@@ -160,20 +161,22 @@ def test_what_is_not_this_contracts_pack_is_refused_by_name(
     assert message.format(contract=uri_digest(uri), size=size) in str(caught.value)
     if "not this contract's pack" in message:
         assert (caught.value.where, caught.value.code) == (f"the registry:{tag_of(uri)}", "E_NOT_THE_PACK")
+        assert str(caught.value).endswith(ASK)
 
 
-@pytest.mark.parametrize("said", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
-def test_a_chunk_that_does_not_say_its_size_is_refused(
+@pytest.mark.parametrize("announced", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
+def test_a_chunk_without_a_valid_size_is_refused(
     uri: CtxUri,
     look_up: LookUp,
     forge: Callable[[Callable[[dict[str, Any]], object]], None],
-    said: str | None,
+    announced: str | None,
 ) -> None:
-    annotations = {} if said is None else {"dev.ctxpack.chunk.bytes": said}
+    annotations = {} if announced is None else {"dev.ctxpack.chunk.bytes": announced}
     forge(lambda document: document["layers"][0].update(annotations=annotations))
     with pytest.raises(IntegrityError) as caught:
         look_up(uri)
     assert "layer annotation dev.ctxpack.chunk.bytes: expected a number of bytes, got" in str(caught.value)
+    assert str(caught.value).endswith("; the image manifest is damaged or was made by another tool")
 
 
 def test_the_config_blob_is_not_needed_because_the_pack_manifest_repeats_the_contract(
@@ -192,7 +195,7 @@ def test_an_image_manifest_that_is_gone_is_damage_and_not_a_miss(
     assert caught.value.code == "E_INCOMPLETE"
 
 
-def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
+def test_a_first_chunk_of_another_contract_with_the_right_config_is_refused(
     pantry: Pantry,
     project: Project,
     uri: CtxUri,
@@ -210,5 +213,5 @@ def test_a_first_chunk_of_another_contract_under_a_true_config_is_refused(
         "annotations": first.annotations,
     }
     forge(lambda document: document["layers"].__setitem__(0, layer))
-    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}"):
+    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}{ASK}"):
         look_up(uri)

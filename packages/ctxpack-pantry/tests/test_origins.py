@@ -1,4 +1,4 @@
-"""With which image manifest a cached pack came is known by pack and repository, and only of the pack that is there."""
+"""The image manifest of a cached pack is known for each repository, and only for the pack that the cache has."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the cache that was not pushed."""
+    """The URI of a pack in the cache that was not pushed."""
     return pantry.seed([], str(project.contract)).uri
 
 
 @pytest.fixture
 def folder(cache: Cache, uri: CtxUri) -> str:
-    """The pack's."""
+    """The folder of that pack."""
     found = cache.find(uri_digest(uri))
     assert found is not None
     return found
 
 
-def test_what_was_recorded_is_found_for_that_repository_only(cache: Cache, uri: CtxUri, folder: str) -> None:
+def test_an_image_manifest_is_found_only_for_the_repository_of_its_note(cache: Cache, uri: CtxUri, folder: str) -> None:
     origins = Origins(cache)
     origins.record(uri, "one", digest_of(Path(folder, "manifest.json").read_bytes()), b'{"line": "\n"}')
     assert origins.image_manifest(uri, "one", folder) == b'{"line": "\n"}'
@@ -55,13 +55,13 @@ def test_a_push_and_a_pull_record_the_image_manifest_of_the_registry(
     assert Origins(pantry.cache).image_manifest(uri, registry.name, folder) == located.data
 
 
-def test_an_image_manifest_of_another_pack_manifest_is_not_believed(cache: Cache, uri: CtxUri, folder: str) -> None:
+def test_an_image_manifest_of_another_pack_manifest_is_ignored(cache: Cache, uri: CtxUri, folder: str) -> None:
     Origins(cache).record(uri, "one", digest_of(b"other outputs"), b"{}")
     assert Origins(cache).image_manifest(uri, "one", folder) is None
 
 
 @pytest.mark.parametrize("note", [b"", b"{}", b"\xff\xfe\n{}", b"x" * (5 << 20)])
-def test_a_damaged_note_is_as_if_absent(cache: Cache, uri: CtxUri, folder: str, note: bytes) -> None:
+def test_a_damaged_note_is_ignored(cache: Cache, uri: CtxUri, folder: str, note: bytes) -> None:
     Origins(cache).record(uri, "one", digest_of(Path(folder, "manifest.json").read_bytes()), b"{}")
     [path] = Path(cache.side("origins")).glob("*/*")
     path.write_bytes(note)
@@ -75,8 +75,8 @@ def test_a_removed_pack_is_forgotten(pantry: Pantry, cache: Cache, uri: CtxUri) 
     assert os.listdir(cache.side("origins")) == []
 
 
-def test_a_pushed_pack_is_known_when_it_is_pushed_again(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
-    """One request, no blob: the registry has the image manifest that this cache sent."""
+def test_a_second_push_costs_one_request(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
+    """The registry has the image manifest that this cache sent, so no chunk is fetched."""
     pantry.push(uri)
     before = len(registry.calls)
     assert not pantry.push(uri).new
@@ -101,9 +101,7 @@ def test_the_image_manifest_of_another_pack_with_the_same_outputs_is_not_recorde
     assert Origins(pantry.cache).image_manifest(uri, registry.name, folder) is None
 
 
-def test_without_the_note_a_second_push_looks_into_the_pack(
-    pantry: Pantry, registry: FaultyTarget, uri: CtxUri
-) -> None:
+def test_a_second_push_without_the_note_opens_the_pack(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     pantry.push(uri)
     Origins(pantry.cache).forget(uri)
     before = len(registry.calls)

@@ -1,4 +1,4 @@
-"""The pantry as a whole: resolve, pull, list and remove, with the cache and the registry its settings name."""
+"""The whole pantry: resolve, pull, list and remove, with the cache and the registry that its settings name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_version_that_packs_are_marked_with_is_the_packages() -> None:
     assert version("ctxpack-pantry") == VERSION
 
 
-def test_making_one_opens_and_creates_nothing(tmp_path: Path) -> None:
+def test_making_a_pantry_opens_and_creates_nothing(tmp_path: Path) -> None:
     Pantry(Settings(Setting("no registry's name", ""), Setting(str(tmp_path / "cache"), ""))).close()
     assert not (tmp_path / "cache").exists()
 
@@ -57,7 +57,7 @@ def test_inputs_are_hashed_on_the_executor_that_is_given(project: Project) -> No
         executor.submit(int).result()
 
 
-def test_a_name_that_is_no_registrys_is_refused_when_it_is_needed(project: Project) -> None:
+def test_a_wrong_name_of_a_registry_is_refused_when_the_registry_is_needed(project: Project) -> None:
     pantry = Pantry(project.settings._replace(registry=Setting("team/packs", "")))
     uri = pantry.seed([], str(project.contract)).uri
     with pytest.raises(InvalidInput, match="'team' is not a host"):
@@ -76,14 +76,21 @@ def test_from_seed_to_pull_through_a_real_layout(project: Project, tmp_path: Pat
         assert pantry.pull(uri).folder == folder
 
 
-def test_leaving_it_gives_the_registry_back(project: Project) -> None:
+def test_leaving_a_pantry_closes_the_registry_that_it_opened(project: Project) -> None:
     with Pantry(project.settings) as pantry:
         target = pantry.target
         assert pantry.target is target
     assert pantry.target is not target  # used again, it opens another
 
 
-def test_credentials_and_proxies_are_looked_for_where_it_is_told(project: Project) -> None:
+def test_a_registry_that_was_given_is_not_closed(pantry: Pantry, registry: FaultyTarget) -> None:
+    with pantry:
+        assert pantry.target is registry
+    assert registry.count("close") == 0
+    assert pantry.target is registry
+
+
+def test_credentials_come_from_the_environment_that_is_given(project: Project) -> None:
     settings = project.settings._replace(registry=Setting("127.0.0.1:9/x/y", ""))
     assert Pantry(settings, environ={}).target.name == "127.0.0.1:9/x/y"
     with pytest.raises(InvalidInput, match="CTXPACK_PASSWORD"):
@@ -96,13 +103,13 @@ def test_a_pull_into_a_folder_returns_that_folder(pantry: Pantry, project: Proje
     assert contents(tmp_path / "there") == contents(project.out)
 
 
-def test_a_hit_asks_nobody(pantry: Pantry, project: Project, registry: FaultyTarget) -> None:
+def test_a_hit_in_the_cache_costs_no_request(pantry: Pantry, project: Project, registry: FaultyTarget) -> None:
     uri = pantry.seed([], str(project.contract)).uri
     pantry.pull(uri)
     assert registry.calls == []
 
 
-def test_what_is_pulled_cannot_be_changed_by_accident(pantry: Pantry, project: Project) -> None:
+def test_the_folder_of_a_pull_is_read_only(pantry: Pantry, project: Project) -> None:
     folder = pantry.pull(pantry.seed([], str(project.contract)).uri).folder
     assert os.stat(os.path.join(folder, "joined")).st_mode & 0o222 == 0
     assert os.stat(folder).st_mode & 0o222 == 0
@@ -146,7 +153,7 @@ def test_the_digest_of_a_packs_outputs_is_known_without_fetching_them(
     assert registry.count("fetch") == before + 1
 
 
-def test_people_are_told_of_junk_when_a_contract_is_resolved(
+def test_a_notice_names_files_of_file_managers_when_a_contract_is_resolved(
     pantry: Pantry, project: Project, notices: list[str]
 ) -> None:
     (project.inputs / "Thumbs.db").write_text("")
@@ -154,7 +161,7 @@ def test_people_are_told_of_junk_when_a_contract_is_resolved(
     assert [notice.split("raw_docs/")[1].split()[0] for notice in notices] == ["Thumbs.db"]
 
 
-def test_people_are_told_that_another_process_fetches_the_same_pack(
+def test_a_notice_says_that_another_process_fetches_the_same_pack(
     pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget
 ) -> None:
     uri = pantry.seed([], str(project.contract)).uri
@@ -163,15 +170,15 @@ def test_people_are_told_that_another_process_fetches_the_same_pack(
     lock = elsewhere.cache.lock(uri_digest(uri))
     lock.__enter__()
 
-    class Told(Exception):
+    class Noticed(Exception):
         pass
 
-    def told(notice: str) -> None:
+    def on_notice(notice: str) -> None:
         lock.release()
-        raise Told(notice)
+        raise Noticed(notice)
 
-    impatient = Pantry(elsewhere.settings, target=registry, notice=told)
-    with pytest.raises(Told, match="another process fetches this pack; waiting"):
+    impatient = Pantry(elsewhere.settings, target=registry, notice=on_notice)
+    with pytest.raises(Noticed, match="another process fetches this pack; waiting"):
         impatient.pull(uri)
 
 
@@ -184,7 +191,7 @@ def test_a_miss_leaves_no_pack(pantry: Pantry, leftovers: Callable[[], list[str]
 
 @pytest.fixture
 def many_inputs(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Enough inputs for the index of unchanged files, and old enough: a minute passes before anything is looked up."""
+    """Enough inputs for the index of unchanged files, and old enough for it: its clock is a minute ahead."""
     for number in range(100):
         (project.inputs / f"{number}.txt").write_text(f"{number}\n")
     minute_later = time.time_ns() + 60_000_000_000
@@ -212,17 +219,17 @@ def test_a_changed_input_is_noticed_although_the_others_are_known(many_inputs: P
 
 @pytest.fixture
 def many_outputs(many_inputs: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Outputs that are seeded, and stand where a run puts them."""
+    """Outputs that were seeded and are where a run puts them."""
     monkeypatch.chdir(many_inputs.root)
     for number in range(100):
         (many_inputs.out / f"{number}.made").write_text(f"{number}\n")
     pantry = Pantry(many_inputs.settings)
     pantry.seed([], str(many_inputs.contract))
-    assert pantry.run(str(many_inputs.contract), ["false"]).hit  # which reads them
+    assert pantry.run(str(many_inputs.contract), ["false"]).hit  # reads the outputs
     return many_inputs
 
 
-def test_outputs_that_stand_there_unchanged_are_not_read_again_unless_asked(many_outputs: Project) -> None:
+def test_unchanged_outputs_in_their_place_are_not_read_again_unless_asked(many_outputs: Project) -> None:
     uri = Pantry(many_outputs.settings).resolve(str(many_outputs.contract)).uri
     pantry = Pantry(many_outputs.settings)
     with reading() as read:
@@ -244,7 +251,7 @@ def test_a_changed_output_is_noticed_although_the_others_are_known(many_outputs:
 
 @contextmanager
 def reading() -> Iterator[list[str]]:
-    """Collect the paths that are opened meanwhile."""
+    """Collect the paths that are opened inside the with statement."""
     read: list[str] = []
     real = os.open
 

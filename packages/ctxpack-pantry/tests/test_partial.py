@@ -1,4 +1,4 @@
-"""Outputs of a pack in a registry are listed, read by ranges and extracted, for the chunks that hold them."""
+"""Outputs of a pack in a registry are listed, read by ranges and extracted; only their chunks are fetched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZE = 3_000_000  # bytes, some chunks
 
 @pytest.fixture
 def uri(open_pantry: Callable[..., Pantry], project: Project) -> CtxUri:
-    """Of a pack in the registry."""
+    """The URI of a pack in the registry."""
     noise = random.Random(5)
     for name in ("large-0", "large-1"):
         (project.out / name).write_bytes(noise.randbytes(SIZE))
@@ -62,13 +62,13 @@ def test_the_entries_are_those_of_the_whole_pack(
     offset=st.integers(0, SIZE + 10) | st.integers(0, 12),
     size=st.integers(0, SIZE + 10) | st.integers(0, 12),
 )
-def test_any_range_of_any_file_is_what_the_file_has_there(
+def test_any_range_of_any_file_equals_that_range_of_the_file(
     pack: PartialPack, project: Project, path: str, offset: int, size: int
 ) -> None:
     assert pack.read(path, offset, size) == (project.out / path).read_bytes()[offset : offset + size]
 
 
-def test_a_range_costs_the_chunks_that_hold_it(pack: PartialPack, registry: FaultyTarget) -> None:
+def test_a_range_costs_only_the_chunks_that_hold_it(pack: PartialPack, registry: FaultyTarget) -> None:
     before = registry.count("fetch")
     assert len(pack.read("large-1", SIZE // 2, 10)) == 10
     assert registry.count("fetch") - before <= 2
@@ -84,13 +84,13 @@ def test_a_damaged_chunk_is_not_read(pack: PartialPack, registry: FaultyTarget) 
 
 
 @pytest.mark.parametrize("path", ["", "deep", "deep/empty", "deep/empty/", "nothing", "../joined"])
-def test_what_is_no_file_cannot_be_read(pack: PartialPack, path: str) -> None:
+def test_a_path_that_is_not_a_file_of_the_pack_cannot_be_read(pack: PartialPack, path: str) -> None:
     with pytest.raises(InvalidInput, match="no such file among the outputs") as caught:
         pack.read(path, 0, 1)
     assert caught.value.code == "E_NO_MATCH"
 
 
-def test_extracting_writes_what_is_selected_and_nothing_else(
+def test_extracting_writes_only_the_selected_outputs(
     cache: Cache, registry: FaultyTarget, uri: CtxUri, pack: PartialPack, tmp_path: Path
 ) -> None:
     manifest = require_found(context_of(cache, registry), uri).manifest
@@ -114,7 +114,7 @@ def test_sizes_of_pieces_that_do_not_add_up_to_the_pack_are_refused(
         pass
 
 
-def test_nothing_stays_on_disk(
+def test_a_partial_pack_leaves_nothing_on_disk(
     cache: Cache, registry: FaultyTarget, uri: CtxUri, leftovers: Callable[[], list[str]]
 ) -> None:
     opened = require_found(context_of(cache, registry), uri)

@@ -1,4 +1,4 @@
-"""Some outputs of a pack become ordinary files: the same as of the whole pack, and no chunk is fetched in vain."""
+"""Some outputs of a pack become ordinary files, equal to those of the whole pack; only their chunks are fetched."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import random
 import shutil
 import stat
 import tarfile
-import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
 from pantry_project import Project, contents, state
-from pantry_target import FaultyTarget
+from pantry_target import FaultyTarget, wait_until_idle
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
@@ -51,7 +49,7 @@ LARGE = ("large-0", "large-1", "large-2", "large-3")
 
 
 class PushedPack(NamedTuple):
-    """A pack in a registry. outputs: what it holds; cache: of the maker, which has it too."""
+    """A pack in a registry. outputs: what it holds; cache: a cache that has the pack too."""
 
     layout: Layout
     uri: CtxUri
@@ -60,13 +58,13 @@ class PushedPack(NamedTuple):
     cache: str
 
     def only(self, *paths: str) -> dict[str, str]:
-        """What of the outputs is picked with these paths: they, what is below them, and the folders they are in."""
+        """The outputs that these paths select: the paths, everything below them, and the folders above them."""
         wanted = {path for path in self.outputs if any(path == one or path.startswith(f"{one}/") for one in paths)}
         folders = {str(folder) for path in wanted for folder in Path(path).parents} - {"."}
         return {path: held for path, held in self.outputs.items() if path in wanted | folders}
 
     def holding(self, *paths: str) -> list[Descriptor]:
-        """The chunks that hold a byte of these files, as Python's tarfile sees them, and those of the listing."""
+        """The chunks that hold a byte of these files or of the listing, according to Python's tarfile."""
         pieces = [inflated(self.layout, chunk) for chunk in self.located.chunks]
         names = {"files.jsonl", *(f"artifacts/{path}" for path in paths)}
         with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
@@ -103,7 +101,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> PushedPack:
 
 @pytest.fixture
 def target(pushed: PushedPack, tmp_path: Path) -> FaultyTarget:
-    """A copy of the registry to meddle with."""
+    """A copy of the registry, which a test may change."""
     folder = tmp_path / "target"
     shutil.copytree(pushed.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
     return FaultyTarget(folder)
@@ -111,7 +109,7 @@ def target(pushed: PushedPack, tmp_path: Path) -> FaultyTarget:
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    """Where the outputs are to go; nothing else is in the folder above."""
+    """The destination of the outputs; nothing else is in the folder above it."""
     return tmp_path / "user" / "there"
 
 
@@ -128,16 +126,16 @@ def pick(
 
 
 def untouched(cache: Cache, leftovers: Callable[[], list[str]], there: Path) -> bool:
-    """Nothing is in the cache, and nothing stands there or beside."""
-    beside = sorted(path.name for path in there.parent.glob("*")) if there.parent.exists() else []
-    return list(cache.packs()) == [] and leftovers() == [] and beside == []
+    """Return whether the cache and the folder above the destination are empty."""
+    names = sorted(path.name for path in there.parent.glob("*")) if there.parent.exists() else []
+    return list(cache.packs()) == [] and leftovers() == [] and names == []
 
 
 def asked(target: FaultyTarget) -> set[str]:
     return {call.subject for call in target.calls if call.method == "fetch"}
 
 
-def test_what_is_wanted_is_there_and_nothing_else_was_fetched(
+def test_selected_outputs_are_placed_and_only_their_chunks_are_fetched(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path, leftovers: Callable[[], list[str]]
 ) -> None:
     picked = pick(cache, target, pushed.uri, there, "large-2", "/deep/", "tool")
@@ -159,7 +157,7 @@ def literal(path: str) -> str:
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_outputs_are_those_of_the_whole_pack_and_cost_the_chunks_that_hold_them(
+def test_any_outputs_equal_those_of_the_whole_pack_and_cost_only_their_chunks(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path, data: st.DataObject
 ) -> None:
     files = [path for path, held in pushed.outputs.items() if held != "/"]
@@ -173,7 +171,9 @@ def test_any_outputs_are_those_of_the_whole_pack_and_cost_the_chunks_that_hold_t
     shutil.rmtree(there)
 
 
-def test_what_the_cache_has_is_copied_from_there(pushed: PushedPack, target: FaultyTarget, there: Path) -> None:
+def test_outputs_of_a_cached_pack_are_copied_from_the_cache(
+    pushed: PushedPack, target: FaultyTarget, there: Path
+) -> None:
     cache = Cache(pushed.cache)
     steps: list[tuple[str, int, int | None]] = []
     picked = pick(cache, target, pushed.uri, there, "tool", "many", "!*9", progress=lambda *s: steps.append(s))
@@ -202,7 +202,7 @@ def test_the_pantry_looks_in_the_cache_first(
     assert elsewhere[3:] == here[3:] == (1, 9)
 
 
-def test_a_pack_of_one_file(pantry: Pantry, project: Project, there: Path) -> None:
+def test_the_file_of_a_pack_of_one_file_can_be_picked(pantry: Pantry, project: Project, there: Path) -> None:
     project.write_contract(outputs=[{"path": "./out/joined"}])
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
@@ -212,7 +212,7 @@ def test_a_pack_of_one_file(pantry: Pantry, project: Project, there: Path) -> No
     assert contents(there / "1") == contents(there / "2") == {"joined": "alphabeta"}
 
 
-def test_progress_adds_up_to_the_total_it_names_last(
+def test_progress_adds_up_to_its_last_total(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
     seen: list[tuple[str, int, int | None]] = []
@@ -222,7 +222,7 @@ def test_progress_adds_up_to_the_total_it_names_last(
     assert sum(step for _, step, _ in seen) == seen[-1][2] == total
 
 
-def test_a_pack_that_is_not_there_is_a_miss(
+def test_a_pack_that_the_registry_does_not_have_is_a_miss(
     cache: Cache, target: FaultyTarget, there: Path, leftovers: Callable[[], list[str]]
 ) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
@@ -232,7 +232,7 @@ def test_a_pack_that_is_not_there_is_a_miss(
 
 
 @pytest.mark.parametrize("patterns", [["*.pdf", "lagre-0"], ["joined", "!*"], [""]])
-def test_patterns_that_mean_nothing_in_the_pack_are_bad_input_and_no_miss(
+def test_patterns_that_match_nothing_are_bad_input_and_not_a_miss(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -268,11 +268,12 @@ def test_an_output_without_a_name_is_refused_before_anything_is_asked(
     assert target.calls == []
 
 
-def rests(there: Path) -> list[str]:
+def other_names(there: Path) -> list[str]:
+    """Names in the folder of the destination that an unfinished replacement would leave."""
     return [path.name for path in there.parent.iterdir() if path != there]
 
 
-def test_the_same_again_is_not_fetched_again(
+def test_the_same_pick_again_fetches_no_output(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
     pick(cache, target, pushed.uri, there, "large-1", "joined")
@@ -283,7 +284,7 @@ def test_the_same_again_is_not_fetched_again(
     assert again.files == 2
 
 
-def test_what_stands_there_already_is_kept_unless_forced(
+def test_other_content_at_the_destination_is_kept_unless_forced(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
     there.mkdir(parents=True)
@@ -297,11 +298,12 @@ def test_what_stands_there_already_is_kept_unless_forced(
     assert contents(there) == pushed.only("large-1")
     with pytest.raises(InvalidInput, match="something else is there already"):
         pick(cache, target, pushed.uri, there, "large-2")
-    assert rests(there) == []
+    assert other_names(there) == []
 
 
-def test_what_is_worth_nothing_is_replaced(pushed: PushedPack, target: FaultyTarget, there: Path) -> None:
-    """An empty folder, and what a pack in the cache holds."""
+def test_an_empty_folder_and_outputs_of_a_cached_pack_are_replaced(
+    pushed: PushedPack, target: FaultyTarget, there: Path
+) -> None:
     there.mkdir(parents=True)
     cache = Cache(pushed.cache)
     pick(cache, target, pushed.uri, there, "joined")
@@ -311,10 +313,10 @@ def test_what_is_worth_nothing_is_replaced(pushed: PushedPack, target: FaultyTar
     shutil.copytree(Path(folder, "artifacts"), there)
     pick(cache, target, pushed.uri, there, "joined")
     assert contents(there) == pushed.only("joined")
-    assert rests(there) == []
+    assert other_names(there) == []
 
 
-def test_executable_bits_are_kept_and_the_rest_is_the_users(
+def test_executable_bits_are_kept_and_the_umask_decides_the_rest(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
     patterns = ["tool", "joined", "deep"]
@@ -330,7 +332,7 @@ def test_executable_bits_are_kept_and_the_rest_is_the_users(
 
 
 def parts(pushed: PushedPack) -> dict[str, Descriptor]:
-    """What picking large-2 needs."""
+    """The parts that are needed to pick large-2."""
     listing, *chunks = pushed.holding("large-2")
     first = {"image manifest": pushed.located.descriptor}
     named = {f"chunk {number}": chunk for number, chunk in enumerate(chunks)}
@@ -342,7 +344,7 @@ PARTS = ("image manifest", "first", "listing", "chunk 0", "chunk 1")
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("position", [0, 3, 10, 0.5, -8, -4, -1])
-def test_one_changed_byte_in_what_is_needed_is_refused_and_nothing_stays(
+def test_one_changed_byte_in_a_needed_part_is_refused_and_nothing_stays(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -369,7 +371,9 @@ def test_a_missing_part_is_damage_and_not_a_miss(
     assert untouched(cache, leftovers, there)
 
 
-def test_what_is_not_needed_may_be_gone(pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path) -> None:
+def test_chunks_that_are_not_needed_may_be_missing(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
+) -> None:
     needed = {part.digest for part in parts(pushed).values()}
     others = [chunk for chunk in pushed.located.chunks if chunk.digest not in needed]
     assert others
@@ -380,7 +384,7 @@ def test_what_is_not_needed_may_be_gone(pushed: PushedPack, cache: Cache, target
 
 
 def relabel(target: FaultyTarget, pushed: PushedPack, chunks: Collection[Descriptor], *blobs: bytes) -> None:
-    """Let the tag name these chunks, as anybody may who can push; their digests are all in order."""
+    """Let the tag name an image manifest of these chunks, as anybody who can push may do; every digest is right."""
     manifest = pushed.located.manifest
     data = encode_image_manifest(
         ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
@@ -393,7 +397,7 @@ def relabel(target: FaultyTarget, pushed: PushedPack, chunks: Collection[Descrip
 
 
 def announced(chunk: Descriptor, more: int) -> Descriptor:
-    """The chunk, said to unpack to more bytes."""
+    """The chunk, announced as if it unpacked to more bytes."""
     size = content_size(chunk, where="test") + more
     return describe_as(chunk, str(size))
 
@@ -419,7 +423,7 @@ def describe_as(chunk: Descriptor, size: str) -> Descriptor:
     ],
     ids=["total", "total, less", "shifted", "listing, more", "listing, less", "listing, endless"],
 )
-def test_announced_sizes_that_lie_are_refused(
+def test_wrong_announced_sizes_are_refused(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -438,7 +442,7 @@ def test_announced_sizes_that_lie_are_refused(
 
 
 @pytest.mark.parametrize("size", ["", "-1", "1e3", "0x10", "9" * 40])
-def test_a_size_that_is_no_number_is_refused(
+def test_a_size_that_is_not_a_number_is_refused(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path, leftovers: Callable[[], list[str]], size: str
 ) -> None:
     relabel(target, pushed, [*pushed.located.chunks[:-1], describe_as(pushed.located.chunks[-1], size)])
@@ -484,7 +488,7 @@ def test_chunks_left_out_repeated_or_swapped_are_refused(
         (1, b'"path":"joined"', b'"path":"../ned"', "files.jsonl: content differs from its digest"),
     ],
 )
-def test_other_content_under_true_papers_is_refused(
+def test_content_that_differs_from_its_listing_is_refused(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -516,7 +520,7 @@ def test_other_content_under_true_papers_is_refused(
     ids=["no answer", "Ctrl-C", "full disk"],
 )
 @pytest.mark.parametrize("force", [False, True], ids=["nothing there", "something there"])
-def test_stopped_at_any_fetch_it_changes_nothing_and_the_next_one_succeeds(
+def test_a_pick_stopped_at_any_chunk_changes_nothing_and_the_next_one_succeeds(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -532,20 +536,20 @@ def test_stopped_at_any_fetch_it_changes_nothing_and_the_next_one_succeeds(
     if force:
         there.mkdir(parents=True)
         (there / "notes").write_text("my own notes")
-    looking = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
-    for number in range(looking, 1 + len(pushed.holding("large-2"))):
+    earliest = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
+    for number in range(earliest, 1 + len(pushed.holding("large-2"))):
         target.after("fetch", number, stop)
         with pytest.raises(expected):
             pick(cache, target, pushed.uri, there, "large-2", force=force)
         assert leftovers() == [], number
         if force:
-            assert (contents(there), rests(there)) == ({"notes": "my own notes"}, []), number
+            assert (contents(there), other_names(there)) == ({"notes": "my own notes"}, []), number
         else:
             assert untouched(cache, leftovers, there), number
     target.on("fetch", lambda _: None)
     pick(cache, target, pushed.uri, there, "large-2", force=force)
     assert contents(there) == pushed.only("large-2")
-    assert rests(there) == []
+    assert other_names(there) == []
 
 
 def test_no_transfer_goes_on_after_a_failure(
@@ -554,16 +558,13 @@ def test_no_transfer_goes_on_after_a_failure(
     target.flip(pushed.holding("large-0")[1].digest, 12)
     with pytest.raises(IntegrityError) as caught:
         pick(cache, target, pushed.uri, there, "large-*")
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("transfer") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_until_idle()
     assert caught.value.code == "E_DIGEST"
 
 
 @pytest.fixture
 def older(pushed: PushedPack, project: Project, open_pantry: Callable[..., Pantry], registry: FaultyTarget) -> CtxUri:
-    """A pack in the cache that holds large-2 as well, and chunks of it."""
+    """A cached pack that also holds large-2, and so some of its chunks."""
     folder = Cache(pushed.cache).find(uri_digest(pushed.uri))
     assert folder is not None
     shutil.rmtree(project.out)
@@ -593,7 +594,7 @@ def test_chunks_that_packs_in_the_cache_hold_are_not_fetched(
     assert asked(target) & {chunk.digest for chunk in needed} == {chunk.digest for chunk in missing}
 
 
-def test_a_damaged_pack_in_the_cache_is_not_believed(
+def test_a_damaged_cached_pack_does_not_make_a_pick_wrong(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
@@ -611,15 +612,15 @@ def test_a_damaged_pack_in_the_cache_is_not_believed(
     assert contents(there) == pushed.only("large-2")
     needed = sum(chunk.size for chunk in pushed.holding("large-2"))
     assert picked.received > needed + pushed.located.chunks[0].size, "in a second attempt"
-    assert sum(steps) == needed, "progress is told once"
+    assert sum(steps) == needed, "progress counts every byte once"
     assert leftovers() == []
-    assert rests(there) == []
+    assert other_names(there) == []
 
 
-def test_a_whole_pull_after_it_is_a_whole_pack(
+def test_a_pull_after_a_pick_fetches_the_whole_pack(
     pushed: PushedPack, cache: Cache, target: FaultyTarget, there: Path
 ) -> None:
-    """What was picked is not in the cache under the URI, and so nothing takes it for the pack."""
+    """Picked outputs are not in the cache under the URI."""
     pick(cache, target, pushed.uri, there, "joined")
     assert cache.find(uri_digest(pushed.uri)) is None
     assert contents(Path(fetch(context_of(cache, target), pushed.uri).folder, "artifacts")) == pushed.outputs

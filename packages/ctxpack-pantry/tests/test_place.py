@@ -1,4 +1,4 @@
-"""A pack's outputs become ordinary files; what stands there is kept unless it is worth nothing, or force is set."""
+"""A pack's outputs become ordinary files; content that no cached pack holds is replaced only with force."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the cache that holds what project.out does."""
+    """The URI of a pack in the cache that holds the content of project.out."""
     return pantry.seed([], str(project.contract)).uri
 
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    """Where the outputs are to go."""
+    """The destination of the outputs."""
     return tmp_path / "there"
 
 
-def rests(there: Path) -> list[str]:
-    """Hidden names beside a destination: what a careless replacement would leave."""
+def temporary_names(there: Path) -> list[str]:
+    """Hidden names in the folder of the destination, which an unfinished replacement would leave."""
     return [path.name for path in there.parent.glob(".*")]
 
 
 def nothing(there: Path, project: Project) -> None:
-    """Leave it as it is."""
+    """Leave the destination as it is."""
 
 
 def empty_folder(there: Path, project: Project) -> None:
@@ -50,7 +50,7 @@ def empty_folder(there: Path, project: Project) -> None:
 
 
 def other_pack(there: Path, project: Project) -> None:
-    """What a pack in the cache holds is never lost."""
+    """Put outputs there that a pack in the cache holds."""
     there.mkdir()
     (there / "older").write_text("outputs")
     project.write_contract(params={"older": True})
@@ -58,17 +58,19 @@ def other_pack(there: Path, project: Project) -> None:
     pantry.seed([str(there)], str(project.contract))
 
 
-@pytest.mark.parametrize("standing", [nothing, empty_folder, other_pack])
-def test_what_is_worth_nothing_is_replaced(
-    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+@pytest.mark.parametrize("prepare", [nothing, empty_folder, other_pack])
+def test_an_empty_folder_and_outputs_of_a_cached_pack_are_replaced(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, prepare: Callable[[Path, Project], None]
 ) -> None:
-    standing(there, project)
+    prepare(there, project)
     assert pantry.pull(uri, str(there)).folder == str(there)
     assert contents(there) == contents(project.out)
-    assert rests(there) == []
+    assert temporary_names(there) == []
 
 
-def test_what_is_the_same_already_is_not_touched(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
+def test_outputs_that_are_the_same_already_are_not_written(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path
+) -> None:
     pantry.pull(uri, str(there))
     before = state(there / "joined")
     pantry.pull(uri, str(there))
@@ -121,7 +123,7 @@ def outputs_of_a_damaged_pack(there: Path, project: Project) -> None:
             manifest.write_text("no manifest")
 
 
-WORTH_SOMETHING = [
+NOT_IN_THE_CACHE = [
     changed_file,
     one_more_file,
     a_file,
@@ -134,11 +136,11 @@ WORTH_SOMETHING = [
 ]
 
 
-@pytest.mark.parametrize("standing", WORTH_SOMETHING)
-def test_what_may_be_worth_something_is_refused(
-    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+@pytest.mark.parametrize("prepare", NOT_IN_THE_CACHE)
+def test_other_content_at_the_destination_is_kept(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, prepare: Callable[[Path, Project], None]
 ) -> None:
-    standing(there, project)
+    prepare(there, project)
     before = state(there)
     with pytest.raises(InvalidInput) as caught:
         pantry.pull(uri, str(there))
@@ -148,24 +150,24 @@ def test_what_may_be_worth_something_is_refused(
     )
     assert caught.value.code == "E_OCCUPIED"
     assert state(there) == before
-    assert rests(there) == []
+    assert temporary_names(there) == []
 
 
 @pytest.mark.parametrize("suffix", ["/", "//", "/.", "/../there"])
-@pytest.mark.parametrize("standing", [a_file, a_dangling_link, changed_file, a_link_to_the_same])
-def test_however_the_place_is_written_it_is_the_same_place(
-    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None], suffix: str
+@pytest.mark.parametrize("prepare", [a_file, a_dangling_link, changed_file, a_link_to_the_same])
+def test_every_spelling_of_a_path_is_the_same_destination(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, prepare: Callable[[Path, Project], None], suffix: str
 ) -> None:
-    """The system says that there is nothing at "file/"; a file would have been lost."""
-    standing(there, project)
+    """os.path.lexists("file/") is False, although writing there would replace the file."""
+    prepare(there, project)
     with pytest.raises(InvalidInput, match="something else is there already"):
         pantry.pull(uri, f"{there}{suffix}")
     assert os.path.lexists(there)
-    assert rests(there) == []
+    assert temporary_names(there) == []
 
 
 @pytest.mark.parametrize("name", [".", "./", "../there", "below/.."])
-def test_the_current_folder_is_a_place_like_any_other(
+def test_the_current_folder_is_a_destination_like_any_other(
     pantry: Pantry, uri: CtxUri, there: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (there / "below").mkdir(parents=True)
@@ -176,7 +178,7 @@ def test_the_current_folder_is_a_place_like_any_other(
     assert contents(there) == {"below": "/", "notes": "my own notes"}
 
 
-def test_a_place_without_a_name_is_refused(
+def test_an_empty_destination_is_refused(
     pantry: Pantry, uri: CtxUri, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in `--output "$UNSET"`, where it would be the current folder."""
@@ -189,20 +191,20 @@ def test_a_place_without_a_name_is_refused(
     assert contents(there) == {"notes": "my own notes"}
 
 
-@pytest.mark.parametrize("standing", WORTH_SOMETHING)
-def test_force_replaces_it_and_only_it(
-    pantry: Pantry, project: Project, uri: CtxUri, there: Path, standing: Callable[[Path, Project], None]
+@pytest.mark.parametrize("prepare", NOT_IN_THE_CACHE)
+def test_force_replaces_the_destination_and_nothing_else(
+    pantry: Pantry, project: Project, uri: CtxUri, there: Path, prepare: Callable[[Path, Project], None]
 ) -> None:
     held = contents(project.out)
-    standing(there, project)
+    prepare(there, project)
     pantry.pull(uri, str(there), force=True)
     assert contents(there) == held
     assert not there.is_symlink()
-    assert standing is one_more_file or contents(project.out) == held  # what a link points at stays
-    assert rests(there) == []
+    assert prepare is one_more_file or contents(project.out) == held  # the target of a link is kept
+    assert temporary_names(there) == []
 
 
-def test_executable_bits_are_placed_and_the_rest_is_the_users(
+def test_executable_bits_are_placed_and_the_umask_decides_the_rest(
     pantry: Pantry, uri: CtxUri, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = os.umask(0o027)
@@ -215,12 +217,12 @@ def test_executable_bits_are_placed_and_the_rest_is_the_users(
     assert stat.S_IMODE(os.stat(there / "deep").st_mode) == 0o750
 
 
-def test_folders_above_the_place_are_made(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
+def test_folders_above_the_destination_are_made(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
     pantry.pull(uri, str(there / "a" / "b"))
     assert contents(there / "a" / "b") == contents(project.out)
 
 
-def test_a_file_where_a_folder_above_should_be_is_a_failure(pantry: Pantry, uri: CtxUri, there: Path) -> None:
+def test_a_file_in_place_of_a_folder_above_is_a_local_failure(pantry: Pantry, uri: CtxUri, there: Path) -> None:
     there.write_text("my own notes")
     with pytest.raises(LocalFailure, match=r"cannot be written: .*; nothing was changed there"):
         pantry.pull(uri, str(there / "below"))
@@ -256,7 +258,7 @@ def several(pantry: Pantry, project: Project) -> str:
     return pantry.seed([], str(project.contract)).folder
 
 
-def test_several_outputs_go_each_to_its_own_place(
+def test_each_of_several_outputs_goes_to_its_own_destination(
     pantry: Pantry, project: Project, several: str, tmp_path: Path
 ) -> None:
     places = [str(tmp_path / "x" / name) for name in ("none", "out", "ingest.sh")]
@@ -268,9 +270,7 @@ def test_several_outputs_go_each_to_its_own_place(
     assert not place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
 
-def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
-    pantry: Pantry, project: Project, several: str
-) -> None:
+def test_several_outputs_are_refused_when_one_differs(pantry: Pantry, project: Project, several: str) -> None:
     (project.root / "none").rmdir()
     (project.root / "none").write_text("was an empty folder")
     placings = each_to(read_pack_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
@@ -278,10 +278,10 @@ def test_several_outputs_that_stand_already_are_kept_unless_one_differs(
         place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
 
-def test_several_outputs_of_which_only_some_stand_are_refused(
+def test_several_outputs_are_refused_when_only_some_are_there(
     pantry: Pantry, project: Project, several: str, there: Path
 ) -> None:
-    """They may be another run's: together with what is missing they are no pack's outputs."""
+    """They may be from another run: with some missing, they are not the outputs of a pack."""
     places = [str(there / name) for name in ("out", "ingest.sh", "none")]
     there.mkdir()
     (there / "ingest.sh").write_text("my own notes")
@@ -340,7 +340,7 @@ from ctxpack_pantry.context import Context, ignore
 from ctxpack_pantry.place import all_into, place
 import ctypes, ctxpack_cache.tree
 
-root, folder, blow = Path(sys.argv[1]), sys.argv[2], {"OSError": OSError(5, "Input/output error"),
+root, folder, fault = Path(sys.argv[1]), sys.argv[2], {"OSError": OSError(5, "Input/output error"),
                                                      "KeyboardInterrupt": KeyboardInterrupt()}[sys.argv[3]]
 left = -1
 
@@ -349,7 +349,7 @@ def hook(event, arguments):  # called before each system call that our code real
     if left > 0 and event.startswith(("open", "os.", "shutil.")):
         left -= 1
         if left == 0:
-            raise blow
+            raise fault
 
 def read(folder):
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
@@ -371,34 +371,35 @@ while True:
         assert read(there) == new
         if unharmed:
             break
-        continue  # makedirs does not mind a folder that cannot be made because it is there
+        continue  # makedirs ignores a failure to make a folder that exists
     except BaseException as error:
         left = -1
-        assert isinstance(error, LocalFailure if isinstance(blow, OSError) else type(blow)), repr(error)
-        said = str(error)
-    stands = read(there)
-    beside = [path for path in there.parent.iterdir() if path != there]
-    assert stands in (new, {"deep/old": "old"}), (steps, stands)
-    kept += stands != new
-    if isinstance(blow, KeyboardInterrupt):
-        assert not beside, (steps, beside)
+        assert isinstance(error, LocalFailure if isinstance(fault, OSError) else type(fault)), repr(error)
+        message = str(error)
+    found = read(there)
+    others = [path for path in there.parent.iterdir() if path != there]
+    assert found in (new, {"deep/old": "old"}), (steps, found)
+    kept += found != new
+    if isinstance(fault, KeyboardInterrupt):
+        assert not others, (steps, others)
     else:
-        olds = [path for path in beside if path.name.endswith(".old")]
-        assert len(beside) <= 1, (steps, beside)
-        told = f"is in {olds[0]}" if olds else "nothing was changed there" if steps > 1 else "cannot be read"
-        assert told in said, (steps, said)
-        assert stands != new or olds, (steps, said)  # it is an error only when something went wrong
+        olds = [path for path in others if path.name.endswith(".old")]
+        assert len(others) <= 1, (steps, others)
+        unread = "cannot be read: Input/output error; check its permissions"
+        expected = f"is in {olds[0]}" if olds else "nothing was changed there" if steps > 1 else unread
+        assert expected in message, (steps, message)
+        assert found != new or olds, (steps, message)  # it is an error only when something went wrong
 assert os.listdir(there.parent) == ["there"]
 print(steps, kept)
 """
 
 
-@pytest.mark.parametrize("blow", ["OSError", "KeyboardInterrupt"])
-def test_stopped_at_any_step_the_old_or_the_new_stands_there_whole(
-    pantry: Pantry, uri: CtxUri, tmp_path: Path, blow: str
+@pytest.mark.parametrize("fault", ["OSError", "KeyboardInterrupt"])
+def test_a_replacement_stopped_at_any_step_leaves_the_old_or_the_new_content_whole(
+    pantry: Pantry, uri: CtxUri, tmp_path: Path, fault: str
 ) -> None:
     folder = pantry.cache.find(uri_digest(uri))
-    command = [sys.executable, "-c", EVERY_STEP, str(tmp_path), str(folder), blow]
+    command = [sys.executable, "-c", EVERY_STEP, str(tmp_path), str(folder), fault]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     steps, kept = map(int, done.stdout.split())
@@ -407,7 +408,7 @@ def test_stopped_at_any_step_the_old_or_the_new_stands_there_whole(
 
 
 def test_a_read_only_folder_is_replaced_when_forced() -> None:
-    """As a copy of a pack in the cache is one, made by `cp -r`."""
+    """Such as a copy of a cached pack that `cp -r` made."""
     script = """
 import os, sys
 from ctxpack_pantry import Pantry, load_settings
@@ -425,13 +426,13 @@ def work(folder):
     return pantry.pull(uri, "there", force=True).folder, sorted(os.listdir(".")), os.listdir("there")
 
 os.chdir(sys.argv[1])
-work("as we are")  # whoever gave up root may be unable to read what is imported late
+work("as we are")  # imports all modules: without root, their files may be unreadable
 os.chdir("..")
 if os.geteuid() == 0:
     os.setuid(65534)
 print(*work("as nobody"))
 """
-    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: the folders above are closed to others
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path: other users cannot enter the folders above
         os.chmod(folder, 0o777)
         done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)

@@ -1,4 +1,4 @@
-"""A pack of the cache becomes an artifact of the registry; what a tag names is never silently overwritten."""
+"""A pack of the cache is published in the registry; other outputs under its tag are a conflict."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def uri(pantry: Pantry, project: Project) -> CtxUri:
-    """Of a pack in the cache."""
+    """The URI of a pack in the cache."""
     return pantry.seed([], str(project.contract)).uri
 
 
@@ -43,7 +43,7 @@ def uri(pantry: Pantry, project: Project) -> CtxUri:
 def rival(
     open_pantry: Callable[..., Pantry], project: Project, uri: CtxUri, registry: FaultyTarget, tmp_path: Path
 ) -> Callable[[], object]:
-    """Let the tag name other outputs of the same contract, whatever it named before."""
+    """Let the tag name other outputs of the same contract, also when it names a pack already."""
     project.make_outputs("made elsewhere")
     elsewhere = Layout(tmp_path / "elsewhere")
     maker = open_pantry("rival")
@@ -52,12 +52,12 @@ def rival(
     located = locate(elsewhere, uri)
     assert located is not None
 
-    def come() -> None:
+    def push_theirs() -> None:
         for part in (located.manifest.config, *located.chunks, located.descriptor):
             registry.layout.push(part, elsewhere.fetch(part))
         registry.layout.tag(located.descriptor, tag_of(uri))
 
-    return come
+    return push_theirs
 
 
 def test_a_pushed_pack_is_found_under_its_tag(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
@@ -75,7 +75,7 @@ def test_the_tag_comes_last(pantry: Pantry, registry: FaultyTarget, uri: CtxUri)
     assert methods.index("tag") > max(index for index, method in enumerate(methods) if method == "push")
 
 
-def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
+def test_a_second_push_sends_nothing_and_costs_one_request(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     first = pantry.push(uri)
     before = len(registry.calls)
     again = pantry.push(uri)
@@ -83,7 +83,7 @@ def test_pushing_again_sends_nothing_and_asks_little(pantry: Pantry, registry: F
     assert [call.method for call in registry.calls[before:]] == ["fetch_tag"]
 
 
-def test_the_same_outputs_seeded_elsewhere_are_there_already(
+def test_the_same_outputs_seeded_elsewhere_are_not_sent_again(
     pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
@@ -112,7 +112,7 @@ def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: Fau
     assert {(stage, total is not None) for stage, _, total in seen} == {("push", True)}
 
 
-def test_what_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
+def test_a_pack_that_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
     with pytest.raises(NotFound) as caught:
         pantry.push(nowhere)
@@ -140,7 +140,7 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
     assert registry.count("push") == registry.count("tag") == 0
 
 
-def test_a_rival_that_comes_while_we_send_is_a_conflict_and_stays(
+def test_other_outputs_pushed_during_a_push_are_a_conflict_and_stay(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     registry.after("fetch_tag", 1, rival)  # between our first look and the second
@@ -150,12 +150,12 @@ def test_a_rival_that_comes_while_we_send_is_a_conflict_and_stays(
     assert pantry.inspect(uri, skip_cache=True).manifest.outputs_digest != pantry.inspect(uri).manifest.outputs_digest
 
 
-def test_the_same_outputs_that_come_while_we_send_are_success(
+def test_the_same_outputs_pushed_during_a_push_are_success(
     pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
-    friend = open_pantry("friend")
-    friend.seed([], str(project.contract))
-    registry.after("fetch_tag", 1, lambda: push(context_of(friend.cache, registry.layout), uri))
+    peer = open_pantry("peer")
+    peer.seed([], str(project.contract))
+    registry.after("fetch_tag", 1, lambda: push(context_of(peer.cache, registry.layout), uri))
     pushed = pantry.push(uri)
     theirs = registry.layout.fetch_tag(tag_of(uri))
     assert theirs is not None
@@ -163,20 +163,20 @@ def test_the_same_outputs_that_come_while_we_send_are_success(
     assert registry.count("tag") == 0
 
 
-def test_a_rival_that_tags_after_us_is_told_of(
+def test_other_outputs_tagged_after_ours_are_a_conflict(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
-    """Both saw no tag; the registry keeps the last writer, and the first learns of it."""
+    """Both found no tag; the registry keeps the last one, and the first writer gets an error."""
     registry.after("fetch_tag", 2, rival)  # between our tag and our last look
     with pytest.raises(Conflict, match="the registry holds other outputs of the same contract"):
         pantry.push(uri)
     assert registry.count("tag") == 1
 
 
-def test_the_last_writer_wins_and_knows_nothing_of_it(
+def test_a_push_that_tags_last_overwrites_other_outputs_without_an_error(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
-    """Registries have no "tag unless it exists": the smallest window there is stays open."""
+    """Registries have no "tag unless it exists", so nothing can be done about a tag written just before ours."""
     registry.after("tag", 0, rival)
     assert pantry.push(uri).new
     assert pantry.inspect(uri, skip_cache=True).manifest.outputs_digest == pantry.inspect(uri).manifest.outputs_digest
@@ -188,12 +188,12 @@ def test_a_tag_that_names_another_contracts_pack_is_refused_and_stays(
     project.write_contract(params={"other": True})
     other = pantry.seed([], str(project.contract)).uri
     pantry.push(other)
-    stranger = registry.layout.fetch_tag(tag_of(other))
-    assert stranger is not None
-    registry.layout.tag(stranger.descriptor, tag_of(uri))
+    others = registry.layout.fetch_tag(tag_of(other))
+    assert others is not None
+    registry.layout.tag(others.descriptor, tag_of(uri))
     with pytest.raises(IntegrityError, match=r"not this contract's pack: config\.digest, the contract: expected"):
         pantry.push(uri)
-    assert registry.layout.fetch_tag(tag_of(uri)) == stranger
+    assert registry.layout.fetch_tag(tag_of(uri)) == others
 
 
 def _flip(path: Path) -> None:
@@ -234,28 +234,30 @@ def test_a_damaged_pack_never_gets_a_tag(
     assert list(registry.layout.tags()) == []
 
 
-def test_a_pack_in_another_packs_place_is_not_pushed_under_its_uri(
-    pantry: Pantry, registry: FaultyTarget, uri: CtxUri
-) -> None:
+def test_a_pack_in_the_folder_of_another_uri_is_not_pushed(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
     folder = pantry.cache.find(uri_digest(uri))
     assert folder is not None
     other = CtxUri("ctx://sha256:" + "0" * 64)
     os.rename(folder, Path(folder).with_name("0" * 64))
-    with pytest.raises(IntegrityError, match=f"pack of another contract: expected {other}, got {uri}"):
+    with pytest.raises(IntegrityError) as caught:
         pantry.push(other)
+    assert str(caught.value) == (
+        f"{pantry.cache.find(uri_digest(other))}: pack of another contract: expected {other}, got {uri}; "
+        f"remove the pack (ctxpack rm {other}), then pull or seed it again"
+    )
     assert registry.calls == []
 
 
 @pytest.mark.parametrize("method", ["fetch_tag", "exists", "push", "tag"])
 @pytest.mark.parametrize("error", [Unavailable, AccessDenied])
-def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_succeeds(
+def test_a_push_that_fails_halfway_tags_nothing_and_the_next_push_succeeds(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, method: str, error: type[CtxPackError]
 ) -> None:
     def fail(_: object) -> None:
-        raise error("said no", where="the registry")
+        raise error("refused", where="the registry")
 
     registry.on(method, fail)
-    with pytest.raises(error, match="said no"):
+    with pytest.raises(error, match="refused"):
         pantry.push(uri)
     assert list(registry.layout.tags()) == []
     wait_until_idle()
@@ -265,7 +267,7 @@ def test_when_the_registry_fails_halfway_nothing_is_tagged_and_the_next_push_suc
 
 @pytest.fixture
 def neighbour(pantry: Pantry, project: Project, uri: CtxUri) -> CtxUri:
-    """Of another pack in the cache, most of whose chunks are those of the pushed pack of uri."""
+    """The URI of another pack in the cache; most of its chunks are also chunks of the pushed pack of uri."""
     pantry.push(uri)
     project.write_contract(params={"version": 2})
     return pantry.seed([], str(project.contract)).uri
@@ -287,7 +289,7 @@ def test_chunks_of_a_pack_that_the_registry_has_are_neither_asked_for_nor_sent(
     ]
 
 
-def test_a_chunk_that_was_removed_from_under_its_manifest_is_sent_again(
+def test_a_chunk_that_is_missing_although_an_image_manifest_names_it_is_sent_again(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, neighbour: CtxUri
 ) -> None:
     served = locate(registry, uri)
@@ -312,14 +314,14 @@ class Asked:
         return descriptor.size in self.held
 
 
-def test_a_new_pack_costs_few_questions() -> None:
+def test_a_registry_is_asked_for_few_chunks_of_a_new_pack() -> None:
     target = Asked(set())
     presence = Presence(target)  # type: ignore[arg-type]  # asked for exists() alone
     assert not any(presence.of(chunk(number)) for number in range(400))
     assert len(target.asked) == ABSENT_RUN + (400 - ABSENT_RUN) // PROBE
 
 
-def test_after_a_stretch_of_new_chunks_the_old_ones_are_noticed_again() -> None:
+def test_present_chunks_after_many_new_ones_are_noticed_again() -> None:
     held = {number for number in range(400) if not 100 <= number < 150}
     presence = Presence(Asked(held))  # type: ignore[arg-type]
     sent = [number for number in range(400) if not presence.of(chunk(number))]

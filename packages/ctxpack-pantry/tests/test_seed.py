@@ -14,7 +14,17 @@ from pantry_project import contents
 
 from ctxpack_bundle import read_entries
 from ctxpack_cache import Cache
-from ctxpack_identity import Conflict, CtxUri, InvalidInput, LocalFailure, NotFound, digest_of, hash_tree, uri_digest
+from ctxpack_identity import (
+    Conflict,
+    CtxUri,
+    IntegrityError,
+    InvalidInput,
+    LocalFailure,
+    NotFound,
+    digest_of,
+    hash_tree,
+    uri_digest,
+)
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.provenance import Execution
 from ctxpack_pantry.seed import seed
@@ -171,7 +181,7 @@ def test_the_same_work_gives_the_same_pack_to_the_byte(
     assert json.loads(Path(one.folder, "manifest.json").read_text())["provenance"]["created"] == "2023-11-14T22:13:20Z"
 
 
-def test_what_changed_since_the_contract_was_resolved_is_named(
+def test_an_input_that_changed_since_the_contract_was_resolved_is_named(
     pantry: Pantry, cache: Cache, registry: FaultyTarget, project: Project, leftovers: Callable[[], list[str]]
 ) -> None:
     before = pantry.resolve(str(project.contract))
@@ -196,7 +206,7 @@ def test_what_changed_since_the_contract_was_resolved_is_named(
         (["pipe"], "pipe: device, FIFO or socket"),
     ],
 )
-def test_outputs_that_no_pack_can_hold_leave_nothing_behind(
+def test_outputs_that_no_pack_can_hold_leave_nothing_in_the_cache(
     pantry: Pantry, project: Project, leftovers: Callable[[], list[str]], outputs: list[str], message: str
 ) -> None:
     (project.root / "link").symlink_to("out")
@@ -207,14 +217,14 @@ def test_outputs_that_no_pack_can_hold_leave_nothing_behind(
     assert leftovers() == []
 
 
-def test_junk_of_file_managers_is_told_of(pantry: Pantry, project: Project, notices: list[str]) -> None:
+def test_a_notice_names_files_of_file_managers(pantry: Pantry, project: Project, notices: list[str]) -> None:
     (project.inputs / ".DS_Store").write_text("junk")
     seeded_uri(pantry, project)
     [notice] = notices
     assert notice.endswith("raw_docs/.DS_Store was left by a file manager, and changes the URI; remove or exclude it")
 
 
-def test_a_cache_that_cannot_be_made_is_a_failure_of_this_machine(
+def test_a_cache_that_cannot_be_made_is_a_local_failure(
     open_pantry: Callable[..., Pantry], project: Project, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -222,9 +232,13 @@ def test_a_cache_that_cannot_be_made_is_a_failure_of_this_machine(
         open_pantry("file/cache").seed([], str(project.contract))
 
 
-def test_a_damaged_pack_in_the_way_is_named_with_the_remedy(pantry: Pantry, project: Project, cache: Cache) -> None:
+def test_a_damaged_pack_under_the_same_uri_is_named_with_the_remedy(
+    pantry: Pantry, project: Project, cache: Cache
+) -> None:
     seeded = pantry.seed([], str(project.contract))
     os.chmod(seeded.folder, 0o755)
     os.unlink(os.path.join(seeded.folder, "manifest.json"))
-    with pytest.raises(Exception, match=r"pack is damaged: No such file or directory; remove the pack \(ctxpack rm\)"):
+    with pytest.raises(
+        IntegrityError, match=r"pack is damaged: No such file or directory; remove the pack \(ctxpack rm\)"
+    ):
         pantry.seed([], str(project.contract))

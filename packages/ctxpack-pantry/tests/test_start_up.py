@@ -1,4 +1,4 @@
-"""What is frequent is cheap: an identity and a cache hit load neither the archive format nor the registry."""
+"""An identity and a cache hit are frequent, so they load neither the archive format nor the registry."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OPEN = "from ctxpack_pantry import Pantry, load_settings, parse_uri\npantry = Pa
     ],
     ids=["import", "resolve", "hit", "remove"],
 )
-def test_what_is_frequent_loads_nothing_that_it_does_not_use(
+def test_frequent_work_loads_no_module_that_it_does_not_use(
     project: Project, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     uri = Pantry(project.settings).seed([], str(project.contract)).uri

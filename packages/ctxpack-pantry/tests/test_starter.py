@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pantry_project import Project
 
 
-def test_it_names_an_input_a_tool_its_code_and_an_output(tmp_path: Path) -> None:
+def test_the_template_has_an_input_a_tool_its_code_and_an_output(tmp_path: Path) -> None:
     assert json.loads(contract_template(str(tmp_path))) == {
         "inputs": [{"name": "raw_docs", "path": "./raw_docs"}],
         "transforms": [
@@ -40,7 +40,7 @@ def test_the_most_exact_lock_file_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", [True, False])
-def test_it_is_valid_once_its_paths_exist(project: Project, pantry: Pantry, lock: bool) -> None:
+def test_the_template_is_valid_once_its_paths_exist(project: Project, pantry: Pantry, lock: bool) -> None:
     folder = project.root / "new"
     (folder / "raw_docs").mkdir(parents=True)
     (folder / "ingest.py").write_text("")

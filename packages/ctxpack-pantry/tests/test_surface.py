@@ -1,4 +1,4 @@
-"""What the package promises to importers: its names, and that the example in its README runs."""
+"""The public names of the package; and the example in its README runs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["ask", "find_cached"]
 
 
 def ask(context: Context, uri: CtxUri, image: Callable[[], Digest | None]) -> None:
-    """Return if the policy admits the pack of uri. image: see Candidate; called only when there is a policy.
+    """Ask the policy about the pack of uri. image: see Candidate; called only when there is a policy.
 
     Raises: PolicyRefused.
     """

@@ -13,6 +13,7 @@ from ctxpack_identity import CtxUri, Digest, IntegrityError, hex_of, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, describe, encode_image_manifest
 
 __all__ = [
+    "ANOTHER_CLIENT",
     "build_image_manifest",
     "check_shape",
     "chunk_descriptor",
@@ -27,6 +28,9 @@ CONTRACT_MEDIA_TYPE = "application/vnd.ctxpack.contract.v1+json"
 CHUNK_MEDIA_TYPE = "application/vnd.ctxpack.chunk.v1.tar+gzip"
 CONTENT_SIZE = "dev.ctxpack.chunk.bytes"
 
+ANOTHER_CLIENT = "another client wrote this tag; ask the people who can push to this repository"
+"""The fix of an error: the tag names something that no ctxpack pushes under it."""
+
 
 def tag_of(uri: CtxUri) -> str:
     """Return the tag of a pack: never ``sha256-<hex>``, which is the referrers fallback (distribution-spec)."""
@@ -39,7 +43,7 @@ def describe_contract(contract: bytes) -> Descriptor:
 
 
 def chunk_descriptor(chunk: Chunk) -> Descriptor:
-    """Return the descriptor of a layer."""
+    """Return the descriptor of a chunk, which is a layer."""
     return Descriptor(
         media_type=CHUNK_MEDIA_TYPE,
         digest=chunk.digest,
@@ -53,7 +57,11 @@ def content_size(chunk: Descriptor, *, where: str) -> int:
     value = chunk.annotations.get(CONTENT_SIZE, "")
     if not (value.isascii() and value.isdigit() and len(value) < 12):
         raise IntegrityError(
-            f"layer annotation {CONTENT_SIZE}", where=where, expected="a number of bytes", got=repr(value)[:60]
+            f"layer annotation {CONTENT_SIZE}",
+            where=where,
+            expected="a number of bytes",
+            got=repr(value)[:60],
+            fix="the image manifest is damaged or was made by another tool",
         )
     return int(value)
 
@@ -66,7 +74,7 @@ def build_image_manifest(contract: bytes, chunks: Sequence[Descriptor]) -> bytes
 
 
 def check_shape(manifest: ImageManifest, contract: Digest, *, where: str) -> None:
-    """Return if manifest is that of a pack of the contract with this digest. Raises: IntegrityError."""
+    """Check that manifest belongs to a pack of the contract with this digest. Raises: IntegrityError."""
     kinds = {layer.media_type for layer in manifest.layers}
     for member, expected, got in (
         ("artifactType", ARTIFACT_TYPE, manifest.artifact_type),
@@ -81,5 +89,10 @@ def check_shape(manifest: ImageManifest, contract: Digest, *, where: str) -> Non
 def not_the_pack(member: str, where: str, expected: str, got: str) -> IntegrityError:
     """Return the error that says that an image manifest is not that of this contract's pack."""
     return IntegrityError(
-        f"not this contract's pack: {member}", where=where, expected=expected, got=got, code="E_NOT_THE_PACK"
+        f"not this contract's pack: {member}",
+        where=where,
+        expected=expected,
+        got=got,
+        fix=ANOTHER_CLIENT,
+        code="E_NOT_THE_PACK",
     )

@@ -23,11 +23,11 @@ Notice = Callable[[str], None]
 
 
 def ignore(message: str) -> None:
-    """A Notice that nobody reads."""
+    """A Notice that does nothing."""
 
 
 class Context(NamedTuple):
-    """Where packs are, who hashes, and who hears of it. Leaving it as a context manager saves what was hashed.
+    """Where packs are, how files are hashed, and what is called meanwhile. Leaving it saves what was hashed.
 
     open_target: returns the registry; a cache hit never opens it. known: digests of unchanged files. executor: hashes
     inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them.

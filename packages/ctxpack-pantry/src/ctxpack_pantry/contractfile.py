@@ -10,11 +10,11 @@ from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["LoadedContractFile", "load_contract_file"]
 
-_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # people indent
+_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # indentation is not part of the canonical form
 
 
 class LoadedContractFile(NamedTuple):
-    """A contract and where it was read. base: the folder its relative paths start from, "" for the current one."""
+    """A contract file that was read. base: the folder that its relative paths start from, "" for the current one."""
 
     path: str
     base: str
@@ -39,11 +39,17 @@ def load_contract_file(path: str) -> LoadedContractFile:
             "no such contract file", where=path, fix="`ctxpack init` writes one to fill in", code="E_NO_CONTRACT"
         ) from error
     except IsADirectoryError as error:
-        raise InvalidInput("a folder, not a contract file", where=path, code="E_NO_CONTRACT") from error
+        raise InvalidInput(
+            "a folder, not a contract file", where=path, fix="name the contract file in it", code="E_NO_CONTRACT"
+        ) from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidInput(
-            "too large for a contract file", where=path, expected=f"at most {_MAX_FILE_BYTES} bytes", code="E_TOO_LARGE"
+            "too large for a contract file",
+            where=path,
+            expected=f"at most {_MAX_FILE_BYTES} bytes",
+            fix="move long lists or params into a file, and make that an input",
+            code="E_TOO_LARGE",
         )
     return LoadedContractFile(path, os.path.dirname(path), parse_contract_file(data, where=path))

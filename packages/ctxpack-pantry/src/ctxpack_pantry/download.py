@@ -1,4 +1,4 @@
-"""Download: the pieces of a pack's chunks, from packs of the cache where these hold them, else from a target."""
+"""Download: the pieces of a pack's chunks, from cached packs that hold them, else from a target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Download"]
 class Download:
     """Fetches chunks of one opened pack, in one attempt or two.
 
-    received: bytes of chunks fetched so far, the first chunk's among them. where: for errors.
+    received: bytes of chunks fetched so far, with the first chunk. where: for errors.
     """
 
     def __init__(self, target: Target, opened: OpenedPack, progress: Progress) -> None:
@@ -35,7 +35,7 @@ class Download:
     ) -> Generator[bytes, None, None]:
         """Yield the pieces of chunks, in order: held ones, or fetched and checked ones. Close the generator.
 
-        total: bytes of chunks in this attempt, for progress; done: how many of them came before.
+        total: bytes of chunks in this attempt, for progress; done: bytes of them that came before.
         Raises: IntegrityError, also when a chunk is missing; AccessDenied, Unavailable, LocalFailure.
         """
 

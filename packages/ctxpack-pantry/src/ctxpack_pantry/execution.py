@@ -1,4 +1,4 @@
-"""Execution: a contract's command runs to its end, whatever interrupts this process."""
+"""Execution: the command of a contract is run, and always ends before this process goes on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ctxpack_pantry.provenance import Execution
 
 __all__ = ["execute"]
 
-_GRACE = 10.0  # seconds that a command gets to tidy up, after Ctrl-C and again after SIGTERM
+_GRACE = 10.0  # seconds that a command has to tidy up, after Ctrl-C and again after SIGTERM
 
 
 def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tuple[int, Execution]:
     """Run command to its end; return its exit status (128 + n when signal n ended it) and how long it took.
 
-    Its standard output goes to standard error: on a hit there is none, so nothing may depend on it. It finds the URI
-    in CTXPACK_URI. What interrupts this process ends the command too; grace: seconds that the command gets to obey.
+    The command's standard output goes to standard error: a hit has none, so nothing may depend on it. The environment
+    variable CTXPACK_URI is the URI. An interruption of this process ends the command too; grace: seconds until SIGTERM
+    after Ctrl-C, and until SIGKILL after SIGTERM.
     Raises: InvalidInput when command cannot be started.
     """
     if not command:
@@ -49,7 +50,7 @@ def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tu
 
 
 def _end(child: subprocess.Popen[bytes], grace: float) -> None:
-    """Return when child has ended, by itself or because it must."""
+    """End child if it still runs: SIGTERM, then SIGKILL after grace seconds."""
     if child.poll() is not None:
         return
     child.terminate()

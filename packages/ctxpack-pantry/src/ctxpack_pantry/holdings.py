@@ -42,13 +42,13 @@ _MAGIC = b"ctxpack chunks 1\n"
 _RECORD = struct.Struct(">32sI")
 _SHA256 = 32  # bytes
 _MAX_NOTE = 4 << 20  # bytes; an image manifest of the largest size lists fewer chunks than fit into it
-_RECENT = 16  # packs that are asked: each costs a read of its note, and of its listing if it holds a chunk
+_RECENT = 16  # packs that are searched: each costs a read of its note, and of its listing if it holds a chunk
 
 _Result = TypeVar("_Result")
 
 
 class _Index(NamedTuple):
-    """What a note says. manifest: digest of the pack's manifest.json; chunks: digest and size of piece, in order."""
+    """A note's content. manifest: digest of the pack's manifest.json; chunks: digest and size of piece, in order."""
 
     manifest: Digest
     chunks: tuple[tuple[Digest, int], ...]
@@ -126,9 +126,9 @@ class Holdings:
 
 
 class Held:
-    """Chunks that need not be fetched, as long as their packs stay. For any number of threads; close it.
+    """Chunks that need not be fetched while their packs are in the cache. Threads may share it. Close it.
 
-    used: whether any piece came from here.
+    used: whether a piece was read from one of the packs.
     """
 
     def __init__(self, places: dict[Digest, _Place]) -> None:
@@ -153,13 +153,13 @@ class Held:
         return None
 
     def close(self) -> None:
-        """Close what is open; from now on every chunk must be fetched."""
+        """Close the packs; from now on every chunk must be fetched."""
         with self._lock:
             self._closed = True
             self._open_streams.close()
 
     def _stream(self, pack: _Pack) -> PackStream | None:
-        """Return the stream of pack, or None if the pack is damaged, gone, or not the one that the note is about."""
+        """Return the stream of pack, or None if the pack is damaged, removed, or not the one that the note is about."""
         if pack not in self._streams:
             self._streams[pack] = None
             stream = self._open_streams.enter_context(PackStream(pack.folder))
@@ -178,10 +178,10 @@ def _encode(index: _Index) -> bytes:
 
 
 def _decode(data: bytes) -> _Index | None:
-    """Return what a note says, or None unless it is whole."""
-    body, seal = data[:-_SHA256], data[-_SHA256:]
+    """Return the content of a note, or None when the note is damaged."""
+    body, checksum = data[:-_SHA256], data[-_SHA256:]
     records = body[len(_MAGIC) + _SHA256 :]
-    if hashlib.sha256(body).digest() != seal or not body.startswith(_MAGIC) or len(records) % _RECORD.size:
+    if hashlib.sha256(body).digest() != checksum or not body.startswith(_MAGIC) or len(records) % _RECORD.size:
         return None
     manifest = _digest(body[len(_MAGIC) : len(_MAGIC) + _SHA256])
     return _Index(manifest, tuple((_digest(raw), size) for raw, size in _RECORD.iter_unpack(records)))

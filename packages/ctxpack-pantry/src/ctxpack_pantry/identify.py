@@ -1,4 +1,4 @@
-"""Identify: from a contract file to its contract and URI, with the packs that are its inputs looked up."""
+"""Identify: the contract and URI of a contract file; inputs that are packs are looked up."""
 
 from __future__ import annotations
 

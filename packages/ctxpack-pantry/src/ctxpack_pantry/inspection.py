@@ -1,4 +1,4 @@
-"""Inspect: what made a pack and what it holds, without its artifacts."""
+"""Inspect: what made a pack and what it holds, without fetching its outputs."""
 
 from __future__ import annotations
 

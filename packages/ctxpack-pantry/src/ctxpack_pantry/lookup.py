@@ -11,7 +11,14 @@ from ctxpack_bundle import PackManifest, inflate_chunk, pack_manifest_of
 from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, Target, parse_image_manifest
 from ctxpack_pantry.admission import ask
-from ctxpack_pantry.artifact import check_shape, content_size, describe_contract, not_the_pack, tag_of
+from ctxpack_pantry.artifact import (
+    ANOTHER_CLIENT,
+    check_shape,
+    content_size,
+    describe_contract,
+    not_the_pack,
+    tag_of,
+)
 from ctxpack_pantry.context import Context
 
 __all__ = [
@@ -29,7 +36,7 @@ __all__ = [
 
 
 class Located(NamedTuple):
-    """An image manifest that a tag names, and whose config is the contract. data: its bytes; where: for errors."""
+    """The image manifest that a pack's tag names; its config is the contract. data: its bytes; where: for errors."""
 
     uri: CtxUri
     where: str
@@ -48,7 +55,7 @@ class Located(NamedTuple):
 
     @property
     def transfer_size(self) -> int:
-        """Bytes of all chunks, as they travel."""
+        """Bytes of all chunks, compressed."""
         return sum(chunk.size for chunk in self.chunks)
 
 
@@ -57,7 +64,7 @@ Admitted = NewType("Admitted", Located)
 
 
 class OpenedPack(NamedTuple):
-    """A pack whose first chunk was fetched. manifest: what that chunk says; first: the piece that it unpacks to."""
+    """A pack whose first chunk was fetched. manifest: read from that chunk; first: the chunk's piece."""
 
     located: Admitted
     manifest: PackManifest
@@ -99,7 +106,13 @@ def open_pack(target: Target, located: Admitted) -> OpenedPack:
     first = inflate_chunk(data, content_size(chunk, where=located.where), where=where)
     manifest = pack_manifest_of(first, where=where)
     if manifest.uri != located.uri:
-        raise IntegrityError("pack of another contract", where=located.where, expected=located.uri, got=manifest.uri)
+        raise IntegrityError(
+            "pack of another contract",
+            where=located.where,
+            expected=located.uri,
+            got=manifest.uri,
+            fix=ANOTHER_CLIENT,
+        )
     config = describe_contract(manifest.contract_bytes)
     if located.manifest.config.size != config.size:
         size = located.manifest.config.size
@@ -125,7 +138,7 @@ def require_found(context: Context, uri: CtxUri) -> OpenedPack:
 
 
 def no_such_pack(uri: CtxUri, where: str) -> NotFound:
-    """Return the error that says that a pack is not where it was looked for."""
+    """Return the error that says that a pack is not in the registry or cache that where names."""
     return NotFound(
         f"no such pack: {uri}",
         where=where,
@@ -134,5 +147,5 @@ def no_such_pack(uri: CtxUri, where: str) -> NotFound:
 
 
 def missing_chunk(where: str) -> IntegrityError:
-    """Return the error that says that a chunk which the image manifest names is gone: damage, not a miss."""
+    """Return the error that says that a chunk of an image manifest is missing: damage, not a miss."""
     return IntegrityError("a chunk is missing", where=where, fix="push the pack again", code="E_INCOMPLETE")

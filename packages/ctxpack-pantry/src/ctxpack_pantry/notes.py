@@ -15,14 +15,14 @@ __all__ = ["Notes"]
 
 
 class Notes:
-    """The notes of one kind. kind: a name of ASCII letters; it is the name of the folder beside the packs."""
+    """The notes of one kind. kind: a name of ASCII letters, which their folder in the cache has too."""
 
     def __init__(self, cache: Cache, kind: str) -> None:
         self._cache = cache
         self.folder = cache.side(kind)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a note, whole or not at all. name: a relative path. A failing disk only means: no note."""
+        """Write a note, whole or not at all; when the disk fails, nothing is written. name: a relative path."""
         path = os.path.join(self.folder, name)
         with suppress(OSError, LocalFailure), self._cache.staging() as staging:
             temporary = os.path.join(staging, "note")
@@ -41,7 +41,7 @@ class Notes:
         return data if len(data) <= limit else b""
 
     def names(self, below: str = "") -> list[str]:
-        """Return the names of the notes, or of the notes in a folder of them, in any order."""
+        """Return the names of the notes in the folder below, in any order."""
         try:
             return os.listdir(os.path.join(self.folder, below))
         except OSError:

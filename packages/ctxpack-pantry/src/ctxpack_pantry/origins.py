@@ -1,8 +1,8 @@
-"""Origins: with which image manifest a cached pack came from a repository, or was pushed to it.
+"""Origins: the image manifest with which a cached pack came from a repository, or was pushed to it.
 
 One note for each pack and repository, ``origins/<64 hex of the URI>/<64 hex>``, named after the SHA-256 of the
 repository's name: the digest of the pack's manifest.json, a line feed, and the image manifest as the repository has it.
-A note about another manifest.json than the cached one is stale, and is as if absent.
+A note about another manifest.json than the cached one is stale, and is ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Origins"]
 
 _KIND = "origins"
-_MAX_NOTE = (4 << 20) + 128  # bytes: an image manifest of the largest size, and what is before it
+_MAX_NOTE = (4 << 20) + 128  # bytes: an image manifest of the largest size, and the digest before it
 
 
 class Origins:
@@ -46,7 +46,7 @@ class Origins:
         return image_manifest if separator and pack_manifest.decode(errors="replace") == cached else None
 
     def forget(self, uri: CtxUri) -> None:
-        """Remove what is known of the pack of uri."""
+        """Remove the notes about the pack of uri."""
         self._notes.remove_all(hex_of(uri_digest(uri)))
 
 

@@ -37,7 +37,7 @@ __all__ = ["Pantry"]
 
 
 class Pantry:
-    """The verbs, with the cache and the registry that settings name. Each returns one value of `results`.
+    """The verbs, with the cache and the registry that settings name. Each returns one of the types in `results`.
 
     target: a registry that is open already, instead of the one in settings; it is not closed. progress: see
     ctxpack_identity.Progress. notice: hints for people. environ: for credentials. rehash: read every input, and every
@@ -147,7 +147,7 @@ class Pantry:
             return run(context, _loaded(contract_file), command, push=push, force=force, offline=offline)
 
     def list_packs(self) -> Listed:
-        """Return the packs of the cache, by URI. A damaged one comes without its manifest."""
+        """Return the packs of the cache, sorted by URI. The manifest of a damaged pack is None."""
         from ctxpack_bundle import read_pack_manifest
 
         def stored(uri: CtxUri, folder: str) -> StoredPack:

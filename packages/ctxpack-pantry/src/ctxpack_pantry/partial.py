@@ -25,14 +25,14 @@ from ctxpack_pantry.lookup import OpenedPack
 
 __all__ = ["PartialPack"]
 
-_MODES = 0o777  # as for every file that a user makes, the umask decides
+_MODES = 0o777  # less the umask, as for every file that a user makes
 
 
 class PartialPack:
-    """The outputs of an opened pack. Entered as a context manager it has their listing; nothing stays on disk after.
+    """The outputs of an opened pack, as a context manager. Entering it fetches their listing; leaving it removes that.
 
-    folder: holds files.jsonl meanwhile. held: chunks that need not be fetched, as far as a digest of the whole checks
-    what is made of them. Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
+    folder: holds the listing. held: chunks that need not be fetched; they are used only for whole files, whose digests
+    check them. Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
     """
 
     folder: str
@@ -81,7 +81,7 @@ class PartialPack:
         start = span.start + min(max(offset, 0), span.size)
         spans.add(start, min(start + max(size, 0), span.start + span.size))
         excerpt = Excerpt(spans, self._sizes)
-        # A held piece is checked by the digest of a whole file, which a range does not have.
+        # Only the digest of a whole file checks held pieces, and a range is not a whole file.
         with closing(self._pieces(excerpt, NOTHING_HELD)) as pieces:
             return b"".join(excerpt.cut(pieces))
 

@@ -23,12 +23,12 @@ _SHOWN = 3  # paths
 
 
 def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *, force: bool) -> Pulled:
-    """Put the outputs that patterns mean into the folder output, as ordinary copies. The cache gets nothing.
+    """Put the outputs that patterns select into the folder output, as ordinary copies. The cache gets nothing.
 
     Unless the cache has the pack, only the chunks that hold these outputs are fetched, and of them only those that no
     cached pack holds. Every file is checked before any is visible.
-    Raises: NotFound when there is no such pack; InvalidInput when nothing in it matches, or output is taken;
-    IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure, and then nothing has changed.
+    Raises: NotFound when there is no such pack; InvalidInput when nothing in it matches, or when something else is at
+    output; IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure, and then nothing has changed.
     """
     [placing] = all_into(output)
 

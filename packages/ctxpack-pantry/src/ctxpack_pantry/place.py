@@ -1,4 +1,4 @@
-"""Place: a pack's outputs become ordinary files where the user wants them, each of them whole or not at all."""
+"""Place: a pack's outputs become ordinary files where the user wants them, each output whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_mad
 
 
 class Placing(NamedTuple):
-    """One output on its way. name: as the pack calls it; source: below ``artifacts/``; destination: a path."""
+    """One output and where it goes. name: in the pack; source: below ``artifacts/``; destination: a path."""
 
     name: str
     source: str
@@ -29,23 +29,23 @@ class Placing(NamedTuple):
 def place(context: Context, folder: str, placings: Sequence[Placing], *, force: bool) -> bool:
     """Copy outputs of the pack in folder to their destinations; return whether anything had to be written.
 
-    What is there already is kept when it is the same. It is replaced when it is nothing, an empty folder, the outputs
-    of a pack that the cache holds (so nothing is lost), or when force is set.
+    What is at a destination is kept when it is the same. It is replaced when it is an empty folder or the outputs of a
+    pack in the cache (so nothing is lost), or when force is set.
     Raises: InvalidInput when something else is there; LocalFailure when it cannot be read or written.
     """
-    placings = [_normalised(item) for item in placings]
+    placings = [_normalised(placing) for placing in placings]
     if not force and _are_in_place(context, placings, lambda: read_pack_manifest(folder).outputs_digest):
         return False
-    for item in placings:
-        source = os.path.join(folder, ARTIFACTS, item.source)
-        _replace(item.destination, partial(_copy, source, progress=context.progress))
+    for placing in placings:
+        source = os.path.join(folder, ARTIFACTS, placing.source)
+        _replace(placing.destination, partial(_copy, source, progress=context.progress))
     return True
 
 
 def place_made(context: Context, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool) -> bool:
     """Call make with a fresh path, where it writes outputs of this tree digest, then move them to their destination.
 
-    What is there already is treated as by place. What make raises passes through, and then nothing has changed.
+    What is at the destination is treated as by place. Errors of make pass through, and then nothing has changed.
     Raises: as place does.
     """
     placing = _normalised(placing)
@@ -68,16 +68,16 @@ def copy_entries(folder: str, entries: Iterable[TreeEntry], destination: str, pr
 
 
 def all_into(destination: str) -> list[Placing]:
-    """Return the placing of everything a pack holds into one folder. Raises: InvalidInput when it has no name."""
+    """Return the placing of everything a pack holds into one folder. Raises: InvalidInput for an empty name."""
     if not destination:
         raise InvalidInput("the name of the folder is empty", where="output", fix="name one, or leave it out")
-    return [Placing("outputs", "", destination)]  # the name is part of no digest: a folder's content has none
+    return [Placing("outputs", "", destination)]  # in no digest: a folder is hashed without its own name
 
 
 def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing]:
     """Return the placing of each root of a pack to a path of its own; several are matched by base name.
 
-    Raises: InvalidInput when destinations are not as many, or called otherwise.
+    Raises: InvalidInput when destinations have another number or other names than the roots.
     """
     roots = manifest.outputs.roots
     if len(roots) == 1 and len(destinations) == 1:
@@ -96,14 +96,14 @@ def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing
     return [Placing(name, name, by_name[name]) for name in names]
 
 
-def _normalised(item: Placing) -> Placing:
+def _normalised(placing: Placing) -> Placing:
     # lexists("") and lexists("file/") are False although writing there would overwrite something.
-    return item._replace(destination=os.path.normpath(item.destination))
+    return placing._replace(destination=os.path.normpath(placing.destination))
 
 
 def _are_in_place(context: Context, placings: Sequence[Placing], digest: Callable[[], Digest]) -> bool:
-    """Return whether outputs of this digest are at the destinations already. Raises: InvalidInput, see place."""
-    occupied = [item.destination for item in placings if _is_something(item.destination)]
+    """Return whether outputs of this digest are at the destinations. Raises: InvalidInput, as place does."""
+    occupied = [placing.destination for placing in placings if _is_occupied(placing.destination)]
     if not occupied:
         return False
     found = _digest_of(context, placings)
@@ -120,21 +120,21 @@ def _are_in_place(context: Context, placings: Sequence[Placing], digest: Callabl
     return False
 
 
-def _is_something(path: str) -> bool:
+def _is_occupied(path: str) -> bool:
     if not os.path.lexists(path):
         return False
     try:
         return os.path.islink(path) or not os.path.isdir(path) or bool(os.listdir(path))
     except OSError as error:
-        raise LocalFailure(f"cannot be read: {error.strerror}", where=path) from error
+        raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
 
 
 def _digest_of(context: Context, placings: Sequence[Placing]) -> Digest | None:
-    """Return the digest of what is there; None when some is missing, or no pack could hold it (links, devices)."""
-    if not all(os.path.lexists(item.destination) for item in placings):
+    """Return the digest of the destinations; None when one is missing, or no pack can hold it (links, devices)."""
+    if not all(os.path.lexists(placing.destination) for placing in placings):
         return None
     try:
-        return outputs_digest({item.name: item.destination for item in placings}, hashing=context.hashing)
+        return outputs_digest({placing.name: placing.destination for placing in placings}, hashing=context.hashing)
     except InvalidInput:
         return None
 
@@ -144,13 +144,13 @@ def _is_in_cache(cache: Cache, digest: Digest) -> bool:
         try:
             if read_pack_manifest(pack.path).outputs_digest == digest:
                 return True
-        except IntegrityError:  # a damaged pack saves nothing
+        except IntegrityError:  # its outputs may be damaged too
             continue
     return False
 
 
 def _replace(destination: str, make: Callable[[str], None]) -> None:
-    """Make the new content in the same folder, then rename. Killed in between, the old content has another name."""
+    """Make the new content in the same folder, then rename. A kill in between leaves the old one under another name."""
     destination = os.path.abspath(destination)
     parent, name = os.path.split(destination)
     unique = f".{name}.{os.urandom(4).hex()}"
@@ -172,7 +172,7 @@ def _replace(destination: str, make: Callable[[str], None]) -> None:
 
 
 def _tidy(destination: str, fresh: str, old: str) -> None:
-    """Leave one of the three. A Ctrl-C meanwhile does not stop that; a second Ctrl-C does, and loses nothing."""
+    """Leave one of the three. A first Ctrl-C during this does not stop it; a second one does, and loses nothing."""
     replaced = not os.path.lexists(fresh)
     try:
         _leave_one(destination, fresh, old, replaced)
@@ -187,7 +187,7 @@ def _leave_one(destination: str, fresh: str, old: str, replaced: bool) -> None:
     if os.path.lexists(old):
         if not os.path.lexists(destination):
             os.rename(old, destination)
-        elif replaced:  # otherwise somebody else wrote to destination, and the old content stays in old
+        elif replaced:  # otherwise another process wrote to destination, and the old content stays in old
             _remove(old)
     _remove(fresh)
 
@@ -203,7 +203,7 @@ def _copy(source: str, destination: str, *, progress: Progress) -> None:
 
 
 def _copy_file(source: str, destination: str, progress: Progress) -> None:
-    """Copy content and the executable bit; the rest of the mode is the user's umask."""
+    """Copy content and the executable bit; the umask decides the rest of the mode."""
     with open(source, "rb") as original:
         status = os.fstat(original.fileno())
         mode = 0o777 if status.st_mode & 0o100 else 0o666

@@ -14,7 +14,7 @@ __all__ = ["Candidate", "Policy"]
 
 
 class Candidate(NamedTuple):
-    """A pack that somebody wants to use. repository: the name of the registry that was asked for.
+    """A pack that is about to be used. repository: the name of the registry that was asked for.
 
     image: digest of the image manifest; None for a cached pack that neither came from this repository nor was pushed
     to it.
@@ -26,4 +26,4 @@ class Candidate(NamedTuple):
 
 
 Policy = Callable[[Candidate], object]
-"""Returns if the pack may be used. Raises: PolicyRefused."""
+"""Called before a pack is used. Raises: PolicyRefused when the pack may not be used."""

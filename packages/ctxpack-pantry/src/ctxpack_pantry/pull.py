@@ -24,11 +24,11 @@ def pull(
 ) -> Pulled:
     """Return the folder with the pack's outputs; the pack is fetched if the cache does not have it.
 
-    output: a folder for an ordinary copy, which is returned then; otherwise the folder is the cache's. include: only
-    the outputs that these patterns (gitignore syntax) mean; needs output, and fetches no more than the chunks that hold
-    them. force: replace what is at output.
+    output: a folder for an ordinary copy; None returns the read-only folder of the cache. include: only the outputs
+    that these patterns (gitignore syntax) select; needs output, and fetches only the chunks that hold them. force:
+    replace what is at output.
     Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure; InvalidInput when nothing
-    matches, or when output is taken.
+    matches, or when something else is at output.
     """
     if include:
         if output is None:

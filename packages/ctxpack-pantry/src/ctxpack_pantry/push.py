@@ -1,4 +1,4 @@
-"""Push: a pack of the cache becomes an artifact of a target. Blobs first, the tag last."""
+"""Push: a pack of the cache is published in a registry. Blobs are sent first, the tag last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ctxpack_pantry.transfer import in_order
 
 __all__ = ["ABSENT_RUN", "PROBE", "Presence", "push"]
 
-ABSENT_RUN = 8  # chunks: more than the manifest and listings, which are new in every pack
+ABSENT_RUN = 8  # chunks: more than those of the pack manifest and listings, which are new in every pack
 PROBE = 8  # chunks, of which one is asked for
 NEIGHBOURS = 4  # packs that target is asked for; one request each
 
@@ -60,7 +60,13 @@ class _Push:
         self._target, self._holdings, self._origins = context.target, Holdings(context.cache), Origins(context.cache)
         self._manifest = read_pack_manifest(folder)
         if self._manifest.uri != uri:
-            raise IntegrityError("pack of another contract", where=folder, expected=uri, got=self._manifest.uri)
+            raise IntegrityError(
+                "pack of another contract",
+                where=folder,
+                expected=uri,
+                got=self._manifest.uri,
+                fix=f"remove the pack (ctxpack rm {uri}), then pull or seed it again",
+            )
         self._sent = 0
         self._counting = threading.Lock()
 
@@ -112,19 +118,19 @@ class _Push:
         except CtxPackError:
             if not known:
                 raise
-        # Perhaps a blob was removed although a manifest names it: now ask for each.
+        # Perhaps a blob was removed although an image manifest names it: now ask for each chunk.
         chunks = self._send_chunks(frozenset(), silent)
         return chunks, *self._send_image_manifest(chunks)
 
     def _known(self) -> frozenset[Digest]:
         """Return chunks that target certainly has: those of the cache's newest packs that target has as well.
 
-        A registry takes no manifest whose blobs it lacks, and keeps what a manifest names.
+        A registry accepts no image manifest whose blobs it lacks, and keeps blobs that an image manifest names.
         """
         known: frozenset[Digest] = frozenset()
         others = (uri for uri in self._holdings.recent() if uri != self._uri)
         for uri in islice(others, NEIGHBOURS):
-            with suppress(IntegrityError):  # another pack's tag, on which nothing depends
+            with suppress(IntegrityError):  # nothing depends on the tag of another pack
                 found = locate(self._target, uri)
                 known |= {chunk.digest for chunk in found.chunks} if found is not None else set()
         return known
@@ -159,11 +165,11 @@ class _Push:
 
 
 class Presence:
-    """Whether target has a chunk already. Fewer chunks are asked for after several noes in a row.
+    """Whether target has a chunk already. It is asked less often after several negative answers in a row.
 
-    Asking takes a third of all requests. After ABSENT_RUN noes in a row only every PROBE-th chunk is asked for, until
-    the answer is yes again: a new pack costs few questions, a changed one sends a few chunks for nothing. Known chunks
-    are never asked for.
+    Asking takes a third of all requests. After ABSENT_RUN negative answers in a row only every PROBE-th chunk is asked
+    for, until an answer is positive: a new pack costs few requests, a changed one sends a few chunks for nothing. Known
+    chunks are never asked for.
     """
 
     def __init__(self, target: Target, known: frozenset[Digest] = frozenset()) -> None:

@@ -1,6 +1,6 @@
-"""What each verb returns: one named tuple, which knows its JSON document. docs/json.md describes the documents.
+"""What each verb returns: one named tuple with a JSON document. docs/json.md describes the documents.
 
-Loading this loads little, because it is part of every cache hit.
+This module imports little, because every cache hit loads it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 
 class Initialised(NamedTuple):
-    """A contract file that was written. contract_file: its path."""
+    """The contract file that init wrote. contract_file: its path."""
 
     contract_file: str
 
@@ -127,8 +127,8 @@ class Ran(NamedTuple):
 class Inspected(NamedTuple):
     """What made a pack and what it holds. found_in: the pack's folder in the cache, or the registry.
 
-    located: the image manifest, when the registry was asked. weaknesses: what the contract leaves open, so that the URI
-    covers less than one might think.
+    located: the image manifest, when the registry was asked. weaknesses: what the contract leaves open; a change there
+    does not change the URI.
     """
 
     manifest: PackManifest
@@ -183,7 +183,7 @@ class StoredPack(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The packs of the cache, by URI."""
+    """The packs of the cache, sorted by URI."""
 
     packs: tuple[StoredPack, ...]
 
@@ -192,7 +192,7 @@ class Listed(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """removed: packs that are gone from the cache now; missing: packs that it did not have."""
+    """removed: packs that were removed from the cache; missing: packs that the cache did not have."""
 
     removed: tuple[CtxUri, ...]
     missing: tuple[CtxUri, ...]

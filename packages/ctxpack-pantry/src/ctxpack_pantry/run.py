@@ -73,7 +73,7 @@ def require_outputs(contract_file: LoadedContractFile) -> list[str]:
 
 
 def _find(context: Context, uri: CtxUri) -> str | None:
-    """Return the pack's folder, fetched if need be, or None for a miss. Raises when that is not known."""
+    """Return the pack's folder, fetched if necessary, or None for a miss. Raises: as fetch does, but not NotFound."""
     folder = find_cached(context, uri)
     if folder is not None:
         return folder

@@ -38,13 +38,13 @@ def seed(
         identified = identify(context, contract_file, on_entry=inputs.add)
         if expected is not None:
             _require_same(expected, identified)
-        listed = {item.name for item in identified.inputs if item.tree is not None}
+        listed = {resolved.name for resolved in identified.inputs if resolved.tree is not None}
         listed |= _list_packs(context, identified, inputs)
         provenance = record_provenance(
             version=VERSION,
             base=contract_file.base,
             labels=contract_file.file.labels,
-            upstream={item.name: item.uri for item in identified.inputs if item.uri},
+            upstream={resolved.name: resolved.uri for resolved in identified.inputs if resolved.uri},
             execution=execution,
         )
         with cache.flush_ahead(staging):
@@ -68,8 +68,8 @@ def seed(
 def _require_same(before: Identified, after: Identified) -> None:
     if before.uri == after.uri:
         return
-    was = {item.name: item.digest for item in before.inputs}
-    changed = [item.name for item in after.inputs if was.get(item.name) != item.digest]
+    was = {resolved.name: resolved.digest for resolved in before.inputs}
+    changed = [resolved.name for resolved in after.inputs if was.get(resolved.name) != resolved.digest]
     raise InvalidInput(
         "changed while the command ran, so nothing was seeded",
         where=f"input {', '.join(changed)}" if changed else "the contract, its code or its environment",
@@ -83,12 +83,12 @@ def _require_same(before: Identified, after: Identified) -> None:
 def _list_packs(context: Context, identified: Identified, inputs: InputListings) -> set[str]:
     """List the inputs that are packs of the cache; the others stay known by digest alone."""
     listed = set()
-    for item in identified.inputs:
-        folder = find_cached(context, item.uri) if item.uri else None
+    for resolved in identified.inputs:
+        folder = find_cached(context, resolved.uri) if resolved.uri else None
         if folder is not None:
-            listed.add(item.name)
+            listed.add(resolved.name)
             for entry in read_entries(folder):
-                inputs.add(item.name, entry)
+                inputs.add(resolved.name, entry)
     return listed
 
 

@@ -1,4 +1,4 @@
-"""Init: a contract file to fill in, as far as the project does not show already what belongs there."""
+"""Init: a contract file to fill in. A lock file of the project is in it already."""
 
 from __future__ import annotations
 
