@@ -1,4 +1,4 @@
-"""Package fronts that load a module when one of its names is first used (PEP 562).
+"""Fronts that load a module when one of its names is first used (PEP 562).
 
 A command line must start fast: the import of one name loads the module of that name, not all modules.
 """
@@ -11,20 +11,21 @@ from collections.abc import Callable, Mapping
 __all__ = ["lazy_front"]
 
 
-def lazy_front(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the ``__getattr__`` of a package's front.
+def lazy_front(front: str, modules: Mapping[str, str], *, package: str = "") -> Callable[[str], object]:
+    """Return the ``__getattr__`` of a front: of a package, or of a module that offers names of other modules.
 
     modules: for each module, those of its names that the front offers, separated by blanks. No name may be that of a
-    module directly in the package: Python binds a loaded module to its own name.
+    module directly in the front: Python binds a loaded module to its own name. package: holds the modules; by default
+    the front itself.
     """
-    homes = {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
+    homes = {name: f"{package or front}.{module}" for module, names in modules.items() for name in names.split()}
 
     def find(name: str) -> object:
         home = homes.get(name)
         if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {front!r} has no attribute {name!r}")
         value: object = getattr(__import__(home, fromlist=[name]), name)
-        setattr(sys.modules[package], name, value)
+        setattr(sys.modules[front], name, value)
         return value
 
     return find

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ctxpack_oci.layout import Layout
 from ctxpack_oci.location import LayoutLocation, Location
 from ctxpack_oci.target import Target
 
@@ -17,14 +18,8 @@ def open_target(location: Location, *, environ: Mapping[str, str] = os.environ) 
     environ: for credentials, proxies and certificate authorities.
     Raises: InvalidInput, when what environ names is malformed.
     """
-    # Imported late: to load requests takes longer than many a command takes to run.
     if isinstance(location, LayoutLocation):
-        from ctxpack_oci.layout import Layout
-
         return Layout(location.folder)
-    from ctxpack_oci.credentials import find_credentials
-    from ctxpack_oci.proxy import network_from
-    from ctxpack_oci.registry import Registry
+    from ctxpack_oci.registry import open_registry  # to load requests takes longer than many a command takes to run
 
-    credentials = find_credentials(location.host, environ, repository=location.repository)
-    return Registry(location, credentials=credentials, network=network_from(environ))
+    return open_registry(location, environ)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
-from ctxpack_oci.credentials import Credentials
+from ctxpack_oci.credentials import Credentials, find_credentials
 from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.pages import PAGE_ITEMS, pages
 from ctxpack_oci.patience import Deadline, Patience, Transient
-from ctxpack_oci.proxy import Network
+from ctxpack_oci.proxy import Network, network_from
 from ctxpack_oci.refusal import CHECK_SETTING, codes_of, message_of
 from ctxpack_oci.repository import Repository, receipt_of
 from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
 from ctxpack_oci.upload import upload_blob
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "open_registry"]
 
 KEPT_MANIFESTS = 8  # pushed manifests kept in memory until they are tagged
 
@@ -165,6 +165,15 @@ class Registry:
             self._manifests[digest] = data
             while len(self._manifests) > KEPT_MANIFESTS:
                 del self._manifests[next(iter(self._manifests))]
+
+
+def open_registry(location: RegistryLocation, environ: Mapping[str, str]) -> Registry:
+    """Return the registry at location, with what environ says of credentials, proxies and certificate authorities.
+
+    Raises: InvalidInput, when what environ names is malformed.
+    """
+    credentials = find_credentials(location.host, environ, repository=location.repository)
+    return Registry(location, credentials=credentials, network=network_from(environ))
 
 
 def _accept(descriptor: Descriptor) -> dict[str, str]:

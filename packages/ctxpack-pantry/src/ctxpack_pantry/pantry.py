@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ctxpack_cache import Cache
-from ctxpack_identity.errors import IntegrityError
+from ctxpack_identity.hashing.statcache import StatCache
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.uri import CtxUri, uri_digest, uri_for
+from ctxpack_identity.uri import CtxUri
+from ctxpack_pantry import verbs
 from ctxpack_pantry.context import Context, Notice, ignore
 from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
-from ctxpack_pantry.results import Listed, Removed, StoredPack
 from ctxpack_pantry.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
     from ctxpack_oci import Target
     from ctxpack_pantry.policy import Policy
-    from ctxpack_pantry.results import Identified, Inspected, Pulled, Pushed, Ran, Seeded
-
-# Each verb has its module, which is imported when the verb is used: `id` and cache hits are frequent and need neither
-# the registry nor the archive format, which take ten times as long to import as the hit takes.
+    from ctxpack_pantry.results import Identified, Inspected, Listed, Pulled, Pushed, Ran, Removed, Seeded
 
 __all__ = ["Pantry"]
 
@@ -88,48 +85,37 @@ class Pantry:
 
     def resolve(self, contract_file: str | LoadedContractFile) -> Identified:
         """Return the contract and URI of a contract file, a path or a loaded one. Raises: as identify.identify does."""
-        from ctxpack_pantry.identify import identify
-
         with self._context() as context:
-            return identify(context, _loaded(contract_file))
+            return verbs.identify(context, _loaded(contract_file))
 
     def seed(self, outputs: Sequence[str], contract_file: str | LoadedContractFile) -> Seeded:
         """Make a pack of outputs under the URI of a contract file, in the cache.
 
         outputs: files and folders; none means those that the contract file declares. Raises: as seed.seed does.
         """
-        from ctxpack_pantry.run import require_outputs
-        from ctxpack_pantry.seed import seed
-
         loaded = _loaded(contract_file)
         with self._context() as context:
-            return seed(context, loaded, outputs or require_outputs(loaded))
+            return verbs.seed(context, loaded, outputs or verbs.require_outputs(loaded))
 
     def push(self, uri: CtxUri) -> Pushed:
         """Copy a pack from the cache to the registry; nothing is sent when it is there. Raises: as push.push does."""
-        from ctxpack_pantry.push import push
-
         with self._context() as context:
-            return push(context, uri)
+            return verbs.push(context, uri)
 
     def pull(
         self, uri: CtxUri, output: str | None = None, *, include: Sequence[str] = (), force: bool = False
     ) -> Pulled:
         """Return the folder with a pack's outputs, all of them or some. Parameters, Raises: as pull.pull."""
-        from ctxpack_pantry.pull import pull
-
         with self._context() as context:
-            return pull(context, uri, output, include=include, force=force)
+            return verbs.pull(context, uri, output, include=include, force=force)
 
     def inspect(self, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
         """Return what made a pack and what it holds. skip_cache: ask the registry even if the cache has the pack.
 
         Raises: as inspection.inspect does.
         """
-        from ctxpack_pantry.inspection import inspect
-
         with self._context() as context:
-            return inspect(context, uri, skip_cache=skip_cache)
+            return verbs.inspect(context, uri, skip_cache=skip_cache)
 
     def run(
         self,
@@ -141,38 +127,20 @@ class Pantry:
         offline: bool = False,
     ) -> Ran:
         """Place the outputs if anybody made them already, else run command. Parameters, Raises: as run.run."""
-        from ctxpack_pantry.run import run
-
         with self._context() as context:
-            return run(context, _loaded(contract_file), command, push=push, force=force, offline=offline)
+            return verbs.run(context, _loaded(contract_file), command, push=push, force=force, offline=offline)
 
     def list_packs(self) -> Listed:
         """Return the packs of the cache, sorted by URI. The manifest of a damaged pack is None."""
-        from ctxpack_bundle import read_pack_manifest
-
-        def stored(uri: CtxUri, folder: str) -> StoredPack:
-            try:
-                return StoredPack(uri, folder, read_pack_manifest(folder))
-            except IntegrityError:
-                return StoredPack(uri, folder, None)
-
-        return Listed(tuple(stored(uri_for(pack.key), pack.path) for pack in self.cache.packs()))
+        with self._context() as context:
+            return verbs.list_packs(context)
 
     def remove(self, *uris: CtxUri) -> Removed:
         """Remove packs from the cache, never from the registry."""
-        from ctxpack_pantry.origins import Origins
-
-        origins = Origins(self.cache)
-        removed = []
-        for uri in dict.fromkeys(uris):
-            if self.cache.remove(uri_digest(uri)):
-                removed.append(uri)
-            origins.forget(uri)
-        return Removed(tuple(removed), tuple(uri for uri in dict.fromkeys(uris) if uri not in removed))
+        with self._context() as context:
+            return verbs.remove_packs(context, *uris)
 
     def _context(self) -> Context:
-        from ctxpack_identity.hashing.statcache import StatCache
-
         known = StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
         return Context(
             self.cache, lambda: self.target, known, self._executor, self._progress, self._notice, self._policy

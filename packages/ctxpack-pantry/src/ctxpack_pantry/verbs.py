@@ -1,0 +1,37 @@
+"""The verbs, one function each, as `Pantry` calls them. A verb's module is loaded when the verb is first used.
+
+`id` and cache hits are frequent and need neither the registry nor the archive format, which take ten times as long to
+load as the hit takes.
+"""
+
+from __future__ import annotations
+
+from ctxpack_identity.lazy import lazy_front
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxpack_pantry.identify import identify
+    from ctxpack_pantry.inspection import inspect
+    from ctxpack_pantry.packs import list_packs
+    from ctxpack_pantry.pull import pull
+    from ctxpack_pantry.push import push
+    from ctxpack_pantry.removal import remove_packs
+    from ctxpack_pantry.run import require_outputs, run
+    from ctxpack_pantry.seed import seed
+else:
+    __getattr__ = lazy_front(
+        __name__,
+        {
+            "identify": "identify",
+            "inspection": "inspect",
+            "packs": "list_packs",
+            "pull": "pull",
+            "push": "push",
+            "removal": "remove_packs",
+            "run": "require_outputs run",
+            "seed": "seed",
+        },
+        package=__package__,
+    )
+
+__all__ = ["identify", "inspect", "list_packs", "pull", "push", "remove_packs", "require_outputs", "run", "seed"]
