@@ -29,7 +29,6 @@ __all__ = [
     "find",
     "locate",
     "missing_chunk",
-    "no_such_pack",
     "open_pack",
     "require_found",
 ]
@@ -133,17 +132,12 @@ def require_found(context: Context, uri: CtxUri) -> OpenedPack:
     """Return what find returns. Raises: NotFound when the registry has no such pack; as find does."""
     opened = find(context, uri)
     if opened is None:
-        raise no_such_pack(uri, context.target.name)
+        raise NotFound(
+            f"no such pack: {uri}",
+            where=context.target.name,
+            fix="check the URI and the registry, or make the pack: ctxpack run, or ctxpack seed and ctxpack push",
+        )
     return opened
-
-
-def no_such_pack(uri: CtxUri, where: str) -> NotFound:
-    """Return the error that says that a pack is not in the registry or cache that where names."""
-    return NotFound(
-        f"no such pack: {uri}",
-        where=where,
-        fix="check the URI and the registry, or make the pack: ctxpack run, or ctxpack seed and ctxpack push",
-    )
 
 
 def missing_chunk(where: str) -> IntegrityError:

@@ -93,7 +93,7 @@ class PartialPack:
             unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
 
     def _require_sizes(self) -> None:
-        """Raise IntegrityError unless the sizes of all pieces add up to the pack, wherever its parts are then read."""
+        """Raise IntegrityError unless the sizes of all pieces add up to the size of the pack."""
         nothing = Selection(self.folder, self._opened.manifest, lambda path: False, where=self._download.where)
         nothing.excerpt(self._sizes)
 
