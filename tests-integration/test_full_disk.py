@@ -71,7 +71,7 @@ def test_a_full_disk_of_the_layout_is_named_and_no_tag_is_written(disk: Disk) ->
     pull = ("ctxpack", "pull", disk.uri, "--registry", "oci:layout", "--cache", "cache", "--output", "got")
     small = SIZE // 16  # less than a chunk
     full, left, missing, pushed, pulled = disk.run(push, LIST, pull, GROW, push, pull, size=small)
-    must_be_full(full, " of oci:layout: ", "check free space")
+    must_be_full(full, " of oci:layout: ", ", or name another folder")
     assert "layout/index.json" not in left.stdout.splitlines()
     assert "layout/ingest/" not in left.stdout
     assert (missing.status, pushed.status, pulled.stdout) == (3, 0, "got\n"), pulled.stderr
