@@ -9,7 +9,15 @@ from collections.abc import Mapping
 import pytest
 
 CODECS = ("isal", "pyfastcdc", "zlib")
-WORK = ("assembly", "chunk", "copying", "packing", "sidehash", "unpacking")  # modules that write, compress or unpack
+WORK = (
+    "assembly",
+    "chunk",
+    "copying",
+    "cutting",
+    "packing",
+    "sidehash",
+    "unpacking",
+)  # modules that write, compress or unpack
 
 
 @pytest.mark.parametrize("name", ["PackManifest", "parse_pack_manifest", "read_entries", "read_pack_manifest"])

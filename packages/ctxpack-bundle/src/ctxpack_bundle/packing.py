@@ -9,7 +9,7 @@ from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
 
-from ctxpack_bundle.chunk import cut
+from ctxpack_bundle.cutting import cut
 from ctxpack_bundle.folder import open_member, read_entries, read_pack_manifest
 from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry_parts, listing_parts, manifest_part
 from ctxpack_bundle.outputs import checked_entries
