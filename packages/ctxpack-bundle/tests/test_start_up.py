@@ -9,15 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 CODECS = ("isal", "pyfastcdc", "zlib")
-WORK = (
-    "assembly",
-    "chunk",
-    "copying",
-    "cutting",
-    "packing",
-    "sidehash",
-    "unpacking",
-)  # modules that write, compress or unpack
+# Modules that write, compress or unpack.
+WORK = ("assembly", "chunk", "copying", "cutting", "packing", "sidehash", "unpacking")
 
 
 @pytest.mark.parametrize("name", ["PackManifest", "parse_pack_manifest", "read_entries", "read_pack_manifest"])
