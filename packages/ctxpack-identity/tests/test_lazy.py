@@ -23,7 +23,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
     (folder / "two.py").write_text("raise RuntimeError('loaded')\n")
     (folder / "__init__.py").write_text(
         "from ctxpack_identity.lazy import lazy_front\n"
-        "__getattr__ = lazy_front(__name__, {'one': 'first second', 'two': 'third'})\n"
+        "__getattr__, __dir__ = lazy_front(__name__, {'one': 'first second', 'two': 'third'})\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield import_module("lazy_example")
@@ -52,8 +52,14 @@ def test_another_name_is_no_attribute(package: ModuleType) -> None:
         package.fourth  # noqa: B018
 
 
+def test_names_that_are_not_loaded_yet_are_listed(package: ModuleType) -> None:
+    """As notebooks do to complete a name."""
+    assert {"first", "second", "third"} <= set(dir(package))
+    assert "lazy_example.one" not in sys.modules
+
+
 def test_a_module_can_be_the_front_of_a_package() -> None:
-    find = lazy_front(__name__, {"digest": "digest_of"}, package="ctxpack_identity")
+    find, _ = lazy_front(__name__, {"digest": "digest_of"}, package="ctxpack_identity")
     from ctxpack_identity.digest import digest_of
 
     assert find("digest_of") is digest_of

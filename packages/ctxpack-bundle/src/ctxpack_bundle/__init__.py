@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ctxpack_bundle.stream import PackStream
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
 else:
-    __getattr__ = lazy_front(
+    __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "assembly": "InputListings assemble outputs_digest",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, tree_digest
     from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
 else:
-    __getattr__ = lazy_front(
+    __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "canonical": "canonical_json parse_json",

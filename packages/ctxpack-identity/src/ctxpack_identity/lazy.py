@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 __all__ = ["lazy_front"]
 
 
-def lazy_front(front: str, modules: Mapping[str, str], *, package: str = "") -> Callable[[str], object]:
-    """Return the ``__getattr__`` of a front: of a package, or of a module that offers names of other modules.
+def lazy_front(
+    front: str, modules: Mapping[str, str], *, package: str = ""
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a front: a package, or a module that offers names of other modules.
 
     modules: for each module, those of its names that the front offers, separated by blanks. No name may be that of a
     module directly in the front: Python binds a loaded module to its own name. package: holds the modules; by default
@@ -28,4 +30,7 @@ def lazy_front(front: str, modules: Mapping[str, str], *, package: str = "") -> 
         setattr(sys.modules[front], name, value)
         return value
 
-    return find
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[front]), *homes})
+
+    return find, names

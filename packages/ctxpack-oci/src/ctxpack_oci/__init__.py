@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ctxpack_oci.opening import open_target
     from ctxpack_oci.target import TaggedManifest, Target
 else:
-    __getattr__ = lazy_front(
+    __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe",

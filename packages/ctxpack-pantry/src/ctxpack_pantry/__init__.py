@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.settings import Settings, load_settings
     from ctxpack_pantry.starter import init
 else:
-    __getattr__ = lazy_front(
+    __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "context": "Context",

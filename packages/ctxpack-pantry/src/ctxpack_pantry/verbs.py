@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.run import require_outputs, run
     from ctxpack_pantry.seed import seed
 else:
-    __getattr__ = lazy_front(
+    __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "identify": "identify",
