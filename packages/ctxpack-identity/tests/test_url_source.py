@@ -387,9 +387,9 @@ def contract(inputs: list[dict[str, Any]], **members: Any) -> str:
 def test_the_uri_does_not_depend_on_where_the_bytes_come_from(store: MemoryStore, tmp_path: Path) -> None:
     url = put(store, TREE)
     write_tree(tmp_path / "root", TREE)
-    remote = contract([{"name": "i", "path": url, "exclude": ["z"]}], environment={"path": f"{url}/a0"})
+    by_url = contract([{"name": "i", "path": url, "exclude": ["z"]}], environment={"path": f"{url}/a0"})
     local = contract([{"name": "i", "path": "root", "exclude": ["z"]}], environment={"path": "root/a0"})
-    one, other = (resolve(parse_contract_file(text), str(tmp_path)) for text in (remote, local))
+    one, other = (resolve(parse_contract_file(text), str(tmp_path)) for text in (by_url, local))
     assert (one.uri, one.canonical, one.inputs) == (other.uri, other.canonical, other.inputs)
     assert one.junk == ("store://b/docs/.DS_Store",)
 
