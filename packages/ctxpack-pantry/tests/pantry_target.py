@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ctxpack_identity import Unavailable
+import pytest
+
+from ctxpack_identity import LocalFailure, Unavailable
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, TaggedManifest, parse_image_manifest
 from ctxpack_oci.disk import Disk
+
+each_stop = pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Unavailable("no answer"), Unavailable),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, "No space left on device"), LocalFailure),
+    ],
+    ids=["no answer", "Ctrl-C", "full disk"],
+)
+"""A test for each error that can stop a transfer, and the error that its caller sees."""
 
 
 class HastyDisk(Disk):

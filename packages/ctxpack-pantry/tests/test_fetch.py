@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
 from pantry_project import Project, contents
-from pantry_target import FaultyTarget, wait_until_idle
+from pantry_target import FaultyTarget, each_stop, wait_until_idle
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
@@ -240,15 +239,7 @@ def test_each_chunk_is_fetched_once_and_the_contract_never(
     assert fetched == sorted(chunk.digest for chunk in pushed.located.chunks)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (Unavailable("no answer"), Unavailable),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (OSError(errno.ENOSPC, "No space left on device"), LocalFailure),
-    ],
-    ids=["no answer", "Ctrl-C", "full disk"],
-)
+@each_stop
 def test_a_pull_stopped_at_any_chunk_leaves_nothing_and_the_next_one_succeeds(
     pushed: PushedPack,
     cache: Cache,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import random
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
 from pantry_project import Project, contents, state
-from pantry_target import FaultyTarget, wait_until_idle
+from pantry_target import FaultyTarget, each_stop, wait_until_idle
 
 from ctxpack_bundle import inflate_chunk, make_chunk
 from ctxpack_cache import Cache
@@ -30,7 +29,6 @@ from ctxpack_identity import (
     LocalFailure,
     NotFound,
     Progress,
-    Unavailable,
     silent,
     uri_digest,
 )
@@ -510,15 +508,7 @@ def test_content_that_differs_from_its_listing_is_refused(
     assert untouched(cache, leftovers, there)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (Unavailable("no answer"), Unavailable),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (OSError(errno.ENOSPC, "No space left on device"), LocalFailure),
-    ],
-    ids=["no answer", "Ctrl-C", "full disk"],
-)
+@each_stop
 @pytest.mark.parametrize("force", [False, True], ids=["nothing there", "something there"])
 def test_a_pick_stopped_at_any_chunk_changes_nothing_and_the_next_one_succeeds(
     pushed: PushedPack,
