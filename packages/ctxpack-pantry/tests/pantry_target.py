@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,8 +67,8 @@ class FaultyTarget:
 
     def after(self, method: str, number: int, act: Callable[[], object]) -> None:
         """Call act once, before the call of method that follows number others."""
-        before = self.count(method)
-        self.on(method, lambda _: act() if self.count(method) == before + number + 1 else None)
+        calls = itertools.count()  # not count(): two calls that arrive at once would both see the later number
+        self.on(method, lambda _: act() if next(calls) == number else None)
 
     def count(self, method: str) -> int:
         """Calls of method so far."""
