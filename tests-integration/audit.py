@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +21,15 @@ __all__ = ["Artifact", "audit_artifact", "audit_cache", "digest_of", "leftovers"
 
 
 class Artifact(NamedTuple):
-    """A pack on a target. manifest: the image manifest, as JSON; layers: their bytes, in order."""
+    """A pack on a target. manifest: the image manifest, as JSON; layers: their bytes.
+
+    stream: the chunks, in order; pieces: what they unpack to.
+    """
 
     manifest: dict[str, Any]
     layers: list[bytes]
+    stream: bytes
+    pieces: list[bytes]
 
 
 def digest_of(data: bytes) -> str:
@@ -58,10 +65,25 @@ def audit_artifact(target: PlainTarget, uri: str) -> Artifact | None:
     for part, blob in blobs:
         assert (part["digest"], part["size"]) == (digest_of(blob), len(blob))
     layers = [blob for _, blob in blobs[1:]]
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(b"".join(layers)))) as archive:
+    chunks = list(_chunks(layers))
+    stream = b"".join(chunks)
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(stream))) as archive:
         assert archive.next() is not None
         assert sum(member.isfile() for member in archive if member.name.startswith("artifacts/")) > 0
-    return Artifact(manifest, layers)
+    return Artifact(manifest, layers, stream, [gzip.decompress(chunk) for chunk in chunks])
+
+
+def _chunks(layers: list[bytes]) -> Iterator[bytes]:
+    """Yield the chunks as the table says, each checked. Not by CtxPack's own reader."""
+    yield layers[0]
+    magic, version, count = struct.unpack_from(">8sII", layers[1])
+    assert (magic, version, len(layers[1])) == (b"CTXTABLE", 1, 16 + 48 * count)
+    for sha256, piece_size, size, layer, high, low in struct.iter_unpack(">32sIIHHI", layers[1][16:]):
+        offset = high << 32 | low
+        chunk = layers[layer][offset : offset + size]
+        piece = gzip.decompress(chunk)
+        assert (len(chunk), len(piece), hashlib.sha256(piece).digest()) == (size, piece_size, sha256)
+        yield chunk
 
 
 def _audit_pack(folder: Path) -> None:

@@ -12,8 +12,8 @@ from machine import Machine
 
 __all__ = ["content_of", "seed_pack", "write_contract", "write_outputs"]
 
-# Random bytes, which do not compress. They make several layers: a layer has at most 2 MiB.
-LARGE = random.Random(1).randbytes(5 << 20)
+# Random bytes, which do not compress. They make several layers: a layer has at most 8 MiB.
+LARGE = random.Random(1).randbytes(9 << 20)
 
 OUTPUTS: dict[str, bytes] = {
     "large.bin": LARGE,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+import oras
 from doccommands import Command, Console, commands_in, documents
 from sandbox import private_environment
 
@@ -29,7 +31,9 @@ def test_commands_run_elsewhere_are_run_there() -> None:
 def test_documented_commands_do_what_the_document_says(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
-    console = Console(folder, private_environment(tmp_path / "home"))
+    environment = private_environment(tmp_path / "home")
+    environment["PATH"] += os.pathsep + str(oras.obtain().parent)
+    console = Console(folder, environment)
     commands = commands_in(path.read_text(encoding="utf-8"), path.name)
     # In order. The first fault ends the test: later commands may depend on this one.
     for command in commands:

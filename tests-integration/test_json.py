@@ -36,6 +36,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[s
         f"push {uri}",
         f"pull {uri}",
         f"pull {uri} --include *.txt -o some",
+        f"export {uri} --tar pack.tar.gz",
         f"inspect {uri}",
         f"inspect {uri} --skip-cache",
         "run -- false",
@@ -56,7 +57,7 @@ def test_every_document_is_described_and_every_description_is_printed(
     documents: dict[str, list[dict[str, object]]],
 ) -> None:
     assert set(SECTIONS) == set(documents)
-    assert len(SECTIONS) == 10
+    assert len(SECTIONS) == 11
 
 
 @pytest.mark.parametrize("schema", SECTIONS)

@@ -12,7 +12,7 @@ MEMORY_LIMIT = 150  # MiB, the limit of the project for every step
 # In a process of its own, so that its peak memory is that of this work alone. No chunk is kept.
 SCRIPT = """
 import os, re
-from ctxpack_bundle import assemble, inflate_chunk, make_chunk, pack, unpack
+from ctxpack_bundle import Piece, assemble, inflate_chunk, make_chunks, pack, runs, unpack
 from ctxpack_identity import canonical_contract
 
 def peak_memory():
@@ -26,9 +26,9 @@ manifest = assemble("pack", ["large"], contract=contract)
 os.replace("large", "pack/artifacts/large")  # the same bytes, but sparse: saves 5 GiB of disk
 
 def pieces():
-    for number, piece in enumerate(pack("pack")):
-        chunk = make_chunk(piece)
-        yield inflate_chunk(chunk.data, chunk.content_size, where=f"chunk {number}")
+    for run in runs(map(Piece.of, pack("pack"))):
+        for piece, chunk in zip(run, make_chunks([piece.data for piece in run]), strict=True):
+            yield inflate_chunk(chunk, len(piece.data), where="chunk")
 
 assert unpack(pieces(), "copy", where="chunks") == manifest
 print(manifest.outputs.size, peak_memory())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +37,7 @@ class Pushed(NamedTuple):
     def digest(self, part: str) -> str:
         """Return the digest of one of PARTS."""
         layers: list[dict[str, str]] = self.artifact.manifest["layers"]
-        by_name = {"first layer": layers[0], "listings": layers[1], "later layer": layers[2], "last layer": layers[-1]}
+        by_name = {"first layer": layers[0], "table": layers[1], "later layer": layers[2], "last layer": layers[-1]}
         if part == "manifest":
             return digest_of(self.manifest)
         return by_name[part]["digest"]
@@ -45,7 +48,7 @@ class Pushed(NamedTuple):
 
 
 # Not the config blob, the contract: a pull does not need it, because the pack manifest repeats it.
-PARTS = ("manifest", "first layer", "listings", "later layer", "last layer")
+PARTS = ("manifest", "first layer", "table", "later layer", "last layer")
 
 
 @pytest.fixture(scope="module")
@@ -173,75 +176,116 @@ def test_a_damaged_layout_is_refused(
     must_refuse(user.run("pull", pushed.uri, registry=layout.location), message, os.fspath(layout.folder))
 
 
-Forge = Callable[[dict[str, Any], list[bytes]], None]
+Fields = tuple[bytes, int, int, int, int]
+"""Of a record: SHA-256 of the piece, sizes of piece and chunk, layer, offset."""
 
 
-def relabel(layer: int, **changes: Any) -> Forge:
-    return lambda manifest, layers: manifest["layers"][layer].update(changes)
+class Forgery:
+    """A pack that is made anew, with correct digests, from other pieces, records, or members of the image manifest."""
+
+    def __init__(self, pieces: list[bytes], manifest: dict[str, Any]) -> None:
+        self.manifest = manifest
+        self.first, *pieces = pieces
+        chunks = [gzip.compress(piece, mtime=0) for piece in pieces]
+        self.data = b"".join(chunks)
+        ends = list(accumulate(map(len, chunks)))
+        self.records: list[Fields] = [
+            (hashlib.sha256(piece).digest(), len(piece), len(chunk), 2, end - len(chunk))
+            for piece, chunk, end in zip(pieces, chunks, ends, strict=True)
+        ]
+        self.layers = 3
+
+    def change(self, number: int, **fields: Any) -> None:
+        """Change fields of a record."""
+        names = ("sha256", "size", "chunk_size", "layer", "offset")
+        self.records[number] = tuple((dict(zip(names, self.records[number], strict=True)) | fields).values())  # type: ignore[assignment]
+
+    def blobs(self) -> list[bytes]:
+        """Return the layers, and describe them in the manifest."""
+        table = struct.pack(">8sII", b"CTXTABLE", 1, len(self.records))
+        for sha256, size, chunk_size, layer, offset in self.records:
+            table += struct.pack(">32sIIHHI", sha256, size, chunk_size, layer, offset >> 32, offset & 0xFFFFFFFF)
+        blobs = [gzip.compress(self.first, mtime=0), table, *[self.data] * (self.layers - 2)][: self.layers]
+        kinds = ["layer.v1.tar+gzip", "table.v1", *["layer.v1.tar+gzip"] * len(blobs)]
+        self.manifest["layers"] = [
+            {"mediaType": f"application/vnd.ctxpack.{kind}", "digest": digest_of(blob), "size": len(blob)}
+            for kind, blob in zip(kinds, blobs, strict=False)
+        ]
+        return blobs
 
 
-def unpacked_size(layer: int, size: str) -> Forge:
-    return relabel(layer, annotations={"dev.ctxpack.chunk.bytes": size})
+class Forge(NamedTuple):
+    """What changes a pack: its pieces, then what was made of them, then the image manifest."""
+
+    pieces: Callable[[list[bytes]], object] = lambda pieces: None
+    made: Callable[[Forgery], object] = lambda made: None
+    manifest: Callable[[dict[str, Any]], object] = lambda manifest: None
 
 
-def recompressed(layer: int, change: Callable[[bytes], bytes]) -> Forge:
-    """Return what changes the content of a layer, and its digest, size and unpacked size too."""
+def replaced(number: int, old: bytes, new: bytes) -> Forge:
+    def change(pieces: list[bytes]) -> None:
+        assert old in pieces[number]
+        pieces[number] = pieces[number].replace(old, new, 1)
 
-    def forge(manifest: dict[str, Any], layers: list[bytes]) -> None:
-        content = change(gzip.decompress(layers[layer]))
-        layers[layer] = gzip.compress(content, mtime=0)
-        described = manifest["layers"][layer]
-        described.update(digest=digest_of(layers[layer]), size=len(layers[layer]))
-        described["annotations"]["dev.ctxpack.chunk.bytes"] = str(len(content))
-
-    return forge
+    return Forge(pieces=change)
 
 
-def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    def change(content: bytes) -> bytes:
-        assert old in content
-        return content.replace(old, new, 1)
-
-    return change
+def swapped(pieces: list[bytes]) -> None:
+    pieces[3], pieces[4] = pieces[4], pieces[3]
 
 
-def swap_layers(manifest: dict[str, Any], layers: list[bytes]) -> None:
-    manifest["layers"][2], manifest["layers"][3] = manifest["layers"][3], manifest["layers"][2]
+def made(change: Callable[[Forgery], object]) -> Forge:
+    return Forge(made=change)
 
 
-def drop_last(manifest: dict[str, Any], layers: list[bytes]) -> None:
-    del manifest["layers"][-1]
-
-
-def double_last(manifest: dict[str, Any], layers: list[bytes]) -> None:
-    manifest["layers"].append(manifest["layers"][-1])
+def relabelled(number: int) -> Forge:
+    return Forge(manifest=lambda manifest: manifest["layers"][number].update(mediaType="application/x-tar"))
 
 
 FORGERIES: dict[str, tuple[Forge, str]] = {
-    "a file's content": (recompressed(-1, replaced(b"one\n", b"two\n")), "content differs from its digest"),
-    "a byte of the large file": (recompressed(3, lambda content: flipped(content, 70)), "content differs"),
-    "a name": (recompressed(-1, replaced(b"tool.sh\0", b"../evil\0")), "archive differs from its listing"),
-    "a mode": (recompressed(-1, replaced(b"0000755\0", b"0004755\0")), "archive differs from its listing"),
-    "a link": (recompressed(-1, replaced(b"\0 0\0", b"\0 2\0")), "archive differs from its listing"),
-    "a listing": (recompressed(1, replaced(b'"mode":"0644"', b'"mode":"0755"')), "files.jsonl"),
-    "the outputs' digest": (
-        recompressed(0, lambda content: content.replace(b'"digest":"sha256:', b'"digest":"sha256:0', 1)),
-        "first chunk",
+    "a file's content": (replaced(-1, b"one\n", b"two\n"), "content differs from its digest"),
+    "a byte of the large file": (
+        Forge(pieces=lambda pieces: pieces.__setitem__(9, flipped(pieces[9], 70))),
+        "content differs from its digest",
     ),
-    "the URI inside": (recompressed(0, replaced(b'"uri":"ctx://sha256:', b'"uri":"ctx://sha256:0')), "first chunk"),
-    "two layers swapped": (swap_layers, "differs"),
-    "a layer left out": (drop_last, "pack ends too early"),
-    "a layer too many": (double_last, "bytes after the end"),
-    "bytes after the end": (recompressed(-1, lambda content: content + b"more"), "bytes after the end"),
-    "too small a size announced": (unpacked_size(2, "7"), "unpacks to more than announced: expected 7 bytes"),
-    "too large a size announced": (unpacked_size(0, "60000000"), "unpacks to less than announced"),
-    "a size that fills the memory": (unpacked_size(2, "99999999999"), "no size of a chunk"),
-    "a size that is no number": (unpacked_size(2, "-1"), "dev.ctxpack.chunk.bytes: expected a number of bytes"),
-    "a size left out": (relabel(2, annotations={}), "dev.ctxpack.chunk.bytes: expected a number of bytes"),
-    "another kind of layer": (relabel(2, mediaType="application/x-tar"), "not this contract's pack: layers"),
-    "another kind of artifact": (lambda manifest, layers: manifest.update(artifactType="x"), "artifactType"),
-    "no layers": (lambda manifest, layers: manifest.update(layers=[]), "not this contract's pack: layers"),
-    "a second meaning": (lambda manifest, layers: manifest.update(manifests=[]), "ambiguous manifest"),
+    "a name": (replaced(-1, b"tool.sh\0", b"../evil\0"), "archive differs from its listing"),
+    "a mode": (replaced(-1, b"0000755\0", b"0004755\0"), "archive differs from its listing"),
+    "a link": (replaced(-1, b"\0 0\0", b"\0 2\0"), "archive differs from its listing"),
+    "a listing": (replaced(1, b'"mode":"0644"', b'"mode":"0755"'), "files.jsonl"),
+    "the outputs' digest": (replaced(0, b'"digest":"sha256:', b'"digest":"sha256:0'), "first layer"),
+    "the URI inside": (replaced(0, b'"uri":"ctx://sha256:', b'"uri":"ctx://sha256:0'), "first layer"),
+    "two pieces swapped": (Forge(pieces=swapped), "differs"),
+    "a piece left out": (Forge(pieces=lambda pieces: pieces.pop()), "pack ends too early"),
+    "a piece too many": (Forge(pieces=lambda pieces: pieces.append(pieces[-1])), "bytes after the end"),
+    "bytes after the end": (Forge(pieces=lambda pieces: pieces.append(b"more")), "bytes after the end"),
+    "a large first piece": (Forge(pieces=lambda pieces: pieces.__setitem__(0, bytes(40 << 20))), "first layer"),
+    "records left out": (made(lambda made: made.records.clear()), "pack ends too early"),
+    "records in another order": (made(lambda made: made.records.reverse()), "differs from its listing"),
+    "another digest of a piece": (made(lambda made: made.change(2, sha256=bytes(32))), "piece differs from the table"),
+    "too small a size": (made(lambda made: made.change(2, size=7)), "unpacks to more than announced"),
+    "too large a size": (made(lambda made: made.change(2, size=1 << 20)), "unpacks to less than announced"),
+    "a size that fills the memory": (made(lambda made: made.change(2, size=1 << 31)), "record 2: size of the piece"),
+    "a piece of nothing": (made(lambda made: made.change(2, size=0)), "record 2: size of the piece"),
+    "a chunk of nothing": (made(lambda made: made.change(2, chunk_size=0)), "record 2: size of the chunk"),
+    "a large chunk": (made(lambda made: made.change(2, chunk_size=2 << 20)), "record 2: size of the chunk"),
+    "an offset beyond the layer": (made(lambda made: made.change(2, offset=1 << 47)), "record 2: end of the chunk"),
+    "a layer beyond the last": (made(lambda made: made.change(2, layer=3)), "record 2: layer"),
+    "the table as a layer": (made(lambda made: made.change(2, layer=1)), "record 2: layer"),
+    "chunks that overlap": (made(lambda made: made.change(2, offset=5)), "chunks of layer 2 overlap"),
+    "a chunk in the middle of one": (
+        made(lambda made: made.records.__setitem__(slice(2, None), [(bytes(32), 50, 50, 2, 400_000)])),
+        "not a plain gzip member",
+    ),
+    "no table": (made(lambda made: setattr(made, "layers", 1)), "not this contract's pack: layers[1]"),
+    "too many layers": (made(lambda made: setattr(made, "layers", 481)), "expected at most 480, got 481"),
+    "another kind of layer": (relabelled(2), "not this contract's pack: layers"),
+    "another kind of table": (relabelled(1), "not this contract's pack: layers[1]"),
+    "another kind of artifact": (
+        Forge(manifest=lambda manifest: manifest.update(artifactType="x")),
+        "not this contract's pack: artifactType",
+    ),
+    "no layers": (Forge(manifest=lambda manifest: manifest.update(layers=[])), "not this contract's pack: layers"),
+    "a second meaning": (Forge(manifest=lambda manifest: manifest.update(manifests=[])), "ambiguous manifest"),
 }
 
 
@@ -250,9 +294,14 @@ def test_a_forged_pack_with_correct_digests_is_refused(pushed: Pushed, user: Mac
     """Everyone who may push can put anything under a tag. Such a pack contradicts itself; the error says where."""
     forge, message = FORGERIES[name]
     repository = Repository(pushed.repository.server)
-    manifest, layers = json.loads(pushed.manifest), list(pushed.artifact.layers)
-    forge(manifest, layers)
-    for blob in (pushed.repository.blob(manifest["config"]["digest"]), *layers):
+    pieces = list(pushed.artifact.pieces)
+    forge.pieces(pieces)
+    forgery = Forgery(pieces, json.loads(pushed.manifest))
+    forge.made(forgery)
+    layers = forgery.blobs()
+    forge.manifest(forgery.manifest)
+    manifest = forgery.manifest
+    for blob in {pushed.repository.blob(manifest["config"]["digest"]), *layers}:
         repository.put_blob(digest_of(blob), blob)
     forged = json.dumps(manifest).encode()
     try:

@@ -26,8 +26,8 @@ VENV = WORK / "venv"
 EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # not the one of the developer
 BIN = VENV / "bin"
 
-# "registry" is a function here, the others are scripts of hatch.toml.
-STEPS = ("registry", "lint", "types", "isolated", "integration")
+# "programs" is a function here, the others are scripts of hatch.toml.
+STEPS = ("programs", "lint", "types", "isolated", "integration")
 
 # Variables that would bring in another environment or another configuration of hatch.
 FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
@@ -72,7 +72,7 @@ def run_steps(steps: list[str]) -> int:
     for step in steps:
         print(f"\n--- {step}", flush=True)
         begun = time.monotonic()
-        passed, counts = obtain_registry() if step == "registry" else run_script(step, environment)
+        passed, counts = obtain_programs() if step == "programs" else run_script(step, environment)
         outcomes.append(Outcome(step, passed, time.monotonic() - begun, counts))
     return sum_up(outcomes)
 
@@ -123,13 +123,15 @@ def install_hatch(environment: dict[str, str]) -> None:
     stamp.write_text(made_from, "utf-8")
 
 
-def obtain_registry() -> tuple[bool, list[str]]:
-    """Find or fetch a registry:2 before the tests that need it, so that one early message names its absence."""
-    import registry2  # after require_python, since an older Python cannot read it
+def obtain_programs() -> tuple[bool, list[str]]:
+    """Find or get registry:2 and oras before the tests that need them, so that one early message names an absence."""
+    import oras  # after require_python, since an older Python cannot read them
+    import registry2
 
     try:
         print(shlex.join(registry2.obtain()))
-    except registry2.RegistryUnavailable as error:
+        print(oras.obtain())
+    except (registry2.RegistryUnavailable, oras.OrasUnavailable) as error:
         print(error)
         return False, []
     return True, []

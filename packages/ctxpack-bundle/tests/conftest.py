@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from ctxpack_bundle import (
-    Chunk,
     Excerpt,
     PackManifest,
     Selection,
@@ -33,7 +32,7 @@ from testmodules import load
 
 TESTS = Path(__file__).parent
 
-for _name in ("forged_pack", "folder_trees", "made_pack"):
+for _name in ("forged_pack", "folder_trees", "made_pack", "pushed_versions"):
     load(TESTS, _name)
 
 
@@ -63,7 +62,7 @@ def small_pack(tmp_path: Path, make_pack: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def chunks_of() -> Callable[[Path], list[Chunk]]:
+def chunks_of() -> Callable[[Path], list[bytes]]:
     return lambda folder: [make_chunk(piece) for piece in pack(str(folder))]
 
 

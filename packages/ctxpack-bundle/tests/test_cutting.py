@@ -1,117 +1,180 @@
-"""Where streams are cut: the same content is cut in the same places."""
+"""Where streams are cut: the same content is cut in the same places, and a change moves only the cuts near it."""
 
 from __future__ import annotations
 
-import io
 import random
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxpack_bundle.chunk import MAX_CHUNK_BYTES
-from ctxpack_bundle.cutting import MIB, cut, join_grains, reach
-from ctxpack_identity import IntegrityError, digest_of
+from ctxpack_bundle.chunk import MAX_PIECE_BYTES
+from ctxpack_bundle.cutting import FINER, LEAST_AVERAGE, MOST_AVERAGE, cut
+from ctxpack_identity import IntegrityError
 
-GIB = 1 << 30
-NOISE = random.Random(1).randbytes(300_000)
+KIB, MIB = 1 << 10, 1 << 20
+NOISE = random.Random(1).randbytes(4 * MIB)
 
-
-@pytest.mark.parametrize(
-    ("total", "wanted"),
-    [
-        (0, 1),
-        (512 * MIB, 1),
-        (GIB, 2),
-        (46 * GIB, 2),
-        (48 * GIB, 4),
-        (100 * GIB, 8),
-        (375 * GIB, 16),
-        (10_000 * GIB, 16),
-    ],
-)
-def test_larger_packs_have_larger_pieces_and_at_most_12_000(total: int, wanted: int) -> None:
-    assert reach(total) == wanted * MIB
-    if total <= 375 * GIB:
-        assert total // (2 * reach(total)) <= 12_000
+averages = st.sampled_from([LEAST_AVERAGE // FINER, LEAST_AVERAGE, 2 * LEAST_AVERAGE, MOST_AVERAGE])
 
 
-def test_the_pieces_together_are_the_stream() -> None:
-    assert b"".join(cut(io.BytesIO(NOISE * 20), len(NOISE) * 20)) == NOISE * 20
-    assert list(cut(io.BytesIO(b""), 0)) == []
+class Source:
+    """A stream with members that start at these offsets. A read ends at one of ends, and tells the starts in it."""
+
+    def __init__(self, data: bytes, starts: Sequence[int] = (), ends: Sequence[int] = ()) -> None:
+        self.starts: deque[int] = deque()
+        self._data, self._unknown, self._ends = data, deque(starts), ends
+        self._position = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        end = min(self._position + len(buffer), self._read_end(), len(self._data))
+        count = end - self._position
+        buffer[:count] = self._data[self._position : end]
+        self._position = end
+        while self._unknown and self._unknown[0] < end:
+            self.starts.append(self._unknown.popleft())
+        return count
+
+    def _read_end(self) -> int:
+        return self._ends[number] if (number := bisect_right(self._ends, self._position)) < len(self._ends) else 1 << 62
+
+
+def pieces_of(data: bytes, average: int, starts: Sequence[int] = (), ends: Sequence[int] = ()) -> list[bytes]:
+    return list(cut(Source(data, starts, ends), average))
+
+
+def ends_of(pieces: Sequence[bytes]) -> list[int]:
+    return [*accumulate(map(len, pieces))]
+
+
+@st.composite
+def streams(draw: st.DrawFn, most: int = 3 * MIB) -> tuple[bytes, list[int]]:
+    """A stream of runs of noise, zeros and short words, and where its members start."""
+    data = bytearray()
+    for kind, size in draw(st.lists(st.tuples(st.sampled_from([b"", b"\0", b"ab"]), st.integers(1, MIB)), max_size=5)):
+        at = draw(st.integers(0, MIB))
+        data += (kind * size)[:size] if kind else NOISE[at : at + size]
+    data = data[:most]
+    starts = draw(st.lists(st.integers(0, max(0, len(data) - 1)), unique=True, max_size=60).map(sorted))
+    return bytes(data), starts
+
+
+@given(streams(), averages, st.lists(st.integers(1, 3 * MIB), max_size=20).map(sorted))
+@settings(max_examples=60)
+def test_the_pieces_are_the_stream_and_the_same_wherever_its_reads_end(
+    stream: tuple[bytes, list[int]], average: int, ends: list[int]
+) -> None:
+    data, starts = stream
+    pieces = pieces_of(data, average, starts)
+    assert b"".join(pieces) == data
+    assert all(pieces)
+    assert pieces_of(data, average, starts, ends) == pieces
+    assert pieces_of(data, average, starts, range(0, len(data), 5000)) == pieces
+
+
+@given(streams(most=6 * MIB), averages)
+@settings(max_examples=60)
+def test_no_piece_is_larger_than_a_reader_accepts(stream: tuple[bytes, list[int]], average: int) -> None:
+    data, starts = stream
+    assert max(map(len, pieces_of(data, average, starts)), default=0) <= MAX_PIECE_BYTES
+
+
+@pytest.mark.parametrize("average", [LEAST_AVERAGE // FINER, LEAST_AVERAGE, 2 * LEAST_AVERAGE, MOST_AVERAGE])
+@pytest.mark.parametrize("data", [bytes(12 * MIB), NOISE * 3, b"word " * (2 * MIB)], ids=["zeros", "noise", "words"])
+def test_pieces_have_at_most_1_mib_even_where_cuts_move_apart(data: bytes, average: int) -> None:
+    """Cuts move by `near` at most; a start before each second cut and after the others moves them farthest apart."""
+    ends = ends_of(pieces_of(data, average))
+    near = min(average // 2, 64 * KIB)
+    starts = sorted({end + (near if number % 2 else -near) for number, end in enumerate(ends[:-1])})
+    pieces = pieces_of(data, average, starts)
+    assert b"".join(pieces) == data
+    assert max(map(len, pieces)) <= MAX_PIECE_BYTES
+
+
+def test_an_empty_stream_has_no_pieces() -> None:
+    assert pieces_of(b"", LEAST_AVERAGE) == []
+
+
+@pytest.mark.parametrize("average", [LEAST_AVERAGE // FINER, LEAST_AVERAGE, MOST_AVERAGE])
+def test_pieces_have_about_the_average(average: int) -> None:
+    sizes = [len(piece) for piece in pieces_of(NOISE * 4, average)]
+    assert 0.9 * average < sum(sizes) / len(sizes) < 1.5 * average
 
 
 def test_an_error_of_the_stream_is_an_error_of_the_cut() -> None:
-    class Failing(io.RawIOBase):
-        def readinto(self, buffer: object) -> int:
+    class Failing(Source):
+        def readinto(self, buffer: memoryview, /) -> int:
             raise IntegrityError("file differs")
 
     with pytest.raises(IntegrityError, match=r"^file differs$"):
-        list(cut(Failing(), 1))
+        list(cut(Failing(b""), LEAST_AVERAGE))
+
+
+PLAIN_ENDS = ends_of(pieces_of(NOISE, LEAST_AVERAGE))
+NEAR = LEAST_AVERAGE // 2
+NEIGHBOURS = zip(PLAIN_ENDS, PLAIN_ENDS[1:], PLAIN_ENDS[2:], strict=False)
+CUT = next(cut for before, cut, after in NEIGHBOURS if min(cut - before, after - cut) > 2 * NEAR + 1)
+
+
+@pytest.mark.parametrize(
+    ("starts", "end"),
+    [
+        ([CUT - NEAR], CUT - NEAR),
+        ([CUT + NEAR], CUT + NEAR),
+        ([CUT], CUT),
+        ([CUT - NEAR - 1], CUT),
+        ([CUT + NEAR + 1], CUT),
+        ([CUT - 5, CUT + 6], CUT - 5),
+        ([CUT - 6, CUT + 5], CUT + 5),
+        ([CUT - 5, CUT + 5], CUT - 5),
+        ([CUT - NEAR, CUT - 700, CUT + 2000, CUT + NEAR], CUT - 700),
+    ],
+)
+def test_a_start_of_a_member_within_half_the_average_of_a_cut_becomes_the_cut(starts: list[int], end: int) -> None:
+    assert ends_of(pieces_of(NOISE, LEAST_AVERAGE, starts)) == [end if at == CUT else at for at in PLAIN_ENDS]
+
+
+def test_two_cuts_with_the_same_nearest_start_become_one() -> None:
+    before, after = next(pair for pair in pairwise(PLAIN_ENDS[:-1]) if pair[1] - pair[0] < NEAR)
+    start = (before + after) // 2
+    expected = [start if at == before else at for at in PLAIN_ENDS if at != after]
+    assert ends_of(pieces_of(NOISE, LEAST_AVERAGE, [start])) == expected
 
 
 def test_an_insertion_of_a_few_kib_changes_few_pieces() -> None:
-    data = random.Random(2).randbytes(64 * MIB)
-    changed = data[: 32 * MIB] + random.Random(3).randbytes(5000) + data[32 * MIB :]
-    before = {digest_of(piece) for piece in cut(io.BytesIO(data), len(data))}
-    after = {digest_of(piece) for piece in cut(io.BytesIO(changed), len(changed))}
-    assert len(before) > 20
-    assert len(before & after) >= 0.8 * len(before)
+    changed = NOISE[: 2 * MIB] + random.Random(3).randbytes(5000) + NOISE[2 * MIB :]
+    before = pieces_of(NOISE, LEAST_AVERAGE)
+    after = pieces_of(changed, LEAST_AVERAGE)
+    assert len(before) > 40
+    assert len(set(after) - set(before)) <= 2
+    assert (after[0], after[-1]) == (before[0], before[-1])
 
 
-def noise_grains(seed: int, count: int) -> list[bytes]:
-    noise = random.Random(seed)
-    return [noise.randbytes(noise.randrange(256, 2048)) for _ in range(count)]
+def test_small_files_among_many_cost_their_own_pieces() -> None:
+    """Cuts are the same right after a change, and cuts at the starts of files keep the pieces of the neighbours."""
+    noise = random.Random(4)
+    files = [noise.randbytes(noise.randrange(5_000, 60_000)) for _ in range(150)]
+    lost, anywhere = [], []
+    for at in range(0, 150, 10):
+        for changed in (
+            [*files[:at], NOISE[:30_000], *files[at:]],
+            [*files[:at], *files[at + 1 :]],
+            [*files[:at], NOISE[: 50_000 - len(files[at]) // 2], *files[at + 1 :]],
+        ):
+            lost.append(new_bytes(files, changed, at_starts=True))
+            anywhere.append(new_bytes(files, changed, at_starts=False))
+    assert max(lost) < 8 * LEAST_AVERAGE
+    assert sum(lost) / len(lost) < 2.2 * LEAST_AVERAGE
+    assert sum(lost) < 0.95 * sum(anywhere)
 
 
-def test_versions_have_the_same_cuts_right_after_a_change() -> None:
-    grains = noise_grains(4, 3000)
-    before = set(join_grains(grains, 12_000, 40_000))
-    lost = []
-    for at in range(0, 3000, 30):
-        changed = [*grains[:at], NOISE[:1000], *grains[at:]]
-        lost.append(len(before - set(join_grains(changed, 12_000, 40_000))))
-    assert len(before) > 100
-    assert max(lost) <= 4
-    assert sum(lost) / len(lost) < 1.5
-
-
-def test_cuts_depend_only_on_grains_nearby() -> None:
-    grains = noise_grains(5, 2000)
-    whole = list(join_grains(grains, 12_000, 40_000))
-    for start in (1, 700, 1400):
-        assert list(join_grains(grains[start:], 12_000, 40_000))[-10:] == whole[-10:]
-
-
-def test_a_piece_has_about_twice_the_reach() -> None:
-    pieces = list(join_grains(noise_grains(6, 5000), 12_000, 40_000))[:-1]
-    sizes = [len(piece) for piece in pieces]
-    assert 20_000 < sum(sizes) / len(sizes) < 28_000
-    assert max(sizes) <= 40_000 + 2048
-
-
-def test_pieces_of_text_are_twice_as_large() -> None:
-    grains = [grain.hex().encode() for grain in noise_grains(7, 5000)]
-    sizes = [len(piece) for piece in list(join_grains(grains, 12_000, 200_000))[:-1]]
-    assert 40_000 < sum(sizes) / len(sizes) < 56_000
-
-
-def test_equal_grains_are_cut_where_a_piece_becomes_too_long() -> None:
-    sizes = [len(piece) for piece in join_grains([bytes(1000)] * 1000, 10_000, 30_000)]
-    assert sum(sizes) == 1_000_000
-    assert all(10_000 <= size <= 31_000 for size in sizes[1:-1])
-
-
-@given(st.lists(st.binary(min_size=1, max_size=20)), st.integers(1, 50))
-def test_pieces_hold_every_grain_and_have_a_maximum_length(grains: list[bytes], reach: int) -> None:
-    pieces = list(join_grains(grains, reach, 3 * reach))
-    assert b"".join(pieces) == b"".join(grains)
-    assert all(piece and len(piece) <= 3 * reach + 20 for piece in pieces)
-
-
-def test_pieces_of_a_giant_pack_are_large_but_readable() -> None:
-    data = random.Random(5).randbytes(200 * MIB)
-    pieces = list(cut(io.BytesIO(data), 10_000 * GIB))
-    assert b"".join(pieces) == data
-    assert all(len(piece) <= MAX_CHUNK_BYTES for piece in pieces)
-    assert 3 < len(pieces) < 10
+def new_bytes(files: Sequence[bytes], changed: Sequence[bytes], *, at_starts: bool) -> int:
+    before, after = (
+        pieces_of(b"".join(version), LEAST_AVERAGE, [0, *ends_of(version)][:-1] if at_starts else ())
+        for version in (files, changed)
+    )
+    return sum(map(len, set(after) - set(before)))

@@ -20,7 +20,7 @@ from ctxpack_identity import IntegrityError
 FILES = [File("a", b"one"), File("d/f", b"two", executable=True), File("e/"), File("ü" * 60, b"end")]
 MANIFEST = canonical(manifest(FILES, inputs={"raw": b""}, provenance={"who": ["me", 1.5, None, {}]}))
 STREAM = stream(forge(FILES, inputs={"raw": b""}))
-CHUNK = make_chunk(STREAM).data
+CHUNK = make_chunk(STREAM)
 
 WORDS = [
     b"\0",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_bundle import inflate_chunk, make_chunk, pack
+from ctxpack_bundle import Piece, inflate_chunk, inflate_first, make_chunk, make_chunks, pack, runs
 from ctxpack_identity import IntegrityError
 
 MIB = 1 << 20
@@ -45,13 +45,15 @@ def large(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_large_file_is_never_in_memory(large: Path, make_pack: Callable[..., Path], arena: Any) -> None:
     with at_most(4 * MIB):
         folder = make_pack(large)
-    with at_most(24 * MIB):  # the chunker's buffer, the next piece and a piece of 7 MiB at most, compressed
+    with at_most(4 * MIB):  # the chunker's buffer, the pieces between two cuts, and one piece with its chunk
         for piece in pack(str(folder)):
             make_chunk(piece)
-    chunks = [make_chunk(piece) for piece in pack(str(folder))]
-    assert max(chunk.content_size for chunk in chunks) <= 7 * MIB
-    with at_most(16 * MIB):
-        arena.unpack(inflate_chunk(chunk.data, chunk.content_size, where="chunk") for chunk in chunks)
+    with at_most(24 * MIB):  # a run of 4 MiB, its chunks, and the next run
+        for run in runs(map(Piece.of, pack(str(folder)))):
+            make_chunks([piece.data for piece in run])
+    chunks = [(len(piece), make_chunk(piece)) for piece in pack(str(folder))]
+    with at_most(4 * MIB):
+        arena.unpack(inflate_chunk(chunk, size, where="chunk") for size, chunk in chunks)
     assert (arena.staging / "artifacts/large").stat().st_size == SIZE
 
 
@@ -69,6 +71,8 @@ def test_many_files_are_never_in_memory(tmp_path: Path, make_pack: Callable[...,
 
 def test_a_chunk_is_not_inflated_beyond_its_announced_size() -> None:
     bomb = gzip.compress(bytes(200 * MIB))
-    for announced in (0, 1000):
-        with at_most(MIB), pytest.raises(IntegrityError, match="chunk unpacks to more than announced"):
+    for announced in (0, 1000, MIB):
+        with at_most(4 * MIB), pytest.raises(IntegrityError, match="chunk unpacks to more than announced"):
             inflate_chunk(bomb, announced, where="chunk")
+    with at_most(40 * MIB), pytest.raises(IntegrityError, match="chunk unpacks to more than announced"):
+        inflate_first(bomb, where="first chunk")

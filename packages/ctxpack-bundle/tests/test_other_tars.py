@@ -30,7 +30,7 @@ CONTENT: Folder = {
 
 def archived(folder: Path) -> Path:
     archive = folder.with_name("pack.tar.gz")
-    archive.write_bytes(b"".join(make_chunk(piece).data for piece in pack(str(folder))))
+    archive.write_bytes(b"".join(make_chunk(piece) for piece in pack(str(folder))))
     return archive
 
 

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 from folder_trees import write_folder
 from forged_pack import File, Member, canonical, forge, manifest, stream
+from msgspec.structs import replace
 
-from ctxpack_bundle import InputListings, pack, read_pack_manifest, stream_size
+from ctxpack_bundle import (
+    InputListings,
+    Record,
+    Table,
+    average_like,
+    average_of,
+    encode_table,
+    pack,
+    read_pack_manifest,
+    stream_size,
+)
 from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
 REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
+GIB = 1 << 30
 TEXT = {"a.txt": b"one", "b": {"c.txt": b"three"}, "empty": {}, "void": b""}
 
 
@@ -46,6 +58,36 @@ def test_the_manifest_is_the_first_piece_and_a_piece_ends_after_the_listings(
 
 def test_stream_size_is_close_to_the_size_of_the_stream(folder: Path) -> None:
     assert abs(stream_size(read_pack_manifest(str(folder))) - len(b"".join(pack(str(folder))))) < 4096
+
+
+@pytest.mark.parametrize(
+    ("size", "listing", "average"),
+    [
+        (10 * GIB, 0, 64 << 10),
+        (31 * GIB, 10 << 20, 64 << 10),
+        (33 * GIB, 10 << 20, 128 << 10),
+        (31 * GIB, 100 << 20, 128 << 10),
+        (100 * GIB, 0, 256 << 10),
+        (10_000 * GIB, 0, 512 << 10),
+    ],
+)
+def test_pieces_are_larger_only_where_the_table_would_pass_24_mib(
+    folder: Path, size: int, listing: int, average: int
+) -> None:
+    """Half a million records of 48 bytes; a listing has 16 times as many pieces for its size."""
+    manifest = read_pack_manifest(str(folder))
+    outputs = replace(manifest.outputs, size=size)
+    listings = (replace(manifest.listings[0], size=listing),)
+    assert average_of(replace(manifest, outputs=outputs, listings=listings)) == average
+
+
+@pytest.mark.parametrize("theirs", [64 << 10, 128 << 10, 256 << 10, 512 << 10])
+def test_a_pack_that_borrows_is_cut_as_what_it_borrows_from_unless_that_is_off_by_four_times(theirs: int) -> None:
+    for found in (theirs, 5 * theirs // 4):  # FastCDC gives up to a quarter more than asked for
+        base = Table(encode_table([Record(bytes(32), found, 1, 2, 0)] * 10))
+        for average in (64 << 10, 128 << 10, 256 << 10, 512 << 10):
+            near = theirs // 4 < average < 4 * theirs
+            assert average_like(base, average) == (theirs if near else average)
 
 
 def test_times_and_modes_of_the_folder_do_not_change_the_pieces(folder: Path) -> None:
@@ -150,7 +192,7 @@ def test_no_file_stays_open(tmp_path: Path, make_pack: MakePack) -> None:
     for _ in range(4):
         next(pieces)
     assert lowest_free_descriptor() > before, "a file is being read"
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
     assert lowest_free_descriptor() == before
     flip(folder / "artifacts/big")
     with pytest.raises(IntegrityError) as caught:
@@ -182,14 +224,66 @@ def members(data: bytes) -> list[Member]:
     return found
 
 
-def test_a_large_file_has_the_same_pieces_whatever_its_neighbours_are(tmp_path: Path, make_pack: MakePack) -> None:
+def test_a_file_of_16_mib_is_cut_by_itself(tmp_path: Path, make_pack: MakePack) -> None:
     noise = random.Random(1)
-    large = noise.randbytes(20 << 20)
+    large = noise.randbytes(16 << 20)
     alone, among = tmp_path / "alone", tmp_path / "among"
-    write_folder({"m": large}, alone)
-    write_folder({"a": noise.randbytes(3 << 20), "m": large, "z": noise.randbytes(3 << 20)}, among)
+    write_folder({"l": b"", "m": large}, alone)
+    write_folder({"a": noise.randbytes(3 << 20), "m": large, "n": noise.randbytes(3 << 20), "z": large}, among)
     pieces = [list(pack(str(make_pack(folder)))) for folder in (alone, among)]
-    assert len(pieces[0]) > 6
-    middle = pieces[0][3:-1]  # all but manifest, listing, and the pieces with the start and end of the outputs
-    assert set(middle) <= set(pieces[1])
-    assert sum(piece.startswith(b"artifacts/m\0") for piece in pieces[1]) == 1
+    start = next(number for number, piece in enumerate(pieces[0]) if piece.startswith(b"artifacts/m\0"))
+    assert len(pieces[0][start:-1]) > 100
+    assert contains(pieces[1], pieces[0][start:-2]), "all but the end of the stream"
+    assert [piece[:12].rstrip(b"\0") for piece in pieces[1] if piece.startswith(b"artifacts/")] == [
+        b"artifacts/",
+        b"artifacts/m",
+        b"artifacts/n",
+        b"artifacts/z",
+    ]
+
+
+def test_a_file_below_16_mib_is_cut_with_its_neighbours(tmp_path: Path, make_pack: MakePack) -> None:
+    content = {"a": b"", "m": bytes((16 << 20) - 1), "z": b""}
+    pieces = list(pack(str(make_pack(write_folder(content, tmp_path / "out")))))
+    assert not any(piece.startswith(b"artifacts/m\0") for piece in pieces[3:])
+
+
+def contains(pieces: list[bytes], run: list[bytes]) -> bool:
+    return any(pieces[start : start + len(run)] == run for start in range(len(pieces)))
+
+
+def outputs_start(pieces: list[bytes]) -> int:
+    return next(number for number, piece in enumerate(pieces) if piece.startswith(b"artifacts/"))
+
+
+def small_files(seed: int, count: int) -> dict[str, bytes]:
+    noise = random.Random(seed)
+    return {f"{number:04}": noise.randbytes(noise.randrange(5_000, 60_000)) for number in range(count)}
+
+
+def test_a_changed_file_among_many_costs_its_own_pieces(tmp_path: Path, make_pack: MakePack) -> None:
+    files = small_files(1, 300)
+    before = list(pack(str(make_pack(write_folder(files, tmp_path / "before")))))
+    files["0150"] = random.Random(2).randbytes(45_000)
+    after = list(pack(str(make_pack(write_folder(files, tmp_path / "after")))))
+    outputs = after[outputs_start(after) :]
+    new = [number for number, piece in enumerate(outputs) if piece not in set(before)]
+    changed = next(number for number, piece in enumerate(outputs) if b"artifacts/0150\0" in piece)
+    assert len(outputs) > 80
+    assert changed - 1 <= min(new) <= max(new) <= changed + 2
+
+
+def test_most_cuts_among_small_files_are_at_their_starts(tmp_path: Path, make_pack: MakePack) -> None:
+    pieces = list(pack(str(make_pack(write_folder(small_files(3, 200), tmp_path / "out")))))[2:]
+    assert len(pieces) > 50
+    assert sum(piece.startswith(b"artifacts/") for piece in pieces) > 0.7 * len(pieces)
+
+
+def test_listings_are_cut_finer(tmp_path: Path, make_pack: MakePack) -> None:
+    files = {f"{number:04}": b"%d" % number for number in range(600)}
+    before = list(pack(str(make_pack(write_folder(files, tmp_path / "before")))))
+    files["0300"] = b"changed"
+    after = list(pack(str(make_pack(write_folder(files, tmp_path / "after")))))
+    listing = after[1 : outputs_start(after)]
+    assert 3_000 < sum(map(len, listing)) / len(listing) < 8_000
+    assert sum(map(len, set(listing) - set(before))) < 16_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
@@ -13,25 +14,41 @@ from hypothesis import strategies as st
 from made_pack import make_pack_in
 
 from ctxpack_bundle import (
-    Chunk,
+    Piece,
     inflate_chunk,
-    make_chunk,
+    inflate_first,
+    make_chunks,
     pack,
     pack_manifest_of,
     read_pack_manifest,
+    runs,
     unpack,
 )
 from ctxpack_identity import hash_tree
 
 
+class Chunk(NamedTuple):
+    """size: bytes of the piece."""
+
+    size: int
+    data: bytes
+
+
 def packed(outputs: list[Path], folder: Path) -> list[Chunk]:
     make_pack_in(folder, outputs, provenance={"who": "me"})
-    return [make_chunk(piece) for piece in pack(str(folder))]
+    return chunks_of(folder)
+
+
+def chunks_of(folder: Path) -> list[Chunk]:
+    pieces = [[piece.data for piece in run] for run in runs(map(Piece.of, pack(str(folder))))]
+    return [Chunk(len(piece), data) for run in pieces for piece, data in zip(run, make_chunks(run), strict=True)]
 
 
 def unpacked(chunks: list[Chunk], folder: Path) -> Path:
     folder.mkdir()
-    pieces = [inflate_chunk(chunk.data, chunk.content_size, where="chunk") for chunk in chunks]
+    first, *others = chunks
+    pieces = [inflate_first(first.data, where="first chunk")]
+    pieces += [inflate_chunk(chunk.data, chunk.size, where="chunk") for chunk in others]
     assert unpack(pieces, str(folder), where="chunks") == pack_manifest_of(pieces[0], where="first chunk")
     return folder
 
@@ -57,7 +74,7 @@ def test_unpacking_restores_the_outputs(content: Folder, one_root: bool) -> None
         if one_root or [type(item) for item in content.values()] != [dict]:
             assert read_folder(copy / "artifacts") == content
             assert read_pack_manifest(str(copy)).outputs.digest == hash_tree(str(source)).digest
-        assert [make_chunk(piece) for piece in pack(str(copy))] == chunks
+        assert chunks_of(copy) == chunks
 
 
 @given(folder_trees(), st.sampled_from([0o000, 0o022, 0o077]), st.integers(0, 2**33))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from io import BytesIO
@@ -12,13 +13,19 @@ from typing import Any
 import pytest
 
 from ctxpack_bundle import (
+    FIRST_DATA_LAYER,
     InputListings,
+    Record,
     assemble,
+    encode_table,
     inflate_chunk,
+    inflate_first,
     make_chunk,
     pack,
     pack_manifest_of,
     parse_pack_manifest,
+    parse_table,
+    read_chunk,
     read_entries,
     unpack,
 )
@@ -69,9 +76,14 @@ def test_paths_that_must_fail(path: str) -> None:
 
 def test_no_invalid_vector_is_also_a_valid_one() -> None:
     """A typing error in an invalid vector could make it valid."""
-    for name, member in (("manifests.json", "manifest"), ("listings.json", "line"), ("chunks.json", "member")):
+    for name, member in (
+        ("manifests.json", "manifest"),
+        ("listings.json", "line"),
+        ("chunks.json", "member"),
+        ("tables.json", "table"),
+    ):
         read = vectors(name)
-        documents = [(case[member], case.get("size")) for case in read["invalid"]]
+        documents = [(case[member], str(case.get("size", case.get("layers")))) for case in read["invalid"]]
         assert len(set(documents)) == len(documents)
         if member != "member":
             assert {document for document, _ in documents}.isdisjoint(case[member] for case in read["valid"])
@@ -119,7 +131,7 @@ def test_a_stored_chunk_to_the_byte() -> None:
     piece = piece[: case["size"]]
     assert digest_of(piece) == case["piece"]
     chunk = make_chunk(piece)
-    assert (chunk.digest, len(chunk.data)) == (case["member"], case["member_size"])
+    assert (digest_of(chunk), len(chunk)) == (case["member"], case["member_size"])
 
 
 @pytest.mark.parametrize("case", cases("chunks.json", "valid"))
@@ -134,7 +146,31 @@ def test_chunks_that_must_fail(case: Any) -> None:
         inflate_chunk(bytes.fromhex(case["member"]), case["size"], where="chunk")
 
 
+@pytest.mark.parametrize("case", cases("tables.json", "valid"))
+def test_tables(case: Any) -> None:
+    data = bytes.fromhex(case["table"])
+    records = [
+        Record(
+            sha256=bytes.fromhex(hex_of(record["piece"])),
+            size=record["size"],
+            chunk_size=record["chunk_size"],
+            layer=record["layer"],
+            offset=record["offset"],
+        )
+        for record in case["records"]
+    ]
+    assert list(parse_table(data, case["layers"], where="layer 1")) == records
+    assert encode_table(records) == data
+
+
+@pytest.mark.parametrize("case", cases("tables.json", "invalid"))
+def test_tables_that_must_fail(case: Any) -> None:
+    with pytest.raises(IntegrityError):
+        parse_table(bytes.fromhex(case["table"]), case["layers"], where="layer 1")
+
+
 PACK = vectors("pack.json")
+IMAGE = vectors("image.json")
 
 
 def write_outputs(folder: Path) -> None:
@@ -186,3 +222,29 @@ def test_a_whole_pack_is_read(tmp_path: Path) -> None:
         else:
             assert path.read_bytes().hex() == output["content"]
             assert bool(path.stat().st_mode & 0o100) == output["executable"]
+
+
+def test_a_whole_pack_is_read_from_the_layers_of_an_image() -> None:
+    layers = [bytes.fromhex(layer["content"]) for layer in IMAGE["layers"]]
+    assert [digest_of(layer) for layer in layers] == [layer["digest"] for layer in IMAGE["layers"]]
+    table = parse_table(layers[1], [len(layer) for layer in layers], where="layer 1")
+    pieces = [inflate_first(layers[0], where="layer 0")]
+    for record in table:
+        chunk = layers[record.layer][record.offset : record.stop]
+        pieces.append(read_chunk(chunk, record, where=f"layer {record.layer}"))
+    assert [len(piece) for piece in pieces] == IMAGE["pieces"]
+    assert b"".join(pieces) == (VECTORS / "pack.tar").read_bytes()
+    assert digest_of(b"".join(pieces)) == IMAGE["stream"] == PACK["stream"]["digest"]
+
+
+def test_the_image_has_what_only_a_pack_that_borrows_has() -> None:
+    layers = [bytes.fromhex(layer["content"]) for layer in IMAGE["layers"]]
+    table = parse_table(layers[1], [len(layer) for layer in layers], where="layer 1")
+    borrowed, own = ([record for record in table if record.layer == layer] for layer in (2, 3))
+    assert len(layers) == FIRST_DATA_LAYER + 2
+    assert sorted(borrowed, key=lambda record: record.offset) != borrowed
+    assert len(set(borrowed)) < len(borrowed)
+    assert sum(record.chunk_size for record in set(borrowed)) < len(layers[2])
+    assert sum(record.chunk_size for record in own) == len(layers[3])
+    for layer in layers[FIRST_DATA_LAYER:]:
+        assert gzip.decompress(layer), "a layer is itself a gzip file"

@@ -16,13 +16,12 @@ from ctxpack_bundle import inflate_chunk, make_chunk, pack
 
 BLOCKED = "import sys; sys.modules['isal'] = None\n"
 PACK = """
-import os, zlib
+import zlib
 from ctxpack_bundle import chunk, make_chunk, pack
 assert chunk.codec is zlib
 for number, piece in enumerate(pack("pack-0")):
-    made = make_chunk(piece)
-    with open(f"chunks/{number:04}-{made.content_size}", "xb") as file:
-        file.write(made.data)
+    with open(f"chunks/{number:04}-{len(piece)}", "xb") as file:
+        file.write(make_chunk(piece))
 """
 UNPACK = """
 import os, zlib
@@ -36,10 +35,10 @@ unpack(pieces(), "copy", where="chunks")
 """
 REFUSE = """
 import zlib
-from ctxpack_bundle import chunk, inflate_chunk, make_chunk
+from ctxpack_bundle import chunk, inflate_chunk, inflate_first, make_chunk
 from ctxpack_identity import IntegrityError
 assert chunk.codec is zlib
-good = make_chunk(b"content").data
+good = make_chunk(b"content")
 for wrong in (good[:-1], good + b"x", good[:-8] + bytes(8), good[:10] + b"\\xff" * 20, good * 2, b""):
     for size in (-1, 0, 6, 7, 8):
         try:
@@ -47,6 +46,11 @@ for wrong in (good[:-1], good + b"x", good[:-8] + bytes(8), good[:10] + b"\\xff"
         except IntegrityError:
             continue
         raise SystemExit(f"{wrong!r} passed for {size} bytes")
+    try:
+        inflate_first(wrong, where="chunk")
+    except IntegrityError:
+        continue
+    raise SystemExit(f"{wrong!r} passed")
 """
 
 
@@ -73,8 +77,7 @@ def test_zlib_reads_what_isal_wrote(folder: Path, tmp_path: Path, environment: M
     (tmp_path / "chunks").mkdir()
     (tmp_path / "copy").mkdir()
     for number, piece in enumerate(pack(str(folder))):
-        chunk = make_chunk(piece)
-        (tmp_path / f"chunks/{number:04}-{chunk.content_size}").write_bytes(chunk.data)
+        (tmp_path / f"chunks/{number:04}-{len(piece)}").write_bytes(make_chunk(piece))
     run(UNPACK, tmp_path, environment)
     assert read_folder(tmp_path / "copy") == read_folder(folder)
 

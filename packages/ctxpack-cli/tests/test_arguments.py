@@ -29,7 +29,9 @@ HASHING = REGISTRY | {"rehash": False}
         ("id --canonical c.json", HASHING | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
         ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
-        ("push U", REGISTRY | {"uri": "U"}),
+        ("push U", REGISTRY | {"uri": "U", "borrow": False}),
+        ("push U --borrow", REGISTRY | {"uri": "U", "borrow": True}),
+        ("export U --tar F --force", REGISTRY | {"uri": "U", "tar": "F", "force": True}),
         ("pull U", PULL),
         ("pull U -o there --force", PULL | {"output": "there", "force": True}),
         ("pull --output there U", PULL | {"output": "there"}),
@@ -39,7 +41,7 @@ HASHING = REGISTRY | {"rehash": False}
         ("rm U V", COMMON | {"uris": ["U", "V"]}),
         (
             "push U --json -q --cache C --registry R",
-            {"json": True, "quiet": True, "cache": "C", "registry": "R", "uri": "U"},
+            {"json": True, "quiet": True, "cache": "C", "registry": "R", "uri": "U", "borrow": False},
         ),
     ],
 )
@@ -112,11 +114,14 @@ def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> No
     assert all(len(found) == 1 for found in takes_value.values())
 
 
+_WORDS = {"push": ["U"], "pull": ["U"], "export": ["U"], "inspect": ["U"], "rm": ["U"], "run": ["x"]}
+
+
 def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:
     package = Path(commands.__file__).parent
     assert {file.stem for file in package.glob("*.py")} - {"__init__"} == set(COMMANDS)
     for command in COMMANDS:
-        line = [command, *{"push": ["U"], "pull": ["U"], "inspect": ["U"], "rm": ["U"], "run": ["x"]}.get(command, [])]
+        line = [command, *_WORDS.get(command, [])]
         assert parse_arguments(line).command == command
 
 

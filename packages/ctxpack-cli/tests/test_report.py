@@ -40,7 +40,7 @@ def document(**provenance: Any) -> dict[str, Any]:
         },
         "provenance": provenance,
         "weaknesses": ["transform 0 (vision-pro): no environment declared, so a library upgrade goes unnoticed"],
-        "image": {"digest": HASH, "chunks": 3, "size": 1536},
+        "image": {"digest": HASH, "layers": 3, "size": 1536},
     }
 
 
@@ -79,7 +79,7 @@ provenance (unsigned)
 
 image
   digest       {HASH}
-  transfer     1.50 KiB in 3 chunks
+  transfer     1.50 KiB in 3 layers
 
 weak points
   transform 0 (vision-pro): no environment declared, so a library upgrade goes unnoticed"""

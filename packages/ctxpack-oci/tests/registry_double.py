@@ -1,7 +1,8 @@
 """A small strict registry in memory, over real HTTP on loopback, that gives wrong answers as planned.
 
 It implements the part of distribution-spec 1.1 that ctxpack-oci uses. It notes in `complaints` the faults of a client:
-cookies, a request for an encoding, a second use of an upload session, a body with another digest than in its URL.
+cookies, a request for an encoding or for several ranges, a second use of an upload session, a body with another digest
+than in its URL.
 """
 
 from __future__ import annotations
@@ -69,6 +70,17 @@ def fault(status: int, code: str, message: str = "", **headers: str) -> Answer:
     return Answer(status=status, body=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 
+def part(data: bytes, seen: Seen) -> Answer:
+    """The range of data that seen asks for (RFC 9110, section 14)."""
+    first, last = map(int, seen.headers["range"].removeprefix("bytes=").split("-"))
+    if first >= len(data):
+        return Answer(status=416, headers={"Content-Range": f"bytes */{len(data)}"})
+    body = data[first : last + 1]
+    return Answer(
+        status=206, headers={"Content-Range": f"bytes {first}-{first + len(body) - 1}/{len(data)}"}, body=body
+    )
+
+
 class RegistryDouble:
     """The registry. `plan` an answer to the next matching request; look at `seen` afterwards."""
 
@@ -83,6 +95,7 @@ class RegistryDouble:
         self.basic: tuple[str, str] | None = None
         self.bearer: str | None = None  # the realm, when the registry requires tokens
         self.good_tokens: set[str] = set()
+        self.cuts: list[int] = []  # bytes after which the connection of the next PUT is closed
         self._plans: list[list[object]] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -138,6 +151,8 @@ class RegistryDouble:
         return None
 
     def _inspect(self, seen: Seen) -> None:
+        if "range" in seen.headers and not re.fullmatch(r"bytes=[0-9]+-[0-9]+", seen.headers["range"]):
+            self.complaints.append(f"{seen.method} {seen.path}: asks for {seen.headers['range']}, not for one range")
         if "cookie" in seen.headers:
             self.complaints.append(f"{seen.method} {seen.path}: cookies are on")
         if seen.headers.get("accept-encoding") != "identity":
@@ -192,7 +207,9 @@ class RegistryDouble:
 
     def _blob(self, seen: Seen) -> Answer:
         data = self.blobs.get(seen.path.rpartition("/")[2])
-        return Answer(body=data) if data is not None else fault(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        if data is None:
+            return fault(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        return part(data, seen) if seen.method == "GET" and "range" in seen.headers else Answer(body=data)
 
     def _manifest(self, seen: Seen) -> Answer:
         reference = seen.path.rpartition("/")[2]
@@ -222,6 +239,10 @@ class RegistryDouble:
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length", "0"))
+                if self.command == "PUT" and double.cuts:
+                    self.rfile.read(double.cuts.pop())
+                    self.close_connection = True
+                    return
                 body = self.rfile.read(length)
                 if len(body) < length:
                     self.close_connection = True  # the client closed in the middle

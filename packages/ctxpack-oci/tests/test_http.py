@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import msgspec
 import pytest
 import requests
 import urllib3
-from registry_double import Answer, Clock, RegistryDouble, fault
+from registry_double import Answer, Clock, RegistryDouble, fault, part
 
 from ctxpack_identity.errors import AccessDenied, IntegrityError, InvalidInput, Unavailable
 from ctxpack_oci import describe
+from ctxpack_oci.content import BLOCK_BYTES
 from ctxpack_oci.credentials import Credentials
-from ctxpack_oci.http import Transport
+from ctxpack_oci.http import Transport, _Upload
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.origin import Origin
 from ctxpack_oci.patience import Patience
@@ -51,6 +53,18 @@ def test_a_redirect_to_another_origin_gets_no_credentials(
     assert registry.fetch(LAYER) == CHUNK
     assert "authorization" in double.seen[0].headers
     assert set(other.seen[0].headers) <= {"host", "user-agent", "accept-encoding", "accept", "connection"}
+
+
+def test_a_redirect_to_another_origin_gets_the_range_and_no_credentials(
+    double: RegistryDouble, other: RegistryDouble, open_registry: Callable[..., Registry]
+) -> None:
+    registry = logged_in(double, open_registry)
+    double.plan("GET", BLOB, redirect(f"{other.url}/signed?secret=1"))
+    other.plan("GET", "/signed", lambda seen: part(CHUNK, seen))
+    assert registry.fetch_range(LAYER, 10, 10) == CHUNK[10:20]
+    assert "authorization" in double.seen[0].headers
+    assert other.seen[0].headers["range"] == "bytes=10-19"
+    assert "authorization" not in other.seen[0].headers
 
 
 def test_a_redirect_within_the_origin_gets_the_credentials(
@@ -265,6 +279,17 @@ def test_a_registry_that_is_down_is_unavailable(
         with pytest.raises(Unavailable, match=r"http://127.0.0.1:[0-9]+: Connection refused \(5 attempts\)"):
             registry.exists(LAYER)
         registry.close()
+
+
+def test_bytes_are_sent_without_a_copy_of_them() -> None:
+    data = bytes(20 * 2**20)
+    tracemalloc.start()
+    upload = _Upload(data, Patience().deadline(len(data)))
+    while upload.read(BLOCK_BYTES):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 # -- TLS and proxies --------------------------------------------------------------------------------------------------

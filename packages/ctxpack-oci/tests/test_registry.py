@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +22,7 @@ from ctxpack_identity.errors import (
     Unavailable,
 )
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, describe, encode_image_manifest
+from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.registry import Registry
 
 CHUNK = b"chunk " * 1000
@@ -134,7 +138,7 @@ def test_only_404_is_a_miss(registry: Registry) -> None:
     ("status", "expected"),
     [(401, AccessDenied), (403, AccessDenied), (429, Unavailable), (500, Unavailable), (503, Unavailable)],
 )
-@pytest.mark.parametrize("lookup", ["fetch_tag", "exists", "fetch", "tags"])
+@pytest.mark.parametrize("lookup", ["fetch_tag", "exists", "fetch", "fetch_range", "fetch_into", "tags"])
 def test_a_refusal_is_never_a_miss(
     registry: Registry, double: RegistryDouble, status: int, expected: type[CtxPackError], lookup: str
 ) -> None:
@@ -143,6 +147,8 @@ def test_a_refusal_is_never_a_miss(
         "fetch_tag": lambda: registry.fetch_tag(TAG),
         "exists": lambda: registry.exists(LAYER),
         "fetch": lambda: registry.fetch(LAYER),
+        "fetch_range": lambda: registry.fetch_range(LAYER, 1, 1),
+        "fetch_into": lambda: registry.fetch_into(LAYER, io.BytesIO()),
         "tags": lambda: list(registry.tags()),
     }
     with pytest.raises(expected, match=f"answered {status}"):
@@ -208,7 +214,7 @@ def test_an_encoded_answer_is_refused(registry: Registry, double: RegistryDouble
 
 
 @pytest.mark.parametrize(
-    ("media_type", "limit"), [("application/octet-stream", 64 * 2**20), (IMAGE_MANIFEST_MEDIA_TYPE, 4 * 2**20)]
+    ("media_type", "limit"), [("application/octet-stream", 32 * 2**20), (IMAGE_MANIFEST_MEDIA_TYPE, 4 * 2**20)]
 )
 def test_content_with_too_large_a_size_in_its_descriptor_is_not_asked_for(
     registry: Registry, double: RegistryDouble, media_type: str, limit: int
@@ -441,6 +447,87 @@ def test_a_body_cut_short_is_tried_again(registry: Registry, double: RegistryDou
     double.plan("GET", BLOB_PATH, Answer(body=CHUNK[:100], length=len(CHUNK)), times=5)
     with pytest.raises(Unavailable, match=r"the answer was cut short \(5 attempts\); try again later"):
         registry.fetch(LAYER)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [Answer(body=b"wrong " * 99, length=len(CHUNK)), Answer(hang_up=True), fault(503, "BUSY", "x" * 2 * len(CHUNK))],
+)
+def test_a_file_is_written_from_its_start_again_after_a_broken_connection(
+    registry: Registry, double: RegistryDouble, broken: Answer
+) -> None:
+    double.blobs[LAYER.digest] = CHUNK
+    double.plan("GET", BLOB_PATH, broken, times=4)
+    file = io.BytesIO(b"before " * 2000)
+    registry.fetch_into(LAYER, file)
+    assert file.getvalue() == CHUNK
+    assert len(double.seen) == 5
+    assert all("range" not in one.headers for one in double.seen)
+
+
+def test_the_body_of_a_refusal_is_not_written_to_a_file(registry: Registry, double: RegistryDouble) -> None:
+    file = io.BytesIO(b"before")
+    with pytest.raises(NotFound, match="blob unknown to registry"):
+        registry.fetch_into(LAYER, file)
+    assert file.getvalue() == b""
+
+
+@pytest.mark.parametrize("cuts", [[0], [1000], [5999], [6000], [3000, 3000, 3000, 3000]])
+def test_a_file_is_sent_from_its_start_again_after_a_broken_connection(
+    registry: Registry, double: RegistryDouble, cuts: list[int]
+) -> None:
+    double.cuts += cuts
+    registry.push(LAYER, io.BytesIO(CHUNK))
+    assert double.blobs[LAYER.digest] == CHUNK
+    assert [one.method for one in double.seen] == ["POST"] * (len(cuts) + 1) + ["PUT"]
+
+
+def test_a_large_file_is_sent_from_its_start_again_after_a_cut_in_the_middle(
+    registry: Registry, double: RegistryDouble
+) -> None:
+    large = bytes(range(256)) * 2**15  # more than the buffers of a socket hold
+    double.cuts += [100_000, 5_000_000]
+    descriptor = describe(large, "a/b")
+    registry.push(descriptor, io.BytesIO(large))
+    assert double.blobs[descriptor.digest] == large
+
+
+def test_a_file_is_sent_again_with_authorization(
+    double: RegistryDouble, open_registry: Callable[..., Registry]
+) -> None:
+    registry = open_registry(double, credentials=Credentials(username="ann", password="secret"))
+    denied = fault(401, "UNAUTHORIZED", WWW_Authenticate='Basic realm="double"')
+    double.plan("PUT", UPLOAD_PATH, denied)
+    registry.push(LAYER, io.BytesIO(CHUNK))
+    assert double.blobs[LAYER.digest] == CHUNK
+    assert [len(one.body) for one in double.asked("PUT")] == [len(CHUNK)] * 2
+
+
+def test_a_file_that_the_registry_refuses(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("PUT", UPLOAD_PATH, fault(400, "DIGEST_INVALID", "did not match"))
+    with pytest.raises(IntegrityError, match="digest differs from what the registry received"):
+        registry.push(LAYER, io.BytesIO(CHUNK))
+
+
+def test_a_file_of_another_length_starts_no_upload(registry: Registry, double: RegistryDouble) -> None:
+    with pytest.raises(IntegrityError, match="size differs"):
+        registry.push(LAYER, io.BytesIO(b"other"))
+    assert double.seen == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ETIMEDOUT])
+def test_after_an_error_of_the_file_nothing_is_tried_again(
+    registry: Registry, double: RegistryDouble, number: int
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+    double.blobs[LAYER.digest] = CHUNK
+    with pytest.raises(OSError, match=os.strerror(number)):
+        registry.fetch_into(LAYER, Full())
+    assert len(double.seen) == 1
+    assert registry.fetch(LAYER) == CHUNK
 
 
 def test_retry_after_is_followed_up_to_a_limit(registry: Registry, double: RegistryDouble, clock: Clock) -> None:

@@ -23,6 +23,8 @@ TESTS = Path(__file__).parent
 load(TESTS, "pantry_context")
 _project = load(TESTS, "pantry_project")
 _target = load(TESTS, "pantry_target")
+load(TESTS, "pantry_image")  # after pantry_target, which it imports
+load(TESTS, "pantry_versions")
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,25 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+
+class _Unannounced:
+    """In place of an Announcement: its thread would call the target at moments that a test cannot foresee."""
+
+    def __init__(self, *given: object) -> None: ...
+
+    def stored(self, *given: object) -> None: ...
+
+    def published(self) -> None: ...
+
+    def drop(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _unannounced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No push writes the list of kin, except in tests/test_kin.py."""
+    if request.path.name != "test_kin.py":
+        monkeypatch.setattr("ctxpack_pantry.push.Announcement", _Unannounced)
 
 
 @pytest.fixture

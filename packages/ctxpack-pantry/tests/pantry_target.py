@@ -6,15 +6,18 @@ import errno
 import itertools
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pytest
 
 from ctxpack_identity import LocalFailure, Unavailable
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, TaggedManifest, parse_image_manifest
 from ctxpack_oci.disk import Disk
+from ctxpack_pantry.artifact import LAYER_MEDIA_TYPE
+from ctxpack_pantry.sending import ABSENT_RUN
 
 each_stop = pytest.mark.parametrize(
     ("error", "expected"),
@@ -49,8 +52,8 @@ Rule = Callable[[Call], object]
 class FaultyTarget:
     """A Target over an OCI layout.
 
-    It complains about chunks sent although it has them. Like registry:2, it refuses an image manifest whose blobs it
-    lacks.
+    It complains about layers sent although it has them, unless it was asked and had them not, or gave so many negative
+    answers that a push asks no more. Like registry:2, it refuses an image manifest whose blobs it lacks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,6 +62,8 @@ class FaultyTarget:
         self.calls: list[Call] = []
         self.complaints: list[str] = []
         self._rules: dict[str, Rule] = {}
+        self._absent: set[str] = set()  # layers that a push was told are not there, and has not sent yet
+        self._negatives = 0  # answers in this push
         self._lock = threading.Lock()
 
     def on(self, method: str, rule: Rule) -> None:
@@ -80,26 +85,42 @@ class FaultyTarget:
 
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
         self._called("fetch_tag", tag)
+        self._negatives = 0
         return self.layout.fetch_tag(tag)
 
     def exists(self, descriptor: Descriptor) -> bool:
         self._called("exists", descriptor.digest)
-        return self.layout.exists(descriptor)
+        found = self.layout.exists(descriptor)
+        if not found:
+            self._absent.add(descriptor.digest)
+            self._negatives += 1
+        return found
 
     def fetch(self, descriptor: Descriptor) -> bytes:
         self._called("fetch", descriptor.digest)
         return self.layout.fetch(descriptor)
 
-    def push(self, descriptor: Descriptor, data: bytes) -> None:
+    def fetch_range(self, descriptor: Descriptor, start: int, size: int) -> bytes | None:
+        self._called("fetch_range", descriptor.digest)
+        return self.layout.fetch_range(descriptor, start, size)
+
+    def fetch_into(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        self._called("fetch_into", descriptor.digest)
+        self.layout.fetch_into(descriptor, file)
+
+    def push(self, descriptor: Descriptor, content: bytes | BinaryIO) -> None:
         self._called("push", descriptor.digest)
-        if "chunk" in descriptor.media_type and self.layout.exists(descriptor):
-            self._complain(f"{descriptor.digest} was sent although it was there")
-        if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
-            manifest = parse_image_manifest(data, descriptor)
+        if descriptor.media_type == LAYER_MEDIA_TYPE and self.layout.exists(descriptor):
+            needless = descriptor.digest not in self._absent and self._negatives < ABSENT_RUN
+            if needless and not _holds_pack_manifest(content):  # which is too small to ask for
+                self._complain(f"{descriptor.digest} was sent although it was there")
+        self._absent.discard(descriptor.digest)
+        if isinstance(content, bytes) and descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
+            manifest = parse_image_manifest(content, descriptor)
             for part in (manifest.config, *manifest.layers):
                 if not self.layout.exists(part):
                     raise Unavailable(f"answered 400 (MANIFEST_BLOB_UNKNOWN: {part.digest})", where=self.name)
-        self.layout.push(descriptor, data)
+        self.layout.push(descriptor, content)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         self._called("tag", tag)
@@ -135,6 +156,11 @@ class FaultyTarget:
     def _complain(self, complaint: str) -> None:
         with self._lock:
             self.complaints.append(complaint)
+
+
+def _holds_pack_manifest(content: bytes | BinaryIO) -> bool:
+    """Return whether content is layer 0 of a pack."""
+    return isinstance(content, bytes) and zlib.decompressobj(31).decompress(content, 14) == b"manifest.json\0"
 
 
 def wait_until_idle() -> None:

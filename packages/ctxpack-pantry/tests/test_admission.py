@@ -1,4 +1,4 @@
-"""Every pack is admitted before it is used, in the cache and in the registry, and before any chunk is fetched."""
+"""Every pack is admitted before it is used, in the cache and in the registry, and before any layer is fetched."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ VERBS = [pull, pull_some, inspect, run, use_as_input]
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_refused_pack_of_the_registry_is_not_used_and_no_chunk_of_it_is_fetched(
+def test_a_refused_pack_of_the_registry_is_not_used_and_no_layer_of_it_is_fetched(
     judged: Callable[..., Pantry], project: Project, registry: FaultyTarget, uri: CtxUri, verb: Verb
 ) -> None:
     located = locate(registry, uri)

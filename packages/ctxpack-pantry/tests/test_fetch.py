@@ -8,35 +8,23 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pantry_context import context_of
+from pantry_image import Image, Laid, image_of, laid_of, record_of, republish, with_pieces
 from pantry_project import Project, contents
 from pantry_target import FaultyTarget, each_stop, wait_until_idle
 
-from ctxpack_bundle import inflate_chunk, make_chunk
+from ctxpack_bundle import Record, layering, make_chunk, stream_size
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, Unavailable, digest_of, uri_digest
-from ctxpack_oci import (
-    IMAGE_MANIFEST_MEDIA_TYPE,
-    Descriptor,
-    ImageManifest,
-    Layout,
-    TaggedManifest,
-    describe,
-    encode_image_manifest,
-)
-from ctxpack_pantry import Pantry, Settings
-from ctxpack_pantry.artifact import chunk_descriptor
+from ctxpack_oci import Descriptor, Layout
+from ctxpack_pantry import Pantry, Settings, download
 from ctxpack_pantry.fetch import fetch
-from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.settings import Setting
-
-if TYPE_CHECKING:
-    from ctxpack_oci import Target
 
 
 class PushedPack(NamedTuple):
@@ -44,7 +32,6 @@ class PushedPack(NamedTuple):
 
     layout: Layout
     uri: CtxUri
-    located: Located
     outputs: dict[str, str]
 
 
@@ -54,22 +41,37 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> PushedPack:
     root = tmp_path_factory.mktemp("pushed")
     project = Project(root / "project")
     (project.out / "large").write_bytes(b"".join(digest_of(b"%d" % number).encode()[7:] for number in range(60_000)))
-    place = Settings(Setting(f"oci:{root / 'registry'}", ""), Setting(str(root / "cache"), ""))
-    pantry = Pantry(place)
+    pantry = Pantry(Settings(Setting(f"oci:{root / 'registry'}", ""), Setting(str(root / "cache"), "")))
     uri = pantry.seed([], str(project.contract)).uri
-    pantry.push(uri)
-    located = pantry.inspect(uri, skip_cache=True).located
-    assert located is not None
-    assert len(located.chunks) > 3
-    return PushedPack(Layout(root / "registry"), uri, located, contents(project.out))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layering, "_LEAST", 256 << 10)
+        pantry.push(uri)
+    return PushedPack(Layout(root / "registry"), uri, contents(project.out))
+
+
+def copy_of(pushed: PushedPack, folder: Path) -> FaultyTarget:
+    shutil.copytree(pushed.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
+    return FaultyTarget(folder)
 
 
 @pytest.fixture
 def target(pushed: PushedPack, tmp_path: Path) -> FaultyTarget:
     """A copy of the registry, which a test may change."""
-    folder = tmp_path / "target"
-    shutil.copytree(pushed.layout.name.removeprefix("oci:"), folder, copy_function=os.link)
-    return FaultyTarget(folder)
+    return copy_of(pushed, tmp_path / "target")
+
+
+@pytest.fixture
+def image(pushed: PushedPack, target: FaultyTarget) -> Image:
+    """The image of the pack. It has several layers."""
+    image = image_of(target, pushed.uri)
+    assert len(image.layers) > 4
+    return image
+
+
+@pytest.fixture
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No layer of chunks is fetched before the pack is open, as in a cache whose packs may hold them."""
+    monkeypatch.setattr(download, "MOST", 0)
 
 
 def untouched(cache: Cache, leftovers: Callable[[], list[str]]) -> bool:
@@ -77,11 +79,12 @@ def untouched(cache: Cache, leftovers: Callable[[], list[str]]) -> bool:
 
 
 def test_the_cache_holds_what_was_seeded(
-    pushed: PushedPack, cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image, leftovers: Callable[[], list[str]]
 ) -> None:
     pulled = fetch(context_of(cache, target), pushed.uri)
+    assert pulled.received == image.size
+    assert pulled.folder == cache.find(uri_digest(pushed.uri))
     assert contents(Path(pulled.folder, "artifacts")) == pushed.outputs
-    assert pulled == (cache.find(uri_digest(pushed.uri)), pushed.located.transfer_size)
     assert leftovers() == []
 
 
@@ -92,13 +95,22 @@ def test_a_cached_pack_costs_no_request(pushed: PushedPack, cache: Cache, target
     assert len(target.calls) == before
 
 
-def test_progress_adds_up_to_the_total_that_is_known_from_the_start(
-    pushed: PushedPack, cache: Cache, target: FaultyTarget
+def test_progress_adds_up_to_its_last_total(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image
 ) -> None:
     seen: list[tuple[str, int, int | None]] = []
     fetch(context_of(cache, target, progress=lambda *step: seen.append(step)), pushed.uri)
-    assert {(stage, total) for stage, _, total in seen} == {("pull", pushed.located.transfer_size)}
-    assert sum(advanced for _, advanced, _ in seen) == pushed.located.transfer_size
+    assert {stage for stage, _, _ in seen} == {"pull"}
+    assert sum(advanced for _, advanced, _ in seen) == seen[-1][2] == image.size
+
+
+@pytest.mark.usefixtures("nothing_ahead")
+def test_the_total_is_known_once_the_table_is_there(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image
+) -> None:
+    totals: list[int | None] = []
+    fetch(context_of(cache, target, progress=lambda _, __, total: totals.append(total)), pushed.uri)
+    assert set(totals[2:]) == {image.size}
 
 
 def test_a_pack_that_the_registry_does_not_have_is_a_miss(
@@ -114,12 +126,15 @@ def test_a_pack_that_the_registry_does_not_have_is_a_miss(
     assert untouched(cache, leftovers)
 
 
-def parts(located: Located) -> dict[str, Descriptor]:
-    chunks = {f"chunk {number}": chunk for number, chunk in enumerate(located.chunks)}
-    return {"image manifest": located.descriptor, **chunks}
+def named(image: Image, part: str) -> Descriptor:
+    """Return the descriptor of "image manifest" or of a layer, which is given by its number."""
+    return image.descriptor if part == "image manifest" else image.layers[int(part)]
 
 
-@pytest.mark.parametrize("part", ["image manifest", "chunk 0", "chunk 1", "chunk 2", "chunk 3"])
+PARTS = ("image manifest", "0", "1", "2", "4")
+
+
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(
     "position", [0, 3, 10, 0.5, -8, -4, -1], ids=["magic", "flags", "body", "middle", "crc", "length", "last"]
 )
@@ -127,49 +142,34 @@ def test_one_changed_byte_anywhere_is_refused_and_nothing_stays(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
+    image: Image,
     leftovers: Callable[[], list[str]],
     part: str,
     position: float,
 ) -> None:
-    descriptor = parts(pushed.located)[part]
+    descriptor = named(image, part)
     target.flip(descriptor.digest, position if isinstance(position, int) else int(position * descriptor.size))
     with pytest.raises(IntegrityError, match="digest differs"):
         fetch(context_of(cache, target), pushed.uri)
     assert untouched(cache, leftovers)
 
 
-@pytest.mark.parametrize("part", ["image manifest", "chunk 0", "chunk 1", "chunk 3"])
+@pytest.mark.parametrize("part", PARTS)
 def test_a_missing_part_is_damage_and_not_a_miss(
-    pushed: PushedPack, cache: Cache, target: FaultyTarget, leftovers: Callable[[], list[str]], part: str
+    pushed: PushedPack,
+    cache: Cache,
+    target: FaultyTarget,
+    image: Image,
+    leftovers: Callable[[], list[str]],
+    part: str,
 ) -> None:
-    target.blob(parts(pushed.located)[part].digest).unlink()
+    descriptor = named(image, part)
+    target.blob(descriptor.digest).unlink()
     with pytest.raises(IntegrityError, match="missing") as caught:
         fetch(context_of(cache, target), pushed.uri)
     assert caught.value.code == "E_INCOMPLETE"
+    assert descriptor.digest in str(caught.value)
     assert untouched(cache, leftovers)
-
-
-class Forged(FaultyTarget):
-    """The registry of pushed, whose tag names an image manifest of these chunks; every digest is right."""
-
-    def __init__(self, pushed: PushedPack, chunks: list[Descriptor], *contents: bytes) -> None:
-        super().__init__(Path(pushed.layout.name.removeprefix("oci:")))
-        manifest = pushed.located.manifest
-        data = encode_image_manifest(
-            ImageManifest(artifact_type=manifest.artifact_type, config=manifest.config, layers=tuple(chunks))
-        )
-        self._tagged = TaggedManifest(describe(data, IMAGE_MANIFEST_MEDIA_TYPE), data)
-        self._contents = {digest_of(content): content for content in contents}
-
-    def fetch_tag(self, tag: str) -> TaggedManifest:
-        return self._tagged
-
-    def fetch(self, descriptor: Descriptor) -> bytes:
-        return self._contents.get(descriptor.digest) or super().fetch(descriptor)
-
-
-def inflated(target: Target, chunk: Descriptor) -> bytes:
-    return inflate_chunk(target.fetch(chunk), int(chunk.annotations["dev.ctxpack.chunk.bytes"]), where="test")
 
 
 @settings(max_examples=60)
@@ -177,92 +177,187 @@ def inflated(target: Target, chunk: Descriptor) -> bytes:
 def test_a_byte_changed_before_the_digest_was_computed_is_refused_or_harmless(
     pushed: PushedPack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Every digest is right: the pack is refused, or (when the byte means nothing in gzip) its outputs are the same."""
+    """Every layer's digest is right: the pack is refused, or (when the byte means nothing in gzip) nothing differs."""
     root = tmp_path_factory.mktemp("changed")
-    chunks = list(pushed.located.chunks)
-    number = data.draw(st.integers(0, len(chunks) - 1))
-    changed = bytearray(pushed.layout.fetch(chunks[number]))
+    target = copy_of(pushed, root / "target")
+    image = image_of(target, pushed.uri)
+    number = data.draw(st.integers(0, len(image.layers) - 1))
+    changed = bytearray(image.layer(number))
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
-    chunks[number] = describe(bytes(changed), chunks[number].media_type, annotations=chunks[number].annotations)
-    cache = Cache(root)
+    layers = {n: image.layer(n) for n in range(len(image.layers))} | {number: bytes(changed)}
+    republish(target, pushed.uri, [layers[n] for n in image.data_layers()], layers[1], first=layers[0])
+    cache = Cache(root / "cache")
     try:
-        path = fetch(context_of(cache, Forged(pushed, chunks, bytes(changed))), pushed.uri).folder
+        path = fetch(context_of(cache, target), pushed.uri).folder
     except IntegrityError:
         assert list(cache.packs()) == []
     else:
         assert contents(Path(path, "artifacts")) == pushed.outputs
         cache.remove(uri_digest(pushed.uri))
-    assert [*(root / "v1/staging").iterdir(), *(root / "v1/locks").iterdir()] == []
+    assert [path for part in ("staging", "locks") for path in (root / "cache/v1" / part).glob("*")] == []
     shutil.rmtree(root)
+
+
+def first_piece_too(image: Image) -> Laid:
+    """The table names the piece of manifest.json, which is in no table."""
+    layers, records = laid_of(image)
+    chunk = image.layer(0)
+    again = record_of(image.first_piece(), chunk, 2 + len(layers), 0)
+    return Laid([*layers, chunk], [again, *records])
+
+
+def reordered(change: Callable[[list[Record]], list[Record]]) -> Callable[[Image], Laid]:
+    return lambda image: laid_of(image)._replace(records=change(list(image.table)))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda chunks: chunks[:-1], "pack ends too early"),
-        (lambda chunks: [*chunks, chunks[-1]], "bytes after the end"),
-        (lambda chunks: [chunks[0], *reversed(chunks[1:])], "archive differs from its listing"),
-        (lambda chunks: [chunks[0], *chunks], "archive differs from its listing"),
+        (reordered(lambda records: records[:-1]), "pack ends too early"),
+        (reordered(lambda records: records[:1]), "pack ends too early"),
+        (reordered(lambda records: []), "pack ends too early"),
+        (reordered(lambda records: [*records, records[-1]]), "bytes after the end"),
+        (reordered(lambda records: [*reversed(records)]), "archive differs from its listing"),
+        (reordered(lambda records: [*records[:4], records[5], records[4], *records[6:]]), "differs from its digest"),
+        (first_piece_too, "archive differs from its listing"),
     ],
-    ids=["cut short", "repeated last", "swapped", "repeated first"],
+    ids=["cut short", "one record", "no record", "repeated last", "reversed", "swapped", "manifest twice"],
 )
-def test_chunks_left_out_repeated_or_swapped_are_refused(
+def test_pieces_left_out_repeated_or_swapped_are_refused(
     pushed: PushedPack,
     cache: Cache,
+    target: FaultyTarget,
+    image: Image,
     leftovers: Callable[[], list[str]],
-    change: Callable[[list[Descriptor]], list[Descriptor]],
+    change: Callable[[Image], Laid],
     message: str,
 ) -> None:
-    forged = Forged(pushed, change(list(pushed.located.chunks)))
+    republish(target, pushed.uri, *change(image))
     with pytest.raises(IntegrityError, match=message):
-        fetch(context_of(cache, forged), pushed.uri)
+        fetch(context_of(cache, target), pushed.uri)
     assert untouched(cache, leftovers)
 
 
 def test_content_that_differs_from_its_listing_is_refused(
-    pushed: PushedPack, cache: Cache, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image, leftovers: Callable[[], list[str]]
 ) -> None:
-    chunks = list(pushed.located.chunks)
-    other = make_chunk(inflated(pushed.layout, chunks[2]).replace(b"alphabeta", b"alphaBETA"))
-    chunks[2] = chunk_descriptor(other)
+    number = image.find(b"alphabeta")
+    republish(
+        target,
+        pushed.uri,
+        *with_pieces(image, {number: image.piece(number).replace(b"alphabeta", b"alphaBETA")}),
+    )
     with pytest.raises(IntegrityError, match="artifacts/joined: content differs from its digest"):
-        fetch(context_of(cache, Forged(pushed, chunks, other.data)), pushed.uri)
+        fetch(context_of(cache, target), pushed.uri)
     assert untouched(cache, leftovers)
 
 
-def test_each_chunk_is_fetched_once_and_the_contract_never(
-    pushed: PushedPack, cache: Cache, target: FaultyTarget
-) -> None:
-    fetch(context_of(cache, target), pushed.uri)
-    assert target.count("fetch_tag") == 1
-    fetched = sorted(call.subject for call in target.calls if call.method == "fetch")
-    assert fetched == sorted(chunk.digest for chunk in pushed.located.chunks)
-
-
-@each_stop
-def test_a_pull_stopped_at_any_chunk_leaves_nothing_and_the_next_one_succeeds(
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda image: image.chunk(0),
+        lambda image: make_chunk(image.first_piece() + bytes(512)),
+        lambda image: make_chunk(image.first_piece()[:-512]),
+        lambda image: image.layer(0) * 2,
+        lambda image: image.layer(1),
+        lambda image: b"",
+    ],
+    ids=["a listing", "more", "less", "two members", "a table", "nothing"],
+)
+def test_a_first_layer_that_is_not_the_pack_manifest_alone_is_refused(
     pushed: PushedPack,
     cache: Cache,
     target: FaultyTarget,
+    image: Image,
     leftovers: Callable[[], list[str]],
+    first: Callable[[Image], bytes],
+) -> None:
+    republish(target, pushed.uri, image.layers[2:], image.layer(1), first=first(image))
+    with pytest.raises(IntegrityError, match="first layer"):
+        fetch(context_of(cache, target), pushed.uri)
+    assert untouched(cache, leftovers)
+
+
+def test_a_pack_that_the_disk_has_no_room_for_is_refused_before_its_chunks_are_fetched(
+    pushed: PushedPack,
+    cache: Cache,
+    target: FaultyTarget,
+    image: Image,
+    leftovers: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_ahead: None,
+) -> None:
+    needed = stream_size(
+        Pantry(Settings(Setting("", ""), Setting("", "")), target=target).inspect(pushed.uri, skip_cache=True).manifest
+    )
+    usage = shutil.disk_usage(target.folder)
+    target.calls.clear()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(LocalFailure, match=f"the pack: expected {needed} bytes free, got {needed - 1}"):
+        fetch(context_of(cache, target), pushed.uri)
+    assert untouched(cache, leftovers)
+    assert {call.subject for call in target.calls}.isdisjoint(layer.digest for layer in image.layers[2:])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    fetch(context_of(cache, target), pushed.uri)
+
+
+def test_each_layer_is_fetched_once_and_the_contract_never(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image
+) -> None:
+    fetch(context_of(cache, target), pushed.uri)
+    assert [call.method for call in target.calls[:1]] == ["fetch_tag"]
+    assert sorted(target.calls[1:]) == sorted(("fetch", layer.digest) for layer in image.layers)
+
+
+@each_stop
+def test_a_pull_stopped_at_any_layer_leaves_nothing_and_the_next_one_succeeds(
+    pushed: PushedPack,
+    cache: Cache,
+    target: FaultyTarget,
+    image: Image,
+    leftovers: Callable[[], list[str]],
+    nothing_ahead: None,
     error: BaseException,
     expected: type[BaseException],
 ) -> None:
     def stop() -> None:
         raise error
 
-    earliest = 0 if expected is not LocalFailure else 1  # nothing is written before the pack is opened
-    for number in range(earliest, len(pushed.located.chunks)):
+    earliest = 0 if expected is not LocalFailure else 2  # nothing is written before the pack is opened
+    for number in range(earliest, len(image.layers)):
         target.after("fetch", number, stop)
         with pytest.raises(expected):
             fetch(context_of(cache, target), pushed.uri)
         assert untouched(cache, leftovers), number
+        wait_until_idle()  # late calls are not those of the next pull
+    target.on("fetch", lambda _: None)
+    assert contents(Path(fetch(context_of(cache, target), pushed.uri).folder, "artifacts")) == pushed.outputs
+
+
+@pytest.mark.parametrize("error", [Unavailable("no answer"), KeyboardInterrupt()], ids=["no answer", "Ctrl-C"])
+def test_a_pull_stopped_at_any_layer_that_is_fetched_ahead_leaves_nothing(
+    pushed: PushedPack,
+    cache: Cache,
+    target: FaultyTarget,
+    image: Image,
+    leftovers: Callable[[], list[str]],
+    error: BaseException,
+) -> None:
+    def stop() -> None:
+        raise error
+
+    for number in range(len(image.layers)):
+        target.after("fetch", number, stop)
+        with pytest.raises(type(error)):
+            fetch(context_of(cache, target), pushed.uri)
+        assert untouched(cache, leftovers), number
+        wait_until_idle()
     target.on("fetch", lambda _: None)
     assert contents(Path(fetch(context_of(cache, target), pushed.uri).folder, "artifacts")) == pushed.outputs
 
 
 def test_two_pulls_at_once_share_the_work(
-    pushed: PushedPack, tmp_path: Path, target: FaultyTarget, leftovers: Callable[[], list[str]]
+    pushed: PushedPack, tmp_path: Path, target: FaultyTarget, image: Image, leftovers: Callable[[], list[str]]
 ) -> None:
     target.on("fetch", lambda _: time.sleep(0.02))
     waited: list[str] = []
@@ -278,9 +373,9 @@ def test_two_pulls_at_once_share_the_work(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(received) == [0, pushed.located.transfer_size]
+    assert sorted(received) == [0, image.size]
     assert waited == ["another process fetches this pack; waiting"]
-    assert target.count("fetch") == len(pushed.located.chunks)
+    assert target.count("fetch") == len(image.layers)
     assert leftovers() == []
 
 
@@ -312,8 +407,11 @@ def test_a_second_pull_takes_over_when_the_first_fails(
     assert leftovers() == []
 
 
-def test_no_transfer_goes_on_after_a_failure(pushed: PushedPack, cache: Cache, target: FaultyTarget) -> None:
-    target.flip(pushed.located.chunks[1].digest, 12)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_no_transfer_goes_on_after_a_failure(
+    pushed: PushedPack, cache: Cache, target: FaultyTarget, image: Image, number: int
+) -> None:
+    target.flip(image.layers[number].digest, 12)
     with pytest.raises(IntegrityError) as caught:
         fetch(context_of(cache, target), pushed.uri)
     wait_until_idle()

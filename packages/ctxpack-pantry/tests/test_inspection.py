@@ -43,7 +43,7 @@ def test_a_pack_of_the_registry_is_inspected_without_fetching_its_outputs(
     inspection = open_pantry("elsewhere").inspect(uri)
     assert inspection.found_in == "the registry"
     assert inspection.located is not None
-    assert registry.count("fetch") == before + 1  # the first chunk
+    assert registry.count("fetch") == before + 1  # the first layer
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -58,12 +58,12 @@ def test_a_pack_that_is_nowhere_is_a_miss(pantry: Pantry) -> None:
         pantry.inspect(CtxUri("ctx://sha256:" + "0" * 64))
 
 
-def test_a_damaged_first_chunk_is_an_integrity_error(
+def test_a_damaged_first_layer_is_an_integrity_error(
     open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri
 ) -> None:
     located = locate(registry, uri)
     assert located is not None
-    registry.flip(located.chunks[0].digest, 0)
+    registry.flip(located.layers[0].digest, 0)
     with pytest.raises(IntegrityError, match="digest differs"):
         open_pantry("elsewhere").inspect(uri)
 
@@ -84,7 +84,13 @@ def test_an_inspection_is_one_json_document_with_a_schema(pantry: Pantry, projec
         "roots": [{"name": "out", "type": "folder"}],
     }
     assert set(document["provenance"]) == {"created", "creator", "versions"}
-    assert set(document["image"]) == {"digest", "chunks", "size"}
+    located = pantry.inspect(uri, skip_cache=True).located
+    assert located is not None
+    assert document["image"] == {
+        "digest": located.image,
+        "layers": 3,
+        "size": sum(layer.size for layer in located.layers),
+    }
     assert "image" not in pantry.inspect(uri).as_json()
 
 

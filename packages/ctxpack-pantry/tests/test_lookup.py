@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pantry_context import context_of
+from pantry_image import image_of, record_of, republish
 
-from ctxpack_bundle import make_chunk
+from ctxpack_bundle import Record, make_chunk
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, IntegrityError, uri_digest
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
+from ctxpack_identity import CtxUri, IntegrityError, NotFound, digest_of, uri_digest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, describe, parse_image_manifest
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.artifact import build_image_manifest, chunk_descriptor, content_size, describe_contract, tag_of
-from ctxpack_pantry.lookup import OpenedPack, find, locate
+from ctxpack_pantry.artifact import build_image_manifest, describe_contract, describe_layer, describe_table, tag_of
+from ctxpack_pantry.lookup import OpenedPack, locate, open_pack, open_table, require_found
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -49,14 +50,8 @@ def forge(registry: FaultyTarget, uri: CtxUri) -> Callable[[Callable[[dict[str, 
 
 @pytest.fixture
 def look_up(cache: Cache, registry: FaultyTarget) -> Callable[[CtxUri], OpenedPack]:
-    """Find a pack in the registry."""
-
-    def look(uri: CtxUri) -> OpenedPack:
-        opened = find(context_of(cache, registry), uri)
-        assert opened is not None
-        return opened
-
-    return look
+    """Locate, admit and open a pack in the registry."""
+    return lambda uri: open_pack(registry, require_found(context_of(cache, registry), uri))
 
 
 LookUp = Callable[[CtxUri], OpenedPack]
@@ -79,31 +74,52 @@ def test_the_digest_of_the_config_is_that_in_the_uri(
     assert opened.manifest == pantry.inspect(uri).manifest
 
 
-def test_layers_are_chunks_that_give_the_size_of_their_piece(uri: CtxUri, look_up: LookUp) -> None:
+def test_layers_are_the_pack_manifest_the_table_and_runs_of_chunks(
+    registry: FaultyTarget, uri: CtxUri, look_up: LookUp
+) -> None:
     located = look_up(uri).located
-    assert {chunk.media_type for chunk in located.chunks} == {"application/vnd.ctxpack.chunk.v1.tar+gzip"}
-    assert all(set(chunk.annotations) == {"dev.ctxpack.chunk.bytes"} for chunk in located.chunks)
-    assert located.transfer_size == sum(chunk.size for chunk in located.chunks)
-    chunk = make_chunk(b"words " * 100)
-    assert content_size(chunk_descriptor(chunk), where="here") == 600
+    first, table, *others = located.layers
+    assert {layer.media_type for layer in (first, *others)} == {"application/vnd.ctxpack.layer.v1.tar+gzip"}
+    assert table.media_type == "application/vnd.ctxpack.table.v1"
+    titles = [layer.annotations for layer in located.layers]
+    assert titles == [{"org.opencontainers.image.title": name} for name in ("000.tar.gz", "001.table", "002.tar.gz")]
+    assert located.transfer_size == sum(layer.size for layer in located.layers)
+    assert list(open_table(registry, located)) == list(image_of(registry, uri).table)
 
 
-def test_the_same_chunks_make_the_same_image_manifest() -> None:
-    chunks = [chunk_descriptor(make_chunk(b"one")), chunk_descriptor(make_chunk(b"two"))]
-    assert build_image_manifest(b"{}", chunks) == build_image_manifest(b"{}", tuple(chunks))
+def test_the_same_layers_make_the_same_image_manifest() -> None:
+    first, last = (describe_layer(digest_of(chunk), len(chunk)) for chunk in (make_chunk(b"one"), make_chunk(b"two")))
+    layers = [first, describe_table(b"CTXTABLE"), last]
+    assert build_image_manifest(b"{}", layers) == build_image_manifest(b"{}", tuple(layers))
     assert describe_contract(b"{}").size == 2
 
 
-def test_locating_is_one_request_and_opening_is_another(registry: FaultyTarget, uri: CtxUri, look_up: LookUp) -> None:
+def test_layers_of_one_image_have_unique_titles() -> None:
+    """Other tools name the files that they write after them, also for two layers of one content."""
+    layer = describe_layer(digest_of(b"one"), 3)
+    image = parse_image_manifest(build_image_manifest(b"{}", [layer] * 480))
+    titles = [layer.annotations["org.opencontainers.image.title"] for layer in image.layers]
+    assert len(set(titles)) == 480
+    assert titles == sorted(titles)
+
+
+def test_each_step_is_one_request(registry: FaultyTarget, uri: CtxUri, look_up: LookUp) -> None:
     before = len(registry.calls)
-    opened = look_up(uri)
-    assert registry.calls[before:] == [("fetch_tag", tag_of(uri)), ("fetch", opened.located.chunks[0].digest)]
+    located = look_up(uri).located
+    open_table(registry, located)
+    first, table, *_ = located.layers
+    assert registry.calls[before:] == [
+        ("fetch_tag", tag_of(uri)),
+        ("fetch", first.digest),
+        ("fetch", table.digest),
+    ]
 
 
 def test_no_tag_is_no_pack(cache: Cache, registry: FaultyTarget) -> None:
     nowhere = CtxUri("ctx://sha256:" + "0" * 64)
     assert locate(registry, nowhere) is None
-    assert find(context_of(cache, registry), nowhere) is None
+    with pytest.raises(NotFound, match=f"the registry: no such pack: {nowhere}"):
+        require_found(context_of(cache, registry), nowhere)
 
 
 OTHER = "sha256:" + "0" * 64
@@ -128,22 +144,46 @@ ASK = "; another client wrote this tag; ask the people who can push to this repo
         ),
         (
             lambda document: document["layers"].clear(),
-            "not this contract's pack: layers: expected application/vnd.ctxpack.chunk.v1.tar+gzip, got none",
+            "not this contract's pack: layers[1]: expected application/vnd.ctxpack.table.v1, got none",
+        ),
+        (
+            lambda document: document["layers"].pop(1),
+            "not this contract's pack: layers[1]: expected application/vnd.ctxpack.table.v1, "
+            "got application/vnd.ctxpack.layer.v1.tar+gzip",
+        ),
+        (
+            lambda document: document["layers"].pop(0),
+            "not this contract's pack: layers[1]: expected application/vnd.ctxpack.table.v1, "
+            "got application/vnd.ctxpack.layer.v1.tar+gzip",
+        ),
+        (
+            lambda document: document["layers"].append(document["layers"][1]),
+            "not this contract's pack: layers: expected application/vnd.ctxpack.layer.v1.tar+gzip, "
+            "got application/vnd.ctxpack.layer.v1.tar+gzip, application/vnd.ctxpack.table.v1",
         ),
         (
             lambda document: document["layers"][-1].update(mediaType="application/x"),
-            "not this contract's pack: layers: expected application/vnd.ctxpack.chunk.v1.tar+gzip, "
-            "got application/vnd.ctxpack.chunk.v1.tar+gzip, application/x",
+            "not this contract's pack: layers: expected application/vnd.ctxpack.layer.v1.tar+gzip, "
+            "got application/vnd.ctxpack.layer.v1.tar+gzip, application/x",
+        ),
+        (
+            lambda document: document["layers"][0].update(mediaType="application/x"),
+            "not this contract's pack: layers: expected application/vnd.ctxpack.layer.v1.tar+gzip, "
+            "got application/vnd.ctxpack.layer.v1.tar+gzip, application/x",
+        ),
+        (
+            lambda document: document["layers"].extend([document["layers"][2]] * 478),
+            "not this contract's pack: layers: expected at most 480, got 481",
         ),
         (
             lambda document: document["layers"][0].update(digest=OTHER),
-            f", {OTHER}: a chunk is missing; push the pack again",
+            f", layer 0, {OTHER}: a layer is missing; push the pack again",
         ),
         (
             lambda document: document["config"].update(size=1),
             "not this contract's pack: config.size, the contract: expected {size} bytes, got 1",
         ),
-        (lambda document: document["layers"].reverse(), "first chunk, manifest.json: archive differs from its listing"),
+        (lambda document: document["layers"].reverse(), "first layer"),
     ],
 )
 def test_a_tag_of_anything_but_this_contracts_pack_is_refused_by_name(
@@ -164,19 +204,100 @@ def test_a_tag_of_anything_but_this_contracts_pack_is_refused_by_name(
         assert str(caught.value).endswith(ASK)
 
 
-@pytest.mark.parametrize("announced", [None, "", "-1", "1.5", "٣", "0x10", "1" * 12, "many"])
-def test_a_chunk_without_a_valid_size_is_refused(
-    uri: CtxUri,
-    look_up: LookUp,
-    forge: Callable[[Callable[[dict[str, Any]], object]], None],
-    announced: str | None,
+def test_as_many_layers_as_the_format_allows_are_accepted(
+    uri: CtxUri, look_up: LookUp, forge: Callable[[Callable[[dict[str, Any]], object]], None]
 ) -> None:
-    annotations = {} if announced is None else {"dev.ctxpack.chunk.bytes": announced}
-    forge(lambda document: document["layers"][0].update(annotations=annotations))
-    with pytest.raises(IntegrityError) as caught:
-        look_up(uri)
-    assert "layer annotation dev.ctxpack.chunk.bytes: expected a number of bytes, got" in str(caught.value)
-    assert str(caught.value).endswith("; the image manifest is damaged or was made by another tool")
+    forge(lambda document: document["layers"].extend([document["layers"][2]] * 477))
+    assert len(look_up(uri).located.layers) == 480
+
+
+def flip(number: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:number] + bytes([data[number] ^ 1]) + data[number + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: b"", "size of the table: expected 16 to 33554432 bytes, got 0"),
+        (flip(0), "not a table of this version"),
+        (flip(11), "not a table of this version"),
+        (flip(15), "size of the table"),
+        (lambda table: table[:-1], "size of the table"),
+        (lambda table: table + b"0", "size of the table"),
+    ],
+    ids=["nothing", "magic", "version", "count", "cut short", "longer"],
+)
+def test_a_layer_that_is_no_table_is_refused(
+    cache: Cache,
+    registry: FaultyTarget,
+    uri: CtxUri,
+    change: Callable[[bytes], bytes],
+    message: str,
+) -> None:
+    image = image_of(registry, uri)
+    republish(registry, uri, image.layers[2:], change(image.layer(1)))
+    located = require_found(context_of(cache, registry), uri)
+    with pytest.raises(IntegrityError, match=message) as caught:
+        open_table(registry, located)
+    assert caught.value.code == "E_TABLE"
+    assert caught.value.where == f"the registry:{tag_of(uri)}, table"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record._replace(size=0), "record 1: size of the piece: expected 1 to 1048576 bytes, got 0"),
+        (
+            lambda record: record._replace(size=(1 << 20) + 1),
+            "record 1: size of the piece: expected 1 to 1048576 bytes, got 1048577",
+        ),
+        (
+            lambda record: record._replace(chunk_size=0),
+            "record 1: size of the chunk: expected 1 to 1114112 bytes, got 0",
+        ),
+        (
+            lambda record: record._replace(chunk_size=1 << 24),
+            "size of the chunk: expected 1 to 1114112 bytes, got 16777216",
+        ),
+        (lambda record: record._replace(layer=0), "record 1: layer: expected 2 to 2, got 0"),
+        (lambda record: record._replace(layer=1), "record 1: layer: expected 2 to 2, got 1"),
+        (lambda record: record._replace(layer=3), "record 1: layer: expected 2 to 2, got 3"),
+        (lambda record: record._replace(offset=1 << 40), "record 1: end of the chunk: expected within"),
+        (lambda record: record._replace(offset=record.offset - 1), "chunks of layer 2 overlap"),
+    ],
+)
+def test_a_table_that_breaks_a_rule_is_refused_by_name(
+    cache: Cache, registry: FaultyTarget, uri: CtxUri, change: Callable[[Record], Record], message: str
+) -> None:
+    image = image_of(registry, uri)
+    first, second, *others = image.table
+    republish(registry, uri, image.layers[2:], [first, change(second), *others])
+    with pytest.raises(IntegrityError, match=message) as caught:
+        open_table(registry, require_found(context_of(cache, registry), uri))
+    assert caught.value.code == "E_TABLE"
+
+
+def test_a_table_that_keeps_too_many_layers_in_use_is_refused(
+    cache: Cache, registry: FaultyTarget, uri: CtxUri
+) -> None:
+    chunks = [make_chunk(b"%02d" % number) for number in range(17)]
+    records = [record_of(b"%02d" % number, chunk, 2 + number, 0) for number, chunk in enumerate(chunks)]
+    for layers in (16, 17):
+        republish(registry, uri, chunks[:layers], records[:layers] * 2)
+        located = require_found(context_of(cache, registry), uri)
+        if layers == 16:
+            assert len(open_table(registry, located)) == 32
+        else:
+            with pytest.raises(IntegrityError, match="too many layers in use at once: expected at most 16, got 17"):
+                open_table(registry, located)
+
+
+def test_a_table_that_is_missing_is_damage_and_not_a_miss(cache: Cache, registry: FaultyTarget, uri: CtxUri) -> None:
+    located = require_found(context_of(cache, registry), uri)
+    registry.blob(located.layers[1].digest).unlink()
+    with pytest.raises(IntegrityError, match=f"layer 1, {located.layers[1].digest}: a layer is missing") as caught:
+        open_table(registry, located)
+    assert caught.value.code == "E_INCOMPLETE"
 
 
 def test_the_config_blob_is_not_needed_because_the_pack_manifest_repeats_the_contract(
@@ -195,7 +316,7 @@ def test_an_image_manifest_that_is_gone_is_damage_and_not_a_miss(
     assert caught.value.code == "E_INCOMPLETE"
 
 
-def test_a_first_chunk_of_another_contract_with_the_right_config_is_refused(
+def test_a_first_layer_of_another_contract_with_the_right_config_is_refused(
     pantry: Pantry,
     project: Project,
     uri: CtxUri,
@@ -205,13 +326,7 @@ def test_a_first_chunk_of_another_contract_with_the_right_config_is_refused(
     project.write_contract(params={"other": True})
     other = pantry.seed([], str(project.contract)).uri
     pantry.push(other)
-    first: Descriptor = look_up(other).located.chunks[0]
-    layer = {
-        "mediaType": first.media_type,
-        "digest": first.digest,
-        "size": first.size,
-        "annotations": first.annotations,
-    }
-    forge(lambda document: document["layers"].__setitem__(0, layer))
+    first = look_up(other).located.layers[0]
+    forge(lambda document: document["layers"][0].update(digest=first.digest, size=first.size))
     with pytest.raises(IntegrityError, match=f"pack of another contract: expected {uri}, got {other}{ASK}"):
         look_up(uri)

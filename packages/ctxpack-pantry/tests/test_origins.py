@@ -76,7 +76,7 @@ def test_a_removed_pack_is_forgotten(pantry: Pantry, cache: Cache, uri: CtxUri) 
 
 
 def test_a_second_push_costs_one_request(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
-    """The registry has the image manifest that this cache sent, so no chunk is fetched."""
+    """The registry has the image manifest that this cache sent, so no layer is fetched."""
     pantry.push(uri)
     before = len(registry.calls)
     assert not pantry.push(uri).new

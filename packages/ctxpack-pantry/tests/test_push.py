@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from pantry_context import context_of
-from pantry_target import wait_until_idle
+from pantry_image import image_of
+from pantry_target import FaultyTarget, each_stop, wait_until_idle
+from pantry_versions import Versions, make_layers_small
 
 from ctxpack_identity import (
     AccessDenied,
@@ -19,18 +22,18 @@ from ctxpack_identity import (
     IntegrityError,
     NotFound,
     Unavailable,
-    digest_of,
+    digest_from_hex,
     uri_digest,
 )
-from ctxpack_oci import Descriptor, Layout
+from ctxpack_oci import Layout
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import tag_of
 from ctxpack_pantry.lookup import locate
-from ctxpack_pantry.push import ABSENT_RUN, PROBE, Presence, push
+from ctxpack_pantry.push import push
+from ctxpack_pantry.sending import ABSENT_RUN
 
 if TYPE_CHECKING:
     from pantry_project import Project
-    from pantry_target import FaultyTarget
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def rival(
     assert located is not None
 
     def push_theirs() -> None:
-        for part in (located.manifest.config, *located.chunks, located.descriptor):
+        for part in (located.manifest.config, *located.layers, located.descriptor):
             registry.layout.push(part, elsewhere.fetch(part))
         registry.layout.tag(located.descriptor, tag_of(uri))
 
@@ -83,16 +86,18 @@ def test_a_second_push_sends_nothing_and_costs_one_request(pantry: Pantry, regis
     assert [call.method for call in registry.calls[before:]] == ["fetch_tag"]
 
 
-def test_the_same_outputs_seeded_elsewhere_are_not_sent_again(
+def test_the_same_outputs_seeded_elsewhere_are_not_sent_again_and_cost_two_requests(
     pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
     elsewhere = open_pantry("elsewhere")
     elsewhere.seed([], str(project.contract))
+    before = len(registry.calls)
     assert elsewhere.push(uri) == first._replace(sent=0, new=False)
+    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch"]
 
 
-def test_only_the_chunks_that_the_registry_lacks_are_sent(
+def test_only_the_layers_that_the_registry_lacks_are_sent(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
@@ -100,16 +105,6 @@ def test_only_the_chunks_that_the_registry_lacks_are_sent(
     other = pantry.push(pantry.seed([], str(project.contract)).uri)
     assert other.new
     assert 0 < other.sent < first.sent
-
-
-def test_progress_counts_what_the_chunks_unpack_to(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> None:
-    seen: list[tuple[str, int, int | None]] = []
-    push(context_of(pantry.cache, registry, progress=lambda *step: seen.append(step)), uri)
-    located = locate(registry, uri)
-    assert located is not None
-    sizes = [int(chunk.annotations["dev.ctxpack.chunk.bytes"]) for chunk in located.chunks]
-    assert sorted(advanced for _, advanced, _ in seen) == sorted(sizes)
-    assert {(stage, total is not None) for stage, _, total in seen} == {("push", True)}
 
 
 def test_a_pack_that_is_not_in_the_cache_cannot_be_pushed(pantry: Pantry, tmp_path: Path) -> None:
@@ -265,76 +260,43 @@ def test_a_push_that_fails_halfway_tags_nothing_and_the_next_push_succeeds(
     assert pantry.push(uri).new
 
 
-@pytest.fixture
-def neighbour(pantry: Pantry, project: Project, uri: CtxUri) -> CtxUri:
-    """The URI of another pack in the cache; most of its chunks are also chunks of the pushed pack of uri."""
-    pantry.push(uri)
-    project.write_contract(params={"version": 2})
-    return pantry.seed([], str(project.contract)).uri
-
-
-def test_chunks_of_a_pack_that_the_registry_has_are_neither_asked_for_nor_sent(
-    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, neighbour: CtxUri
+@each_stop
+def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
+    pantry: Pantry,
+    project: Project,
+    registry: FaultyTarget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    leftovers: Callable[[], list[str]],
+    error: BaseException,
+    expected: type[BaseException],
 ) -> None:
-    served = locate(registry, uri)
-    before = len(registry.calls)
-    pantry.push(neighbour)
-    found = locate(registry, neighbour)
-    assert served is not None
-    assert found is not None
-    shared = {chunk.digest for chunk in served.chunks} & {chunk.digest for chunk in found.chunks}
-    assert shared
-    assert not [
-        call for call in registry.calls[before:] if call.method in ("exists", "push") and call.subject in shared
-    ]
+    """The layers that are there are found by their digests. Manifest, contract and table are not asked for."""
+    make_layers_small(monkeypatch, 64 << 10)
+    uri = Versions(project, 700 << 10).seed(pantry)
+    push(context_of(pantry.cache, registry), uri)
+    whole = image_of(registry, uri)
+    calls = {"fetch_tag": 3, "exists": ABSENT_RUN, "push": len(whole.layers) + 2, "tag": 1}
+    assert registry.count("push") == calls["push"] > 8
+    for method, number in [(method, number) for method, count in calls.items() for number in range(count)]:
+        target = FaultyTarget(tmp_path / f"{method} {number}")
+        shutil.rmtree(pantry.cache.side("tables"), ignore_errors=True)  # this registry has no earlier pack
 
+        def stop() -> None:
+            raise error
 
-def test_a_chunk_that_is_missing_although_an_image_manifest_names_it_is_sent_again(
-    pantry: Pantry, registry: FaultyTarget, uri: CtxUri, neighbour: CtxUri
-) -> None:
-    served = locate(registry, uri)
-    assert served is not None
-    for chunk in served.chunks[1:]:
-        registry.blob(chunk.digest).unlink()
-    pantry.push(neighbour)
-    found = locate(registry, neighbour)
-    assert found is not None
-    for chunk in found.chunks:
-        registry.fetch(chunk)
-
-
-class Asked:
-    """A target that has the chunks in held, and notes which chunks it is asked for."""
-
-    def __init__(self, held: set[int]) -> None:
-        self.held, self.asked = held, list[int]()
-
-    def exists(self, descriptor: Descriptor) -> bool:
-        self.asked.append(descriptor.size)
-        return descriptor.size in self.held
-
-
-def test_a_registry_is_asked_for_few_chunks_of_a_new_pack() -> None:
-    target = Asked(set())
-    presence = Presence(target)  # type: ignore[arg-type]  # asked for exists() alone
-    assert not any(presence.of(chunk(number)) for number in range(400))
-    assert len(target.asked) == ABSENT_RUN + (400 - ABSENT_RUN) // PROBE
-
-
-def test_present_chunks_after_many_new_ones_are_noticed_again() -> None:
-    held = {number for number in range(400) if not 100 <= number < 150}
-    presence = Presence(Asked(held))  # type: ignore[arg-type]
-    sent = [number for number in range(400) if not presence.of(chunk(number))]
-    assert set(range(100, 150)) <= set(sent)
-    assert len(sent) < 50 + PROBE
-
-
-def test_known_chunks_are_never_asked_for() -> None:
-    target = Asked(set())
-    presence = Presence(target, frozenset(chunk(number).digest for number in range(50)))  # type: ignore[arg-type]
-    assert [presence.of(chunk(number)) for number in range(52)] == [True] * 50 + [False] * 2
-    assert target.asked == [50, 51]
-
-
-def chunk(number: int) -> Descriptor:
-    return Descriptor(media_type="application/x", digest=digest_of(str(number).encode()), size=number)
+        target.after(method, number, stop)
+        with pytest.raises((expected, type(error))):
+            push(context_of(pantry.cache, target), uri)
+        wait_until_idle()
+        assert leftovers() == []
+        tagged = (method, number) == ("fetch_tag", 2)  # the look after the tag
+        assert list(target.layout.tags()) == [tag_of(uri)] * tagged
+        present = {digest_from_hex(path.name) for path in (target.folder / "blobs/sha256").glob("*")}
+        before = len(target.calls)
+        push(context_of(pantry.cache, target), uri)
+        assert image_of(target, uri).layers == whole.layers
+        sent = {call.subject for call in target.calls[before:] if call.method == "push"}
+        asked_for = {layer.digest for layer in whole.layers[2:]}
+        assert sent & present & asked_for == set()
+        assert target.complaints == []

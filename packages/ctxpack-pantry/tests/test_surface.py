@@ -18,6 +18,7 @@ def test_the_public_names_are_these() -> None:
         "Context",
         "CtxPackError",
         "CtxUri",
+        "Exported",
         "Identified",
         "Initialised",
         "Inspected",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pantry_target import wait_until_idle
 
-from ctxpack_pantry.transfer import BUDGET, LEAST, MOST, Pace, in_order
+from ctxpack_pantry.transfer import BUDGET, LEAST, MOST, Pace, at_once, in_order
 
 
 @given(st.lists(st.integers(0, 3)))
@@ -164,3 +165,66 @@ def test_no_more_bytes_than_the_budget_are_in_flight() -> None:
         while len(begun) < 3:
             assert time.monotonic() < wait_for
         assert max(begun) <= 2
+
+
+@given(st.lists(st.integers(0, 100), max_size=30), st.integers(1, 200))
+def test_tasks_in_flight_are_within_any_budget_or_one(weights: list[int], budget: int) -> None:
+    begun = 0
+
+    def tasks() -> Iterator[int]:
+        nonlocal begun
+        for number in range(len(weights)):
+            begun = number
+            yield number
+
+    with closing(in_order(lambda task: task, tasks(), weigh=weights.__getitem__, budget=budget)) as results:
+        for taken in results:
+            # The newest task waits for room until this result was taken; it is not in flight yet.
+            in_flight = weights[taken : max(taken + 1, begun)]
+            assert len(in_flight) == 1 or sum(in_flight) <= budget
+
+
+class Layer:
+    """Something that can be seen to be freed."""
+
+
+def test_a_task_can_be_freed_while_it_is_worked_on() -> None:
+    """A layer, for example, which takes memory until its chunks are inflated."""
+
+    def work(task: Layer) -> bool:
+        seen, deadline = weakref.ref(task), time.monotonic() + 5
+        del task
+        while seen() is not None and time.monotonic() < deadline:  # the thread that began it keeps it a moment longer
+            time.sleep(0.001)
+        return seen() is None
+
+    assert list(in_order(work, (Layer() for _ in range(3)))) == [True, True, True]
+
+
+def test_calls_are_made_at_the_same_time() -> None:
+    together = threading.Barrier(LEAST, timeout=10)
+    at_once(*[together.wait] * LEAST)
+
+
+def test_at_once_raises_what_the_first_call_raises_and_waits_for_no_other() -> None:
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def fail() -> None:
+        assert begun.wait(10)
+        raise ValueError("at once")
+
+    def wait() -> None:
+        begun.set()
+        release.wait(10)
+        ended.set()
+
+    with pytest.raises(ValueError, match="at once"):
+        at_once(fail, wait)
+    assert not ended.is_set()
+    release.set()
+    wait_until_idle()
+    assert ended.is_set()
+
+
+def test_no_calls_are_no_work() -> None:
+    at_once()

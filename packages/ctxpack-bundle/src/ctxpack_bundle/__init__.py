@@ -7,10 +7,12 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxpack_bundle.assembly import InputListings, assemble, outputs_digest
-    from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, Chunk, inflate_chunk, make_chunk
+    from ctxpack_bundle.chunk import Piece, inflate_chunk, inflate_first, make_chunk, make_chunks, runs
     from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
-    from ctxpack_bundle.packing import pack, stream_size
+    from ctxpack_bundle.layering import Borrowed, Layering, Own, plan_borrowing, usage
+    from ctxpack_bundle.members import manifest_part
+    from ctxpack_bundle.packing import average_like, average_of, pack, stream_size
     from ctxpack_bundle.packmanifest import (
         Listing,
         Outputs,
@@ -19,54 +21,88 @@ if TYPE_CHECKING:
         encode_pack_manifest,
         parse_pack_manifest,
     )
+    from ctxpack_bundle.pieceindex import PieceIndex
     from ctxpack_bundle.selection import Selection, content_span, listing_excerpt
     from ctxpack_bundle.stream import PackStream
+    from ctxpack_bundle.table import (
+        FIRST_DATA_LAYER,
+        MAX_LAYERS,
+        Record,
+        Table,
+        TableDraft,
+        encode_table,
+        parse_table,
+        read_chunk,
+    )
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "assembly": "InputListings assemble outputs_digest",
-            "chunk": "Chunk MAX_CHUNK_BYTES inflate_chunk make_chunk",
+            "chunk": "Piece inflate_chunk inflate_first make_chunk make_chunks runs",
             "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
-            "packing": "pack stream_size",
+            "layering": "Borrowed Layering Own plan_borrowing usage",
+            "members": "manifest_part",
+            "packing": "average_like average_of pack stream_size",
             "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
+            "pieceindex": "PieceIndex",
             "selection": "Selection content_span listing_excerpt",
             "stream": "PackStream",
+            "table": "FIRST_DATA_LAYER MAX_LAYERS Record Table TableDraft encode_table parse_table read_chunk",
             "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
         },
     )
 
 __all__ = [
     "ARTIFACTS",
+    "FIRST_DATA_LAYER",
     "MANIFEST",
-    "MAX_CHUNK_BYTES",
-    "Chunk",
+    "MAX_LAYERS",
+    "Borrowed",
     "Excerpt",
     "InputListings",
+    "Layering",
     "Listing",
     "Outputs",
+    "Own",
     "PackManifest",
     "PackStream",
+    "Piece",
+    "PieceIndex",
+    "Record",
     "Root",
     "Selection",
     "Span",
     "Spans",
+    "Table",
+    "TableDraft",
     "assemble",
+    "average_like",
+    "average_of",
     "content_span",
     "encode_pack_manifest",
+    "encode_table",
     "inflate_chunk",
+    "inflate_first",
     "listing_excerpt",
     "make_chunk",
+    "make_chunks",
+    "manifest_part",
     "outputs_digest",
     "pack",
     "pack_manifest_of",
     "parse_pack_manifest",
+    "parse_table",
+    "plan_borrowing",
+    "read_chunk",
     "read_entries",
     "read_pack_manifest",
+    "runs",
     "stream_size",
     "unpack",
     "unpack_entries",
     "unpack_listing",
+    "usage",
 ]

@@ -1,100 +1,100 @@
-"""Cutting: which grains of the tar stream make up a piece. FORMAT.md, "Chunks".
+"""Cutting: where the pieces of the tar stream end. FORMAT.md, "Chunks".
 
 The writer chooses where to cut a stream; every choice unpacks to the same pack.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from pyfastcdc import FastCDC
 
-from ctxpack_bundle.chunk import MAX_CHUNK_BYTES
+from ctxpack_bundle.chunk import MAX_PIECE_BYTES
 
-__all__ = ["cut", "join_grains", "reach"]
+__all__ = ["FINER", "LEAST_AVERAGE", "MOST_AVERAGE", "cut"]
 
-MIB = 1 << 20
+LEAST_AVERAGE: Final = 64 << 10  # bytes of a piece
+MOST_AVERAGE: Final = 512 << 10
+FINER: Final = 16  # pieces of listings are that much smaller: one line of each changed file is in them
 
-_GRAIN = 128 << 10  # bytes on average; FastCDC cuts none longer than four times that
-_NEAR, _FAR = 1 * MIB, 2 * MIB  # reach: pieces of 2 or 4 MiB on average, of which several are in memory at once
-_MANY = 256  # pieces; with fewer, a push after a small change would send too much of a pack again
-_MOST = 12_000  # pieces; the image manifest that lists them has at most 4 MiB, some 300 bytes for each
-_FARTHEST = 16 * MIB  # enough for packs of 375 GiB
-_END = 64  # bytes at the end of a grain that its score is computed from
-_MIDDLE = 1024  # bytes in the middle of a grain that show whether it is text, or something else that compresses well
-_FEW = 128  # different values among these bytes
+_FARTHEST = 64 << 10  # bytes that a cut moves at most
 
 
 class Reader(Protocol):
-    """The source of cut. readinto returns 0 at the end."""
+    """The source of cut. readinto returns 0 at the end.
+
+    starts: offsets at which a member begins, ascending; complete as far as the source was read. cut empties it.
+    """
+
+    starts: deque[int]
 
     def readinto(self, buffer: memoryview, /) -> int: ...
 
 
-def reach(total: int) -> int:
-    """Return the window, in bytes on either side, in which a cut point must have the highest score.
+def cut(stream: Reader, average: int) -> Iterator[bytes]:
+    """Yield stream in pieces whose ends depend on the bytes near them alone. average: bytes of a piece, about.
 
-    total: bytes of the pack. A piece has twice the window on average. Windows double, so that two versions of a pack
-    mostly have the same window; if not, most cut points of the larger window are cut points of the smaller one too.
+    FastCDC cuts the stream, and a cut that has the start of a member within half the average moves to the nearest
+    start. So a changed file costs hardly more than its own pieces. Memory: a few pieces.
     """
-    size = _NEAR
-    while (size < _FAR and total // (2 * size) > _MANY) or (size < _FARTHEST and total // (2 * size) > _MOST):
-        size *= 2
-    return size
+    near = min(average // 2, _FARTHEST)
+    most = min(4 * average, MAX_PIECE_BYTES - 2 * near)
+    # Asked for 13/16, it gives pieces of the average; level 2 keeps their sizes close to it.
+    chunker = FastCDC(13 * average // 16, min_size=average // 4, max_size=most, normalized_chunking=2)
+    waiting = _Waiting()
+    begin = position = 0  # offsets of waiting and of its end
+    found: deque[int] = deque()  # cuts of FastCDC whose neighbourhood was not seen yet
+    for grain in chunker.cut_stream(stream):
+        waiting.add(bytes(grain.data))
+        position += grain.length
+        found.append(position)
+        while found and found[0] + near <= position:
+            end = _nearest(stream.starts, found.popleft(), near)
+            if end > begin:
+                yield waiting.take(end - begin)
+                begin = end
+    while len(found) > 1:
+        end = _nearest(stream.starts, found.popleft(), near)
+        if end > begin:
+            yield waiting.take(end - begin)
+            begin = end
+    if position > begin:
+        yield waiting.take(position - begin)
 
 
-def cut(stream: Reader, total: int) -> Iterator[bytes]:
-    """Yield stream in pieces whose ends depend on the content.
+class _Waiting:
+    """Bytes from the last cut on. Most pieces of a large file are what was added, and are not copied again."""
 
-    total: bytes of the whole pack, which the size of pieces depends on. Memory: a few pieces.
-    """
-    chunker = FastCDC(_GRAIN, min_size=_GRAIN // 4, max_size=4 * _GRAIN)
-    grains = (bytes(grain.data) for grain in chunker.cut_stream(stream))
-    near = reach(total)
-    return join_grains(grains, near, min(3 * max(near, _FAR), MAX_CHUNK_BYTES - 4 * _GRAIN))
+    def __init__(self) -> None:
+        self._parts: deque[bytes] = deque()
 
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
 
-def join_grains(grains: Iterable[bytes], reach: int, most: int) -> Iterator[bytes]:
-    """Yield grains joined to pieces; one ends at every grain whose score is the maximum within reach on either side.
-
-    The score is the CRC-32 of the last 64 bytes. So a cut depends on the grains near it and hardly ever on other cuts,
-    and two versions of a pack have the same cuts again right after a change. A piece of more than most bytes is an
-    exception: it ends at its highest score so far. reach: bytes; those of a grain that compresses well count half.
-    """
-    joined: list[bytes] = []
-    candidates: deque[tuple[int, int]] = deque()  # (position, score) of grains within reach; scores fall
-    position = size = 0
-    count, until = 0, 0  # the next piece is the first count of joined, unless a higher score comes before until
-    for grain in grains:
-        joined.append(grain)
-        size += len(grain)
-        position += len(grain) // 2 if _compresses_well(grain) else len(grain)
-        if count and (position >= until or size > most):
-            yield _take(joined, count)
-            size, count = sum(map(len, joined)), 0
-        score = zlib.crc32(grain[-_END:])
-        while candidates and candidates[-1][1] < score:
-            candidates.pop()
-        while candidates and candidates[0][0] <= position - reach:
-            candidates.popleft()
-        if not candidates or size > most:
-            count, until = len(joined), position + reach
-        candidates.append((position, score))
-    if joined:
-        yield _take(joined, len(joined))
+    def take(self, size: int) -> bytes:
+        """Return the first size bytes, and remove them."""
+        if len(self._parts[0]) == size:
+            return self._parts.popleft()
+        taken: list[bytes] = []
+        while size:
+            part = self._parts.popleft()
+            taken.append(part[:size])
+            if len(part) > size:
+                self._parts.appendleft(part[size:])
+            size -= len(taken[-1])
+        return b"".join(taken)
 
 
-def _take(grains: list[bytes], count: int) -> bytes:
-    """Return the first count grains joined, and remove them from grains: two copies in memory would be too much."""
-    taken = b"".join(grains[:count])
-    del grains[:count]
-    return taken
-
-
-def _compresses_well(grain: bytes) -> bool:
-    """Return whether grain probably compresses well. Cheaper than to try, and the same with every library."""
-    start = max(0, len(grain) - _MIDDLE) // 2
-    return len(set(grain[start : start + _MIDDLE])) <= _FEW
+def _nearest(starts: deque[int], offset: int, near: int) -> int:
+    """Return the start that is nearest to offset, the earlier of two, or offset when none is within near of it."""
+    while starts and starts[0] < offset - near:
+        starts.popleft()
+    nearest = offset
+    distance = near + 1
+    for start in starts:
+        if abs(start - offset) >= distance:
+            break
+        nearest, distance = start, abs(start - offset)
+    return nearest

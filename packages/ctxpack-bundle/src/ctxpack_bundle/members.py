@@ -13,6 +13,7 @@ from ctxpack_identity import TreeEntry, hex_of
 __all__ = [
     "ARTIFACTS_HEADER",
     "Content",
+    "Member",
     "Part",
     "Parts",
     "entry_parts",
@@ -37,6 +38,7 @@ class Content(NamedTuple):
 
 
 Part = bytes | Content
+Member = tuple[Part, ...]
 Parts = Generator[Part, None, None]
 
 
@@ -51,25 +53,25 @@ def manifest_part(manifest: PackManifest) -> bytes:
     return file_header(MANIFEST, len(data)) + data + padding(len(data))
 
 
-def listing_parts(manifest: PackManifest) -> Parts:
-    """Yield the members of the listings, which follow the manifest."""
-    for listing in manifest.listings:
-        yield from _file_parts(listing.path, listing.size, hex_of(listing.digest))
+def listing_parts(listing: Listing) -> Member:
+    """Return the member of a listing."""
+    return _file_parts(listing.path, listing.size, hex_of(listing.digest))
 
 
 def listing_size(listing: Listing) -> int:
     """Return the length of the member of a listing, in bytes."""
-    return sum(map(length_of, _file_parts(listing.path, listing.size, hex_of(listing.digest))))
+    return sum(map(length_of, listing_parts(listing)))
 
 
 def head_parts(manifest: PackManifest) -> Parts:
     """Yield all that comes before the members of the outputs."""
     yield manifest_part(manifest)
-    yield from listing_parts(manifest)
+    for listing in manifest.listings:
+        yield from listing_parts(listing)
     yield ARTIFACTS_HEADER
 
 
-def entry_parts(entry: TreeEntry) -> tuple[Part, ...]:
+def entry_parts(entry: TreeEntry) -> Member:
     """Return the member of one entry of the outputs."""
     name = f"{ARTIFACTS}/{entry.path}"
     if entry.is_empty_folder:
@@ -89,5 +91,5 @@ def last_parts(entries: Iterable[TreeEntry]) -> Parts:
     yield END
 
 
-def _file_parts(name: str, size: int, sha256: str, *, executable: bool = False) -> tuple[Part, ...]:
+def _file_parts(name: str, size: int, sha256: str, *, executable: bool = False) -> Member:
     return file_header(name, size, executable=executable), Content(name, size, sha256), padding(size)

@@ -4,43 +4,78 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
 
-from ctxpack_bundle.cutting import cut
+from ctxpack_bundle.cutting import FINER, LEAST_AVERAGE, MOST_AVERAGE, cut
 from ctxpack_bundle.folder import open_member, read_entries, read_pack_manifest
-from ctxpack_bundle.members import ARTIFACTS_HEADER, Content, Part, Parts, entry_parts, listing_parts, manifest_part
+from ctxpack_bundle.members import (
+    ARTIFACTS_HEADER,
+    Content,
+    Member,
+    Parts,
+    entry_parts,
+    length_of,
+    listing_parts,
+    manifest_part,
+)
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, PackManifest
 from ctxpack_bundle.remedy import IN_CACHE
+from ctxpack_bundle.table import TABLE_RECORDS, Table
 from ctxpack_bundle.tar import END
 from ctxpack_identity import IntegrityError, digest_from_hex
 
-__all__ = ["pack", "stream_size"]
+__all__ = ["average_like", "average_of", "pack", "stream_size"]
 
 _SMALL = 128 << 10  # bytes of a file that is read in one go
 _LARGE = 16 << 20  # bytes of a file that begins and ends a piece: changed neighbours do not change its pieces
 _GATHERED = 512 << 10  # bytes of small parts that become one part
 
 
-def pack(folder: str) -> Iterator[bytes]:
+def pack(folder: str, average: int | None = None) -> Generator[bytes, None, None]:
     """Yield the pack in folder as the pieces that become its chunks; together they are its tar stream.
 
     The first piece is ``manifest.json`` alone. A piece ends after the listings, and before and after each large file.
-    Every file is hashed as it is read.
+    Every file is hashed as it is read. average: bytes of a piece, about; by default average_of(manifest).
     Raises: IntegrityError for a file that differs from its listing, or that is gone, and for listings that are not
     the manifest's: the folder is damaged. OSError when the disk fails.
     Close the iterator when you leave it early: it holds a file open.
     """
     manifest = read_pack_manifest(folder)
-    total = stream_size(manifest)
+    average = average or average_of(manifest)
     yield manifest_part(manifest)
-    yield from _cut(folder, listing_parts(manifest), total)
+    yield from _cut(folder, (listing_parts(listing) for listing in manifest.listings), average // FINER)
     with closing(_artifacts(folder, manifest)) as numbered:
         for _, section in groupby(numbered, itemgetter(0)):
-            yield from _cut(folder, (part for _, part in section), total)
+            yield from _cut(folder, (member for _, member in section), average)
+
+
+def average_of(manifest: PackManifest) -> int:
+    """Return how many bytes a piece of the pack should have: the least average whose table is not too large.
+
+    Averages double, so that two versions of a pack mostly have the same.
+    """
+    listings = sum(listing.size for listing in manifest.listings)
+    outputs = stream_size(manifest) - listings
+    average = LEAST_AVERAGE
+    while average < MOST_AVERAGE and FINER * listings // average + outputs // average > TABLE_RECORDS:
+        average *= 2
+    return average
+
+
+def average_like(base: Table, average: int) -> int:
+    """Return the average of the pieces in base, for a pack that would have this one, unless it is off by four times.
+
+    The cuts of another average are other cuts, so nothing could be borrowed.
+    """
+    theirs = LEAST_AVERAGE
+    while theirs < MOST_AVERAGE and base.average > 3 * theirs // 2:  # FastCDC gives up to a quarter more than asked for
+        theirs *= 2
+    return theirs if average < 4 * theirs and theirs < 4 * average else average
 
 
 def stream_size(manifest: PackManifest) -> int:
@@ -49,42 +84,22 @@ def stream_size(manifest: PackManifest) -> int:
     return outputs.size + 1024 * (outputs.files + outputs.empty_folders) + sum(item.size for item in manifest.listings)
 
 
-def _cut(folder: str, parts: Parts, total: int) -> Iterator[bytes]:
-    with closing(_PartReader(folder, _gathered(folder, parts))) as stream:
-        yield from cut(stream, total)
+def _cut(folder: str, members: Iterator[Member], average: int) -> Iterator[bytes]:
+    with closing(_MemberReader(folder, members)) as stream:
+        yield from cut(stream, average)
 
 
-def _artifacts(folder: str, manifest: PackManifest) -> Generator[tuple[int, Part], None, None]:
-    """Yield the rest of the stream, each part with the number of its section. Each section is cut on its own."""
+def _artifacts(folder: str, manifest: PackManifest) -> Generator[tuple[int, Member], None, None]:
+    """Yield the rest of the stream, each member with the number of its section. Each section is cut on its own."""
     section, before = 0, None
-    yield section, ARTIFACTS_HEADER
+    yield section, (ARTIFACTS_HEADER,)
     where = os.path.join(folder, FILES)
     for entry in checked_entries(read_entries(folder), manifest.outputs, where=where):
         if before is not None and max(before, entry.size) >= _LARGE:
             section += 1
         before = entry.size
-        for part in entry_parts(entry):
-            yield section, part
-    yield section, END
-
-
-def _gathered(folder: str, parts: Parts) -> Parts:
-    """Yield the same bytes in fewer parts: many small files are read into one part."""
-    gathered: list[bytes] = []
-    size = 0
-    with closing(parts):
-        for part in parts:
-            if isinstance(part, Content) and part.size > _SMALL:
-                yield b"".join(gathered)
-                yield part
-                gathered, size = [], 0
-                continue
-            gathered.append(part if isinstance(part, bytes) else _read_small(folder, part))
-            size += len(gathered[-1])
-            if size >= _GATHERED:
-                yield b"".join(gathered)
-                gathered, size = [], 0
-    yield b"".join(gathered)
+        yield section, entry_parts(entry)
+    yield section, (END,)
 
 
 def _read_small(folder: str, content: Content) -> bytes:
@@ -99,11 +114,15 @@ def _read_small(folder: str, content: Content) -> bytes:
     return data
 
 
-class _PartReader:
-    """Reads the parts as one stream: files straight into the caller's buffer, and hashed there."""
+class _MemberReader:
+    """Reads members as one stream: large files straight into the caller's buffer, and hashed there.
 
-    def __init__(self, folder: str, parts: Parts) -> None:
-        self._folder, self._parts = folder, parts
+    starts: offsets at which a member begins, of those that were read.
+    """
+
+    def __init__(self, folder: str, members: Iterator[Member]) -> None:
+        self.starts: deque[int] = deque()
+        self._folder, self._parts = folder, self._gathered(members)
         self._ready = memoryview(b"")
         self._file: _OpenContent | None = None
 
@@ -127,10 +146,30 @@ class _PartReader:
                 self._file = _OpenContent(self._folder, part)
 
     def close(self) -> None:
-        """Close the file that is being read, and the listing that parts comes from."""
+        """Close the file that is being read."""
         self._parts.close()
         if self._file is not None:
             self._file.close()
+
+    def _gathered(self, members: Iterator[Member]) -> Parts:
+        """Yield the same bytes in fewer parts: many small files are read into one part."""
+        gathered: list[bytes] = []
+        offset = size = 0
+        for member in members:
+            self.starts.append(offset)
+            for part in member:
+                offset += length_of(part)
+                if isinstance(part, Content) and part.size > _SMALL:
+                    yield b"".join(gathered)
+                    yield part
+                    gathered, size = [], 0
+                    continue
+                gathered.append(part if isinstance(part, bytes) else _read_small(self._folder, part))
+                size += len(gathered[-1])
+                if size >= _GATHERED:
+                    yield b"".join(gathered)
+                    gathered, size = [], 0
+        yield b"".join(gathered)
 
 
 class _OpenContent:

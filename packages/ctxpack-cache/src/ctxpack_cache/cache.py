@@ -8,8 +8,8 @@
     <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
     <root>/v1/<side>/                notes of a caller (Cache.side), which may be lost, stale or wrong
 
-Side folders: ``hashes`` (digests of unchanged files), ``chunks`` (which pack holds which chunks) and ``origins`` (the
-image manifest that a pack came with, by URI and repository).
+Side folders: ``hashes`` (digests of unchanged files), ``origins`` (the image manifest that a pack came with, by URI and
+repository) and ``tables`` (where the pieces of a pack lie in a repository).
 
 A pack appears by one rename, after its content was flushed, and disappears by one rename. So the name of a pack always
 means a whole pack, even after a crash or without working locks.

@@ -80,4 +80,4 @@ def _provenance(provenance: dict[str, Any]) -> Iterator[str]:
 def _image(image: dict[str, Any] | None) -> Iterator[str]:
     if image:
         yield f"digest       {image['digest']}"
-        yield f"transfer     {human_size(image['size'])} in {image['chunks']} chunks"
+        yield f"transfer     {human_size(image['size'])} in {image['layers']} layers"

@@ -29,7 +29,15 @@ _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two drawings on a terminal
 _LINE = 10.0  # seconds between two lines in a log
 
-_VERBS = {"hash": "hashing", "seed": "seeding", "push": "pushing", "pull": "pulling", "place": "placing"}
+_VERBS = {
+    "hash": "hashing",
+    "seed": "seeding",
+    "push": "pushing",
+    "pull": "pulling",
+    "place": "placing",
+    "compare": "comparing",
+    "export": "exporting",
+}
 
 
 class Terminal:

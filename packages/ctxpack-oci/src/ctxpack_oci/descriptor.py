@@ -9,10 +9,20 @@ import msgspec
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest, digest_of
 from ctxpack_identity.errors import IntegrityError
 
-__all__ = ["DAMAGED", "MAX_BLOB_BYTES", "Descriptor", "check_bytes", "check_digest", "check_length", "describe"]
+__all__ = [
+    "DAMAGED",
+    "MAX_BLOB_BYTES",
+    "MAX_WHOLE_BYTES",
+    "Descriptor",
+    "check_bytes",
+    "check_digest",
+    "check_length",
+    "describe",
+]
 
 DAMAGED = "try again; if the error stays, the registry holds damaged data"  # what to do about bytes that were fetched
-MAX_BLOB_BYTES = 64 * 1024 * 1024  # bytes; a blob is whole in memory, and the largest chunk has about 17 MiB
+MAX_BLOB_BYTES = 32 * 1024 * 1024  # bytes; of a blob that is whole in memory: a table has at most 32 MiB
+MAX_WHOLE_BYTES = 8 * 1024 * 1024  # bytes; a blob up to this size is read when a part was wanted and the whole came
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -44,20 +54,19 @@ def check_bytes(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "
 
     fix: what to do otherwise. Raises: IntegrityError, when the size or the SHA-256 differs.
     """
-    check_length(data, descriptor, where=where, fix=fix)
-    check_digest(data, descriptor.digest, where=where, fix=fix)
+    check_length(len(data), descriptor, where=where, fix=fix)
+    check_digest(digest_of(data), descriptor.digest, where=where, fix=fix)
 
 
-def check_digest(data: bytes, digest: Digest, *, where: str, fix: str = "") -> None:
-    """Return if digest is the SHA-256 of data. Raises: IntegrityError otherwise."""
-    found = digest_of(data)
+def check_digest(found: Digest, digest: Digest, *, where: str, fix: str = "") -> None:
+    """Return if found, the SHA-256 of what came, is digest. Raises: IntegrityError otherwise."""
     if found != digest:
         raise IntegrityError("digest differs", where=where, expected=digest, got=found, fix=fix, code="E_DIGEST")
 
 
-def check_length(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
-    """Return if data has the size in descriptor. Raises: IntegrityError otherwise."""
-    if len(data) != descriptor.size:
+def check_length(length: int, descriptor: Descriptor, *, where: str, fix: str = "") -> None:
+    """Return if length, in bytes, is the size in descriptor. Raises: IntegrityError otherwise."""
+    if length != descriptor.size:
         raise IntegrityError(
-            "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(len(data)), fix=fix, code="E_SIZE"
+            "size differs", where=where, expected=f"{descriptor.size} bytes", got=str(length), fix=fix, code="E_SIZE"
         )

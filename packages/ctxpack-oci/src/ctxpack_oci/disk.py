@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ctxpack_identity.disk import write_all
@@ -35,17 +36,18 @@ class Disk:
             os.close(opened)
 
 
-def publish(data: bytes, target: Path, *, staging: Path, mode: int, disk: Disk) -> None:
-    """Write data to target in one step.
+def publish(blocks: Iterable[bytes], target: Path, *, staging: Path, mode: int, disk: Disk) -> None:
+    """Write blocks, one after the other, to target in one step.
 
     staging: an existing folder on the same file system, for the draft.
-    Raises: OSError; target is then unchanged, and the draft is gone.
+    Raises: OSError, and what blocks raises; target is then unchanged, and the draft is gone.
     """
     draft = staging / f"{target.name[:80]}.{os.getpid()}.{os.urandom(6).hex()}"
     try:
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            write_all(file, data, write=disk.write)
+            for block in blocks:
+                write_all(file, block, write=disk.write)
             disk.sync(file)
         finally:
             os.close(file)

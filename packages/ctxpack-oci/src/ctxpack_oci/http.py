@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import requests
 import urllib3
@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from ctxpack_identity.errors import IntegrityError, InvalidInput, Unavailable
+from ctxpack_oci.content import BLOCK_BYTES, Outgoing
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.origin import Origin, Reach, join, origin_of, reach_of
 from ctxpack_oci.patience import Deadline, Patience, Transient, seconds_after
@@ -27,13 +28,12 @@ __all__ = ["MAX_ERROR_BYTES", "Transport"]
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 64 * 1024  # bytes; of the body of an error or of a token
 CONNECTIONS = 32  # kept open per host; with more threads, the others are opened and closed for each request
-READ_BLOCK_BYTES = 128 * 1024  # most bytes of one read: malloc asks the system for each larger block
 SEND_BLOCK_BYTES = 128 * 1024  # bytes of one send, for which urllib3 allows Patience.connect seconds
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})  # the next attempt may get another status
 _SAFE = frozenset({"GET", "HEAD"})
-_HEADERS_FOR_OTHER_ORIGINS = frozenset({"accept", "accept-encoding", "user-agent"})
+_HEADERS_FOR_OTHER_ORIGINS = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (urllib3.exceptions.IncompleteRead, "the answer was cut short"),
     (urllib3.exceptions.NameResolutionError, "no such host name"),
@@ -53,9 +53,10 @@ class Transport:
     def exchange(self, request: Request, deadline: Deadline) -> Reply:
         """Send request once and return the answer, whatever its status, after at most MAX_REDIRECTS redirects.
 
-        After a redirect to another origin, only the headers Accept, Accept-Encoding and User-Agent are sent.
+        After a redirect to another origin, only the headers Accept, Accept-Encoding, Range and User-Agent are sent.
         Raises: Transient for 429, 500, 502, 503, 504 and a broken connection; Unavailable when TLS fails;
-        IntegrityError for a redirect that must not be followed, and for a body that is too long or encoded.
+        IntegrityError for a redirect that must not be followed, and for a body that is too long or encoded; FileFault
+        when the file fails that the sink writes or that holds the body of the request.
         """
         url, headers = request.url, dict(request.headers)
         for _ in range(MAX_REDIRECTS + 1):
@@ -112,16 +113,18 @@ class Transport:
 
     def _reply(self, request: Request, response: requests.Response, url: str, deadline: Deadline) -> Reply:
         status, headers, raw = response.status_code, response.headers, response.raw
-        if status in _REDIRECTS:
+        succeeded = 200 <= status < 300
+        limit = request.part_limit if status == 206 else request.limit
+        wanted = succeeded and limit is not None
+        if status in _REDIRECTS or (succeeded and not wanted and request.method == "GET"):
             raw.close()  # its body is not needed, and may have no end
             return Reply(status=status, headers=headers, body=b"", url=url)
-        succeeded = 200 <= status < 300
-        wanted = succeeded and request.limit is not None
         if wanted:
             _expect_plain(headers, request)
-        limit = request.limit if succeeded and request.limit is not None else MAX_ERROR_BYTES
-        body = _read(raw, limit, deadline)
-        if len(body) <= limit:
+        if not succeeded or limit is None:
+            limit = MAX_ERROR_BYTES
+        body = io.BytesIO()
+        if _receive(raw, limit, deadline, request.sink.write if wanted and request.sink else body.write):
             raw.release_conn()
         else:
             raw.close()
@@ -129,7 +132,8 @@ class Transport:
                 raise IntegrityError(
                     "answer is too long", where=request.where, expected=f"at most {limit} bytes", code="E_SIZE"
                 )
-        reply = Reply(status=status, headers=headers, body=b"" if succeeded and not wanted else body[:limit], url=url)
+        kept = b"" if succeeded and not wanted else body.getvalue()
+        reply = Reply(status=status, headers=headers, body=kept, url=url)
         if status in _TRANSIENT:
             after = seconds_after(headers.get("Retry-After", ""), now=self._patience.wall_clock())
             raise Transient(f"{_authority(url)} {message_of(reply)}", where=request.where, after=after)
@@ -154,17 +158,23 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(connections, maxsize, block, blocksize=SEND_BLOCK_BYTES, **pool_kwargs)
 
 
-class _Upload(io.BytesIO):
+class _Upload:
     """A body that is sent block by block: each block has a socket timeout of its own, and the deadline is checked."""
 
-    def __init__(self, data: bytes, deadline: Deadline) -> None:
-        super().__init__(data)
+    def __init__(self, body: bytes | Outgoing, deadline: Deadline) -> None:
         self._deadline = deadline
+        if isinstance(body, bytes):
+            self.size = len(body)
+            self._reader: io.BytesIO | Outgoing = io.BytesIO(body)  # which shares the bytes, and copies only blocks
+        else:
+            self.size = body.size
+            self._reader = body
+            body.rewind()
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         if self._deadline.left() <= 0:
             raise TimeoutError("the time for this request is over")
-        return super().read(size)
+        return self._reader.read(size)
 
 
 def _prepared(request: Request, url: str, headers: Mapping[str, str], deadline: Deadline) -> requests.PreparedRequest:
@@ -174,8 +184,9 @@ def _prepared(request: Request, url: str, headers: Mapping[str, str], deadline: 
     prepared.url = url
     prepared.headers = CaseInsensitiveDict({"User-Agent": "ctxpack", "Accept-Encoding": "identity", **headers})
     if request.body is not None:
-        prepared.headers["Content-Length"] = str(len(request.body))
-        prepared.body = _Upload(request.body, deadline)  # type: ignore[assignment]  # urllib3 takes any reader
+        upload = _Upload(request.body, deadline)
+        prepared.headers["Content-Length"] = str(upload.size)
+        prepared.body = upload  # type: ignore[assignment]  # urllib3 takes any reader
     elif request.method not in _SAFE:
         prepared.headers["Content-Length"] = "0"
     return prepared
@@ -194,14 +205,20 @@ def _expect_plain(headers: Mapping[str, str], request: Request) -> None:
         )
 
 
-def _read(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline) -> bytes:
-    """At most limit + 1 bytes of the body. Not by `read`, which can wait for all its bytes, past the deadline."""
-    body = io.BytesIO()
-    while block := raw.read1(min(READ_BLOCK_BYTES, limit + 1 - body.tell()), decode_content=False):
-        body.write(block)
+def _receive(raw: urllib3.HTTPResponse, limit: int, deadline: Deadline, write: Callable[[bytes], object]) -> bool:
+    """Write the body, but at most limit bytes; return whether these are all. Reads one byte more, to know that.
+
+    Not by `read`, which can wait for all its bytes, past the deadline.
+    """
+    left = limit
+    while block := raw.read1(min(BLOCK_BYTES, left + 1), decode_content=False):
+        write(block[:left])
+        if len(block) > left:
+            return False
+        left -= len(block)
         if deadline.left() <= 0:
             raise TimeoutError("the time for this request is over")
-    return body.getvalue()
+    return True
 
 
 def _redirect_error(what: str, request: Request) -> IntegrityError:

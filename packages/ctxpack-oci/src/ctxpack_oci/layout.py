@@ -11,16 +11,17 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from ctxpack_identity.digest import parse_digest
 from ctxpack_identity.disk import translated
 from ctxpack_identity.errors import IntegrityError, InvalidInput, NotFound
-from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes
+from ctxpack_oci.content import BLOCK_BYTES, Incoming, Outgoing, callers_errors
+from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_length
 from ctxpack_oci.disk import Disk, publish
 from ctxpack_oci.imagemanifest import (
     IMAGE_MANIFEST_MEDIA_TYPE,
@@ -29,7 +30,7 @@ from ctxpack_oci.imagemanifest import (
     check_size,
     parse_image_manifest,
 )
-from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
+from ctxpack_oci.target import TaggedManifest, check_range, check_tag, expect_blob, where_content, where_tag
 
 __all__ = ["Layout"]
 
@@ -81,21 +82,43 @@ class Layout:
     def fetch(self, descriptor: Descriptor) -> bytes:
         where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
-        data = self._read(self._blob(descriptor), descriptor.size, where)
-        if data is None:
-            raise NotFound("is not there", where=where)
+        with self._opened(descriptor, where) as blob:
+            data = os.pread(blob, descriptor.size, 0)
         check_bytes(data, descriptor, where=where, fix=DAMAGED)
         return data
 
-    def push(self, descriptor: Descriptor, data: bytes) -> None:
+    def fetch_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
         where = where_content(self.name, descriptor)
-        check_size(descriptor, where=where)
-        check_bytes(data, descriptor, where=where)
-        if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
-            self._require_parts(parse_image_manifest(data, where=where), where)
-        with _translated(where):
-            self._prepare()
-            publish(data, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
+        check_range(descriptor, start, size, where=where)
+        with self._opened(descriptor, where) as blob:
+            data = os.pread(blob, size, start)
+        if len(data) != size:
+            check_length(start + len(data), descriptor, where=where, fix=DAMAGED)
+        return data
+
+    def fetch_into(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        where = where_content(self.name, descriptor)
+        with callers_errors(), self._opened(descriptor, where) as blob:
+            sink = Incoming(descriptor, file, where=where, fix=DAMAGED)
+            left = descriptor.size
+            while block := os.read(blob, min(BLOCK_BYTES, left)):
+                sink.write(block)
+                left -= len(block)
+            sink.finish()
+
+    def push(self, descriptor: Descriptor, content: bytes | BinaryIO) -> None:
+        where = where_content(self.name, descriptor)
+        if isinstance(content, bytes):
+            check_size(descriptor, where=where)
+            check_bytes(content, descriptor, where=where)
+            if descriptor.media_type == IMAGE_MANIFEST_MEDIA_TYPE:
+                self._require_parts(parse_image_manifest(content, where=where), where)
+            self._publish(descriptor, (content,), where)
+        else:
+            expect_blob(descriptor)
+            with callers_errors():
+                blocks = Outgoing(descriptor, content, where=where).checked_blocks()
+                self._publish(descriptor, blocks, where)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         check_tag(tag)
@@ -119,6 +142,11 @@ class Layout:
 
     def close(self) -> None:
         pass
+
+    def _publish(self, descriptor: Descriptor, blocks: Iterable[bytes], where: str) -> None:
+        with _translated(where):
+            self._prepare()
+            publish(blocks, self._blob(descriptor), staging=self._folder / STAGING, mode=0o444, disk=self._disk)
 
     def _require_parts(self, manifest: ImageManifest, where: str) -> None:
         """Raise NotFound unless every blob of manifest is here. Registries do the same (MANIFEST_BLOB_UNKNOWN)."""
@@ -146,9 +174,12 @@ class Layout:
 
     def _read_document(self, name: str, limit: int) -> dict[str, Any] | None:
         path = self._folder / name
-        data = self._read(path, limit, str(path))
-        if data is None:
-            return None
+        with _translated(str(path)):
+            opened = self._open(path, str(path))
+            if opened is None:
+                return None
+            with open(opened, "rb") as file:
+                data = file.read(limit + 1)
         try:
             if len(data) <= limit:
                 return msgspec.json.decode(data, type=dict[str, Any])
@@ -157,19 +188,32 @@ class Layout:
             fault = str(error)
         raise _damaged(f"malformed: {fault}", str(path))
 
-    def _read(self, path: Path, limit: int, where: str) -> bytes | None:
-        """At most limit + 1 bytes of path, or None when there is no such file."""
+    @contextlib.contextmanager
+    def _opened(self, descriptor: Descriptor, where: str) -> Iterator[int]:
+        """The open file with the content, a regular one of the size in descriptor."""
         with _translated(where):
+            blob = self._open(self._blob(descriptor), where)
+            if blob is None:
+                raise NotFound("is not there", where=where)
             try:
-                # O_NONBLOCK, because opening a FIFO would wait for a writer.
-                with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                    return file.read(limit + 1)
-            except FileNotFoundError:
-                return None
-            except NotADirectoryError as error:
-                raise InvalidInput(
-                    "not a folder", where=where, fix="name the folder of an OCI image layout", code="E_LOCATION"
-                ) from error
+                found = os.fstat(blob)
+                if not stat.S_ISREG(found.st_mode):
+                    raise IntegrityError("not a regular file", where=where, fix=DAMAGED, code="E_SIZE")
+                check_length(found.st_size, descriptor, where=where, fix=DAMAGED)
+                yield blob
+            finally:
+                os.close(blob)
+
+    def _open(self, path: Path, where: str) -> int | None:
+        """The open file, or None when there is no such file."""
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: opening a FIFO would wait for a writer
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as error:
+            raise InvalidInput(
+                "not a folder", where=where, fix="name the folder of an OCI image layout", code="E_LOCATION"
+            ) from error
 
     def _entries(self, index: dict[str, Any] | None) -> list[dict[str, Any]]:
         entries = [] if index is None else index.get("manifests")
@@ -189,7 +233,7 @@ class Layout:
             self._blobs.mkdir(parents=True, exist_ok=True)
             (self._folder / STAGING).mkdir(exist_ok=True)
             data = msgspec.json.encode({"imageLayoutVersion": VERSION})
-            publish(data, marker, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
+            publish((data,), marker, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
             self._disk.sync_folder(self._folder)
         self._blobs.mkdir(parents=True, exist_ok=True)
         (self._folder / STAGING).mkdir(exist_ok=True)
@@ -219,7 +263,7 @@ class Layout:
     def _replace_index(self, index: dict[str, Any]) -> None:
         data = msgspec.json.encode(index)
         target = self._folder / "index.json"
-        publish(data, target, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
+        publish((data,), target, staging=self._folder / STAGING, mode=0o666, disk=self._disk)
         self._disk.sync_folder(self._folder)
 
     def _sweep(self) -> None:

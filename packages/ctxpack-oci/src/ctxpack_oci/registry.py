@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 import msgspec
 
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
 from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
+from ctxpack_oci.content import Incoming, Outgoing, callers_errors
 from ctxpack_oci.credentials import Credentials, find_credentials
 from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.pages import PAGE_ITEMS, pages
+from ctxpack_oci.part import fetch_part
 from ctxpack_oci.patience import Deadline, Patience, Transient
 from ctxpack_oci.proxy import Network, network_from
 from ctxpack_oci.refusal import CHECK_SETTING, codes_of, message_of
 from ctxpack_oci.repository import Repository, receipt_of
-from ctxpack_oci.target import TaggedManifest, check_tag, where_content, where_tag
+from ctxpack_oci.target import TaggedManifest, check_range, check_tag, expect_blob, where_content, where_tag
 from ctxpack_oci.upload import upload_blob
 
 __all__ = ["Registry", "open_registry"]
@@ -70,7 +73,7 @@ class Registry:
             return None
         self._repository.expect(reply, (200,), where)
         digest = receipt_of(reply) or digest_of(reply.body)
-        check_digest(reply.body, digest, where=where, fix=DAMAGED)
+        check_digest(digest_of(reply.body), digest, where=where, fix=DAMAGED)
         descriptor = Descriptor(media_type=_kind_of_body(reply, where), digest=digest, size=len(reply.body))
         return TaggedManifest(descriptor, reply.body)
 
@@ -85,25 +88,36 @@ class Registry:
     def fetch(self, descriptor: Descriptor) -> bytes:
         where = where_content(self.name, descriptor)
         check_size(descriptor, where=where)
-        url, headers = self._url(descriptor), _accept(descriptor)
-        request = Request(method="GET", url=url, where=where, headers=headers, limit=descriptor.size)
-        reply = self._repository.ask(request)
+        reply = self._repository.ask(self._get(descriptor))
         self._repository.expect(reply, (200,), where)
         check_bytes(reply.body, descriptor, where=where, fix=DAMAGED)
         return reply.body
 
-    def push(self, descriptor: Descriptor, data: bytes) -> None:
+    def fetch_range(self, descriptor: Descriptor, start: int, size: int) -> bytes | None:
+        check_range(descriptor, start, size, where=where_content(self.name, descriptor))
+        return fetch_part(self._repository, self._get(descriptor), descriptor, start, size)
+
+    def fetch_into(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        with callers_errors():
+            self._repository.persist(lambda deadline: self._receive(descriptor, file, deadline), size=descriptor.size)
+
+    def push(self, descriptor: Descriptor, content: bytes | BinaryIO) -> None:
         where = where_content(self.name, descriptor)
+        if not isinstance(content, bytes):
+            expect_blob(descriptor)
+            with callers_errors():
+                upload_blob(self._repository, descriptor, Outgoing(descriptor, content, where=where), where=where)
+            return
         check_size(descriptor, where=where)
         if is_manifest(descriptor.media_type):
-            check_bytes(data, descriptor, where=where)
-            reply = self._put_manifest(descriptor, data, descriptor.digest, where)
+            check_bytes(content, descriptor, where=where)
+            reply = self._put_manifest(descriptor, content, descriptor.digest, where)
             self._repository.expect_created(reply, descriptor.digest, where)
-            self._keep(descriptor.digest, data)
+            self._keep(descriptor.digest, content)
         else:
             # Not the digest, which the registry checks: it would be a third of the CPU time of an upload.
-            check_length(data, descriptor, where=where)
-            upload_blob(self._repository, descriptor, data, where=where)
+            check_length(len(content), descriptor, where=where)
+            upload_blob(self._repository, descriptor, content, where=where)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         check_tag(tag)
@@ -131,6 +145,19 @@ class Registry:
     def _url(self, descriptor: Descriptor) -> str:
         kind = "manifests" if is_manifest(descriptor.media_type) else "blobs"
         return f"{self._repository.base}/{kind}/{parse_digest(descriptor.digest)}"
+
+    def _get(self, descriptor: Descriptor) -> Request:
+        """The request for the whole content."""
+        where, url = where_content(self.name, descriptor), self._url(descriptor)
+        return Request(method="GET", url=url, where=where, headers=_accept(descriptor), limit=descriptor.size)
+
+    def _receive(self, descriptor: Descriptor, file: BinaryIO, deadline: Deadline) -> None:
+        """One attempt to fetch the whole content into file."""
+        request = self._get(descriptor)
+        sink = Incoming(descriptor, file, where=request.where, fix=DAMAGED)
+        reply = self._repository.send(msgspec.structs.replace(request, sink=sink), deadline)
+        self._repository.expect(reply, (200,), request.where)
+        sink.finish()
 
     def _put_manifest(self, descriptor: Descriptor, data: bytes, reference: str, where: str) -> Reply:
         """Return the answer to a PUT of a manifest. reference: its digest, or its new tag."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
-from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.errors import IntegrityError, InvalidInput
 from ctxpack_oci.descriptor import Descriptor
 from ctxpack_oci.imagemanifest import is_manifest
 
-__all__ = ["TaggedManifest", "Target", "check_tag", "where_content", "where_tag"]
+__all__ = ["TaggedManifest", "Target", "check_range", "check_tag", "expect_blob", "where_content", "where_tag"]
 
 _is_tag = re.compile(r"\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z").match  # distribution-spec, "Pulling manifests"
 
@@ -27,7 +27,8 @@ class Target(Protocol):
 
     Every method may be called from several threads. Every method raises AccessDenied when the target wants other
     credentials, Unavailable when it does not answer in time, LocalFailure when this machine fails, and IntegrityError
-    when the target breaks the protocol. None, False and NotFound mean that the target certainly lacks the content.
+    when the target breaks the protocol. False, NotFound and the None of `fetch_tag` mean that the target certainly
+    lacks the content. An OSError of a file that the caller gives comes out unchanged.
     """
 
     @property
@@ -55,11 +56,36 @@ class Target(Protocol):
         """
         ...
 
-    def push(self, descriptor: Descriptor, data: bytes) -> None:
-        """Store data under its digest; a second time is no error. A registry itself checks the digest of a blob.
+    def fetch_range(self, descriptor: Descriptor, start: int, size: int) -> bytes | None:
+        """Return size bytes of a blob from byte start on, NOT checked: the SHA-256 of a part is not known here.
 
+        The caller must check what the bytes are. size: at least 1, and the range lies within the blob. One request.
+        Some targets send only whole blobs. Then this returns the whole blob, with size and SHA-256 checked, if
+        descriptor.size is at most MAX_WHOLE_BYTES (the caller tells by the length), and None otherwise: use
+        `fetch_into`.
+        Raises: NotFound, when the blob is gone; IntegrityError, when the target holds fewer than descriptor.size bytes
+        or answers with another range, and for a range that is not within the blob.
+        Source: RFC 9110, section 14; distribution-spec, "Pulling blobs".
+        """
+        ...
+
+    def fetch_into(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        """Write the content, of any size, to file from its start, block by block; check size and SHA-256 at the end.
+
+        file: seekable; what it held is lost. It never gets more than descriptor.size bytes, and it is flushed. After
+        an error, do not use what it holds. After a broken connection, the next attempt starts at the first byte again.
+        Raises: NotFound, when the content is gone; IntegrityError, when it differs; OSError, from file (a full disk).
+        """
+        ...
+
+    def push(self, descriptor: Descriptor, content: bytes | BinaryIO) -> None:
+        """Store content under its digest; a second time is no error. A registry itself checks the digest of a blob.
+
+        content: bytes, at most MAX_BLOB_BYTES (for a manifest, MAX_IMAGE_MANIFEST_BYTES). For a blob also a seekable
+        file, of any size, which is sent block by block from its start.
         A manifest is accepted only when the target has all that it names.
-        Raises: IntegrityError, when data is not what descriptor names.
+        Raises: IntegrityError, when content is not what descriptor names (another length: before anything is sent);
+        OSError, from a file.
         """
         ...
 
@@ -92,6 +118,24 @@ def check_tag(tag: str) -> None:
             got=repr(tag)[:160],
             code="E_TAG",
         )
+
+
+def check_range(descriptor: Descriptor, start: int, size: int, *, where: str) -> None:
+    """Return if size bytes from start on, and at least one, lie within the blob. Raises: IntegrityError otherwise."""
+    if start < 0 or size < 1 or start + size > descriptor.size:
+        raise IntegrityError(
+            "range is not within the blob",
+            where=where,
+            expected=f"at least one of its {descriptor.size} bytes",
+            got=f"{size} bytes from byte {start} on",
+            code="E_SIZE",
+        )
+
+
+def expect_blob(descriptor: Descriptor) -> None:
+    """Return if descriptor is that of a blob. Raises: TypeError for a manifest, which is pushed as bytes."""
+    if is_manifest(descriptor.media_type):
+        raise TypeError("a manifest is pushed as bytes, not as a file")
 
 
 def where_content(target: str, descriptor: Descriptor) -> str:

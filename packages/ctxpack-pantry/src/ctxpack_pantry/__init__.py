@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.pantry import Pantry
     from ctxpack_pantry.policy import Candidate, Policy
     from ctxpack_pantry.results import (
+        Exported,
         Identified,
         Initialised,
         Inspected,
@@ -49,7 +50,8 @@ else:
             "pantry": "Pantry",
             "policy": "Candidate Policy",
             "results": (
-                "Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack error_as_json"
+                "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack "
+                "error_as_json"
             ),
             "settings": "Settings load_settings",
             "starter": "init",
@@ -63,6 +65,7 @@ __all__ = [
     "Context",
     "CtxPackError",
     "CtxUri",
+    "Exported",
     "Identified",
     "Initialised",
     "Inspected",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctxpack_bundle import Chunk
+from msgspec import structs
+
+from ctxpack_bundle import FIRST_DATA_LAYER, MAX_LAYERS
 from ctxpack_identity import CtxUri, Digest, IntegrityError, hex_of, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, describe, encode_image_manifest
 
@@ -16,17 +18,20 @@ __all__ = [
     "ANOTHER_CLIENT",
     "build_image_manifest",
     "check_shape",
-    "chunk_descriptor",
-    "content_size",
     "describe_contract",
+    "describe_layer",
+    "describe_table",
     "not_the_pack",
     "tag_of",
 ]
 
 ARTIFACT_TYPE = "application/vnd.ctxpack.pack.v1"
 CONTRACT_MEDIA_TYPE = "application/vnd.ctxpack.contract.v1+json"
-CHUNK_MEDIA_TYPE = "application/vnd.ctxpack.chunk.v1.tar+gzip"
-CONTENT_SIZE = "dev.ctxpack.chunk.bytes"
+LAYER_MEDIA_TYPE = "application/vnd.ctxpack.layer.v1.tar+gzip"
+TABLE_MEDIA_TYPE = "application/vnd.ctxpack.table.v1"
+TITLE = "org.opencontainers.image.title"  # the name of the file that other tools make of a layer
+
+_TABLE = FIRST_DATA_LAYER - 1  # its index in `layers`
 
 ANOTHER_CLIENT = "another client wrote this tag; ask the people who can push to this repository"
 """The fix of an error: the tag names something that no ctxpack pushes under it."""
@@ -42,48 +47,42 @@ def describe_contract(contract: bytes) -> Descriptor:
     return describe(contract, CONTRACT_MEDIA_TYPE)
 
 
-def chunk_descriptor(chunk: Chunk) -> Descriptor:
-    """Return the descriptor of a chunk, which is a layer."""
-    return Descriptor(
-        media_type=CHUNK_MEDIA_TYPE,
-        digest=chunk.digest,
-        size=len(chunk.data),
-        annotations={CONTENT_SIZE: str(chunk.content_size)},
+def describe_layer(digest: Digest, size: int) -> Descriptor:
+    """Return the descriptor of a layer of chunks."""
+    return Descriptor(media_type=LAYER_MEDIA_TYPE, digest=digest, size=size)
+
+
+def describe_table(table: bytes) -> Descriptor:
+    """Return the descriptor of a table, which is a layer."""
+    return describe(table, TABLE_MEDIA_TYPE)
+
+
+def build_image_manifest(contract: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """Return the image manifest of a pack. layers: that of the pack manifest, the table, and those of chunks."""
+    titled = tuple(
+        structs.replace(layer, annotations={TITLE: f"{number:03}{'.table' if number == _TABLE else '.tar.gz'}"})
+        for number, layer in enumerate(layers)
     )
-
-
-def content_size(chunk: Descriptor, *, where: str) -> int:
-    """Return the size (bytes) of a chunk's piece. Raises: IntegrityError when the annotation does not give it."""
-    value = chunk.annotations.get(CONTENT_SIZE, "")
-    if not (value.isascii() and value.isdigit() and len(value) < 12):
-        raise IntegrityError(
-            f"layer annotation {CONTENT_SIZE}",
-            where=where,
-            expected="a number of bytes",
-            got=repr(value)[:60],
-            fix="the image manifest is damaged or was made by another tool",
-        )
-    return int(value)
-
-
-def build_image_manifest(contract: bytes, chunks: Sequence[Descriptor]) -> bytes:
-    """Return the image manifest of a pack."""
     return encode_image_manifest(
-        ImageManifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=tuple(chunks))
+        ImageManifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=titled)
     )
 
 
 def check_shape(manifest: ImageManifest, contract: Digest, *, where: str) -> None:
     """Check that manifest belongs to a pack of the contract with this digest. Raises: IntegrityError."""
-    kinds = {layer.media_type for layer in manifest.layers}
+    kinds = [layer.media_type for layer in manifest.layers]
+    table = kinds.pop(_TABLE) if len(kinds) > _TABLE else "none"
     for member, expected, got in (
         ("artifactType", ARTIFACT_TYPE, manifest.artifact_type),
         ("config.mediaType", CONTRACT_MEDIA_TYPE, manifest.config.media_type),
         ("config.digest, the contract", contract, manifest.config.digest),
-        ("layers", CHUNK_MEDIA_TYPE, ", ".join(sorted(kinds)) or "none"),
+        (f"layers[{_TABLE}]", TABLE_MEDIA_TYPE, table),
+        ("layers", LAYER_MEDIA_TYPE, ", ".join(sorted(set(kinds)))),
     ):
         if expected != got:
             raise not_the_pack(member, where, expected, got)
+    if len(manifest.layers) > MAX_LAYERS:
+        raise not_the_pack("layers", where, f"at most {MAX_LAYERS}", str(len(manifest.layers)))
 
 
 def not_the_pack(member: str, where: str, expected: str, got: str) -> IntegrityError:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
 from contextlib import closing
+from itertools import chain
 from typing import NamedTuple
 
-from ctxpack_bundle import encode_pack_manifest, unpack
+from ctxpack_bundle import PackManifest, stream_size, unpack
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, digest_of, uri_digest
+from ctxpack_identity import CtxUri, LocalFailure, uri_digest
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held, Holdings
-from ctxpack_pantry.lookup import OpenedPack, require_found
-from ctxpack_pantry.origins import Origins
+from ctxpack_pantry.lookup import require_found
+from ctxpack_pantry.tables import remember
 
 __all__ = ["Fetched", "fetch"]
 
 
 class Fetched(NamedTuple):
-    """A pack in the cache. folder: the pack's; received: bytes of chunks fetched, 0 when another process fetched it."""
+    """A pack in the cache. folder: the pack's; received: bytes of layers fetched, 0 when another process fetched it."""
 
     folder: str
     received: int
 
 
 def fetch(context: Context, uri: CtxUri) -> Fetched:
-    """Return the pack of uri, fetched unless the cache has it; chunks that other cached packs hold are not fetched.
+    """Return the pack of uri, fetched unless the cache has it; pieces that other cached packs hold are not fetched.
 
     Two processes that want one pack share the work: the second waits.
     Raises: NotFound when the registry has no such pack; IntegrityError when anything that it serves differs from its
@@ -38,26 +39,33 @@ def fetch(context: Context, uri: CtxUri) -> Fetched:
         folder = find_cached(context, uri)
         if folder is not None:
             return Fetched(folder, 0)
-        opened = require_found(context, uri)
-        download, holdings = Download(target, opened, context.progress), Holdings(cache)
-        chunks = opened.located.chunks
-        folder = holdings.lend(chunks[1:], lambda held: _publish(cache, download, opened, held))
-        holdings.record(opened.manifest, chunks)
-        digest = digest_of(encode_pack_manifest(opened.manifest))
-        Origins(cache).record(uri, target.name, digest, opened.located.data)
+        holdings = Holdings(cache)
+        download = Download(context, require_found(context, uri), ahead=not holdings.any())
+        folder = holdings.lend(download.table, lambda held: _publish(cache, download, held))
+        opened = download.opened
+        remember(cache, target.name, opened.manifest, opened.located.data, download.table.data)
     return Fetched(folder, download.received)
 
 
-def _publish(cache: Cache, download: Download, opened: OpenedPack, held: Held) -> str:
-    located = opened.located
-    first, *others = located.chunks
-    rest = download.pieces(others, held, total=located.transfer_size, done=first.size)
-
-    def pieces() -> Iterator[bytes]:
-        yield opened.first
-        yield from rest
-
+def _publish(cache: Cache, download: Download, held: Held) -> str:
+    opened = download.opened
     with cache.staging() as staging:
+        _require_room(staging, opened.manifest)
+        rest = download.pieces(range(len(download.table)), held, staging)
         with closing(rest), cache.flush_ahead(staging):
-            unpack(pieces(), staging, where=download.where)
-        return cache.publish(uri_digest(located.uri), staging)
+            unpack(chain([opened.first], rest), staging, where=download.where)
+        return cache.publish(uri_digest(opened.located.uri), staging)
+
+
+def _require_room(staging: str, manifest: PackManifest) -> None:
+    """Raise LocalFailure when the pack does not fit on the disk, before most of it is fetched."""
+    needed, free = stream_size(manifest), shutil.disk_usage(staging).free
+    if needed > free:
+        raise LocalFailure(
+            "no space left for the pack",
+            where=staging,
+            expected=f"{needed} bytes free",
+            got=str(free),
+            fix="free some space, or choose another cache with --cache or CTXPACK_CACHE",
+            code="E_DISK_FULL",
+        )

@@ -1,195 +1,153 @@
-"""Holdings: which chunks are in packs that the cache has, so that a pull fetches only the others.
+"""Holdings: pieces of a table that packs in the cache hold, so that a pull fetches only the others.
 
-One note for each pack that was pulled or pushed, ``chunks/<64 hex of the URI>``: _MAGIC, the digest of the pack's
-manifest.json, a record for each chunk (its digest, size of its piece), and the SHA-256 of all that. Advice only: where
-a note is missing, stale or wrong, chunks are fetched. A piece that is taken from a pack is checked by the code that
-unpacks it, like a piece that was fetched.
+Which piece is where, the tables say that this cache knows. A piece that is read from a cached pack is checked by its
+digest like one that was fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from ctxpack_bundle import PackManifest, PackStream, encode_pack_manifest
+from ctxpack_bundle import PackStream, PieceIndex, Record, Table, manifest_part, read_pack_manifest
 from ctxpack_cache import Cache
-from ctxpack_identity import (
-    CtxUri,
-    Digest,
-    IntegrityError,
-    InvalidInput,
-    LocalFailure,
-    digest_from_hex,
-    digest_of,
-    hex_of,
-    parse_digest,
-    uri_digest,
-    uri_for,
-)
-from ctxpack_oci import Descriptor
-from ctxpack_pantry.artifact import content_size
-from ctxpack_pantry.notes import Notes
+from ctxpack_identity import IntegrityError, InvalidInput, LocalFailure
+from ctxpack_pantry.tables import KnownTable, Tables
 
 __all__ = ["NOTHING_HELD", "Held", "Holdings"]
 
-_KIND = "chunks"
-_MAGIC = b"ctxpack chunks 1\n"
-_RECORD = struct.Struct(">32sI")
-_SHA256 = 32  # bytes
-_MAX_NOTE = 4 << 20  # bytes; an image manifest of the largest size lists fewer chunks than fit into it
-_RECENT = 16  # packs that are searched: each costs a read of its note, and of its listing if it holds a chunk
+_RECENT = 16  # packs that are searched: each costs a read of its table, and of its listing if it holds a piece
+_SAMPLE = 1024  # pieces of a table, evenly spread; a pack that has none of them is not searched
 
 _Result = TypeVar("_Result")
 
 
-class _Index(NamedTuple):
-    """A note's content. manifest: digest of the pack's manifest.json; chunks: digest and size of piece, in order."""
-
-    manifest: Digest
-    chunks: tuple[tuple[Digest, int], ...]
-
-
-class _Pack(NamedTuple):
-    folder: str
-    manifest: Digest
-
-
-class _Place(NamedTuple):
-    """A range of a pack's tar stream; bytes."""
-
-    pack: _Pack
-    offset: int
-    size: int
-
-
 class Holdings:
-    """The chunks of the packs in cache, as far as they are known."""
+    """The pieces of the packs in cache, as far as they are known."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._notes = Notes(cache, _KIND)
+        self._tables = Tables(cache)
 
-    def record(self, manifest: PackManifest, chunks: Sequence[Descriptor]) -> None:
-        """Note that the pack of manifest, which the cache has, consists of these chunks."""
-        sizes = tuple((chunk.digest, content_size(chunk, where=manifest.uri)) for chunk in chunks)
-        index = _Index(digest_of(encode_pack_manifest(manifest)), sizes)
-        self._notes.write(hex_of(uri_digest(manifest.uri)), _encode(index))
+    def any(self) -> bool:
+        """Return whether the pieces of any pack in the cache are known."""
+        return any(self._folder(known) for known in self._tables.newest())
 
-    def recent(self) -> Iterator[CtxUri]:
-        """Yield the newest packs whose chunks are known, newest first."""
-        for name, _ in self._recent():
-            yield uri_for(digest_from_hex(name))
+    def hold(self, wanted: Table) -> Held:
+        """Return those of the wanted pieces that the newest packs have."""
+        recent = list(self._recent())
+        held = Held(wanted) if recent else NOTHING_HELD
+        for known, folder in recent:
+            pack = None if held.complete else known.read()
+            if pack is not None:
+                with suppress(IntegrityError):  # its manifest.json is damaged: nothing is held of it
+                    held.add(folder, pack.table)
+        return held
 
-    def hold(self, wanted: Collection[Digest]) -> Held:
-        """Return those of the wanted chunks that the newest packs have. Notes of removed packs are dropped."""
-        places: dict[Digest, _Place] = {}
-        left = set(wanted)
-        for name, folder in self._recent():
-            index = _decode(self._notes.read(name, _MAX_NOTE))
-            if index is None:
-                continue
-            pack, offset = _Pack(folder, index.manifest), 0
-            for chunk, size in index.chunks:
-                if chunk in left:
-                    left.remove(chunk)
-                    places[chunk] = _Place(pack, offset, size)
-                offset += size
-        return Held(places)
-
-    def lend(self, chunks: Iterable[Descriptor], attempt: Callable[[Held], _Result]) -> _Result:
-        """Return attempt(held). If a cached pack proves damaged, call attempt once more with nothing held."""
-        with closing(self.hold({chunk.digest for chunk in chunks})) as held:
+    def lend(self, wanted: Table, attempt: Callable[[Held], _Result]) -> _Result:
+        """Return attempt(held). If a cached pack proves damaged or removed, call attempt again with nothing held."""
+        with closing(self.hold(wanted)) as held:
             try:
                 return attempt(held)
             except IntegrityError:
-                if not held.used:
+                if not held.failed:
                     raise
         return attempt(NOTHING_HELD)
 
-    def _recent(self) -> Iterator[tuple[str, str]]:
-        """Yield the names of the newest notes, newest first, each with the folder of its pack."""
-        found: list[tuple[int, str, str]] = []
-        for name in self._notes.names():
-            with suppress(OSError, InvalidInput, LocalFailure):
-                folder = self._cache.find(parse_digest(f"sha256:{name}"))
-                if folder is None:
-                    self._notes.remove(name)
-                else:
-                    found.append((os.lstat(os.path.join(self._notes.folder, name)).st_mtime_ns, name, folder))
-        for _, name, folder in sorted(found, reverse=True)[:_RECENT]:
-            yield name, folder
+    def _recent(self) -> Iterator[tuple[KnownTable, str]]:
+        found = 0
+        for known in self._tables.newest():
+            folder = self._folder(known)
+            if folder is not None:
+                yield known, folder
+                found += 1
+                if found == _RECENT:
+                    return
+
+    def _folder(self, known: KnownTable) -> str | None:
+        try:
+            return self._cache.find(known.contract)
+        except (InvalidInput, LocalFailure):
+            return None
 
 
 class Held:
-    """Chunks that need not be fetched while their packs are in the cache. Threads may share it. Close it.
+    """Pieces that need not be fetched while their packs are in the cache. Threads may share it. Close it.
 
-    used: whether a piece was read from one of the packs.
+    failed: whether a piece could not be read as its table says.
     """
 
-    def __init__(self, places: dict[Digest, _Place]) -> None:
-        self.used = False
-        self._places = places
-        self._streams: dict[_Pack, PackStream | None] = {}
+    def __init__(self, wanted: Table | None = None) -> None:
+        self.failed = False
+        self._index = None if wanted is None else PieceIndex(wanted)
+        self._missing = size = 0 if wanted is None else len(wanted)
+        self._folders: list[str] = []
+        self._source = bytearray(size)  # number of the folder and 1; 0 for a piece that must be fetched
+        self._offsets = array("Q", bytes(8 * size))  # in the stream of that pack
+        self._streams: dict[int, PackStream] = {}
         self._open_streams = ExitStack()
         self._closed = False
         self._lock = threading.Lock()
 
-    def piece(self, chunk: Digest, size: int) -> bytes | None:
-        """Return the piece of chunk (size bytes), not checked yet, or None when the chunk must be fetched."""
-        place = self._places.get(chunk)
-        if place is None or place.size != size:
-            return None
-        with self._lock, suppress(OSError, IntegrityError):
-            stream = None if self._closed else self._stream(place.pack)
-            if stream is not None:
-                piece = stream.read(place.offset, size)
-                self.used = True
-                return piece
-        return None
+    @property
+    def complete(self) -> bool:
+        """Whether no piece must be fetched."""
+        return not self._missing
+
+    def has(self, record: Record) -> bool:
+        """Return whether the piece of a record of the wanted table is held."""
+        return bool(self._folders) and self._source[self._find(record.sha256)] > 0
+
+    def piece(self, record: Record) -> bytes:
+        """Return the piece of record, which is held. Raises: IntegrityError when it is not there any more."""
+        number = self._find(record.sha256)
+        try:
+            with self._lock:
+                piece = self._stream(self._source[number] - 1).read(self._offsets[number], record.size)
+        except (OSError, IntegrityError) as error:
+            raise self._lost() from error
+        if hashlib.sha256(piece).digest() != record.sha256:
+            raise self._lost()
+        return piece
 
     def close(self) -> None:
-        """Close the packs; from now on every chunk must be fetched."""
+        """Close the packs. A thread that is late gets no piece, and opens none again."""
         with self._lock:
             self._closed = True
             self._open_streams.close()
+            self._streams.clear()
 
-    def _stream(self, pack: _Pack) -> PackStream | None:
-        """Return the stream of pack, or None if the pack is damaged, removed, or not the one that the note is about."""
-        if pack not in self._streams:
-            self._streams[pack] = None
-            stream = self._open_streams.enter_context(PackStream(pack.folder))
-            if digest_of(encode_pack_manifest(stream.manifest)) == pack.manifest:
-                self._streams[pack] = stream
-        return self._streams[pack]
+    def add(self, folder: str, table: Table) -> None:
+        """Hold the pieces of the cached pack in folder that are wanted. table: of that pack."""
+        step = max(1, len(table) // _SAMPLE)
+        if all(self._find(table.sha256(number)) < 0 for number in range(0, len(table), step)):
+            return
+        offset = len(manifest_part(read_pack_manifest(folder)))
+        self._folders.append(folder)
+        for record in table:
+            number = self._find(record.sha256)
+            if number >= 0 and not self._source[number]:
+                self._source[number], self._offsets[number] = len(self._folders), offset
+                self._missing -= 1
+            offset += record.size
 
+    def _find(self, sha256: bytes) -> int:
+        return -1 if self._index is None else self._index.find(sha256)
 
-NOTHING_HELD = Held({})
+    def _stream(self, source: int) -> PackStream:
+        if self._closed:
+            raise self._lost()
+        if source not in self._streams:
+            self._streams[source] = self._open_streams.enter_context(PackStream(self._folders[source]))
+        return self._streams[source]
 
-
-def _encode(index: _Index) -> bytes:
-    records = [_RECORD.pack(_raw(digest), size) for digest, size in index.chunks]
-    data = b"".join([_MAGIC, _raw(index.manifest), *records])
-    return data + hashlib.sha256(data).digest()
-
-
-def _decode(data: bytes) -> _Index | None:
-    """Return the content of a note, or None when the note is damaged."""
-    body, checksum = data[:-_SHA256], data[-_SHA256:]
-    records = body[len(_MAGIC) + _SHA256 :]
-    if hashlib.sha256(body).digest() != checksum or not body.startswith(_MAGIC) or len(records) % _RECORD.size:
-        return None
-    manifest = _digest(body[len(_MAGIC) : len(_MAGIC) + _SHA256])
-    return _Index(manifest, tuple((_digest(raw), size) for raw, size in _RECORD.iter_unpack(records)))
-
-
-def _raw(digest: Digest) -> bytes:
-    return bytes.fromhex(hex_of(digest))
+    def _lost(self) -> IntegrityError:
+        self.failed = True
+        return IntegrityError("a pack of the cache is damaged, or was removed", where="cache", fix="pull again")
 
 
-def _digest(raw: bytes) -> Digest:
-    return digest_from_hex(raw.hex())
+NOTHING_HELD = Held()

@@ -16,7 +16,7 @@ __all__ = ["inspect", "outputs_digest_of"]
 
 
 def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
-    """Return what made a pack and what it holds; from the registry only its first chunk is fetched.
+    """Return what made a pack and what it holds; from the registry only its first layer is fetched.
 
     Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
     """
@@ -24,9 +24,9 @@ def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspe
     if folder is not None:
         manifest, found_in, located = read_pack_manifest(folder), folder, None
     else:
-        from ctxpack_pantry.lookup import require_found  # HTTP is loaded only when the registry is asked
+        from ctxpack_pantry.lookup import open_pack, require_found  # HTTP is loaded only when the registry is asked
 
-        located, manifest, _ = require_found(context, uri)
+        located, manifest, _ = open_pack(context.target, require_found(context, uri))
         found_in = context.target.name
     return Inspected(manifest, found_in, located, tuple(_weaknesses(manifest.contract)))
 

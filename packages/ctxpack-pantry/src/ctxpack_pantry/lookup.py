@@ -1,20 +1,19 @@
 """Locate, admit, open: the three steps in which a pack is looked up in a target. FORMAT.md, "On a registry".
 
-Each step makes the value that the next one takes, so no chunk is fetched of a pack that was not admitted.
+Each step makes the value that the next one takes, so no layer is fetched of a pack that was not admitted.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, NewType
 
-from ctxpack_bundle import PackManifest, inflate_chunk, pack_manifest_of
+from ctxpack_bundle import FIRST_DATA_LAYER, PackManifest, Table, inflate_first, pack_manifest_of, parse_table
 from ctxpack_identity import CtxUri, Digest, IntegrityError, NotFound, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, Target, parse_image_manifest
 from ctxpack_pantry.admission import ask
 from ctxpack_pantry.artifact import (
     ANOTHER_CLIENT,
     check_shape,
-    content_size,
     describe_contract,
     not_the_pack,
     tag_of,
@@ -26,10 +25,11 @@ __all__ = [
     "Located",
     "OpenedPack",
     "admit",
-    "find",
+    "fetch_layer",
     "locate",
-    "missing_chunk",
+    "missing_layer",
     "open_pack",
+    "open_table",
     "require_found",
 ]
 
@@ -49,13 +49,13 @@ class Located(NamedTuple):
         return self.descriptor.digest
 
     @property
-    def chunks(self) -> tuple[Descriptor, ...]:
+    def layers(self) -> tuple[Descriptor, ...]:
         return self.manifest.layers
 
     @property
     def transfer_size(self) -> int:
-        """Bytes of all chunks, compressed."""
-        return sum(chunk.size for chunk in self.chunks)
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self.layers)
 
 
 Admitted = NewType("Admitted", Located)
@@ -63,7 +63,7 @@ Admitted = NewType("Admitted", Located)
 
 
 class OpenedPack(NamedTuple):
-    """A pack whose first chunk was fetched. manifest: read from that chunk; first: the chunk's piece."""
+    """A pack whose first layer was fetched. manifest: read from that layer; first: the piece in it."""
 
     located: Admitted
     manifest: PackManifest
@@ -92,17 +92,13 @@ def admit(context: Context, located: Located) -> Admitted:
 
 
 def open_pack(target: Target, located: Admitted) -> OpenedPack:
-    """Return the pack with its pack manifest, which is its first chunk. One request.
+    """Return the pack with its pack manifest, which is its first layer. One request.
 
-    Raises: IntegrityError when the first chunk is missing, damaged, or that of another contract's pack; AccessDenied,
+    Raises: IntegrityError when that layer is missing, damaged, or that of another contract's pack; AccessDenied,
     Unavailable.
     """
-    where, chunk = f"{located.where}, first chunk", located.chunks[0]
-    try:
-        data = target.fetch(chunk)
-    except NotFound as error:
-        raise missing_chunk(f"{located.where}, {chunk.digest}") from error
-    first = inflate_chunk(data, content_size(chunk, where=located.where), where=where)
+    where = f"{located.where}, first layer"
+    first = inflate_first(fetch_layer(target, located, 0), where=where)
     manifest = pack_manifest_of(first, where=where)
     if manifest.uri != located.uri:
         raise IntegrityError(
@@ -119,27 +115,40 @@ def open_pack(target: Target, located: Admitted) -> OpenedPack:
     return OpenedPack(located, manifest, first)
 
 
-def find(context: Context, uri: CtxUri) -> OpenedPack | None:
-    """Return the pack that the registry has for uri, admitted and opened, or None when it has none. Two requests.
+def open_table(target: Target, located: Admitted) -> Table:
+    """Return the table of a pack, checked. One request. Raises: as open_pack does, for the table."""
+    data = fetch_layer(target, located, FIRST_DATA_LAYER - 1)
+    return parse_table(data, [layer.size for layer in located.layers], where=f"{located.where}, table")
 
-    Raises: as locate, admit and open_pack do.
+
+def fetch_layer(target: Target, located: Admitted, number: int) -> bytes:
+    """Return a layer, by its number, whole. Raises: IntegrityError when it is missing or damaged; as Target.fetch."""
+    try:
+        return target.fetch(located.layers[number])
+    except NotFound as error:
+        raise missing_layer(located, number) from error
+
+
+def require_found(context: Context, uri: CtxUri) -> Admitted:
+    """Return the pack that the registry has for uri, located and admitted. One request.
+
+    Raises: NotFound when the registry has no such pack; as locate and admit do.
     """
     located = locate(context.target, uri)
-    return None if located is None else open_pack(context.target, admit(context, located))
-
-
-def require_found(context: Context, uri: CtxUri) -> OpenedPack:
-    """Return what find returns. Raises: NotFound when the registry has no such pack; as find does."""
-    opened = find(context, uri)
-    if opened is None:
+    if located is None:
         raise NotFound(
             f"no such pack: {uri}",
             where=context.target.name,
             fix="check the URI and the registry, or make the pack: ctxpack run, or ctxpack seed and ctxpack push",
         )
-    return opened
+    return admit(context, located)
 
 
-def missing_chunk(where: str) -> IntegrityError:
-    """Return the error that says that a chunk of an image manifest is missing: damage, not a miss."""
-    return IntegrityError("a chunk is missing", where=where, fix="push the pack again", code="E_INCOMPLETE")
+def missing_layer(located: Located, number: int) -> IntegrityError:
+    """Return the error that says that a layer of an image manifest is missing: damage, not a miss."""
+    return IntegrityError(
+        "a layer is missing",
+        where=f"{located.where}, layer {number}, {located.layers[number].digest}",
+        fix="push the pack again",
+        code="E_INCOMPLETE",
+    )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ctxpack_oci import Target
     from ctxpack_pantry.policy import Policy
-    from ctxpack_pantry.results import Identified, Inspected, Listed, Pulled, Pushed, Ran, Removed, Seeded
+    from ctxpack_pantry.results import Exported, Identified, Inspected, Listed, Pulled, Pushed, Ran, Removed, Seeded
 
 __all__ = ["Pantry"]
 
@@ -97,10 +97,13 @@ class Pantry:
         with self._context() as context:
             return verbs.seed(context, loaded, outputs or verbs.require_outputs(loaded))
 
-    def push(self, uri: CtxUri) -> Pushed:
-        """Copy a pack from the cache to the registry; nothing is sent when it is there. Raises: as push.push does."""
+    def push(self, uri: CtxUri, *, borrow: bool = False) -> Pushed:
+        """Copy a pack from the cache to the registry; nothing is sent when it is there.
+
+        Parameters, Raises: as push.push.
+        """
         with self._context() as context:
-            return verbs.push(context, uri)
+            return verbs.push(context, uri, borrow=borrow)
 
     def pull(
         self, uri: CtxUri, output: str | None = None, *, include: Sequence[str] = (), force: bool = False
@@ -108,6 +111,11 @@ class Pantry:
         """Return the folder with a pack's outputs, all of them or some. Parameters, Raises: as pull.pull."""
         with self._context() as context:
             return verbs.pull(context, uri, output, include=include, force=force)
+
+    def export(self, uri: CtxUri, tar: str, *, force: bool = False) -> Exported:
+        """Write a pack to a file, as an ordinary .tar.gz. Parameters, Raises: as export.export."""
+        with self._context() as context:
+            return verbs.export(context, uri, tar, force=force)
 
     def inspect(self, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
         """Return what made a pack and what it holds. skip_cache: ask the registry even if the cache has the pack.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 
@@ -18,10 +19,8 @@ from ctxpack_bundle import (
 )
 from ctxpack_cache import Cache
 from ctxpack_identity import InvalidInput, TreeEntry
-from ctxpack_pantry.artifact import content_size
 from ctxpack_pantry.download import Download
-from ctxpack_pantry.holdings import NOTHING_HELD, Held
-from ctxpack_pantry.lookup import OpenedPack
+from ctxpack_pantry.holdings import Held
 
 __all__ = ["PartialPack"]
 
@@ -29,18 +28,18 @@ _MODES = 0o777  # less the umask, as for every file that a user makes
 
 
 class PartialPack:
-    """The outputs of an opened pack, as a context manager. Entering it fetches their listing; leaving it removes that.
+    """The outputs of a pack, as a context manager. Entering it fetches their listing; leaving it removes that.
 
-    folder: holds the listing. held: chunks that need not be fetched; they are used only for whole files, whose digests
-    check them. Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
+    folder: holds the listing. held: pieces that need not be fetched.
+    Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
     """
 
     folder: str
 
-    def __init__(self, cache: Cache, opened: OpenedPack, download: Download, held: Held) -> None:
-        self._cache, self._opened, self._download, self._held = cache, opened, download, held
-        self._sizes = [content_size(chunk, where=download.where) for chunk in opened.located.chunks]
-        self._done = 0
+    def __init__(self, cache: Cache, download: Download, held: Held) -> None:
+        self._cache, self._download, self._held = cache, download, held
+        self._manifest = download.opened.manifest
+        self._sizes = array("I", [len(download.opened.first), *(record.size for record in download.table)])
         self._open = ExitStack()
 
     def __enter__(self) -> PartialPack:
@@ -62,17 +61,16 @@ class PartialPack:
         """Make folder, and write what is selected into it; every file is checked against the listing."""
         excerpt = selection.excerpt(self._sizes)
         os.mkdir(folder)
-        with closing(self._pieces(excerpt, self._held)) as pieces:
+        with closing(self._pieces(excerpt)) as pieces:
             unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Return size bytes (fewer at the end) of the file at path from offset on.
 
-        The chunks are checked by their digests; in which chunk the range is, the image manifest says.
         Raises: InvalidInput when the pack holds no such file.
         """
         where = self._download.where
-        span = content_span(self.folder, self._opened.manifest, path, where=where)
+        span = content_span(self.folder, self._manifest, path, where=where)
         if span is None:
             raise InvalidInput(
                 "no such file among the outputs", where=where, got=repr(path), fix="list the outputs", code="E_NO_MATCH"
@@ -81,24 +79,20 @@ class PartialPack:
         start = span.start + min(max(offset, 0), span.size)
         spans.add(start, min(start + max(size, 0), span.start + span.size))
         excerpt = Excerpt(spans, self._sizes)
-        # Only the digest of a whole file checks held pieces, and a range is not a whole file.
-        with closing(self._pieces(excerpt, NOTHING_HELD)) as pieces:
+        with closing(self._pieces(excerpt)) as pieces:
             return b"".join(excerpt.cut(pieces))
 
     def _unpack_listing(self) -> None:
-        manifest = self._opened.manifest
-        listing = manifest.listings[0]
-        excerpt = listing_excerpt(manifest, self._sizes)
-        with closing(self._pieces(excerpt, self._held)) as pieces:
+        excerpt = listing_excerpt(self._manifest, self._sizes)
+        listing = self._manifest.listings[0]
+        with closing(self._pieces(excerpt)) as pieces:
             unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
 
     def _require_sizes(self) -> None:
         """Raise IntegrityError unless the sizes of all pieces add up to the size of the pack."""
-        nothing = Selection(self.folder, self._opened.manifest, lambda path: False, where=self._download.where)
+        nothing = Selection(self.folder, self._manifest, lambda path: False, where=self._download.where)
         nothing.excerpt(self._sizes)
 
-    def _pieces(self, excerpt: Excerpt, held: Held) -> Generator[bytes, None, None]:
-        chunks = [self._opened.located.chunks[number] for number in excerpt.needed]
-        done = self._done
-        self._done += sum(chunk.size for chunk in chunks)
-        return self._download.pieces(chunks, held, total=self._done, done=done)
+    def _pieces(self, excerpt: Excerpt) -> Generator[bytes, None, None]:
+        records = [number - 1 for number in excerpt.needed]  # the first piece is in no record, and never needed
+        return self._download.pieces(records, self._held, self.folder)

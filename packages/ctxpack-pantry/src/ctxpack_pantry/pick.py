@@ -41,16 +41,15 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
         put(selection, lambda fresh: copy_entries(folder, selection.entries(), fresh, context.progress))
         received = 0
     else:
-        opened = require_found(context, uri)
-        download = Download(context.target, opened, context.progress)
+        download = Download(context, require_found(context, uri))
 
         def attempt(held: Held) -> Selection:
-            with PartialPack(context.cache, opened, download, held) as pack:
-                selection = _select(pack.folder, opened.manifest, patterns, download.where)
+            with PartialPack(context.cache, download, held) as pack:
+                selection = _select(pack.folder, download.opened.manifest, patterns, download.where)
                 put(selection, lambda fresh: pack.extract(selection, fresh))
             return selection
 
-        selection = Holdings(context.cache).lend(opened.located.chunks, attempt)
+        selection = Holdings(context.cache).lend(download.table, attempt)
         received = download.received
     return Pulled(uri, output, received, selection.outputs.files, selection.outputs.size)
 

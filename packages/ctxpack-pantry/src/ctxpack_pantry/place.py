@@ -15,7 +15,7 @@ from ctxpack_cache.tree import remove_tree
 from ctxpack_identity import Digest, IntegrityError, InvalidInput, LocalFailure, Progress, TreeEntry
 from ctxpack_pantry.context import Context
 
-__all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made"]
+__all__ = ["Placing", "all_into", "copy_entries", "each_to", "place", "place_made", "replace_whole"]
 
 
 class Placing(NamedTuple):
@@ -38,7 +38,7 @@ def place(context: Context, folder: str, placings: Sequence[Placing], *, force: 
         return False
     for placing in placings:
         source = os.path.join(folder, ARTIFACTS, placing.source)
-        _replace(placing.destination, partial(_copy, source, progress=context.progress))
+        replace_whole(placing.destination, partial(_copy, source, progress=context.progress))
     return True
 
 
@@ -51,7 +51,7 @@ def place_made(context: Context, placing: Placing, digest: Digest, make: Callabl
     placing = _normalised(placing)
     if not force and _are_in_place(context, [placing], lambda: digest):
         return False
-    _replace(placing.destination, make)
+    replace_whole(placing.destination, make)
     return True
 
 
@@ -149,7 +149,7 @@ def _is_in_cache(cache: Cache, digest: Digest) -> bool:
     return False
 
 
-def _replace(destination: str, make: Callable[[str], None]) -> None:
+def replace_whole(destination: str, make: Callable[[str], None]) -> None:
     """Make the new content in the same folder, then rename. A kill in between leaves the old one under another name."""
     destination = os.path.abspath(destination)
     parent, name = os.path.split(destination)

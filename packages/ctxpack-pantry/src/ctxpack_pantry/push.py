@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
-from itertools import islice
-
-from ctxpack_bundle import encode_pack_manifest, make_chunk, pack, read_pack_manifest, stream_size
-from ctxpack_identity import (
-    Conflict,
-    CtxPackError,
-    CtxUri,
-    Digest,
-    IntegrityError,
-    NotFound,
-    Progress,
-    digest_of,
-    silent,
-    uri_digest,
-)
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Target, describe
-from ctxpack_pantry.artifact import build_image_manifest, chunk_descriptor, describe_contract, tag_of
+from ctxpack_bundle import read_pack_manifest
+from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
+from ctxpack_pantry.artifact import build_image_manifest, tag_of
+from ctxpack_pantry.borrowing import Survey, known_bases, listed_bases, survey
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.holdings import Holdings
+from ctxpack_pantry.kin import Announcement, kin_of
 from ctxpack_pantry.lookup import Located, admit, locate, open_pack
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.results import Pushed
-from ctxpack_pantry.transfer import in_order
+from ctxpack_pantry.sending import Sending, Sent
+from ctxpack_pantry.tables import Tables, remember
 
-__all__ = ["ABSENT_RUN", "PROBE", "Presence", "push"]
-
-ABSENT_RUN = 8  # chunks: more than those of the pack manifest and listings, which are new in every pack
-PROBE = 8  # chunks, of which one is asked for
-NEIGHBOURS = 4  # packs that target is asked for; one request each
+__all__ = ["push"]
 
 
-def push(context: Context, uri: CtxUri) -> Pushed:
+def push(context: Context, uri: CtxUri, *, borrow: bool = False) -> Pushed:
     """Publish the cached pack of uri under its tag; nothing is sent when the registry has it.
 
+    Pieces that the registry holds as part of an earlier pack of the same kin are not sent: of a pack that this cache
+    pushed or pulled, and, if borrow is set, of one that the registry's list of kin names.
     Raises: NotFound when the cache has no such pack; Conflict when the tag names other outputs, which is never
     overwritten; IntegrityError when the cached pack is damaged or the tag names something else than this contract's
     pack; PolicyRefused, AccessDenied, Unavailable.
@@ -49,7 +34,7 @@ def push(context: Context, uri: CtxUri) -> Pushed:
             where=f"cache {context.cache.root}",
             fix="make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache",
         )
-    return _Push(context, uri, folder).publish()
+    return _Push(context, uri, folder).publish(borrow)
 
 
 class _Push:
@@ -57,7 +42,7 @@ class _Push:
 
     def __init__(self, context: Context, uri: CtxUri, folder: str) -> None:
         self._context, self._uri, self._folder = context, uri, folder
-        self._target, self._holdings, self._origins = context.target, Holdings(context.cache), Origins(context.cache)
+        self._target, self._origins = context.target, Origins(context.cache)
         self._manifest = read_pack_manifest(folder)
         if self._manifest.uri != uri:
             raise IntegrityError(
@@ -67,18 +52,28 @@ class _Push:
                 got=self._manifest.uri,
                 fix=f"remove the pack (ctxpack rm {uri}), then pull or seed it again",
             )
+        self._kin = kin_of(self._manifest)
         self._sent = 0
-        self._counting = threading.Lock()
+        self._done = self._reported = 0  # bytes of the stream, in this attempt and at most
 
-    def publish(self) -> Pushed:
+    def publish(self, borrow: bool) -> Pushed:
         target = self._target
         found = locate(target, self._uri)
         if found is not None:
             if found.image != self._origins.image(self._uri, target.name, self._folder):
                 self._require_same_outputs(found)
             return self._pushed(found.image, new=False)
-        chunks, image, data = self._send_all()
-        self._holdings.record(self._manifest, chunks)
+        announcement = Announcement(target, self._kin, self._context.notice)
+        try:
+            return self._publish_new(announcement, borrow)
+        except BaseException:
+            announcement.drop()
+            raise
+
+    def _publish_new(self, announcement: Announcement, borrow: bool) -> Pushed:
+        target = self._target
+        sent, image, data = self._send_all(borrow)
+        announcement.stored(self._uri, image.digest)
         # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
         found = locate(target, self._uri)
         if found is None:
@@ -86,8 +81,10 @@ class _Push:
             found = locate(target, self._uri)
         if found is not None and found.image != image.digest:
             self._require_same_outputs(found)
+            announcement.drop()
             return self._pushed(found.image, new=True)
-        self._origins.record(self._uri, target.name, digest_of(encode_pack_manifest(self._manifest)), data)
+        remember(self._context.cache, target.name, self._manifest, data, sent.table)
+        announcement.published()
         return self._pushed(image.digest, new=True)
 
     def _pushed(self, image: Digest, *, new: bool) -> Pushed:
@@ -109,81 +106,37 @@ class _Push:
                 "missing from the contract",
             )
 
-    def _send_all(self) -> tuple[list[Descriptor], Descriptor, bytes]:
-        """Send chunks, contract and image manifest; return the chunks, and the image manifest with its bytes."""
-        known = self._known()
-        chunks = self._send_chunks(known, self._context.progress)
+    def _send_all(self, borrow: bool) -> tuple[Sent, Descriptor, bytes]:
+        """Send everything but the tag; return what was sent, and the image manifest with its bytes."""
+        bases = known_bases(Tables(self._context.cache), self._target.name, self._kin)
+        if borrow and not bases:
+            bases = listed_bases(self._context, self._kin)
+        found = survey(self._folder, self._manifest, bases, self._context.progress)
         try:
-            return chunks, *self._send_image_manifest(chunks)
-        except CtxPackError:
-            if not known:
+            return self._send(found)
+        except (NotFound, Unavailable):
+            if found is None:
                 raise
-        # Perhaps a blob was removed although an image manifest names it: now ask for each chunk.
-        chunks = self._send_chunks(frozenset(), silent)
-        return chunks, *self._send_image_manifest(chunks)
+        # Perhaps a layer was removed although an image manifest names it.
+        return self._send(None)
 
-    def _known(self) -> frozenset[Digest]:
-        """Return chunks that target certainly has: those of the cache's newest packs that target has as well.
-
-        A registry accepts no image manifest whose blobs it lacks, and keeps blobs that an image manifest names.
-        """
-        known: frozenset[Digest] = frozenset()
-        others = (uri for uri in self._holdings.recent() if uri != self._uri)
-        for uri in islice(others, NEIGHBOURS):
-            with suppress(IntegrityError):  # nothing depends on the tag of another pack
-                found = locate(self._target, uri)
-                known |= {chunk.digest for chunk in found.chunks} if found is not None else set()
-        return known
-
-    def _send_image_manifest(self, chunks: list[Descriptor]) -> tuple[Descriptor, bytes]:
-        contract = self._manifest.contract_bytes
-        self._target.push(describe_contract(contract), contract)
-        data = build_image_manifest(contract, chunks)
+    def _send(self, found: Survey | None) -> tuple[Sent, Descriptor, bytes]:
+        self._done = 0
+        sending = Sending(self._target, self._folder, self._manifest, found, self._progress)
+        try:
+            with self._context.cache.staging() as staging:
+                sent = sending.send(staging)
+        finally:
+            self._sent += sending.sent
+        data = build_image_manifest(self._manifest.contract_bytes, sent.layers)
         image = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
         self._target.push(image, data)
-        return image, data
+        return sent, image, data
 
-    def _send_chunks(self, known: frozenset[Digest], progress: Progress) -> list[Descriptor]:
-        total = stream_size(self._manifest)
-        presence = Presence(self._target, known)
-
-        def send(piece: bytes) -> Descriptor:
-            chunk = make_chunk(piece)
-            del piece  # while the chunk is sent, only the chunk takes memory
-            descriptor = chunk_descriptor(chunk)
-            if not presence.of(descriptor):
-                self._target.push(descriptor, chunk.data)
-                with self._counting:
-                    self._sent += descriptor.size
-            progress("push", chunk.content_size, total)
-            return descriptor
-
-        def weigh(piece: bytes) -> int:
-            return 3 * len(piece) // 2  # the piece, then also its chunk, then the chunk alone
-
-        return list(in_order(send, pack(self._folder), weigh=weigh))
-
-
-class Presence:
-    """Whether target has a chunk already. It is asked less often after several negative answers in a row.
-
-    Asking takes a third of all requests. After ABSENT_RUN negative answers in a row only every PROBE-th chunk is asked
-    for, until an answer is positive: a new pack costs few requests, a changed one sends a few chunks for nothing. Known
-    chunks are never asked for.
-    """
-
-    def __init__(self, target: Target, known: frozenset[Digest] = frozenset()) -> None:
-        self._target, self._known = target, known
-        self._absent = 0
-
-    def of(self, chunk: Descriptor) -> bool:
-        """Return whether chunk is certainly there. Called from several threads; a lost count does no harm."""
-        if chunk.digest in self._known:
-            return True
-        self._absent += 1
-        if self._absent > ABSENT_RUN and self._absent % PROBE:
-            return False
-        if self._target.exists(chunk):
-            self._absent = 0
-            return True
-        return False
+    def _progress(self, stage: str, advanced: int, total: int | None) -> None:
+        """Report what goes beyond an earlier attempt, and never more than total, which is an estimate."""
+        self._done += advanced
+        reached = self._done if total is None else min(self._done, total)
+        if reached > self._reported:
+            self._context.progress(stage, reached - self._reported, total)
+            self._reported = reached

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.lookup import Located
 
 __all__ = [
+    "Exported",
     "Identified",
     "Initialised",
     "Inspected",
@@ -92,7 +93,7 @@ class Pushed(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """Outputs in a folder. received: bytes of chunks fetched, 0 when the cache had the pack.
+    """Outputs in a folder. received: bytes of layers fetched, 0 when the cache had the pack.
 
     files, size (bytes): what was chosen with include, otherwise None.
     """
@@ -122,6 +123,24 @@ class Ran(NamedTuple):
 
     def as_json(self) -> Document:
         return {"schema": "ctxpack/run/v1", "uri": self.uri, "hit": self.hit, "status": self.status}
+
+
+class Exported(NamedTuple):
+    """A pack as a file. tar: its path; size: its bytes; received: bytes of layers fetched first."""
+
+    uri: CtxUri
+    tar: str
+    size: int
+    received: int
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/export/v1",
+            "uri": self.uri,
+            "tar": self.tar,
+            "size": self.size,
+            "received": self.received,
+        }
 
 
 class Inspected(NamedTuple):
@@ -156,7 +175,7 @@ class Inspected(NamedTuple):
         if self.located is not None:
             document["image"] = {
                 "digest": self.located.image,
-                "chunks": len(self.located.chunks),
+                "layers": len(self.located.layers),
                 "size": self.located.transfer_size,
             }
         return document

@@ -1,4 +1,4 @@
-"""Work on many chunks in parallel: results in order, bounded memory, stopped at the first failure."""
+"""Work on many layers or chunks in parallel: results in order, bounded memory, stopped at the first failure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
-__all__ = ["LEAST", "MOST", "Pace", "in_order"]
+__all__ = ["BUDGET", "LEAST", "MOST", "Pace", "at_once", "in_order"]
 
 LEAST, MOST = 6, 16  # tasks in flight: enough for a near registry, few enough for the rate limits of a far one
-BUDGET = 24 << 20  # bytes of the tasks in flight, so that large chunks need no more memory than small ones
+BUDGET = 24 << 20  # bytes of the tasks in flight, so that large layers need no more memory than small ones
 
 _MALLOC = ((-8, 1), (-3, 32 << 20), (-1, 8 << 20))  # M_ARENA_MAX; M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
 _SPAN = 0.2  # seconds between two measurements
@@ -26,11 +27,12 @@ def in_order(
     tasks: Iterable[_Task],
     *,
     weigh: Callable[[_Task], int] = lambda task: 0,
+    budget: int = BUDGET,
 ) -> Generator[_Result, None, None]:
     """Yield work(task) for each task, in order.
 
     At most pace.limit + 1 tasks are in flight (begun, and the result not taken); fewer, but at least one, if their
-    weights exceed BUDGET. weigh: bytes of a task. Close the generator if you leave it early. Tasks that were not
+    weights exceed budget. weigh: bytes of a task. Close the generator if you leave it early. Tasks that were not
     begun then, or when work or tasks raise, never begin.
     Raises: whatever work or tasks raise.
     """
@@ -42,7 +44,7 @@ def in_order(
     try:
         for task in tasks:
             weight = weigh(task)
-            while pending and (len(pending) > pace.limit or total + weight > BUDGET):
+            while pending and (len(pending) > pace.limit or total + weight > budget):
                 done = pending[0][1]
                 yield pending.popleft()[0].result()  # no local variable keeps the result alive
                 total -= done
@@ -55,6 +57,13 @@ def in_order(
     finally:
         # Not waiting: after Ctrl-C or a failure, what a slow registry still sends is of no use.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def at_once(*calls: Callable[[], object]) -> None:
+    """Make calls at the same time. Raises: what the first of them raises, without waiting for the others."""
+    with closing(in_order(lambda call: call(), calls)) as results:
+        for _ in results:
+            pass
 
 
 def _give(work: Callable[[_Task], _Result], box: list[_Task]) -> _Result:
@@ -86,10 +95,10 @@ class Pace:
 
 
 def _spare_memory() -> None:
-    """Make glibc use one heap for all threads, also for chunks, and keep at most 8 MiB of it free; mallopt(3).
+    """Make glibc use one heap for all threads, also for layers, and keep at most 8 MiB of it free; mallopt(3).
 
-    By default glibc has a heap for each thread, and keeps up to 64 MiB that chunks have freed. If it kept nothing, the
-    system would clear memory again for each chunk: a tenth of the time of a pull.
+    By default glibc has a heap for each thread, and keeps up to 64 MiB that layers have freed. If it kept nothing, the
+    system would clear memory again for each layer: a tenth of the time of a pull.
     """
     import ctypes  # 2 ms
 

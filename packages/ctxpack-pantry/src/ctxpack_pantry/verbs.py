@@ -10,6 +10,7 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ctxpack_pantry.export import export
     from ctxpack_pantry.identify import identify
     from ctxpack_pantry.inspection import inspect
     from ctxpack_pantry.packs import list_packs
@@ -22,6 +23,7 @@ else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
+            "export": "export",
             "identify": "identify",
             "inspection": "inspect",
             "packs": "list_packs",
@@ -34,4 +36,15 @@ else:
         package=__package__,
     )
 
-__all__ = ["identify", "inspect", "list_packs", "pull", "push", "remove_packs", "require_outputs", "run", "seed"]
+__all__ = [
+    "export",
+    "identify",
+    "inspect",
+    "list_packs",
+    "pull",
+    "push",
+    "remove_packs",
+    "require_outputs",
+    "run",
+    "seed",
+]

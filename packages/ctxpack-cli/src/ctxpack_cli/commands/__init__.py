@@ -28,6 +28,7 @@ COMMANDS = {
     "seed": "make a pack of outputs, in the cache",
     "push": "copy a pack from the cache to the registry",
     "pull": "fetch a pack and print the folder that holds its outputs",
+    "export": "write a pack to a file, as an ordinary .tar.gz",
     "inspect": "show what made a pack and what it holds, without fetching it",
     "run": "place the outputs; run COMMAND only if no pack has them yet",
     "ls": "list the packs in the cache",
