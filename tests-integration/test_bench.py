@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import http.client
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
 import urllib.request
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from bench.axis import LogAxis
+from bench.bytegoals import judge_bytes
 from bench.compare import expect, flat_digest
+from bench.cutting import cutting
 from bench.figures import figures, pairwise, ratio
 from bench.goals import judge
+from bench.items import Items
 from bench.measure import Command, Contender, NotDone, Run, Sample, alternate
 from bench.plot import growth_plot, ratio_plot
+from bench.programs import Programs
+from bench.repushing import repushing
 from bench.results import Results, Table, TripsRow, WireRow, load, save
+from bench.squeezing import squeezing
+from bench.stage import Plan, Stage, remove_tree
 from bench.table import markdown, render, text
 from bench.trips import Listener, Request, kind_of, trips
-from bench.wire import Meter, requests_in
+from bench.versioning import versioning
+from bench.wire import Meter, blobs_in, requests_in
 from bench.workloads import NAMES, make
 from loopback import open_url
 from registry2 import RegistryServer
@@ -43,7 +57,6 @@ CONTENDERS = {
     "push": CLIENTS | {"limit: curl PATCH"},
     "pull": CLIENTS | {"limit: curl GET"},
     "requests": set(),  # its rows are steps of CtxPack alone
-    "fill": {"blobs of 1 MiB", "blobs of 2 MiB", "blobs of 4 MiB", "blobs of 8 MiB"},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
         *("git --version", "skopeo --version", "oras version", "dvc --version"),
@@ -53,7 +66,6 @@ CONTENDERS = {
 # Every machine that runs these tests has the programs for these.
 ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
 ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
-ALWAYS |= CONTENDERS["fill"]
 
 
 def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
@@ -80,7 +92,7 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     [path] = (tmp_path / "results").glob("*.json")
     results = load(path)
     assert [table.title for table in results.tables] == [
-        *("hash W2", "push W2", "pull W2", "requests small", "fill registry", "startup tiny")
+        *("hash W2", "push W2", "pull W2", "requests small", "startup tiny")
     ]
     for table in results.tables:
         assert table.samples.keys() | table.absent.keys() == CONTENDERS[table.section], table.title
@@ -97,6 +109,52 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
         assert {kind.partition(" ")[0] for kind in kinds[step]} == {"GET"}, step
     ElementTree.parse(path.with_suffix(".ratios.svg"))
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """The least that can be measured, with the programs that are on PATH."""
+    for name in ("scratch", "kept"):
+        (tmp_path / name).mkdir()
+    programs = Programs(tmp_path / "peers", fetch=False)
+    plan = Plan(0.001, 0, 60, only=("D", "D-1", "W1"))
+    yield Stage(plan, tmp_path / "scratch", tmp_path / "kept", CTXPACK, programs)
+    remove_tree(tmp_path / "scratch")
+
+
+def test_every_goal_for_bytes_is_measured(stage: Stage) -> None:
+    tables = [*repushing(stage), *versioning(stage, versions=2), *cutting(stage), *squeezing(stage)]
+    assert [table.title for table in tables] == ["repush D-1", "versions D", "cut W1", "squeeze D"]
+    verdicts = judge(results(*tables))
+    assert [verdict for verdict in verdicts if verdict.met is None] == []
+    assert [(verdict.table, verdict.goal) for verdict in verdicts if not verdict.goal.startswith("peak")] == [
+        ("versions D", "ctxpack, last version against ctxpack, fresh pack"),
+        ("repush D-1", "bytes of a push after 1 % changed"),
+        ("repush D-1", "bytes of a pull after 1 % changed"),
+        ("repush D-1", "push, unchanged"),
+        ("repush D-1", "push, unchanged, from another cache"),
+        ("versions D", "bytes of a pull against a fresh pack"),
+        ("versions D", "growth of the registry against the changes"),
+        ("versions D", "bytes of the largest push after the first"),
+        ("cut W1", "bytes of a push after one cut at half"),
+        ("squeeze D", next(verdict.goal for verdict in verdicts if verdict.table == "squeeze D")),
+    ]
+    [repushed, aged, cut, _] = tables
+    first, second = (row for row in aged.wire if row.step in ("push, first version", "push, version 1"))
+    assert second.up < first.up / 5, "the second version borrows from the first"
+    assert [row.step for row in repushed.wire if row.contender == "ctxpack" and not row.blobs] == [
+        *("pull, first version", "pull, 1 % changed", "push, unchanged", "push, unchanged, from another cache")
+    ]
+    whole, killed, _ = cut.wire
+    assert whole.up / 2 <= killed.up < whole.up
+
+
+def test_a_section_that_is_not_done_is_in_the_results_with_the_reason() -> None:
+    table = Table(section="versions", workload="not done", files=0, size=0, absent={"ctxpack": "it ended with 1"})
+    found = results(table)
+    [verdict] = judge(found)
+    assert verdict[3:] == ("not measured", None)
+    assert "  ctxpack    absent: it ended with 1\n" in render(found, [verdict], text)
 
 
 def test_an_unknown_section_is_refused_with_a_list_of_the_sections() -> None:
@@ -184,13 +242,40 @@ def test_workloads_are_the_same_every_time_and_differ_in_one_percent(tmp_path: P
     for name in NAMES:
         assert once[name][2:] == again[name][2:]
         assert flat_digest(once[name].folder) == flat_digest(again[name].folder)
-    assert [once[name].files for name in NAMES] == [1, 200, 10, 2, 2, 2]
+    assert [once[name].files for name in NAMES] == [1, 200, 10, 2, 2, 2, 200, 200]
     rows = {name: rows_of(once[name].folder / "embeddings.f32") for name in ("W3out", "W4c", "W4s")}
     for name in ("W4c", "W4s"):
         changed = [number for number, row in enumerate(rows[name]) if row != rows["W3out"][number]]
         assert 0.005 < len(changed) / len(rows[name]) < 0.02
         gaps = sum(after - before > 1 for before, after in itertools.pairwise(changed))
         assert gaps == 2 if name == "W4c" else gaps > 2
+
+
+def test_each_version_of_the_items_changes_others_and_leaves_a_linked_copy_alone(tmp_path: Path) -> None:
+    items = Items(0.001)
+    (tmp_path / "first").mkdir()
+    items.write(tmp_path / "first")
+    first = contents(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "later", copy_function=os.link)
+    changed: list[str] = []
+    before = first
+    for version in (1, 2, 3):
+        size = items.change(tmp_path / "later", version)
+        after = contents(tmp_path / "later")
+        now = [name for name in after if after[name] != before[name]]
+        assert len(now) == 2
+        assert size == sum(len(after[name]) for name in now)
+        assert all(len(after[name]) != len(before[name]) for name in now)
+        changed, before = changed + now, after
+    assert len(set(changed)) == 6
+    assert contents(tmp_path / "first") == first
+    assert all(5_000 <= len(text) <= 60_000 for text in before.values())
+    together = b"".join(first.values())
+    assert 0.45 < len(zlib.compress(together, 1)) / len(together) < 0.5
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def rows_of(path: Path) -> list[str]:
@@ -212,6 +297,25 @@ def test_the_meter_counts_bytes_in_both_directions_and_the_log_counts_requests(r
     wait_until_logged(log, before + 1)
 
 
+def test_a_blob_counts_once_although_it_takes_several_requests(registry: RegistryServer) -> None:
+    log = registry.folder / "registry.log"
+    before, blobs = requests_in(log), blobs_in(log)
+    connection = http.client.HTTPConnection(registry.address, timeout=20)
+    put_blob(connection, registry.address, b"one")
+    wait_until_logged(log, before + 2)
+    assert blobs_in(log) == blobs + 1
+
+
+def put_blob(connection: http.client.HTTPConnection, address: str, body: bytes) -> None:
+    connection.request("POST", "/v2/trips/blobs/uploads/")
+    started = connection.getresponse()
+    started.read()
+    location = started.headers["Location"].partition(address)[2]
+    connection.request("PUT", f"{location}&digest=sha256:{hashlib.sha256(body).hexdigest()}", body=body)
+    assert connection.getresponse().status == 201
+    connection.close()
+
+
 def get(address: str, path: str) -> None:
     with open_url(f"http://{address}{path}", timeout=20) as answer:
         answer.read()
@@ -230,22 +334,14 @@ def test_requests_on_one_connection_are_separate_and_requests_at_once_are_one_tr
     before = requests_in(log)
     listener = Listener(delay=0.5)
     with Meter(registry.address, listener.observe) as meter:
-        connection = http.client.HTTPConnection(meter.address, timeout=20)
-        connection.request("POST", "/v2/trips/blobs/uploads/")
-        started = connection.getresponse()
-        started.read()
         body = b"GET /v2/ HTTP/1.1\r\n" * 10_000  # several blocks; none of them is a request
-        digest = f"digest=sha256:{hashlib.sha256(body).hexdigest()}"
-        location = started.headers["Location"].partition(meter.address)[2]
-        connection.request("PUT", f"{location}&{digest}", body=body)
-        assert connection.getresponse().status == 201
-        connection.close()
+        put_blob(http.client.HTTPConnection(meter.address, timeout=20), meter.address, body)
         both = [threading.Thread(target=get, args=(meter.address, "/v2/")) for _ in range(2)]
         for thread in both:
             thread.start()
         for thread in both:
             thread.join()
-        get(meter.address, "/v2/trips/blobs/" + digest.removeprefix("digest="))
+        get(meter.address, f"/v2/trips/blobs/sha256:{hashlib.sha256(body).hexdigest()}")
         taken = listener.take()
         assert listener.take() == []
     assert trips(taken) == [["POST upload"], ["PUT blob"], ["GET root", "GET root"], ["GET blob"]]
@@ -327,28 +423,84 @@ def test_the_memory_of_all_processes_counts_if_it_is_more_than_that_of_the_large
     assert verdict[2:] == ("<= 100 MiB", "110 MiB", False)
 
 
-def test_a_changed_pack_may_send_five_percent_and_an_identical_one_no_blob() -> None:
-    def row(step: str, up: int, down: int, requests: int = 4) -> WireRow:
-        return WireRow(contender="ctxpack", step=step, up=up, down=down, requests=requests, seconds=1)
+def row(step: str, up: int, down: int = 0, *, requests: int = 4, blobs: int = 0) -> WireRow:
+    return WireRow(contender="ctxpack", step=step, up=up, down=down, requests=requests, blobs=blobs, seconds=1)
 
-    table = Table(
-        section="repush",
-        workload="W4c",
-        files=2,
-        size=1000,
-        wire=[
-            row("push, first version", 1_000_000, 0),
-            row("pull, first version", 0, 1_000_000),
-            row("push, 1 % changed", 50_000, 0),
-            row("pull, 1 % changed", 1_000, 50_000),
-            row("push, unchanged", 900, 100, requests=9),
-        ],
-    )
-    assert [(verdict.got, verdict.met) for verdict in judge(results(table))] == [
-        ("5.0%", True),
-        ("5.1%", False),
-        ("900 B up, 9 requests", False),
+
+def judged(workload: str, wire: Sequence[WireRow], section: str, amounts: dict[str, int]) -> list[tuple[str, object]]:
+    """Return what the verdicts on the bytes of a table say; its outputs have 1,000,000 bytes."""
+    table = Table(section=section, workload=workload, files=2, size=1_000_000, wire=[*wire], amounts=amounts)
+    return [(verdict.got, verdict.met) for verdict in judge_bytes(table)]
+
+
+def test_a_changed_pack_may_send_some_bytes_and_an_unchanged_one_no_blob() -> None:
+    steps = [
+        row("push, first version", 1_000_000, blobs=81),
+        row("pull, first version", 0, 1_000_000),
+        row("push, 1 % changed", 10_000, 6_000),
+        row("pull, 1 % changed", 1_000, 16_000),
+        row("push, unchanged", 900, 100, blobs=1),
+        row("push, unchanged, from another cache", 900, 100, requests=5),
     ]
+    assert judged("W4c", steps, "repush", {}) == [
+        ("1.6 %", True),
+        ("1.7 %", False),
+        ("81", False),
+        ("1 blobs, 4 requests", False),
+        ("0 blobs, 5 requests", False),
+    ]
+    assert [met for _, met in judged("D-1", steps, "repush", {})] == [True, True, False, False]
+
+
+def test_the_last_of_many_versions_is_judged_by_what_has_changed() -> None:
+    steps = [
+        row("push, first version", 500_000),
+        row("push, version 1", 10_000),
+        row("push, version 2", 60_001),
+        row("pull, fresh pack", 0, 500_000),
+        row("pull, last version", 0, 650_000),
+    ]
+    amounts = {"registry, first version": 400_000, "registry, last version": 448_000}
+    assert judged("D", steps, "versions", amounts) == [("1.30 x", True), ("2.40 x", True), ("12.0 %", False)]
+    amounts["registry, last version"] += 1
+    assert judged("D", steps, "versions", amounts)[1] == ("2.40 x", False)
+
+
+def test_a_push_after_a_cut_may_send_little_more_than_half() -> None:
+    for up, met in ((550_000, True), (551_000, False)):
+        steps = [row("push, whole", 1_000_000), row("push, killed at half", 500_000), row("push, again", up)]
+        assert judged("W1", steps, "cut", {}) == [(f"{up / 10_000:.1f} %", met)]
+
+
+def test_the_bytes_of_a_pack_are_judged_beside_one_stream() -> None:
+    for workload, met in (("W3out", False), ("D", True)):
+        amounts = {"ctxpack, all layers": 103, "tar | igzip -1": 100}
+        assert judged(workload, [], "squeeze", amounts) == [("1.03 x", met)]
+
+
+def test_the_memory_of_every_step_counts() -> None:
+    wire = [dataclasses.replace(row("push, whole", 1), peak=peak << 20) for peak in (30, 101, 0)]
+    found = judge(results(Table(section="other", workload="W1", files=1, size=1, wire=wire)))
+    assert [(verdict.goal, verdict.got, verdict.met) for verdict in found] == [
+        ("peak memory of any step", "101 MiB", False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.6, 12], [0.5, 1, 2, 5, 10, 20]),
+        ([1], [1, 2]),
+        ([0.1, 10], [0.1, 0.2, 0.5, 1, 2, 5, 10]),
+        ([1_000, 1_000_000], [1_000, 10_000, 100_000, 1_000_000]),
+    ],
+)
+def test_a_logarithmic_axis_has_round_values_at_its_ends_and_between(values: list[float], ticks: list[float]) -> None:
+    axis = LogAxis.around(values, 100, 300)
+    assert axis.ticks(7) == ticks
+    assert (axis.at(ticks[0]), axis.at(ticks[-1])) == (100, 300)
+    assert axis.at((ticks[0] * ticks[-1]) ** 0.5) == pytest.approx(200)
+    assert axis.at(ticks[-1] * 5) == 300
 
 
 def test_growth_is_judged_by_the_cost_of_a_byte() -> None:
@@ -364,7 +516,10 @@ def test_growth_is_judged_by_the_cost_of_a_byte() -> None:
 
 
 def test_results_are_the_same_after_save_and_load_and_are_shown_as_text_markdown_and_pictures(tmp_path: Path) -> None:
-    growth = [Table(section="growth", workload=f"{n}", files=n, size=n, samples={"id": samples(n)}) for n in (10, 100)]
+    growth = [
+        Table(section="growth", workload=f"{n}", files=n, size=n, samples={"id": samples(n, peak=n << 20)})
+        for n in (10, 100)
+    ]
     found = results(HASH, *growth)
     save(found, tmp_path / "r.json")
     assert load(tmp_path / "r.json") == found

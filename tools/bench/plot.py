@@ -1,101 +1,118 @@
-"""Results as SVG pictures, made without a library."""
+"""Results as SVG pictures, made without a library. Their white background makes them readable on a dark page too."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from bench.axis import LogAxis
 from bench.figures import figures
-from bench.goals import OURS
+from bench.goals import PEAK
 from bench.results import Results, Table
 from bench.table import describe
+from bench.verdict import OURS
 
 __all__ = ["growth_plot", "ratio_plot"]
 
 WIDTH = 760
-NAMES = 230  # px, to the left of the bars
-BAR = 16
-LONGEST = 12.0  # times ours; longer bars are cut, and have an … after their figure
-COLOURS = ("#1b6ca8", "#c0504d", "#4f8a3d", "#8d6bb0")
-GREY = "#b4bcc6"
+ROW = 20  # px, of a contender
+NAMES = 210  # px, to the left of the axis
+FIGURES = 120  # px, to the right of the axis
+RANGE = (0.1, 50.0)  # times ours; what lies beyond is drawn at the end, with its figure beside it
+COLOURS = ("#1b6ca8", "#b8442f", "#3f7a2f", "#7a56a3")
+INK, GREY, PALE = "#222", "#8b95a1", "#e3e7ec"
 
-PANEL = 250  # px, height of a growth panel without its margins
+PANEL = (270, 230)  # px, width and height
+MARGIN = (80, 90)  # px, to the left of and below a panel
+MIB = 1 << 20
 
 
 def ratio_plot(results: Results) -> str:
-    """Return a bar for each contender, its time / the time of CtxPack, in a group for each table."""
+    """Return a dot for each contender, its time / the time of CtxPack on a logarithmic axis, in a group for each table.
+
+    A line joins each dot with 1: it goes left for the contenders that are faster, and right for the slower ones.
+    """
     tables = [table for table in results.tables if OURS in table.samples and table.section != "growth"]
-    shapes, y = [], 34
-    shapes.append(_text(12, 20, "Time of each contender, CtxPack = 1 (shorter is better)", size=14))
-    for table in tables:
-        y += 22
-        shapes.append(_text(12, y - 6, describe(table), weight="bold"))
-        ours = figures(table.samples[OURS]).seconds
-        for name, samples in table.samples.items():
-            shapes += _bar(name, figures(samples).seconds / ours, figures(samples).seconds, y)
-            y += BAR + 4
-    one = NAMES + _length(1)
-    shapes.append(f'<line x1="{one:.1f}" y1="30" x2="{one:.1f}" y2="{y}" stroke="#444" stroke-dasharray="3 3"/>')
-    return _svg(y + 12, shapes)
+    seconds = [{name: figures(samples).seconds for name, samples in table.samples.items()} for table in tables]
+    ratios = [one / each[OURS] for each in seconds for one in each.values()]
+    axis = LogAxis.around([min(max(ratio, RANGE[0]), RANGE[1]) for ratio in (0.5, 2, *ratios)], NAMES, WIDTH - FIGURES)
+    shapes, y = [], 84
+    for table, each in zip(tables, seconds, strict=True):
+        shapes.append(_text(12, y + 14, describe(table), weight="bold"))
+        y += 2 * ROW
+        for name, one in each.items():
+            shapes += _dot(axis, y, name, one / each[OURS], one)
+            y += ROW
+    scale = [
+        _text(12, 22, "Time of each contender / time of CtxPack, on a logarithmic axis", size=14),
+        _text(axis.at(1), 44, "← faster than CtxPack   |   slower than CtxPack →", anchor="middle"),
+        *_across(axis, 52, y - 4),
+    ]
+    return _svg(y + 24, [*scale, *shapes])
 
 
 def growth_plot(results: Results) -> str:
-    """Return four panels: time and peak memory, by files and by bytes. All axes but that of memory are logarithmic."""
+    """Return four panels: time and peak memory, by files and by bytes. All axes are logarithmic."""
     tables = [table for table in results.tables if table.section == "growth"]
     by_files = [(float(table.files), table) for table in tables if table.files > 1]
     by_bytes = [(table.size / (1 << 30), table) for table in tables if table.files == 1]
-    shapes, y = [_text(12, 20, "CtxPack as work grows", size=14)], 40
-    for unit, points in (("files of 4 KiB", by_files), ("GiB in one file", by_bytes)):
+    shapes, y = [_text(12, 22, "Time and peak memory of CtxPack as work grows, on logarithmic axes", size=14)], 60
+    for unit, points in (("files of 4 KiB each", by_files), ("size of one file, GiB", by_bytes)):
         if points:
-            shapes += _panel(y, 0, f"seconds by {unit}", points, memory=False)
-            shapes += _panel(y, 1, f"peak MiB by {unit}", points, memory=True)
-            y += PANEL + 60
+            shapes += _panel(y, 0, unit, points, memory=False)
+            shapes += _panel(y, 1, unit, points, memory=True)
+            y += PANEL[1] + MARGIN[1]
     return _svg(y, shapes)
 
 
-def _bar(name: str, ratio: float, seconds: float, y: int) -> Iterator[str]:
-    length = _length(min(ratio, LONGEST))
+def _dot(axis: LogAxis, y: float, name: str, ratio: float, seconds: float) -> Iterator[str]:
     colour = COLOURS[0] if name == OURS else GREY
-    yield _text(NAMES - 8, y + 12, name, anchor="end")
-    yield f'<rect x="{NAMES}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
-    cut = " …" if ratio > LONGEST else ""
-    yield _text(NAMES + max(length, _length(1)) + 6, y + 12, f"{ratio:.2f}{cut}  ({seconds:.3g} s)")
+    x, one, middle = axis.at(ratio), axis.at(1), y - 4
+    yield _text(NAMES - 14, y, name, anchor="end")
+    yield f'<line x1="{one:.1f}" y1="{middle}" x2="{x:.1f}" y2="{middle}" stroke="{colour}" stroke-width="3"/>'
+    yield f'<circle cx="{x:.1f}" cy="{middle}" r="5" fill="{colour}"/>'
+    yield _text(WIDTH - FIGURES + 14, y, f"{ratio:.2f} x, {seconds:.3g} s")
 
 
-def _length(ratio: float) -> float:
-    return ratio / LONGEST * (WIDTH - NAMES - 130)
+def _across(axis: LogAxis, top: float, bottom: float) -> Iterator[str]:
+    """Yield a horizontal axis, labelled above and below what is between them."""
+    for tick in axis.ticks(12):
+        x = axis.at(tick)
+        yield _line(x, top + 18, x, bottom, INK if tick == 1 else PALE)
+        yield _text(x, top + 14, f"{tick:g} x", anchor="middle")
+        yield _text(x, bottom + 18, f"{tick:g} x", anchor="middle")
 
 
-def _panel(top: int, column: int, title: str, points: Sequence[tuple[float, Table]], *, memory: bool) -> Iterator[str]:
-    left, width = 60 + column * WIDTH // 2, WIDTH // 2 - 90
+def _panel(top: int, column: int, unit: str, points: Sequence[tuple[float, Table]], *, memory: bool) -> Iterator[str]:
+    width, height = PANEL
+    left = MARGIN[0] + column * WIDTH // 2
     values = {
         step: [(x, _value(table, step, memory=memory)) for x, table in points if step in table.samples]
         for step in points[0][1].samples
     }
     flat = [value for line in values.values() for _, value in line]
-    low_x, high_x = math.log10(points[0][0]), math.log10(points[-1][0])
-    low_y, high_y = (0.0, max(flat) * 1.5 + 1) if memory else (math.log10(min(flat) / 1.5), math.log10(max(flat) * 8))
-
-    def place(x: float, value: float) -> tuple[float, float]:
-        across = (math.log10(x) - low_x) / ((high_x - low_x) or 1)
-        up = ((value if memory else math.log10(value)) - low_y) / (high_y - low_y)
-        return left + across * width, top + 20 + (1 - up) * PANEL
-
-    yield _text(left, top + 8, title, weight="bold")
-    yield f'<rect x="{left}" y="{top + 20}" width="{width}" height="{PANEL}" fill="none" stroke="{GREY}"/>'
-    for x, _ in points:
-        at, _ = place(x, flat[0])
-        yield _text(at, top + PANEL + 35, f"{x:,.4g}", anchor="middle")
-    for value in (min(flat), max(flat)):
-        _, at = place(points[0][0], value)
-        yield _text(left - 6, at + 4, f"{value:.3g}", anchor="end")
+    across = LogAxis.around((x for x, _ in points), left, left + width)
+    up = LogAxis.around([*flat, 2 * PEAK / MIB] if memory else flat, top + height, top)
+    title, y_unit = ("Peak memory", "MiB") if memory else ("Time", "s")
+    yield _text(left, top - 12, f"{title}, {y_unit}", weight="bold")
+    for x in across.ticks(6):
+        yield _line(across.at(x), top, across.at(x), top + height, PALE)
+        yield _text(across.at(x), top + height + 16, f"{x:,g}" if x < 1e6 else f"{x:g}", anchor="middle")
+    for value in up.ticks(9):
+        yield _line(left, up.at(value), left + width, up.at(value), PALE)
+        yield _text(left - 6, up.at(value) + 4, f"{value:g} {y_unit}", anchor="end")
+    yield f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="{GREY}"/>'
+    yield _text(left + width / 2, top + height + 34, unit, anchor="middle")
+    if memory:
+        yield _line(left, up.at(PEAK / MIB), left + width, up.at(PEAK / MIB), INK, 'stroke-dasharray="4 4"')
+        yield _text(left + width - 6, up.at(PEAK / MIB) - 6, f"goal: {PEAK // MIB} MiB", anchor="end")
     for number, (step, line) in enumerate(values.items()):
-        yield from _line(step, [place(*point) for point in line], COLOURS[number % len(COLOURS)])
-        yield _text(left + 8, top + 36 + number * 15, step, colour=COLOURS[number % len(COLOURS)])
+        colour = COLOURS[number % len(COLOURS)]
+        yield from _curve(step, [(across.at(x), up.at(value)) for x, value in line], colour)
+        yield _text(left + number * 64, top + height + 54, f"● {step}", colour=colour)
 
 
-def _line(name: str, points: Sequence[tuple[float, float]], colour: str) -> Iterator[str]:
+def _curve(name: str, points: Sequence[tuple[float, float]], colour: str) -> Iterator[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     title = f"<title>{escape(name)}</title>"
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2">{title}</polyline>'
@@ -104,7 +121,11 @@ def _line(name: str, points: Sequence[tuple[float, float]], colour: str) -> Iter
 
 def _value(table: Table, step: str, *, memory: bool) -> float:
     each = figures(table.samples[step])
-    return max(each.peak, each.together) / (1 << 20) if memory else each.seconds
+    return max(each.peak, each.together) / MIB if memory else each.seconds
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, style: str = "") -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {style}/>'
 
 
 def _text(
@@ -115,12 +136,13 @@ def _text(
     anchor: str = "start",
     size: int = 12,
     weight: str = "normal",
-    colour: str = "#222",
+    colour: str = INK,
 ) -> str:
     style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" fill="{colour}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
 
 
 def _svg(height: int, shapes: Iterable[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif">'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *shapes, "</svg>"]) + "\n"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    paper = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
+    return "\n".join([f'{head} font-family="sans-serif">', paper, *shapes, "</svg>"]) + "\n"

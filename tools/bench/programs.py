@@ -21,7 +21,7 @@ CLONE = Path(__file__).resolve().parents[2]
 CONSTRAINTS = CLONE / "constraints.txt"
 
 # These must be on PATH; they are never fetched.
-SYSTEM = ("curl", "git", "openssl", "tar")
+SYSTEM = ("curl", "git", "gzip", "openssl", "tar")
 
 # Command -> Debian package, which is unpacked without root, with the libraries that the machine lacks.
 DEBIAN = {"b3sum": "b3sum", "igzip": "isal", "nix-hash": "nix-bin", "pigz": "pigz", "skopeo": "skopeo"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
+import os
+import struct
 import tarfile
 import urllib.request
 from collections import Counter
@@ -21,6 +24,13 @@ from registry2 import RegistryServer
 __all__ = ["expect_pushed", "layers"]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+BLOCK = 1 << 20  # bytes
+
+KIN = "ctx-kin-"  # a tag of CtxPack that names no pack
+
+# A table of CtxPack: records of piece SHA-256, piece size, chunk size, layer, offset (FORMAT.md of ctxpack-bundle).
+TABLE_HEAD = 16  # bytes
+RECORD = struct.Struct(">32x4xIHHI")
 
 
 def expect_pushed(registry: RegistryServer, repository: str, workload: Workload, *, closely: bool) -> None:
@@ -38,23 +48,39 @@ def expect_pushed(registry: RegistryServer, repository: str, workload: Workload,
 
 
 def layers(registry: RegistryServer, repository: str) -> list[Path]:
-    """Return the files that hold the layers of the only tag of a repository. Raises: NotDone if there is no tag."""
+    """Return the files that hold the layers of the only pack in a repository. Raises: NotDone if there is none."""
     base = f"http://{registry.address}/v2/{repository}"
-    [tag] = json.loads(_get(f"{base}/tags/list"))["tags"]
+    [tag] = [tag for tag in json.loads(_get(f"{base}/tags/list"))["tags"] if not tag.startswith(KIN)]
     manifest = json.loads(_get(f"{base}/manifests/{tag}"))
     blobs = registry.storage / "docker" / "registry" / "v2" / "blobs" / "sha256"
     digests = [layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
     return [blobs / digest[:2] / digest / "data" for digest in digests]
 
 
-def _members(files: list[Path]) -> Iterator[tuple[str, int]]:
-    with io.BufferedReader(_Joined(files)) as joined:
+def _members(blobs: list[Path]) -> Iterator[tuple[str, int]]:
+    with io.BufferedReader(_Joined(_stream(blobs))) as joined:
         zipped = joined.peek(2)[:2] == b"\x1f\x8b"
         plain = cast(BinaryIO, gzip.GzipFile(fileobj=joined) if zipped else joined)
         with tarfile.open(fileobj=plain, mode="r|", bufsize=1 << 20) as archive:
             for member in archive:
                 if member.isfile():
                     yield Path(member.name).name, member.size
+
+
+def _stream(blobs: list[Path]) -> Iterator[bytes]:
+    """Yield the blocks of a layer or, for a pack of CtxPack, of its chunks in the order of its table."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(path.open("rb")).fileno() for path in blobs]
+        places = [(0, 0, os.fstat(files[0]).st_size)]
+        if len(files) > 1:
+            table = os.pread(files[1], os.fstat(files[1]).st_size, 0)
+            expect(table.startswith(b"CTXTABLE"), "a table in layer 1", table[:8])
+            places += [
+                (layer, high << 32 | low, size) for size, layer, high, low in RECORD.iter_unpack(table[TABLE_HEAD:])
+            ]
+        for layer, offset, size in places:
+            for start in range(offset, offset + size, BLOCK):
+                yield os.pread(files[layer], min(BLOCK, offset + size - start), start)
 
 
 def _get(url: str) -> bytes:
@@ -66,24 +92,18 @@ def _get(url: str) -> bytes:
 
 
 class _Joined(io.RawIOBase):
-    """The concatenation of files."""
+    """The concatenation of blocks."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self._files = iter(files)
-        self._open: BinaryIO | None = None
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
-            if self._open is None:
-                path = next(self._files, None)
-                if path is None:
-                    return 0
-                self._open = path.open("rb")
-            count = self._open.readinto(buffer)  # type: ignore[attr-defined]
-            if count:
-                return int(count)
-            self._open.close()
-            self._open = None
+        self._rest = self._rest or next(self._blocks, b"")
+        part = self._rest[: len(buffer)]
+        buffer[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)

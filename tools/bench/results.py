@@ -13,7 +13,10 @@ __all__ = ["Results", "Table", "TripsRow", "WireRow", "load", "save"]
 
 @dataclass(frozen=True, kw_only=True)
 class WireRow:
-    """The bytes that one step of a contender sent (up) and received (down), HTTP headers included."""
+    """The bytes that one step of a contender sent (up) and received (down), HTTP headers included.
+
+    blobs: how many it sent. peak: bytes of memory of all its processes. Older results have 0 for both.
+    """
 
     contender: str
     step: str
@@ -21,6 +24,8 @@ class WireRow:
     down: int
     requests: int
     seconds: float
+    blobs: int = 0
+    peak: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,10 @@ class TripsRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One section on one workload. samples: by contender; absent: why a contender has none; size: bytes."""
+    """One section on one workload. samples: by contender; absent: why a contender has none; size: bytes.
+
+    amounts: bytes, by what they are the size of.
+    """
 
     section: str
     workload: str
@@ -45,6 +53,7 @@ class Table:
     absent: dict[str, str] = field(default_factory=dict)
     wire: list[WireRow] = field(default_factory=list)
     trips: list[TripsRow] = field(default_factory=list)
+    amounts: dict[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

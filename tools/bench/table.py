@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.figures import figures, pairwise, ratio
-from bench.goals import OURS, Verdict
-from bench.results import Results, Table
+from bench.results import Results, Table, WireRow
+from bench.verdict import OURS, Verdict
 
 __all__ = ["describe", "markdown", "render", "text"]
 
@@ -26,7 +26,8 @@ Layout = Callable[[str, Sequence[Row]], Iterator[str]]
 """Turns a title and rows into lines. The first row is the head."""
 
 TIMES = ("contender", "median s", "min – max", "x ours", "pairwise", "MB/s", "CPU s", "peak MiB", "all MiB", "n")
-WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "s")
+WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "blobs", "peak MiB", "s")
+AMOUNTS = ("what", "MB", "x first")
 TRIPS = ("contender", "step", "requests", "round trips", "s", "requests of each round trip")
 
 
@@ -37,10 +38,12 @@ def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str
     lines += layout("Programs", [("", ""), *results.programs.items()])
     for table in results.tables:
         title = describe(table)
-        if table.samples or not (table.wire or table.trips):
+        if table.samples or not (table.wire or table.trips or table.amounts):
             lines += layout(title, [TIMES, *_times(table)])
         if table.wire:
             lines += layout(title, [WIRE, *_wire(table)])
+        if table.amounts:
+            lines += layout(title, [AMOUNTS, *_amounts(table)])
         if table.trips:
             lines += layout(title, [TRIPS, *_trips(table)])
     if verdicts:
@@ -97,9 +100,9 @@ def _times(table: Table) -> Iterator[Row]:
 
 
 def _wire(table: Table) -> Iterator[Row]:
-    first = {(row.contender, row.step[:4]): row for row in table.wire if row.step.endswith("first version")}
+    first: dict[tuple[str, str], WireRow] = {}
     for row in table.wire:
-        whole = first[row.contender, row.step[:4]]
+        whole = first.setdefault((row.contender, row.step[:4]), row)  # the first push, or the first pull
         share = (row.up + row.down) / (whole.up + whole.down)
         yield (
             row.contender,
@@ -108,9 +111,16 @@ def _wire(table: Table) -> Iterator[Row]:
             f"{row.down / MB:.3f}",
             f"{share:.1%}",
             str(row.requests),
+            str(row.blobs),
+            f"{row.peak / MIB:.0f}",
             f"{row.seconds:.3f}",
         )
     yield from ((name, f"absent: {why}") for name, why in table.absent.items())
+
+
+def _amounts(table: Table) -> Iterator[Row]:
+    first = next(iter(table.amounts.values()))
+    yield from ((what, f"{size / MB:,.1f}", f"{size / first:.3f}") for what, size in table.amounts.items())
 
 
 def _trips(table: Table) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from loopback import LoopbackServer
 
-__all__ = ["DOWN", "UP", "Meter", "Observer", "Traffic", "requests_in"]
+__all__ = ["DOWN", "UP", "Meter", "Observer", "Traffic", "blobs_in", "requests_in"]
 
 BLOCK = 1 << 16  # bytes
 UP, DOWN = 0, 1
@@ -22,8 +22,10 @@ UP, DOWN = 0, 1
 Observer: TypeAlias = Callable[[int, int, bytes], None]
 """Called with the number of a connection, a direction and a block, before the block is passed on."""
 
-# A line of the registry's access log, which is in Apache's combined format.
-_REQUEST = re.compile(r'^\S+ - \S+ \[[^]]*\] "(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/', re.MULTILINE)
+# A line of the registry's access log, which is in Apache's combined format. A PUT ends the upload of each blob.
+_LINE = r"^\S+ - \S+ \[[^]]*\] "
+_REQUEST = re.compile(_LINE + '"(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/', re.MULTILINE)
+_BLOB = re.compile(_LINE + r'"PUT /v2/\S+/blobs/uploads/', re.MULTILINE)
 
 
 class Traffic(NamedTuple):
@@ -94,4 +96,13 @@ def _hang_up(end: socket.socket) -> None:
 
 def requests_in(log: Path) -> int:
     """Return how many requests a registry:2 has logged so far."""
-    return len(_REQUEST.findall(log.read_text(encoding="utf-8", errors="replace")))
+    return _count(_REQUEST, log)
+
+
+def blobs_in(log: Path) -> int:
+    """Return how many blobs clients have sent to a registry:2 so far."""
+    return _count(_BLOB, log)
+
+
+def _count(line: re.Pattern[str], log: Path) -> int:
+    return len(line.findall(log.read_text(encoding="utf-8", errors="replace")))

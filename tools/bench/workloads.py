@@ -9,6 +9,8 @@ W3in     the documents of a RAG corpus: text head, incompressible rest          
 W3out    their embeddings (768 float32 a row: weakly compressible) and chunks (JSONL)  378 MB       2
 W4c      W3out after 1 % changed: three of the 300 documents                           378 MB       2
 W4s      W3out after 1 % changed: single rows and lines, anywhere                      378 MB       2
+D        the outputs of `map` over many items: one text each                           325 MB       10,000
+D-1      D after 1 % of its texts changed, anywhere                                    325 MB       10,000
 =======  ============================================================================  ===========  =======
 """
 
@@ -19,14 +21,16 @@ import os
 import shutil
 from array import array
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from bench.items import Items
+from bench.prose import Prose
+
 __all__ = ["NAMES", "Workload", "make", "make_files", "measure_folder"]
 
-NAMES = ("W1", "W2", "W3in", "W3out", "W4c", "W4s")
+NAMES = ("W1", "W2", "W3in", "W3out", "W4c", "W4s", "D", "D-1")
 
 MIB = 1 << 20
 GENERATION = 1  # increased when the bytes of a workload change, so that old folders are not used
@@ -52,10 +56,11 @@ class Workload(NamedTuple):
 
 def make(name: str, root: Path, scale: float) -> Workload:
     """Return a workload in a folder below root, made unless it is there. scale: 1 for the sizes in the table above."""
-    folder = root / f"g{GENERATION}-{scale:g}" / name
-    done = folder.with_suffix(".done")
+    home = root / f"g{GENERATION}-{scale:g}" / name
+    folder = home / "outputs"  # the same for all: the packs of two workloads are kin
+    done = home / "done"
     if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
         folder.mkdir(parents=True)
         _MAKERS[name](folder, scale)
         done.touch()
@@ -93,7 +98,7 @@ def _large_file(folder: Path, scale: float) -> None:
 def _small_texts(folder: Path, scale: float) -> None:
     random = Random("W2")
     files = max(200, round(20_000 * scale))
-    prose = _Prose(random).text(max(1, round(48 * min(scale, 1))) * MIB)
+    prose = Prose(random).text(max(1, round(48 * min(scale, 1))) * MIB)
     for number in range(files):
         within = folder / f"d{number % 200:03d}"
         within.mkdir(exist_ok=True)
@@ -105,7 +110,7 @@ def _small_texts(folder: Path, scale: float) -> None:
 
 def _documents(folder: Path, scale: float) -> None:
     random = Random("W3in")
-    prose = _Prose(random).text(MIB)
+    prose = Prose(random).text(MIB)
     for number in range(_document_count(scale)):
         size = random.randint(MIB // 5, 3 * MIB)
         text = prose[: size // 20]
@@ -139,7 +144,7 @@ def _scattered_change(folder: Path, scale: float) -> None:
 def _changed_corpus(folder: Path, scale: float, changes: Changes) -> None:
     rows, lines = changes
     random = Random("changed")
-    prose = _Prose(random)
+    prose = Prose(random)
     width = DIMENSIONS * 4
     with open(folder / "embeddings.f32", "wb") as file:
         for start, block in enumerate(_embeddings(Random("rows"), _row_count(scale))):
@@ -153,6 +158,16 @@ def _changed_corpus(folder: Path, scale: float, changes: Changes) -> None:
             if number in lines:
                 line = json.dumps(json.loads(line) | {"text": prose.sentence() * 3}).encode() + b"\n"
             file.write(line)
+
+
+def _items(folder: Path, scale: float) -> None:
+    Items(scale).write(folder)
+
+
+def _changed_items(folder: Path, scale: float) -> None:
+    items = Items(scale)
+    items.write(folder)
+    items.change(folder, 1)
 
 
 def _document_count(scale: float) -> int:
@@ -187,7 +202,7 @@ def _embeddings(random: Random, rows: int) -> Iterator[bytes]:
 
 def _lines(random: Random, scale: float) -> Iterator[bytes]:
     """Yield the passages of the corpus as JSON lines, by document. Each repeats half of the one before."""
-    prose = _Prose(random)
+    prose = Prose(random)
     documents = _document_count(scale)
     share = LINES_BYTES * scale / documents
     for document in range(documents):
@@ -207,30 +222,6 @@ def _lines(random: Random, scale: float) -> Iterator[bytes]:
             written, number, half = written + len(line), number + 1, other
 
 
-class _Prose:
-    """Sentences of invented words, whose frequencies are those of a language (Zipf)."""
-
-    def __init__(self, random: Random) -> None:
-        syllables = [head + tail for head in "bdfgklmnprstvz" for tail in ("a", "e", "i", "o", "u", "en", "is", "or")]
-        self._random = random
-        self._words = ["".join(random.choices(syllables, k=random.choice((1, 2, 2, 3, 4)))) for _ in range(4000)]
-        self._weights = list(accumulate(1 / rank for rank in range(3, 4003)))
-
-    def sentence(self) -> str:
-        words = self._random.choices(self._words, cum_weights=self._weights, k=self._random.randint(6, 18))
-        return " ".join(words).capitalize() + ". "
-
-    def text(self, size: int) -> bytes:
-        """Return at least size bytes."""
-        return b"".join(self._until(size))
-
-    def _until(self, size: int) -> Iterator[bytes]:
-        while size > 0:
-            sentence = self.sentence().encode()
-            yield sentence
-            size -= len(sentence)
-
-
 def _random_bytes(random: Random, size: int) -> Iterator[bytes]:
     for start in range(0, size, MIB):
         yield random.randbytes(min(MIB, size - start))
@@ -248,4 +239,6 @@ _MAKERS = {
     "W3out": _corpus,
     "W4c": _clustered_change,
     "W4s": _scattered_change,
+    "D": _items,
+    "D-1": _changed_items,
 }
