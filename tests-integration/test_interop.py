@@ -12,7 +12,10 @@ import pytest
 from audit import audit_artifact, digest_of
 from examples import content_of, seed_pack
 from machine import Machine
-from plain_target import PlainTarget, tag_of
+from plain_target import PlainTarget, Repository, tag_of
+
+import oras
+from registry2 import RegistryServer
 
 
 @pytest.fixture
@@ -76,6 +79,19 @@ def test_gzip_tar_and_sha256_check_a_pack(archive: Path) -> None:
                 ["tar", "--extract", "--to-stdout", "--file", archive, name], capture_output=True, check=True
             ).stdout
             assert digest_of(data) == f"sha256:{line['sha256']}"
+
+
+def test_a_copy_that_oras_made_is_the_same_pack(tmp_path: Path, registry: RegistryServer) -> None:
+    original, copy = Repository(registry), Repository(registry)
+    maker, layout = Machine(tmp_path / "maker", original.location), tmp_path / "layout"
+    uri = seed_pack(maker)
+    maker.succeed("push", uri)
+    tag, plain = tag_of(uri), ("--from-plain-http", "--to-plain-http")
+    run(oras.obtain(), "cp", *plain, f"{original.location}:{tag}", f"{copy.location}:{tag}")
+    run(oras.obtain(), "cp", "--from-plain-http", "--to-oci-layout", f"{original.location}:{tag}", f"{layout}:{tag}")
+    for number, location in enumerate((copy.location, f"oci:{layout}")):
+        user = Machine(tmp_path / f"user {number}", location)
+        assert content_of(Path(user.succeed("pull", uri))) == content_of(maker.work / "processed_data")
 
 
 def test_the_digest_of_the_contract_in_the_registry_is_the_uri(target: PlainTarget, maker: Machine) -> None:

@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import IO, BinaryIO, NamedTuple, cast
 
 from ctxpack_bundle import FIRST_DATA_LAYER, Record, read_chunk
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import IntegrityError, NotFound, digest_from_hex
 from ctxpack_oci import Descriptor
 from ctxpack_pantry.context import Context
@@ -25,7 +26,6 @@ from ctxpack_pantry.transfer import at_once, in_order
 __all__ = ["Download"]
 
 _RUN = 1 << 20  # bytes of pieces that one task inflates
-DAMAGED = "pull again; if the error stays, the pack in the registry is damaged"
 _LOADED = 14 << 20  # bytes of layers in memory, received or about to be
 _INFLATED = 6 << 20  # bytes of pieces in memory, inflated or about to be
 
@@ -217,7 +217,7 @@ class Download:
                         where=f"{self.where}, layer {loaded.layer}",
                         expected=layer.digest,
                         got=digest_from_hex(sha256.hexdigest()),
-                        fix=DAMAGED,
+                        fix=IN_REGISTRY,
                         code="E_DIGEST",
                     )
             yield loaded

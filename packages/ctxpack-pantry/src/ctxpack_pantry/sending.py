@@ -98,7 +98,7 @@ class Sending:
             stack.callback(self._close_layers)
             tasks = stack.enter_context(closing(self._tasks(staging)))
             sending = stack.enter_context(
-                closing(in_order(_run, tasks, weigh=lambda task: task.weight, budget=_SENDING))
+                closing(in_order(lambda task: task.run(), tasks, weigh=lambda task: task.weight, budget=_SENDING))
             )
             first, *own, table = [layer for layer in sending if layer is not None]
         return Sent([first, table, *(self._base_layer(layer) for layer in sorted(self._kept)), *own], self._table)
@@ -306,10 +306,6 @@ class Presence:
             return True
         self._absent += 1
         return False
-
-
-def _run(task: _Task) -> Descriptor | None:
-    return task.run()
 
 
 def _estimate(survey: Survey) -> int:
