@@ -30,7 +30,6 @@ from ctxpack_bundle import (
     unpack,
 )
 from ctxpack_bundle.listing import listing_line, read_listing
-from ctxpack_bundle.paths import check_path
 from ctxpack_bundle.tar import file_header, folder_header
 from ctxpack_identity import (
     IntegrityError,
@@ -41,6 +40,7 @@ from ctxpack_identity import (
     hex_of,
     tree_digest,
 )
+from ctxpack_identity.packpath import check_path
 
 VECTORS = Path(__file__).parent.with_name("vectors")
 

@@ -14,7 +14,6 @@ from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_mem
 from ctxpack_bundle.listing import listing_line
 from ctxpack_bundle.outputs import Totals
 from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, encode_pack_manifest
-from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     DEFAULT_HASHING,
     Digest,
@@ -32,6 +31,7 @@ from ctxpack_identity import (
 )
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.scan import Found, scan
+from ctxpack_identity.packpath import check_path
 
 __all__ = ["InputListings", "assemble", "outputs_digest"]
 

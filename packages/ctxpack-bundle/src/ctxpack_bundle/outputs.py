@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ctxpack_bundle.packmanifest import Outputs, Root
-from ctxpack_bundle.paths import check_path
 from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import FolderDigest, IntegrityError, InvalidInput, TreeEntry
+from ctxpack_identity.packpath import check_path
 
 __all__ = ["Totals", "checked_entries"]
 

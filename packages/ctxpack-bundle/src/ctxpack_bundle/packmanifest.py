@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ctxpack_bundle.paths import check_path
 from ctxpack_identity import (
     CtxUri,
     Digest,
@@ -21,6 +20,7 @@ from ctxpack_identity import (
 )
 from ctxpack_identity.contract import MAX_CONTRACT_BYTES
 from ctxpack_identity.digest import DIGEST_PATTERN
+from ctxpack_identity.packpath import check_path
 
 __all__ = [
     "FILES",

@@ -1,10 +1,10 @@
-"""Which paths a pack may hold. FORMAT.md, "Paths"."""
+"""Which paths a pack may hold, and so which names an output may have. FORMAT.md of ctxpack-bundle, "Paths"."""
 
 from __future__ import annotations
 
 import re
 
-from ctxpack_identity import InvalidInput
+from ctxpack_identity.errors import InvalidInput
 
 __all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ctxpack_bundle.paths import check_path
 from ctxpack_identity import InvalidInput
+from ctxpack_identity.packpath import check_path
 
 ALLOWED = [
     "a",
