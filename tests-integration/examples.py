@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,31 @@ OUTPUTS: dict[str, bytes] = {
 }
 
 
-def write_contract(folder: Path, *, dpi: int = 300, inputs: list[dict[str, Any]] | None = None) -> Path:
-    """Write a contract file and its input, a folder of documents; return the path of the contract file."""
+# The command of seed_pack. It fails, so that a run of the same contract succeeds only when it finds the pack.
+COMMAND = ("false",)
+
+DIGEST = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+def write_contract(
+    folder: Path, *, dpi: int = 300, inputs: list[dict[str, Any]] | None = None, command: Sequence[str] = ()
+) -> Path:
+    """Write a contract file without weak points and its input, a folder of documents; return the contract's path.
+
+    command: none means that `run` is given one.
+    """
     documents = folder / "raw_pdfs"
     documents.mkdir(exist_ok=True)
     (documents / "1.pdf").write_bytes(b"%PDF one")
     contract = {
         "inputs": [{"name": "raw_docs", "path": "./raw_pdfs"}] if inputs is None else inputs,
+        **({"command": list(command)} if command else {}),
         "transforms": [
             {
                 "tool": "vision-pro",
                 "tool_version": "1.2",
-                "code_hash": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "code_hash": DIGEST,
+                "environment_hash": DIGEST,
                 "params": {"dpi": dpi},
             }
         ],
@@ -61,9 +74,11 @@ def write_outputs(folder: Path, files: Mapping[str, bytes] = OUTPUTS) -> Path:
     return root
 
 
-def seed_pack(machine: Machine, *, dpi: int = 300, files: Mapping[str, bytes] = OUTPUTS) -> str:
+def seed_pack(
+    machine: Machine, *, dpi: int = 300, files: Mapping[str, bytes] = OUTPUTS, command: Sequence[str] = COMMAND
+) -> str:
     """Write a contract file and its outputs on machine, seed them, and return the URI."""
-    write_contract(machine.work, dpi=dpi)
+    write_contract(machine.work, dpi=dpi, command=command)
     write_outputs(machine.work, files)
     return machine.succeed("seed").removeprefix("Seeded: ")
 

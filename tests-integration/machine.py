@@ -73,22 +73,30 @@ class Machine:
         if registry:
             self.environment["CTXPACK_REGISTRY"] = registry
 
-    def succeed(self, *arguments: str | Path, registry: str = "") -> str:
+    def succeed(self, *arguments: str | Path, registry: str = "", folder: Path | None = None) -> str:
         """Run ``ctxpack``; return its stdout without the final line feed. Raises: AssertionError if it fails."""
-        done = self.run(*arguments, registry=registry)
+        done = self.run(*arguments, registry=registry, folder=folder)
         assert done.status == 0, done.stderr
         return done.stdout.removesuffix("\n")
 
-    def run(self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = ()) -> Finished:
-        """Run ``ctxpack`` in the work folder to its end. registry, prefix: see start."""
-        return self.start(*arguments, registry=registry, prefix=prefix).finish()
+    def run(
+        self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = (), folder: Path | None = None
+    ) -> Finished:
+        """Run ``ctxpack`` to its end. registry, prefix, folder: see start."""
+        return self.start(*arguments, registry=registry, prefix=prefix, folder=folder).finish()
 
-    def start(self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = ()) -> Started:
-        """Start ``ctxpack`` in the work folder. registry: only for this command; prefix: a command that starts it."""
+    def start(
+        self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = (), folder: Path | None = None
+    ) -> Started:
+        """Start ``ctxpack``.
+
+        registry: only for this command; prefix: a command that starts it; folder: to work in, by default the work
+        folder.
+        """
         environment = self.environment | ({"CTXPACK_REGISTRY": registry} if registry else {})
         process = subprocess.Popen(
             [*prefix, PROGRAM, *arguments],
-            cwd=self.work,
+            cwd=folder or self.work,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -68,10 +68,10 @@ def test_a_wrong_or_missing_password_is_exit_4_and_never_a_miss(
 ) -> None:
     if password:
         machine.environment |= {"CTXPACK_USERNAME": repository.server.username, "CTXPACK_PASSWORD": password}
-    uri = seed_pack(machine)
+    uri = seed_pack(machine, command=["touch", "computed"])
     if command == "run":
         machine.succeed("rm", uri)
-        done = machine.run("run", "--", "touch", "computed")
+        done = machine.run("run")
     else:
         done = machine.run(command, uri if command == "push" else NOWHERE)
     assert (done.status, done.stdout) == (4, "")

@@ -1,4 +1,4 @@
-"""Bad input ends with its exit code and one line: where, what, and what to do; no traceback, nothing on stdout."""
+"""Bad input ends with its exit code and one line for each fault: where, what, and what to do; nothing on stdout."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "machine")
 
 
-def must_fail(done: Finished, status: int, *messages: str) -> None:
+def must_fail(done: Finished, status: int, *messages: str, lines: int = 1) -> None:
     assert (done.status, done.stdout) == (status, ""), done.stderr
     assert done.stderr.startswith("ctxpack: error: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == lines
     assert [text for text in messages if text not in done.stderr] == [], done.stderr
 
 
@@ -60,39 +60,99 @@ CONTRACTS: dict[str, tuple[bytes, str, str]] = {
     "nested too deep": (b"[" * 100_000, "contract.json", "nested too deep: expected at most 64 levels"),
     "a member twice": (b'{"inputs": [], "inputs": []}', "/inputs", "name appears twice in one object"),
     "a parameter twice": (parameter('{"a": 1, "a": 2}'), "/transforms/0/params/x/a", "name appears twice"),
-    "an unknown member": (contract(input=[]), "/input", "unknown member; known here: inputs, transforms, outputs"),
-    "an unknown member of an input": (one_input(path="d", hash="x"), "/inputs/0/hash", "unknown member"),
+    "an unknown member": (
+        contract(input=[]),
+        "/input: expected one of inputs, ",
+        'got "input"; did you mean "inputs"?',
+    ),
+    "an unknown member of an input": (
+        one_input(path="d", hash="x"),
+        "/inputs/0/hash: expected one of name, ",
+        'got "hash"; remove it',
+    ),
     "NaN": (parameter("NaN"), "/transforms/0/params/x", "expected a finite number, got NaN"),
     "infinity": (parameter("-Infinity"), "/transforms/0/params/x", "expected a finite number, got -Infinity"),
-    "too large an integer": (parameter("9007199254740992"), "/transforms/0/params/x", "write it as a text in quotes"),
+    "too large an integer": (parameter("9007199254740993"), "/transforms/0/params/x", "write it as a text in quotes"),
     "a huge integer": (parameter("1" * 5000), "/transforms/0/params/x", "write it as a text in quotes"),
     "too large a number": (parameter("1e999"), "/transforms/0/params/x", "expected a number that an IEEE 754 double"),
     "minus zero": (parameter("-0"), "/transforms/0/params/x", "expected 0, got -0"),
     "half a surrogate pair": (parameter('"\\ud800"'), "/transforms/0/params/x", "expected Unicode text, got U+D800"),
-    "null for a member": (contract(inputs=None), "/inputs", "null is not a value here; leave the member out"),
+    "null for a member": (contract(inputs=None), "/inputs", "expected a value, got null; leave the member out"),
     "an object for a list": (contract(inputs={}), "/inputs", "expected an array, got an object"),
-    "a number for a name": (contract(inputs=[{"name": 1, "path": "d"}]), "/inputs/0/name", "expected a string, got 1"),
-    "no source": (one_input(), "/inputs/0", "exactly one of path, digest, uri is needed"),
-    "two sources": (one_input(path="d", digest="x"), "/inputs/0", "exactly one of path, digest, uri is needed"),
+    "a number for a name": (
+        contract(inputs=[{"name": 1, "path": "d"}]),
+        "/inputs/0/name",
+        "expected a text, got 1; write it in quotes",
+    ),
+    "no source": (one_input(), "/inputs/0: expected exactly one of path, digest, uri, ", "got none of them; add one"),
+    "two sources": (
+        one_input(path="d", digest="sha256:" + "0" * 64),
+        "/inputs/0: expected exactly one of path, digest, uri, ",
+        "got path, digest; keep one of them",
+    ),
     "a name that leaves its folder": (
         contract(inputs=[{"name": "../x", "path": "d"}]),
         "/inputs/0/name",
-        "is not a name; use letters, digits, . _ and -, at most 128",
+        'expected 1 to 128 letters, digits, . _ and -, the first a letter, digit or _, got "../x"; rename the input',
     ),
     "two inputs of one name": (
         contract(inputs=[{"name": "docs", "path": "d"}] * 2),
         "/inputs/1/name",
-        "inputs 0 and 1 are both called 'docs'; give each its own name",
+        'expected another name than at /inputs/0/name, got "docs"; give each a name of its own',
     ),
     "a short digest": (one_input(digest="sha256:12"), "/inputs/0/digest", "64 lower-case hexadecimal digits"),
     "a short URI": (one_input(uri="ctx://sha256:12"), "/inputs/0/uri", "64 lower-case hexadecimal digits"),
-    "no transforms": (contract(transforms=[]), "/transforms", "at least one transform is needed"),
-    "transforms left out": (b'{"inputs": []}', "/transforms", "is missing; every contract needs it"),
+    "no transforms": (contract(transforms=[]), "/transforms", "expected at least one transform, got an empty array"),
+    "transforms left out": (
+        b'{"inputs": []}',
+        "/transforms",
+        'expected "transforms" in every contract, got nothing; add it',
+    ),
     "no code": (
         contract(transforms=[{"tool": "t", "tool_version": "1"}]),
         "/transforms/0",
-        '"code_hash": "opaque" for a hosted tool',
+        'or "code_hash": a digest or "opaque", got neither; "opaque" is for code that cannot be hashed',
     ),
+    "a member in the wrong place": (
+        contract(transforms=[TRANSFORM | {"command": ["make"]}]),
+        "/transforms/0/command: ",
+        "it belongs into the contract itself, beside inputs",
+    ),
+    "a command as one text": (
+        contract(command="make all"),
+        "/command: expected an array of texts",
+        '["python", "main.',
+    ),
+    "a command without a program": (contract(command=[]), "/command: ", "got an empty array; name the program"),
+    "a root as text": (
+        contract(transforms=[{"tool": "t", "tool_version": "1", "code": "src"}]),
+        "/transforms/0/code: expected an object, or an array of objects",
+        'write {"path": "src"}',
+    ),
+    "a root without a name": (
+        contract(transforms=[{"tool": "t", "tool_version": "1", "code": [{"path": "."}]}]),
+        "/transforms/0/code/0: expected a name of one segment",
+        'add "name"',
+    ),
+    "an output without a name": (contract(outputs=[{"path": ".."}]), "/outputs/0: expected a name", 'add "name"'),
+    "two outputs of one name": (
+        contract(outputs=[{"path": "a/out"}, {"path": "b/out"}]),
+        "/outputs/1: expected another name than at /outputs/0, ",
+        'got "out"; give each a name of its own',
+    ),
+    "a variable that is secret": (contract(variables=["HF_TOKEN"]), "/variables/0: ", '"HF_TOKEN"'),
+    "a variable of ours": (contract(variables={"CTXPACK_X": "1"}), "/variables/CTXPACK_X: ", '"CTXPACK_X"'),
+    "no name of a variable": (contract(variables=["A B"]), "/variables/0: ", 'got "A B"; correct the name'),
+    "a variable that is not set": (
+        contract(variables=["NOT_SET"]),
+        "/variables",
+        "the environment variable NOT_SET is ",
+    ),
+    "a platform that only a person knows": (contract(platform={"gpu": "auto"}), "/platform/gpu: ", '"auto"'),
+    "too long a name": (parameter('{"' + "x" * 4097 + '": 1}'), "contract.json", "4096"),
+    "too many elements": (parameter("[" + "0," * (1 << 18) + "0]"), "contract.json", "262144"),
+    "too large a file": (b" " * (8 << 20) + contract(), "contract.json", "expected at most 8388608 bytes"),
+    "too large a contract": (parameter('"' + "x" * (4 << 20) + '"'), "contract.json", "expected at most 4194304 bytes"),
     "an unknown schema": (contract(schema="ctxpack/contract/v9"), "/schema", "a newer ctxpack may know it"),
 }
 
@@ -118,7 +178,10 @@ def test_a_contract_file_that_cannot_be_read_is_named(machine: Machine, command:
 
 def test_all_faults_of_a_contract_file_are_reported_at_once(machine: Machine) -> None:
     (machine.work / "contract.json").write_bytes(contract(inputs=[{"name": "a b"}], salt=1, more=2))
-    must_fail(machine.run("id"), 2, "/more: ", "/salt: ", "/inputs/0/name: ", "/inputs/0: ")
+    faults = ("\n  /more: ", "\n  /salt: ", "\n  /inputs/0/name: ", "\n  /inputs/0: ")
+    must_fail(machine.run("id"), 2, "contract.json: 4 faults\n", *faults, lines=5)
+    document = json.loads(machine.run("id", "--json").stderr)
+    assert {fault["pointer"] for fault in document["faults"]} == {fault[3:-2] for fault in faults}
 
 
 @pytest.mark.parametrize("kind", ["missing", "below a file", "fifo", "link", "dangling", "loop", "device", "not UTF-8"])
@@ -224,6 +287,7 @@ def test_run_returns_the_status_of_a_failed_command_and_seeds_nothing(
 
 def test_a_missing_command_is_named(machine: Machine) -> None:
     write_contract(machine.work)
+    must_fail(machine.run("run"), 2, "contract.json, /command: no command; say what makes the outputs: ", "run -- sh")
     must_fail(machine.run("run", "--", "no-such-program"), 2, "no-such-program: command cannot be started: ")
 
 
@@ -367,7 +431,9 @@ def test_a_place_that_cannot_be_written_is_named_and_keeps_its_files(machine: Ma
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["bogus"], ["pull"], ["pull", NOWHERE, NOWHERE], ["run"], ["id", "--fast"]], ids=" ".join
+    "arguments",
+    [[], ["bogus"], ["pull"], ["pull", NOWHERE, NOWHERE], ["run", "--fast"], ["id", "x", "y"]],
+    ids=" ".join,
 )
 def test_bad_usage_is_explained(machine: Machine, arguments: Sequence[str]) -> None:
     done = machine.run(*arguments)

@@ -26,6 +26,7 @@ from bench.axis import LogAxis
 from bench.bytegoals import judge_bytes
 from bench.compare import expect, flat_digest
 from bench.cutting import cutting
+from bench.documents import SHAPES
 from bench.figures import figures, pairwise, ratio
 from bench.goals import judge
 from bench.items import Items
@@ -57,6 +58,7 @@ CONTENDERS = {
     "push": CLIENTS | {"limit: curl PATCH"},
     "pull": CLIENTS | {"limit: curl GET"},
     "requests": set(),  # its rows are steps of CtxPack alone
+    "documents": {f"ctxpack, {shape}" for shape in SHAPES},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
         *("git --version", "skopeo --version", "oras version", "dvc --version"),
@@ -92,7 +94,8 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     [path] = (tmp_path / "results").glob("*.json")
     results = load(path)
     assert [table.title for table in results.tables] == [
-        *("hash W2", "push W2", "pull W2", "requests small", "startup tiny")
+        *("hash W2", "push W2", "pull W2", "requests small", "startup tiny"),
+        *("documents contracts", "documents manifests"),
     ]
     for table in results.tables:
         assert table.samples.keys() | table.absent.keys() == CONTENDERS[table.section], table.title

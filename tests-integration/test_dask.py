@@ -85,8 +85,9 @@ def test_a_pantry_hashes_on_a_cluster(client: Client, corpus: Path, tmp_path: Pa
     machine = Machine(tmp_path / "machine")
     contract = machine.work / "contract.json"
     corpus.rename(machine.work / "corpus")
+    (machine.work / "made").write_text("it")
     contract.write_text(
-        '{"inputs": [{"name": "i", "path": "corpus"}], "outputs": [{"path": "corpus/large"}],'
+        '{"inputs": [{"name": "i", "path": "corpus"}], "outputs": [{"path": "made"}],'
         ' "transforms": [{"tool": "t", "tool_version": "1", "code": {"path": "corpus/0"}}]}'
     )
     executor: Any = Recorder(client)

@@ -38,8 +38,8 @@ def test_a_change_that_counts_gives_another_uri_and_undoing_it_the_first_one() -
 def test_the_correctness_demo_fails_when_nothing_changes_the_uri(tmp_path: Path) -> None:
     done = run("tools/correctness_demo.py", commands=fake_ctxpack("ctx://sha256:" + "0" * 64, tmp_path))
     assert (done.returncode, done.stderr) == (1, "a check failed\n")
-    assert done.stdout.count("WRONG") == 6
-    assert done.stdout.count("ok\n") == 2
+    assert done.stdout.count("WRONG") == 11
+    assert done.stdout.count("ok\n") == 5
 
 
 def test_one_agent_computes_and_another_pulls_and_answers() -> None:
@@ -47,5 +47,6 @@ def test_one_agent_computes_and_another_pulls_and_answers() -> None:
     done = run("tools/demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "== Every check passed" in done.stdout
+    assert "    Hit: ctx://" in done.stdout
     assert "exit status 3" in done.stdout
     assert "compute / pull" in done.stdout

@@ -55,7 +55,7 @@ def test_a_full_disk_of_the_cache_is_named_and_the_cache_stays_empty(disk: Disk,
     arguments = {
         "pull": ["pull", disk.uri],
         "seed": ["seed", "--contract", "../contract.json"],
-        "run": ["run", "--contract", "../contract.json", "--", "false"],
+        "run": ["run", "--contract", "../contract.json"],
     }[command]
     again = ("ctxpack", arguments[0], "--cache", "cache", *arguments[1:])
     full, left, worked, listed = disk.run(again, LIST, GROW, again, ("ctxpack", "ls", "--json", "--cache", "cache"))

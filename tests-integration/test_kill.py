@@ -185,7 +185,7 @@ def test_a_command_ended_while_it_writes_leaves_a_whole_pack_or_none(
     uri = seed_pack(machine, files=MANY)
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
-    arguments = {"seed": ["seed"], "pull": ["pull", uri], "run": ["run", "--", "false"]}[command]
+    arguments = {"seed": ["seed"], "pull": ["pull", uri], "run": ["run"]}[command]
     reached = 0
     for moment in MOMENTS.values():
         started = machine.start(*arguments)

@@ -89,8 +89,9 @@ def test_run_uses_a_pack_that_another_machine_pushed(maker: Machine, user: Machi
     uri = maker.succeed("run", "--push", "--", *command).removeprefix("Seeded: ")
     assert maker.succeed("run", "--", *command) == f"Hit: {uri}"
     assert (maker.work / "ran").read_text() == "once\n"
-    write_contract(user.work)
-    assert user.succeed("run", "--", "false") == f"Hit: {uri}"
+    write_contract(user.work, command=command)  # the same contract, whether the file has the command or `run`
+    assert user.succeed("run") == f"Hit: {uri}"
+    assert not (user.work / "ran").exists()
     assert (user.work / "processed_data" / "index").read_text() == "index\n"
 
 
@@ -129,7 +130,7 @@ def test_every_command_prints_one_json_document(target: PlainTarget, maker: Mach
         (("push", uri), {"uri": uri, "registry": name, "new": True}),
         (("inspect", uri, "--skip-cache"), {"uri": uri, "found_in": name}),
         (("id",), {"uri": uri}),
-        (("run", "--push", "--", "false"), {"uri": uri, "hit": True}),
+        (("run", "--push"), {"uri": uri, "hit": True}),
         (("pull", uri, "-o", "got"), {"uri": uri, "folder": "got"}),
         (("rm", uri), {"removed": [uri], "missing": []}),
         (("ls",), {"packs": []}),
@@ -233,5 +234,5 @@ def test_a_pack_in_the_cache_is_pulled_without_a_request(tmp_path: Path, registr
         machine = Machine(tmp_path / "maker", repository.through(relay.address))
         uri = seed_pack(machine)
         machine.succeed("pull", uri)
-        machine.succeed("run", "--", "false")
+        machine.succeed("run")
         assert relay.seen() == []

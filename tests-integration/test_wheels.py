@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 
-IDENTITY_KIB = 256  # other tools embed ctxpack-identity: a jump in size should be a decision
+IDENTITY_KIB = 288  # other tools embed ctxpack-identity: a jump in size should be a decision. 37 are JSON Schemas
 
 USE_IDENTITY = """
 from ctxpack_identity import digest_of, parse_uri, uri_for
@@ -114,8 +114,10 @@ def test_cli_alone_installs_the_full_command(wheels: Path, tmp_path: Path) -> No
     version = wheel.name.split("-")[1]
     assert version in alone.run("ctxpack", "--version")
     output = alone.run("ctxpack", "--help")
-    for command in ("init", "id", "seed", "push", "pull", "inspect", "run", "ls", "rm"):
+    for command in ("init", "id", "seed", "push", "pull", "export", "inspect", "run", "ls", "rm", "schema"):
         assert command in output
+    for name in ("contract", "id"):  # data files of two packages
+        assert json.loads(alone.run("ctxpack", "schema", name))["$id"] == f"https://ctxpack.dev/schema/{name}/v1"
 
 
 @pytest.mark.parametrize("package", [name for name in PACKAGES if name not in ("ctxpack-identity", "ctxpack-cli")])

@@ -2,9 +2,10 @@
 
     python3 tools/demo.py
 
-Agent A turns some eighty PDF files into a searchable index, seeds and pushes it. Agent B has none of the documents,
-only the URI: it pulls the index, answers questions from it and looks up what made it. Then one parameter changes, and
-so does the URI. Every step is checked; the demo stops with exit status 1 at the first check that fails.
+Agent A turns some eighty PDF files into a searchable index, seeds and pushes it. To run the contract is a hit from then
+on: the command is not run again. Agent B has none of the documents, only the URI: it pulls the index, answers questions
+from it and looks up what made it. Then one parameter changes, and so does the URI. Every step is checked; the demo
+stops with exit status 1 at the first check that fails.
 
 Both agents are on this machine, each with a home, a cache and a working folder of its own. They share only the data
 folder of the user, where CtxPack keeps its registry unless another one is configured. Everything is in ``.work/demo``,
@@ -42,9 +43,10 @@ QUESTIONS = {
 
 
 class Ran(NamedTuple):
-    """What a command wrote to stdout, and how long it took in seconds."""
+    """What a command wrote, and how long it took in seconds."""
 
     stdout: str
+    stderr: str
     seconds: float
 
 
@@ -68,7 +70,7 @@ class Agent(NamedTuple):
         print("".join(f"    {line}\n" for line in output.splitlines()), end="")
         print(f"    ({seconds:.2f} s{f', exit status {done.returncode}' if done.returncode else ''})", flush=True)
         check(done.returncode == status, f"exit status {status}", f"{done.returncode}")
-        return Ran(done.stdout.strip(), seconds)
+        return Ran(done.stdout.strip(), done.stderr, seconds)
 
 
 def check(holds: bool, expected: str, got: str) -> None:
@@ -98,15 +100,27 @@ def clear_stage() -> None:
 
 
 def share(a: Agent) -> tuple[str, dict[str, float]]:
-    """Let a compute, seed and push; return the URI and the seconds of each step."""
+    """Let a compute, seed and push, and not compute again; return the URI and the seconds of each step."""
     print("\n== Agent A has documents, a pipeline and a contract; it computes and shares")
     a.runs("python", "documents.py", "raw_docs")
     uri = a.runs("ctxpack", "id", "contract.json").stdout
-    ingest = a.runs("python", "ingest.py", "contract.json")
-    seed = a.runs("ctxpack", "seed", "./processed_data", "--contract", "contract.json")
+    ingest = a.runs("python", "ingest.py")
+    seed = a.runs("ctxpack", "seed")
     check(seed.stdout == f"Seeded: {uri}", f"Seeded: {uri}", seed.stdout)
     push = a.runs("ctxpack", "push", uri)
-    return uri, {"ingest": ingest.seconds, "seed": seed.seconds, "push": push.seconds}
+    print("\n== The next time, the command of the contract need not run: its result is there")
+    made = written(a.folder / "processed_data")
+    run = a.runs("ctxpack", "run")
+    check(run.stdout == f"Hit: {uri}", f"Hit: {uri}", run.stdout)
+    check(written(a.folder / "processed_data") == made, "the files as they were", "files written again")
+    said = seed.stderr + run.stderr
+    check("weak point" not in said, "a contract without weak points", said)
+    return uri, {"ingest": ingest.seconds, "seed": seed.seconds, "push": push.seconds, "run": run.seconds}
+
+
+def written(folder: Path) -> dict[str, int]:
+    """Return when each file in folder was written, in nanoseconds."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def reuse(b: Agent, uri: str, original: Path) -> float:
@@ -118,7 +132,8 @@ def reuse(b: Agent, uri: str, original: Path) -> float:
     for question, documents in QUESTIONS.items():
         best = b.runs("python", "query.py", "processed_data", question).stdout.splitlines()[0]
         check(any(f" {document} " in best for document in documents), f"a hit in {sorted(documents)}", best)
-    b.runs("ctxpack", "inspect", uri)
+    inspect = b.runs("ctxpack", "inspect", uri)
+    check("weak points" not in inspect.stdout, "no weak points", inspect.stdout)
     return pull.seconds
 
 

@@ -53,7 +53,9 @@ class CtxPack:
         folder = self._keep / workload.name
         folder.mkdir(parents=True)
         contract = write_contract(folder, workload.name)
-        seed = self._stage.cli(folder, self._keep / "cache", "seed", workload.folder, "--contract", contract, "--quiet")
+        seed = self._stage.cli(
+            folder, self._keep / "cache", "seed", f"outputs={workload.folder}", "--contract", contract, "--quiet"
+        )
         _, output = execute(seed, folder)
         self._uris[workload.name] = output.strip().removeprefix("Seeded: ")
 

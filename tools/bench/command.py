@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.cutting import cutting
+from bench.documents import documents
 from bench.goals import judge
 from bench.growing import growing
 from bench.hashing import hashing, rehashing
@@ -48,6 +49,7 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "squeeze": squeezing,
     "requests": requesting,
     "startup": starting,
+    "documents": documents,
     "growth": growing,
 }
 

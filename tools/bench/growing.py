@@ -53,7 +53,9 @@ def _steps(stage: Stage, workload: Workload, registry: RegistryServer) -> list[C
         return ctxpack.pull(workload, f"{registry.address}/growth-0", run.folder)
 
     def seed(run: Run) -> Command:
-        return stage.cli(run.folder, run.folder / "cache", "seed", workload.folder, "--contract", contract, "--quiet")
+        return stage.cli(
+            run.folder, run.folder / "cache", "seed", f"outputs={workload.folder}", "--contract", contract, "--quiet"
+        )
 
     return [
         Contender("id", lambda run: stage.cli(run.folder, run.folder / "cache", "id", contract)),

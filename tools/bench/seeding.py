@@ -35,7 +35,7 @@ def _ctxpack(stage: Stage, workload: Workload) -> Contender:
     return Contender(
         "ctxpack",
         lambda run: stage.cli(
-            run.folder, run.folder / "cache", "seed", "--json", workload.folder, "--contract", contract
+            run.folder, run.folder / "cache", "seed", "--json", f"outputs={workload.folder}", "--contract", contract
         ),
         check=check,
         tidy=tidy_few(workload),

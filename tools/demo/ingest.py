@@ -1,8 +1,9 @@
 """Turn a folder of PDF files into a searchable index: parse, chunk, embed, index.
 
-    python ingest.py contract.json
+    python ingest.py
 
-Input, parameters and output are read from the contract file. Written to the output folder::
+Run it in the folder of the contract: it reads ``raw_docs`` and writes ``processed_data``. The parameters are in the
+contract, which ``ctxpack run`` names in CTXPACK_CONTRACT; otherwise it is contract.json. Written::
 
     chunks.jsonl           one passage per line: document, page, text
     embeddings.npy         one vector of unit length per passage, in the same order
@@ -34,6 +35,9 @@ os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
 import numpy as np
 import numpy.typing as npt
 import pypdf
+
+DOCUMENTS = Path("raw_docs")
+INDEX = Path("processed_data")
 
 TERM_PATTERN = r"[a-z_][a-z0-9_]+"
 RAREST = 2  # passages that a term must occur in: a term of one passage relates it to no other passage
@@ -106,21 +110,20 @@ def write_index(passages: list[Passage], dimensions: int, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Turn the documents a contract names into a searchable index.")
-    parser.add_argument("contract", type=Path)
-    path: Path = parser.parse_args().contract
+    argparse.ArgumentParser(description="Turn the documents in raw_docs into a searchable index.").parse_args()
+    path = Path(os.environ.get("CTXPACK_CONTRACT", "contract.json"))
     contract: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     (transform,) = contract["transforms"]
     if transform["tool_version"] != pypdf.__version__:
-        parser.error(f"{path} names pypdf {transform['tool_version']}, but {pypdf.__version__} is installed")
+        raise SystemExit(f"{path} names pypdf {transform['tool_version']}, but {pypdf.__version__} is installed")
     params = transform["params"]
-    documents = dict(parsed(path.parent / contract["inputs"][0]["path"]))
+    documents = dict(parsed(DOCUMENTS))
     passages = [
         passage
         for document, pages in documents.items()
         for passage in chunked(document, pages, params["chunk_size"], params["overlap"])
     ]
-    write_index(passages, params["dimensions"], path.parent / contract["outputs"][0]["path"])
+    write_index(passages, params["dimensions"], INDEX)
     print(f"{len(documents)} documents, {sum(map(len, documents.values()))} pages, {len(passages)} passages")
 
 

@@ -16,12 +16,16 @@ __all__ = ["CONTRACT", "END", "File", "Member", "canonical", "forge", "header", 
 END = bytes(1024)
 
 CONTRACT: dict[str, Any] = {
+    "command": "undeclared",
     "inputs": {},
+    "outputs": [],  # so roots may have any names
+    "platform": {},
     "salt": "",
     "schema": "ctxpack/contract/v1",
     "transforms": [
         {"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}
     ],
+    "variables": {},
 }
 
 
@@ -110,10 +114,10 @@ def right_header(name: str, size: int, *, executable: bool = False) -> bytes:
 
 
 def listing(files: Sequence[File]) -> bytes:
-    """The lines of files, in the order given."""
+    """The lines of files, in the order given. The line of a file with an empty path has none."""
     lines = []
     for file in files:
-        line: dict[str, Any] = {"path": file.path}
+        line: dict[str, Any] = {"path": file.path} if file.path else {}
         if not file.path.endswith("/"):
             line["mode"] = "0755" if file.executable else "0644"
             line["sha256"] = hashlib.sha256(file.content).hexdigest()
@@ -164,16 +168,20 @@ def manifest(
     files: Sequence[File],
     *,
     lines: bytes | None = None,
-    inputs: Mapping[str, bytes] | None = None,
+    listed: Mapping[str, bytes] | None = None,
     roots: Sequence[tuple[str, str]] = (("outputs", "folder"),),
     contract: Any = None,
     outputs: Mapping[str, Any] | None = None,
     **members: Any,
 ) -> dict[str, Any]:
-    """The manifest of files, as a value. outputs, members: replace the right members of outputs and of the manifest."""
+    """The manifest of files, as a value.
+
+    listed: content of the other listings and texts, by path, in order. outputs, members: replace the right members of
+    outputs and of the manifest.
+    """
     contract = CONTRACT if contract is None else contract
     lines = listing(files) if lines is None else lines
-    listings = {"files.jsonl": lines} | {f"inputs/{name}.jsonl": data for name, data in (inputs or {}).items()}
+    listings = {"files.jsonl": lines, **(listed or {})}
     totals = {
         "digest": tree_digest(files),
         "empty_folders": sum(file.path.endswith("/") for file in files),
@@ -195,21 +203,21 @@ def forge(
     files: Sequence[File],
     *,
     lines: bytes | None = None,
-    inputs: Mapping[str, bytes] | None = None,
+    listed: Mapping[str, bytes] | None = None,
     manifest_bytes: bytes | None = None,
     **changes: Any,
 ) -> list[Member]:
     """The members of the pack of files, in archive order; the end comes with stream().
 
-    lines: files.jsonl as it is to be. manifest_bytes: manifest.json as it is to be. changes: see manifest().
+    lines: files.jsonl as it is to be. manifest_bytes: manifest.json as it is to be. listed, changes: see manifest().
     """
     lines = listing(files) if lines is None else lines
     if manifest_bytes is None:
-        manifest_bytes = canonical(manifest(files, lines=lines, inputs=inputs, **changes))
+        manifest_bytes = canonical(manifest(files, lines=lines, listed=listed, **changes))
     members = [Member(right_header("manifest.json", len(manifest_bytes)), manifest_bytes)]
     members.append(Member(right_header("files.jsonl", len(lines)), lines))
-    for name, data in (inputs or {}).items():
-        members.append(Member(right_header(f"inputs/{name}.jsonl", len(data)), data))
+    for path, data in (listed or {}).items():
+        members.append(Member(right_header(path, len(data)), data))
     members.append(Member(right_header("artifacts/", 0)))
     for file in files:
         name = f"artifacts/{file.path}"

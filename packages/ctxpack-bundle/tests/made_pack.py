@@ -1,25 +1,26 @@
-"""Packs that the package itself makes, all of the same contract."""
+"""Packs that the package itself makes, all of the same contract unless another one is given."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forged_pack import CONTRACT, canonical
+
 from ctxpack_bundle import assemble
-from ctxpack_identity import canonical_contract
 
-__all__ = ["CONTRACT", "make_pack_in"]
-
-CONTRACT = canonical_contract(
-    {},
-    [{"code_hash": "opaque", "environment_hash": "undeclared", "params": {}, "tool": "tool", "tool_version": "1"}],
-    "",
-)
+__all__ = ["make_pack_in", "named"]
 
 
 def make_pack_in(folder: Path, outputs: Sequence[Path | str], **options: Any) -> Path:
-    """Return folder, which must not exist, as the pack of outputs. options: see assemble."""
+    """Return folder, which must not exist, as the pack of outputs, each by its base name. options: see assemble."""
     folder.mkdir()
-    assemble(str(folder), [str(output) for output in outputs], **{"contract": CONTRACT} | options)
+    assemble(str(folder), named(outputs), **{"contract": canonical(CONTRACT)} | options)
     return folder
+
+
+def named(outputs: Sequence[Path | str]) -> dict[str, str]:
+    """The location of each of outputs by its base name."""
+    return {os.path.basename(os.path.abspath(output)): str(output) for output in outputs}

@@ -7,19 +7,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from folder_trees import Executable, read_folder, write_folder
+from folder_trees import Executable, folder_trees, read_folder, write_folder
+from forged_pack import CONTRACT, canonical
+from hypothesis import given
+from hypothesis import strategies as st
+from made_pack import named
 
 from ctxpack_bundle import (
-    InputListings,
+    Listing,
+    RootListings,
     assemble,
     outputs_digest,
     parse_pack_manifest,
     read_entries,
     read_pack_manifest,
 )
-from ctxpack_bundle.packmanifest import Listing
+from ctxpack_bundle.listing import listing_line
 from ctxpack_identity import (
     CtxPackError,
     IntegrityError,
@@ -28,8 +34,10 @@ from ctxpack_identity import (
     digest_of,
     hash_tree,
     hex_of,
+    parse_canonical_contract,
     tree_digest,
 )
+from ctxpack_identity.tree import file_digest
 
 MakePack = Callable[..., Path]
 
@@ -78,12 +86,73 @@ def test_an_empty_folder_is_an_output_too(tmp_path: Path, make_pack: MakePack) -
     assert read_pack_manifest(str(both)).outputs.empty_folders == 2
 
 
-def test_the_name_of_a_root_is_that_of_its_absolute_path(
-    tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch
+def contract_with(*outputs: str) -> bytes:
+    return canonical(CONTRACT | {"outputs": sorted(outputs)})
+
+
+def test_a_root_has_the_name_that_is_given_wherever_it_lies(tmp_path: Path) -> None:
+    source = write_folder({"a": b"1", "deep": {"b": b"2"}}, tmp_path / "here")
+    (tmp_path / "pack").mkdir()
+    outputs = {"report": str(source / "a"), "model": str(source / "deep")}
+    manifest = assemble(str(tmp_path / "pack"), outputs, contract=contract_with("report", "model"))
+    assert roots(tmp_path / "pack") == [("model", "folder"), ("report", "file")]
+    assert read_folder(tmp_path / "pack/artifacts") == {"model": {"b": b"2"}, "report": b"1"}
+    assert read_pack_manifest(str(tmp_path / "pack")) == manifest
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "faults"),
+    [
+        (["a", "b"], ["a"], "missing 'b'"),
+        (["a"], ["a", "b"], "too many 'b'"),
+        (["a", "b"], ["c", "ü"], "missing 'a', 'b', too many 'c', 'ü'"),
+        (["a"], ["A"], "missing 'a', too many 'A'"),
+        (["a"], [], "missing 'a'"),
+    ],
+)
+def test_outputs_are_those_that_the_contract_names(
+    tmp_path: Path, declared: list[str], given: list[str], faults: str
 ) -> None:
-    monkeypatch.chdir(write_folder({"a": b"1"}, tmp_path / "here"))
-    for output in (".", "../here/", str(tmp_path / "here") + "//"):
-        assert roots(make_pack(output)) == [("here", "folder")]
+    (tmp_path / "pack").mkdir()
+    with pytest.raises(InvalidInput) as caught:
+        assemble(str(tmp_path / "pack"), dict.fromkeys(given, str(tmp_path)), contract=contract_with(*declared))
+    assert str(caught.value) == (
+        f"outputs are not those that the contract names: {faults}"
+        "; give a file or folder for each of these names and for no other, or change the outputs in the contract"
+    )
+    assert caught.value.code == "E_OUTPUT_NAME"
+    assert os.listdir(tmp_path / "pack") == []
+
+
+def test_many_names_make_no_long_message(tmp_path: Path) -> None:
+    names = [f"{number:03}{'n' * 200}" for number in range(1000)]
+    with pytest.raises(InvalidInput) as caught:
+        assemble(str(tmp_path), {}, contract=contract_with(*names))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("", "path is not relative and normal"),
+        (".", "path is not relative and normal"),
+        ("..", "path is not relative and normal"),
+        ("/", "path is not relative and normal"),
+        ("a/b", "name of an output holds a slash"),
+        ("a/", "name of an output holds a slash"),
+        ("a\\b", "name holds a backslash or a control character"),
+        ("a\n", "name holds a backslash or a control character"),
+        ("\ud800", "name is not Unicode text"),
+        ("é" * 128, "name is longer than 255 bytes"),
+    ],
+)
+def test_a_name_that_is_not_one_segment_is_refused(tmp_path: Path, name: str, fault: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        assemble(str(tmp_path), {name: str(tmp_path)}, contract=canonical(CONTRACT))
+    assert (caught.value.what, caught.value.where, caught.value.code) == (fault, repr(name), "E_PATH")
+    with pytest.raises(InvalidInput) as caught:
+        outputs_digest({name: str(tmp_path)})
+    assert (caught.value.what, caught.value.where, caught.value.code) == (fault, repr(name), "E_PATH")
 
 
 def test_outputs_are_copied_never_linked(tmp_path: Path, make_pack: MakePack) -> None:
@@ -95,10 +164,9 @@ def test_outputs_are_copied_never_linked(tmp_path: Path, make_pack: MakePack) ->
 
 def test_outputs_digest_is_the_digest_that_assemble_computes(tmp_path: Path, make_pack: MakePack) -> None:
     source = write_folder({"a": {"x": b"1"}, "f": b"2", "none": {}}, tmp_path / "out")
-    for named in (["a"], ["f"], ["a", "f"], ["a", "none"]):
-        pack = make_pack(*(source / name for name in named))
-        located = {name: str(source / name) for name in named}
-        assert outputs_digest(located) == read_pack_manifest(str(pack)).outputs.digest
+    for names in (["a"], ["f"], ["a", "f"], ["a", "none"]):
+        pack = make_pack(*(source / name for name in names))
+        assert outputs_digest(named([source / name for name in names])) == read_pack_manifest(str(pack)).outputs.digest
 
 
 def test_provenance_is_kept_as_given(tmp_path: Path, make_pack: MakePack) -> None:
@@ -116,42 +184,138 @@ def test_progress_is_reported_in_bytes(tmp_path: Path, make_pack: MakePack) -> N
     assert len(reported) == 3
 
 
-def test_inputs_are_listed_in_the_order_of_their_paths(tmp_path: Path, make_pack: MakePack) -> None:
+ENTRY = TreeEntry("x", 0, hex_of(digest_of(b"")))
+
+
+def test_listings_and_texts_are_in_the_order_of_their_paths(tmp_path: Path, make_pack: MakePack) -> None:
     """`a-b` comes after `a`, but `inputs/a-b.jsonl` before `inputs/a.jsonl`."""
     names = ["a", "a-b", "a.b", "a.jsonl", "A", "_"]
+    listed = [
+        *(f"inputs/{name}" for name in names),
+        *(f"{kind}/{index}" for kind in ("code", "environment") for index in range(12)),
+    ]
     folder = tmp_path / "listed"
     folder.mkdir()
-    inputs = InputListings(str(folder))
+    listings = RootListings(str(folder))
     for round_ in ("1", "2"):
-        for name in names:
-            inputs.add(name, TreeEntry(round_, 0, hex_of(digest_of(b""))))
-    listed = inputs.finish([*names, "empty"])
-    paths = [listing.path for listing in listed]
-    assert paths == sorted(f"inputs/{name}.jsonl" for name in [*names, "empty"])
-    for listing in listed:
+        for root in listed:
+            listings.add(root, ENTRY._replace(path=round_))
+    for index in (0, 10, 2):
+        listings.add_text(f"environment/{index}", b"lock %d" % index)
+    descriptors = listings.finish([*listed, "inputs/empty"])
+    paths = [listing.path for listing in descriptors]
+    texts = [f"environment/{index}.txt" for index in (0, 10, 2)]
+    assert paths == sorted([*(f"{root}.jsonl" for root in [*listed, "inputs/empty"]), *texts])
+    for listing in descriptors:
         data = (folder / listing.path).read_bytes()
         assert (listing.digest, listing.size) == (digest_of(data), len(data))
     assert [entry.path for entry in read_entries(str(folder), "inputs/a.jsonl")] == ["1", "2"]
     assert list(read_entries(str(folder), "inputs/empty.jsonl")) == []
+    assert (folder / "environment/10.txt").read_bytes() == b"lock 10"
     (tmp_path / "f").write_bytes(b"")
-    assert (
-        parse_pack_manifest((make_pack(tmp_path / "f", inputs=listed) / "manifest.json").read_bytes()).listings[1:]
-        == listed
+    made = make_pack(tmp_path / "f", listings=descriptors)
+    assert parse_pack_manifest((made / "manifest.json").read_bytes()).listings[1:] == descriptors
+
+
+@given(folder_trees() | st.binary(max_size=50) | st.binary(max_size=50).map(Executable))
+def test_the_digest_of_a_root_follows_from_its_listing(
+    tmp_path_factory: pytest.TempPathFactory, content: Mapping[str, Any] | bytes
+) -> None:
+    """This is how a reader makes sure that a listing is the root's: the contract has the digest."""
+    here = write_folder({"root": content, "pack": {}}, tmp_path_factory.mktemp("listing") / "w")
+    listings = RootListings(str(here / "pack"))
+    tree = hash_tree(str(here / "root"), on_entry=lambda entry: listings.add("code/0", entry))
+    [listing] = listings.finish(["code/0"])
+    entries = list(read_entries(str(here / "pack"), listing.path))
+    if isinstance(content, bytes):
+        [entry] = entries
+        assert (entry.path, entry.executable) == ("", isinstance(content, Executable))
+        assert file_digest(entry.sha256, entry.size) == tree.digest
+    else:
+        assert tree_digest(entries) == tree.digest
+
+
+@given(st.binary(max_size=50))
+def test_the_digest_of_an_environment_follows_from_its_text(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    here = write_folder({"uv.lock": data, "pack": {}}, tmp_path_factory.mktemp("text") / "w")
+    listings = RootListings(str(here / "pack"))
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(InvalidInput, match="environment/0: text is not UTF-8: got byte 0x"):
+            listings.add_text("environment/0", data)
+        assert listings.finish([]) == ()
+        return
+    listings.add_text("environment/0", data)
+    [text] = listings.finish([])
+    assert (text.path, text.is_text) == ("environment/0.txt", True)
+    assert file_digest(hex_of(text.digest), text.size) == hash_tree(str(here / "uv.lock")).digest
+
+
+def test_a_text_has_at_most_1_mib(tmp_path: Path) -> None:
+    listings = RootListings(str(tmp_path))
+    listings.add_text("environment/0", bytes(1 << 20))
+    with pytest.raises(InvalidInput) as caught:
+        listings.add_text("environment/1", bytes((1 << 20) + 1))
+    assert str(caught.value) == (
+        "environment/1: text is too long: expected at most 1048576 bytes, got 1048577"
+        "; leave its text out of the pack: its digest is in the contract anyway"
     )
+    assert caught.value.code == "E_TOO_LARGE"
+    assert [text.path for text in listings.finish([])] == ["environment/0.txt"]
+
+
+def test_an_environment_has_one_text(tmp_path: Path) -> None:
+    listings = RootListings(str(tmp_path))
+    listings.add_text("environment/0", b"one")
+    with pytest.raises(FileExistsError):
+        listings.add_text("environment/0", b"two")
+    assert (tmp_path / "environment/0.txt").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("root", ["raw", "code/00", "code/x", "inputs/../x", "environment/1000000", "/code/0"])
+def test_only_roots_of_a_contract_have_listings(tmp_path: Path, root: str) -> None:
+    listings = RootListings(str(tmp_path))
+    with pytest.raises(ValueError, match="no pack has a listing"):
+        listings.add(root, ENTRY)
+    with pytest.raises(ValueError, match="no pack has a listing"):
+        listings.finish([root])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("root", ["inputs/raw", "code/0", "environment/00"])
+def test_only_environments_have_a_text(tmp_path: Path, root: str) -> None:
+    with pytest.raises(ValueError, match="no pack has a listing"):
+        RootListings(str(tmp_path)).add_text(root, b"text")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_line_that_readers_would_refuse_is_not_written(tmp_path: Path) -> None:
+    """Paths of inputs are not those of a pack: they may be longer, and each byte may need an escape."""
+    listings = RootListings(str(tmp_path))
+    room = (16 << 10) - len(listing_line(ENTRY._replace(path="x"))) + 1
+    listings.add("inputs/raw", ENTRY._replace(path="p" * room))
+    with pytest.raises(InvalidInput, match=r"'ppp.*: path is too long for a listing; use shorter names") as caught:
+        listings.add("inputs/raw", ENTRY._replace(path="p" * (room + 1)))
+    assert len(str(caught.value)) < 1000
+    [listing] = listings.finish(["inputs/raw"])
+    assert [len(entry.path) for entry in read_entries(str(tmp_path), listing.path)] == [room]
 
 
 def test_listings_keep_no_file_open(tmp_path: Path) -> None:
-    inputs = InputListings(str(tmp_path))
+    listings = RootListings(str(tmp_path))
     for number in range(2000):
-        inputs.add(f"input-{number}", TreeEntry("x", 0, hex_of(digest_of(b""))))
-    assert len(inputs.finish([])) == 0
+        listings.add(f"inputs/input-{number}", ENTRY)
+    assert len(listings.finish([])) == 0
 
 
 def test_a_listing_longer_than_the_buffer_is_complete(tmp_path: Path) -> None:
-    inputs = InputListings(str(tmp_path))
+    listings = RootListings(str(tmp_path))
     for number in range(3000):
-        inputs.add("many", TreeEntry(f"{number:05}", number, hex_of(digest_of(b""))))
-    [listing] = inputs.finish(["many"])
+        listings.add("inputs/many", ENTRY._replace(path=f"{number:05}", size=number))
+    [listing] = listings.finish(["inputs/many"])
     assert [entry.size for entry in read_entries(str(tmp_path), listing.path)] == list(range(3000))
     assert listing == Listing(
         digest=digest_of((tmp_path / listing.path).read_bytes()), path="inputs/many.jsonl", size=listing.size
@@ -169,17 +333,6 @@ def test_a_missing_output_is_refused(tmp_path: Path, make_pack: MakePack) -> Non
     error = refused(make_pack, tmp_path / "none")
     assert str(error) == f"{tmp_path}/none: no such file or folder; check the path"
     assert isinstance(error, InvalidInput)
-
-
-def test_two_outputs_with_the_same_name_are_refused(tmp_path: Path, make_pack: MakePack) -> None:
-    write_folder({"one": {"out": b"1"}, "two": {"out": {}}}, tmp_path / "x")
-    error = refused(make_pack, tmp_path / "x/one/out", tmp_path / "x/two/out")
-    assert str(error) == "out: two outputs have the same name; rename one of them"
-    assert error.code == "E_OUTPUT_NAME"
-
-
-def test_the_root_folder_is_refused_because_it_has_no_name(make_pack: MakePack) -> None:
-    assert str(refused(make_pack, "/")).startswith("'': path is not relative and normal")
 
 
 @pytest.mark.parametrize("at_top", [True, False], ids=["given", "below"])
@@ -266,10 +419,35 @@ def test_a_file_that_becomes_a_link_while_others_are_copied_is_not_followed(
     assert not list(tmp_path.glob("pack-*/artifacts/b"))
 
 
-def test_a_contract_that_is_not_canonical_is_refused(tmp_path: Path, make_pack: MakePack) -> None:
-    (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(InvalidInput, match="not canonical JSON"):
-        make_pack(tmp_path / "f", contract=b'{ "schema": "ctxpack/contract/v1" }')
+@pytest.mark.parametrize(
+    ("contract", "fault"),
+    [
+        (b'{ "schema": "ctxpack/contract/v1" }', "not canonical JSON"),
+        (canonical(CONTRACT | {"schema": "ctxpack/contract/v99"}), "/schema"),
+        (canonical(CONTRACT | {"salt": None}), "/salt"),
+    ],
+)
+def test_only_a_canonical_contract_of_a_known_schema_is_written(tmp_path: Path, contract: bytes, fault: str) -> None:
+    """Readers carry others; a writer has resolved the contract, so it knows the schema."""
+    with pytest.raises(InvalidInput, match=fault):
+        assemble(str(tmp_path), {}, contract=contract)
+    assert os.listdir(tmp_path) == []
+
+
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
+def test_what_no_manifest_can_hold_is_refused_before_anything_is_copied(tmp_path: Path) -> None:
+    """A contract may have 64 levels; in a manifest it is one level deep."""
+    (tmp_path / "pack").mkdir()
+    (transform,) = CONTRACT["transforms"]
+    deep = canonical(CONTRACT | {"transforms": [transform | {"params": {"deep": nested(60)}}]})
+    assert parse_canonical_contract(deep)
+    for options in ({"contract": deep}, {"contract": canonical(CONTRACT), "provenance": {"x": "x" * (16 << 20)}}):
+        with pytest.raises(InvalidInput, match=r"^manifest\.json: "):
+            assemble(str(tmp_path / "pack"), named([tmp_path]), **options)
+        assert os.listdir(tmp_path / "pack") == []
 
 
 def test_assemble_overwrites_no_file(tmp_path: Path) -> None:
@@ -277,21 +455,20 @@ def test_assemble_overwrites_no_file(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack/files.jsonl").write_bytes(b"someone's")
     with pytest.raises(FileExistsError):
-        assemble(str(tmp_path / "pack"), [str(tmp_path / "f")], contract=b"{}")
+        assemble(str(tmp_path / "pack"), named([tmp_path / "f"]), contract=canonical(CONTRACT))
     assert (tmp_path / "pack/files.jsonl").read_bytes() == b"someone's"
 
 
-ASSEMBLE = """
+ASSEMBLE = f"""
 import os, resource, sys
 from ctxpack_bundle import assemble
-from ctxpack_identity import CtxPackError, canonical_contract
+from ctxpack_identity import CtxPackError
 
-transform = dict(code_hash="opaque", environment_hash="undeclared", params={}, tool="t", tool_version="1")
-contract = canonical_contract({}, [transform], "")
+contract = {canonical(CONTRACT)!r}
 """
 REPORT = """
 try:
-    assemble("pack", ["out"], contract=contract)
+    assemble("pack", {"out": "out"}, contract=contract)
 except (CtxPackError, OSError) as error:
     print(type(error).__name__, getattr(error, "code", error.args[0]), error)
 """

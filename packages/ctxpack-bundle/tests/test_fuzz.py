@@ -18,8 +18,13 @@ from ctxpack_bundle.listing import read_listing
 from ctxpack_identity import IntegrityError
 
 FILES = [File("a", b"one"), File("d/f", b"two", executable=True), File("e/"), File("ü" * 60, b"end")]
-MANIFEST = canonical(manifest(FILES, inputs={"raw": b""}, provenance={"who": ["me", 1.5, None, {}]}))
-STREAM = stream(forge(FILES, inputs={"raw": b""}))
+LISTED = {
+    "code/0.jsonl": listing([File("", b"#!", executable=True)]),
+    "environment/0.txt": b"lock",
+    "inputs/raw.jsonl": b"",
+}
+MANIFEST = canonical(manifest(FILES, listed=LISTED, provenance={"who": ["me", 1.5, None, {}]}))
+STREAM = stream(forge(FILES, listed=LISTED))
 CHUNK = make_chunk(STREAM)
 
 WORDS = [
@@ -78,7 +83,7 @@ def test_manifests_of_other_values(value: Any) -> None:
             parse_pack_manifest(canonical(manifest(FILES) | {member: value}))
 
 
-@given(st.one_of(ANYTHING, mutations(listing(FILES))))
+@given(st.one_of(ANYTHING, mutations(listing([File("", b"file"), *FILES]))))
 def test_listings(data: bytes) -> None:
     with contextlib.suppress(IntegrityError):
         list(read_listing(io.BytesIO(data), where="files.jsonl"))

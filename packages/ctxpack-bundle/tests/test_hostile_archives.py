@@ -7,13 +7,27 @@ listing and stream agree, digests included, so that only the rules of FORMAT.md 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from forged_pack import END, File, Member, canonical, forge, header, listing, manifest, pax, right_header, stream
+from forged_pack import (
+    CONTRACT,
+    END,
+    File,
+    Member,
+    canonical,
+    forge,
+    header,
+    listing,
+    manifest,
+    pax,
+    right_header,
+    stream,
+)
 
 from ctxpack_bundle import pack_manifest_of
 from ctxpack_identity import IntegrityError
@@ -106,6 +120,8 @@ IN_THE_STREAM: dict[str, bytes] = {
     "alias of the manifest": renamed(MANIFEST, b"./manifest.json"),
     "second listing": insert(ARTIFACTS, HONEST[LISTING]),
     "listing of no input": insert(ARTIFACTS, evil(b"inputs/x.jsonl")),
+    "listing of no code": insert(ARTIFACTS, evil(b"code/0.jsonl")),
+    "text of no environment": insert(ARTIFACTS, evil(b"environment/0.txt")),
     "no artifacts/": stream([*HONEST[:ARTIFACTS], *HONEST[A:]]),
     "artifacts/ twice": insert(A, HONEST[ARTIFACTS]),
     # links
@@ -348,6 +364,9 @@ def test_names_that_differ_in_case_or_normalisation_are_two_files_or_an_error(ar
     assert [(arena.staging / "artifacts" / file.path).read_bytes() for file in files] == [b"1", b"2", b"3", b"4"]
 
 
+NOTHING = "sha256:" + hashlib.sha256(b"").hexdigest()
+
+
 def forged(**members: Any) -> bytes:
     """A pack of FILES with other members in the manifest."""
     return stream(forge(FILES, **members))
@@ -377,10 +396,11 @@ WRONG_MANIFESTS: dict[str, tuple[bytes, str]] = {
     "a root elsewhere": (forged(roots=[("../../canary", "folder")]), "malformed: "),
     "roots out of order": (forged(roots=[("d", "folder"), ("a", "file")]), "malformed: "),
     "the URI of another contract": (forged(uri="ctx://sha256:" + "0" * 64), "contract is not the URI's"),
-    "a contract that is none": (forged(contract={"schema": "ctxpack/contract/v1"}), "malformed: "),
-    "a contract with more in it": (
-        forged(contract={"inputs": {}, "salt": "", "schema": "ctxpack/contract/v1", "transforms": [], "x": 1}),
-        "malformed: ",
+    "a contract without a schema": (forged(contract={"inputs": {}}), "contract has no schema"),
+    "a contract that is an array": (forged(contract=["ctxpack/contract/v1"]), "malformed: "),
+    "a root that the contract does not name": (
+        forged(contract=CONTRACT | {"outputs": ["other"]}),
+        "outputs are not those that the contract names",
     ),
     "another schema": (forged(schema="ctxpack/pack/v2"), "malformed: "),
     "no listings": (forged(listings=[]), "listings are not in order"),
@@ -395,6 +415,20 @@ WRONG_MANIFESTS: dict[str, tuple[bytes, str]] = {
     "a listing of another digest": (
         forged(listings=[manifest(FILES)["listings"][0] | {"digest": "sha256:" + "0" * 64}]),
         "content differs from its digest",
+    ),
+    "a text over 1 MiB": (
+        forged(listed={"environment/0.txt": bytes((1 << 20) + 1)}),
+        "text is too long",
+    ),
+    "a text of 2^53 - 1 bytes": (
+        forged(
+            listings=[*manifest(FILES)["listings"], {"digest": NOTHING, "path": "environment/0.txt", "size": 2**53 - 1}]
+        ),
+        "text is too long",
+    ),
+    "a text that is not there": (
+        forged(listings=[*manifest(FILES)["listings"], {"digest": NOTHING, "path": "environment/0.txt", "size": 0}]),
+        "archive differs from its listing",
     ),
     "a listing elsewhere": (
         forged(listings=[*manifest(FILES)["listings"], {"digest": "sha256:" + "0" * 64, "path": "../x", "size": 0}]),
@@ -420,6 +454,8 @@ WRONG_LINES: dict[str, tuple[str, str]] = {
     "a mode of its own": (LINE.replace("0644", "4755"), "malformed line"),
     "a link": (LINE.replace('"path"', '"link":"../canary","path"'), "malformed line"),
     "a line too many": (LINE + LINE.replace('"a"', '"b"'), "archive differs from its listing"),
+    "no path": (LINE.replace('"path":"a",', ""), "unsafe listing: path is not relative and normal"),
+    "an empty path": (LINE.replace('"a"', '""'), "malformed line"),
     "an empty line": (LINE + "\n", "malformed line"),
     "no line": ("", "outputs are not those of the manifest"),
     "no line feed": (LINE[:-1], "malformed line"),

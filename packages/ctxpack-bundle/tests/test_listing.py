@@ -20,7 +20,8 @@ def read(data: bytes) -> list[TreeEntry]:
     return list(read_listing(io.BytesIO(data), where="files.jsonl"))
 
 
-PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300).filter(lambda p: p[-1] != "/")
+# That of a root that is a file is empty.
+PATHS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300).filter(lambda path: not path.endswith("/"))
 
 
 @given(PATHS, st.integers(0, 2**53 - 1), st.booleans())
@@ -32,8 +33,13 @@ def test_a_line_reads_back_and_is_canonical_json(path: str, size: int, executabl
 
 
 def test_lines_are_as_the_format_says() -> None:
-    files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True)]
+    files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True), File("", b"2")]
     assert [listing_line(entry) for entry in read(listing(files))] == listing(files).splitlines(keepends=True)
+
+
+def test_the_line_of_a_root_that_is_a_file_has_no_path() -> None:
+    line = f'{{"mode":"0755","sha256":"{DIGEST}","size":12}}\n'.encode()
+    assert read(line) == [TreeEntry("", 12, DIGEST, True)]
 
 
 def test_an_empty_listing_has_no_entries() -> None:
@@ -53,11 +59,17 @@ MALFORMED = {
     "members out of order": f'{{"path":"a","mode":"0644","sha256":"{DIGEST}","size":1}}\n',
     "duplicate member": GOOD.replace('"path":"a"', '"path":"b","path":"a"'),
     "unknown member": GOOD.replace('"path"', '"link":"b","path"'),
-    "no path": f'{{"mode":"0644","sha256":"{DIGEST}","size":1}}\n',
+    "empty path": GOOD.replace('"a"', '""'),
+    "path of null": GOOD.replace('"a"', "null"),
+    "neither path nor digest": '{"mode":"0644","size":1}\n',
+    "no member": "{}\n",
+    "no path, members out of order": f'{{"sha256":"{DIGEST}","mode":"0644","size":1}}\n',
+    "no path and no mode": f'{{"sha256":"{DIGEST}","size":1}}\n',
+    "empty folder without a name": '{"path":""}\n',
     "no mode": f'{{"path":"a","sha256":"{DIGEST}","size":1}}\n',
     "no digest": '{"mode":"0644","path":"a","size":1}\n',
     "no size": f'{{"mode":"0644","path":"a","sha256":"{DIGEST}"}}\n',
-    "null": GOOD.replace('"a"', "null"),
+    "mode of null": GOOD.replace('"0644"', "null"),
     "needless escape in the path": GOOD.replace('"a"', '"\\u0061"'),
     "lone surrogate in the path": GOOD.replace('"a"', '"\\ud800"'),
     "mode of another kind": GOOD.replace("0644", "0777"),

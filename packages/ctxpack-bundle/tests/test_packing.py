@@ -13,8 +13,8 @@ from forged_pack import File, Member, canonical, forge, manifest, stream
 from msgspec.structs import replace
 
 from ctxpack_bundle import (
-    InputListings,
     Record,
+    RootListings,
     Table,
     average_like,
     average_of,
@@ -44,10 +44,9 @@ def test_the_stream_is_as_the_format_says(folder: Path) -> None:
 def test_the_manifest_is_the_first_piece_and_a_piece_ends_after_the_listings(
     tmp_path: Path, make_pack: MakePack
 ) -> None:
-    inputs = InputListings(str(tmp_path))
-    inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
-    listed = inputs.finish(["raw"])
-    folder = make_pack(write_folder(TEXT, tmp_path / "out"), inputs=listed)
+    listings = RootListings(str(tmp_path))
+    listings.add("inputs/raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
+    folder = make_pack(write_folder(TEXT, tmp_path / "out"), listings=listings.finish(["inputs/raw"]))
     (tmp_path / "inputs").rename(folder / "inputs")
     pieces = list(pack(str(folder)))
     heads = [piece[: piece.index(0)].decode() for piece in pieces]

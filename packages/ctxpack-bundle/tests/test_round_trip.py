@@ -58,6 +58,7 @@ OWN_NAMES: Folder = {
     "files.jsonl": b"",
     "artifacts": {"artifacts": {}, "manifest.json": {}},
     "inputs": {"x.jsonl": Executable(b"#!")},
+    "environment": {"0.txt": b"mine"},
 }
 
 

@@ -39,7 +39,11 @@ from ctxpack_bundle.members import manifest_part
 from ctxpack_identity import IntegrityError, hash_tree
 
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500), File("g", b"g")]
-INPUTS = {"raw": listing([File("page-1", b"text")]), "void": b""}
+LISTED = {
+    "environment/0.jsonl": listing([File("", b"lock")]),
+    "environment/0.txt": b"lock",
+    "inputs/raw.jsonl": listing([File("page-1", b"text")]),
+}
 
 
 def pieces_of(members: Sequence[Member], *, end: bytes = END) -> list[bytes]:
@@ -63,10 +67,10 @@ def everything(path: str) -> bool:
 
 def test_only_the_wanted_outputs_are_written_from_only_their_pieces(arena: Any) -> None:
     """The pack is forged: this tests the reader alone. Each member is a piece, so only the wanted ones are needed."""
-    members = forge(FILES, inputs=INPUTS)
+    members = forge(FILES, listed=LISTED)
     selection, needed = arena.pick(pieces_of(members), by_path("b/c/d", "b/e/", "g"))
     assert read_folder(arena.staging / "picked") == {"b": {"c": {"d": Executable(b"!")}, "e": {}}, "g": b"g"}
-    order = ["manifest", "listing", "raw", "void", "artifacts/", "a", "d", "e", "f", "g", "end"]
+    order = ["manifest", "listing", *LISTED, "artifacts/", "a", "d", "e", "f", "g", "end"]
     assert [order[number] for number in sorted(needed)] == ["manifest", "listing", "d", "e", "g"]
     assert (selection.outputs.files, selection.outputs.empty_folders, selection.outputs.size) == (2, 1, 2)
     assert selection.outputs.digest == hash_tree(str(arena.staging / "picked")).digest
@@ -297,21 +301,22 @@ def test_a_listing_with_a_total_size_beyond_the_limit_is_refused(arena: Any) -> 
 
 def test_every_listing_can_be_read_alone(tmp_path: Path) -> None:
     """The piece of the listing is enough; the other pieces are not read."""
-    inputs = {"a": INPUTS["raw"], "b": b"", "c": listing([File("x/y", b"1")])}
-    pieces = pieces_of(forge(FILES, inputs=inputs))
+    listed = LISTED | {"inputs/void.jsonl": b"", "inputs/x.jsonl": listing([File("x/y", b"1")])}
+    pieces = pieces_of(forge(FILES, listed=listed))
     document = pack_manifest_of(pieces[0], where="a pack")
     sizes = [len(piece) for piece in pieces]
     for number, one in reversed([*enumerate(document.listings, 1)]):
         excerpt = listing_excerpt(document, sizes, listing=one)
         assert excerpt.needed == (number,)
         unpack_listing(excerpt.cut([pieces[number]]), str(tmp_path), one, where="a pack")
-        assert (tmp_path / one.path).read_bytes() == [listing(FILES), *inputs.values()][number - 1]
+        assert (tmp_path / one.path).read_bytes() == [listing(FILES), *listed.values()][number - 1]
     assert listing_excerpt(document, sizes).needed == (1,)
 
 
 def test_a_listing_of_another_pack_has_no_excerpt() -> None:
     one, other = (
-        pack_manifest_of(forge(FILES, inputs={"raw": lines})[0].encoded(), where="a pack") for lines in INPUTS.values()
+        pack_manifest_of(forge(FILES, listed={"inputs/raw.jsonl": lines})[0].encoded(), where="a pack")
+        for lines in (b"", listing(FILES))
     )
     with pytest.raises(ValueError, match="not in tuple"):
         listing_excerpt(one, [], listing=other.listings[1])

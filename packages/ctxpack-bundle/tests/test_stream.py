@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pack import make_pack_in
 
-from ctxpack_bundle import InputListings, PackStream, pack
+from ctxpack_bundle import PackStream, RootListings, pack
 from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
@@ -53,11 +53,13 @@ def test_ranges_in_any_order_of_a_pack_with_many_marks(tmp_path: Path, make_pack
         assert stream.read(len(expected), 0) == b""
 
 
-def test_listings_of_inputs_are_part_of_the_stream(tmp_path: Path, make_pack: MakePack) -> None:
-    inputs = InputListings(str(tmp_path))
-    inputs.add("raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
-    folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), inputs=inputs.finish(["raw"]))
-    (tmp_path / "inputs").rename(folder / "inputs")
+def test_listings_and_texts_of_roots_are_part_of_the_stream(tmp_path: Path, make_pack: MakePack) -> None:
+    listings = RootListings(str(tmp_path))
+    listings.add("inputs/raw", TreeEntry("x", 0, hex_of(digest_of(b""))))
+    listings.add_text("environment/0", b"lock")
+    folder = make_pack(write_folder({"a": b"1"}, tmp_path / "out"), listings=listings.finish(["inputs/raw"]))
+    for name in ("environment", "inputs"):
+        (tmp_path / name).rename(folder / name)
     with PackStream(str(folder)) as stream:
         assert stream.read(0, stream.size) == whole(folder)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from folder_trees import Executable, read_folder
-from forged_pack import File, canonical, forge, listing, manifest, stream
+from forged_pack import CONTRACT, File, canonical, forge, listing, manifest, stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,24 +18,32 @@ from ctxpack_bundle import pack, pack_manifest_of, parse_pack_manifest, unpack
 from ctxpack_identity import IntegrityError
 
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500)]
-INPUTS = {"raw": listing([File("page-1", b"text")]), "void": b""}
-STREAM = stream(forge(FILES, inputs=INPUTS))
+LISTED = {
+    "code/0.jsonl": listing([File("main.py", b"code"), File("run", b"#!", executable=True)]),
+    "environment/0.jsonl": listing([File("", b"lock")]),
+    "environment/0.txt": b"lock",
+    "inputs/raw.jsonl": listing([File("page-1", b"text")]),
+    "inputs/void.jsonl": b"",
+}
+STREAM = stream(forge(FILES, listed=LISTED))
 PULL_AGAIN = "; pull again; if the error stays, the pack in the registry is damaged"
 
 
 def test_every_member_is_written(arena: Any) -> None:
     """The stream is forged, so this tests the reader alone."""
     read = arena.unpack([STREAM])
-    assert read == parse_pack_manifest(canonical(manifest(FILES, inputs=INPUTS)))
+    assert read == parse_pack_manifest(canonical(manifest(FILES, listed=LISTED)))
     assert read_folder(arena.staging) == {
-        "manifest.json": canonical(manifest(FILES, inputs=INPUTS)),
+        "manifest.json": canonical(manifest(FILES, listed=LISTED)),
         "files.jsonl": listing(FILES),
-        "inputs": {"raw.jsonl": INPUTS["raw"], "void.jsonl": b""},
+        "code": {"0.jsonl": LISTED["code/0.jsonl"]},
+        "environment": {"0.jsonl": LISTED["environment/0.jsonl"], "0.txt": b"lock"},
+        "inputs": {"raw.jsonl": LISTED["inputs/raw.jsonl"], "void.jsonl": b""},
         "artifacts": {"a": b"one", "b": {"c": {"d": Executable(b"!")}, "e": {}}, "f": b"x" * 1500},
     }
 
 
-def test_a_pack_without_inputs_has_no_folder_for_them(arena: Any) -> None:
+def test_a_pack_without_listings_of_roots_has_no_folder_for_them(arena: Any) -> None:
     arena.unpack([stream(forge([]))])
     assert sorted(read_folder(arena.staging)) == ["artifacts", "files.jsonl", "manifest.json"]
 
@@ -67,12 +75,16 @@ def test_every_flipped_bit_is_refused(quick_arena: Any, small_pack: Path) -> Non
         assert error.where.startswith("a pack"), position
 
 
-def test_only_provenance_and_the_name_of_a_single_folder_can_be_changed(quick_arena: Any) -> None:
-    """Only the digest of the chunk, in the image manifest, covers these two."""
-    honest = forge(FILES, provenance={"who": "somebody"})
+@pytest.mark.parametrize("declared", [[], ["outputs"]], ids=["any outputs", "named outputs"])
+def test_only_provenance_and_a_name_that_the_contract_does_not_give_can_be_changed(
+    quick_arena: Any, declared: list[str]
+) -> None:
+    """Only the digest of the chunk, in the image manifest, covers these two. The name is that of a single folder."""
+    honest = forge(FILES, contract=CONTRACT | {"outputs": declared}, provenance={"who": "somebody"})
     data = stream(honest)
     claims = {data.index(b"somebody") + offset for offset in range(8)}
-    claims |= {data.index(b'"outputs","type"') + 1 + offset for offset in range(7)}
+    claims |= {data.index(b'"who"') + 1 + offset for offset in range(3)}
+    name = {data.index(b'"outputs","type"') + 1 + offset for offset in range(7)}
     outputs = parse_pack_manifest(honest[0].content).outputs_digest
     accepted = set()
     for position in range(512, 512 + len(honest[0].content)):
@@ -82,9 +94,9 @@ def test_only_provenance_and_the_name_of_a_single_folder_can_be_changed(quick_ar
             continue
         accepted.add(position)
         assert read.outputs_digest == outputs
-    assert accepted
-    names = {data.index(b'"who"') + 1 + offset for offset in range(3)}
-    assert accepted <= claims | names
+    assert accepted & claims
+    assert bool(accepted & name) == (not declared)
+    assert accepted <= claims | name
 
 
 def test_every_truncation_is_refused(quick_arena: Any, small_pack: Path) -> None:

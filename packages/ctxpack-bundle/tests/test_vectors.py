@@ -14,8 +14,8 @@ import pytest
 
 from ctxpack_bundle import (
     FIRST_DATA_LAYER,
-    InputListings,
     Record,
+    RootListings,
     assemble,
     encode_table,
     inflate_chunk,
@@ -32,15 +32,18 @@ from ctxpack_bundle import (
 from ctxpack_bundle.listing import listing_line, read_listing
 from ctxpack_bundle.tar import file_header, folder_header
 from ctxpack_identity import (
+    Digest,
     IntegrityError,
     InvalidInput,
     TreeEntry,
     canonical_json,
     digest_of,
     hex_of,
+    parse_json,
     tree_digest,
 )
 from ctxpack_identity.packpath import check_path
+from ctxpack_identity.tree import file_digest
 
 VECTORS = Path(__file__).parent.with_name("vectors")
 
@@ -76,17 +79,17 @@ def test_paths_that_must_fail(path: str) -> None:
 
 def test_no_invalid_vector_is_also_a_valid_one() -> None:
     """A typing error in an invalid vector could make it valid."""
-    for name, member in (
-        ("manifests.json", "manifest"),
-        ("listings.json", "line"),
-        ("chunks.json", "member"),
-        ("tables.json", "table"),
+    for name, member, given in (
+        ("manifests.json", "manifest", "repeat"),
+        ("listings.json", "line", ""),
+        ("chunks.json", "member", "size"),
+        ("tables.json", "table", "layers"),
     ):
-        read = vectors(name)
-        documents = [(case[member], str(case.get("size", case.get("layers")))) for case in read["invalid"]]
-        assert len(set(documents)) == len(documents)
-        if member != "member":
-            assert {document for document, _ in documents}.isdisjoint(case[member] for case in read["valid"])
+        valid, invalid = (
+            [(case[member], str(case.get(given))) for case in vectors(name)[kind]] for kind in ("valid", "invalid")
+        )
+        assert len(set(invalid)) == len(invalid)
+        assert set(invalid).isdisjoint(valid)
 
 
 def test_the_order_of_paths() -> None:
@@ -109,16 +112,24 @@ def test_lines_that_must_fail(case: Any) -> None:
         list(read_listing(BytesIO(case["line"].encode()), where="files.jsonl"))
 
 
+def document(case: Any) -> bytes:
+    """A manifest. repeat: every occurrence of a part is repeated so many times."""
+    part, times = case.get("repeat", ("", 1))
+    text: str = case["manifest"].replace(part, part * times) if part else case["manifest"]
+    return text.encode()
+
+
 @pytest.mark.parametrize("case", cases("manifests.json", "valid"))
 def test_manifests(case: Any) -> None:
-    assert canonical_json(json.loads(case["manifest"])) == case["manifest"].encode()
-    parse_pack_manifest(case["manifest"].encode())
+    data = document(case)
+    assert canonical_json(parse_json(data)) == data
+    parse_pack_manifest(data)
 
 
 @pytest.mark.parametrize("case", cases("manifests.json", "invalid"))
 def test_manifests_that_must_fail(case: Any) -> None:
     with pytest.raises(IntegrityError):
-        parse_pack_manifest(case["manifest"].encode())
+        parse_pack_manifest(document(case))
 
 
 def test_a_stored_chunk_to_the_byte() -> None:
@@ -188,16 +199,19 @@ def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
     contract = canonical_json(PACK["contract"])
     (tmp_path / "pack").mkdir()
     write_outputs(tmp_path / "out")
-    inputs = InputListings(str(tmp_path / "pack"))
-    for name, files in PACK["inputs"].items():
+    listings = RootListings(str(tmp_path / "pack"))
+    for root, files in PACK["listings"].items():
         for file in files:
             content = file["content"].encode()
-            inputs.add(name, TreeEntry(file["path"], len(content), hex_of(digest_of(content))))
+            sha256 = hex_of(digest_of(content))
+            listings.add(root, TreeEntry(file.get("path", ""), len(content), sha256, file["executable"]))
+    for root, text in PACK["texts"].items():
+        listings.add_text(root, text.encode())
     assemble(
         str(tmp_path / "pack"),
-        [str(tmp_path / "out" / root["name"]) for root in PACK["roots"]],
+        {root["name"]: str(tmp_path / "out" / root["name"]) for root in PACK["roots"]},
         contract=contract,
-        inputs=inputs.finish(PACK["inputs"]),
+        listings=listings.finish(PACK["listings"]),
         provenance=PACK["provenance"],
     )
     pieces = list(pack(str(tmp_path / "pack")))
@@ -222,6 +236,40 @@ def test_a_whole_pack_is_read(tmp_path: Path) -> None:
         else:
             assert path.read_bytes().hex() == output["content"]
             assert bool(path.stat().st_mode & 0o100) == output["executable"]
+
+
+def test_the_listings_and_texts_of_a_whole_pack_are_those_of_its_contract(tmp_path: Path) -> None:
+    """As FORMAT.md, "Listings", tells a reader that relies on them."""
+    manifest = unpack([(VECTORS / "pack.tar").read_bytes()], str(tmp_path), where="pack.tar")
+    contract = manifest.contract
+    digests = {f"inputs/{name}": item["digest"] for name, item in contract["inputs"].items()}
+    for index, transform in enumerate(contract["transforms"]):
+        digests |= {f"code/{index}": transform["code_hash"], f"environment/{index}": transform["environment_hash"]}
+    for listing in manifest.listings[1:]:
+        root = listing.path.rpartition(".")[0]
+        if listing.is_text:
+            found = file_digest(hex_of(listing.digest), listing.size)
+        else:
+            found = digest_of_root(list(read_entries(str(tmp_path), listing.path)))
+        assert found == digests[root]
+    paths = [listing.path for listing in manifest.listings]
+    assert paths == [
+        "files.jsonl",
+        "code/0.jsonl",
+        "code/1.jsonl",
+        "environment/0.jsonl",
+        "environment/0.txt",
+        "inputs/raw-2.jsonl",
+        "inputs/raw.jsonl",
+        "inputs/table.jsonl",
+    ]
+
+
+def digest_of_root(entries: list[TreeEntry]) -> Digest:
+    if entries and not entries[0].path:
+        [entry] = entries
+        return file_digest(entry.sha256, entry.size)
+    return tree_digest(entries)
 
 
 def test_a_whole_pack_is_read_from_the_layers_of_an_image() -> None:

@@ -71,20 +71,36 @@ class Cli:
         )
 
 
+COMMAND = ["sh", "ingest.sh"]
+
+
 def make_project(folder: Path) -> None:
-    """Write raw_docs/, ingest.sh, processed_data/ (what the script makes) and contract.json."""
+    """Write raw_docs/, ingest.sh, tools.lock, processed_data/ (what the script makes) and contract.json."""
     (folder / "raw_docs").mkdir()
     (folder / "raw_docs" / "a.txt").write_text("alpha")
     (folder / "ingest.sh").write_text("mkdir -p processed_data && tr a-z A-Z <raw_docs/a.txt >processed_data/a.txt\n")
+    (folder / "tools.lock").write_text("coreutils 9.1\n")
     (folder / "processed_data").mkdir()
     (folder / "processed_data" / "a.txt").write_text("ALPHA")
     write_contract(folder)
 
 
-def write_contract(folder: Path, **params: object) -> None:
-    document = {
+def write_contract(folder: Path, *, params: object = (), **members: object) -> None:
+    """Write contract.json, which has no weak point. members: instead of its own; None leaves one out."""
+    document: dict[str, object] = {
         "inputs": [{"name": "raw_docs", "path": "./raw_docs"}],
-        "transforms": [{"tool": "tr", "tool_version": "9.1", "code": {"path": "./ingest.sh"}, "params": params}],
+        "command": COMMAND,
+        "transforms": [
+            {
+                "tool": "tr",
+                "tool_version": "9.1",
+                "code": {"path": "./ingest.sh"},
+                "environment": {"path": "./tools.lock"},
+                "params": params or {},
+            }
+        ],
         "outputs": [{"path": "./processed_data"}],
     }
-    (folder / "contract.json").write_text(json.dumps(document))
+    document |= members
+    written = {name: value for name, value in document.items() if value is not None}
+    (folder / "contract.json").write_text(json.dumps(written))

@@ -18,17 +18,20 @@ COMMON = {"json": False, "quiet": False, "cache": None}
 REGISTRY = COMMON | {"registry": None}
 PULL = REGISTRY | {"uri": "U", "output": None, "force": False, "include": None}
 HASHING = REGISTRY | {"rehash": False}
+INIT = COMMON | {"argv": [], "contract": "contract.json", "input": [], "output": [], "code": []}
+ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("init", COMMON | {"contract": "contract.json"}),
-        ("init a/c.json", COMMON | {"contract": "a/c.json"}),
-        ("id", HASHING | {"contract": "contract.json", "canonical": False}),
-        ("id --canonical c.json", HASHING | {"contract": "c.json", "canonical": True}),
+        ("init", INIT),
+        ("init a/c.json", INIT | {"contract": "a/c.json"}),
+        ("init --input a --input b --output o --code c", INIT | {"input": ["a", "b"], "output": ["o"], "code": ["c"]}),
+        ("id", ID),
+        ("id --canonical c.json", ID | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
-        ("seed a b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "b"]}),
+        ("seed a n=b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "n=b"]}),
         ("push U", REGISTRY | {"uri": "U", "borrow": False}),
         ("push U --borrow", REGISTRY | {"uri": "U", "borrow": True}),
         ("export U --tar F --force", REGISTRY | {"uri": "U", "tar": "F", "force": True}),
@@ -39,6 +42,8 @@ HASHING = REGISTRY | {"rehash": False}
         ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
         ("ls", COMMON),
         ("rm U V", COMMON | {"uris": ["U", "V"]}),
+        ("schema", COMMON | {"name": None}),
+        ("schema id", COMMON | {"name": "id"}),
         (
             "push U --json -q --cache C --registry R",
             {"json": True, "quiet": True, "cache": "C", "registry": "R", "uri": "U", "borrow": False},
@@ -59,7 +64,13 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
         ("run -- cmd -x --y", {"argv": ["cmd", "-x", "--y"]}),
         ("run -- cmd --json --push", {"argv": ["cmd", "--json", "--push"]}),
         ("run -- cmd -- -x", {"argv": ["cmd", "--", "-x"]}),
-        ("run cmd file", {"argv": ["cmd", "file"]}),
+        ("run -- env -- x", {"argv": ["env", "--", "x"]}),
+        ("run -- run -- x", {"argv": ["run", "--", "x"]}),
+        ("run -- -x", {"argv": ["-x"]}),
+        ("run", {"argv": None}),
+        ("run --offline", {"argv": None, "offline": True}),
+        ("run sh a.sh", {"argv": ["sh", "a.sh"]}),
+        ("run sh -- a", {"argv": ["sh", "--", "a"]}),
         ("run cmd -x --json", {"argv": ["cmd", "-x", "--json"]}),
         ("run --json cmd --push -- file", {"argv": ["cmd", "--push", "--", "file"], "json": True}),
         ("run --push --offline --force -- cmd", {"argv": ["cmd"], "push": True, "offline": True, "force": True}),
@@ -71,6 +82,26 @@ RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "
 )
 def test_all_words_after_runs_command_belong_to_it(line: str, expected: dict[str, object]) -> None:
     assert vars(parse_arguments(line.split())) == RUN | expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("id -- x", ID | {"argv": ["x"]}),
+        ("id c.json -- sh -c exit", ID | {"argv": ["sh", "-c", "exit"], "contract": "c.json"}),
+        ("id --json -- x --json --registry R", ID | {"argv": ["x", "--json", "--registry", "R"], "json": True}),
+        ("id -- env -- x", ID | {"argv": ["env", "--", "x"]}),
+        ("id -- id", ID | {"argv": ["id"]}),
+        ("init -- sh run.sh", INIT | {"argv": ["sh", "run.sh"]}),
+        (
+            "init c.json --input a -- x --input b",
+            INIT | {"argv": ["x", "--input", "b"], "contract": "c.json", "input": ["a"]},
+        ),
+    ],
+)
+def test_all_words_after_the_first_dashes_are_the_command(line: str, expected: dict[str, object]) -> None:
+    command, *_ = line.split()
+    assert vars(parse_arguments(line.split())) == {"command": command, **expected}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +122,13 @@ def test_all_words_after_runs_command_belong_to_it(line: str, expected: dict[str
         ("--push --contract c.json run -- cmd --json", "run --push --contract c.json -- cmd --json"),
         ("--json run cmd --output o -- -q", "run --json -- cmd --output o -- -q"),
         ("--cache C push -- U", "push U --cache C"),
+        ("--json id -- x", "id --json -- x"),
+        ("--json id c.json -- sh -c --json", "id --json c.json -- sh -c --json"),
+        ("--registry R -q id --rehash -- id -- x", "id --registry R -q --rehash -- id -- x"),
+        ("--input a init -- x", "init --input a -- x"),
+        ("-q run sh a.sh", "run -q sh a.sh"),
+        ("--json run -- env -- x", "run --json -- env -- x"),
+        ("--json schema id", "schema id --json"),
     ],
 )
 def test_options_may_come_before_the_command(first: str, after: str) -> None:
@@ -114,7 +152,7 @@ def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> No
     assert all(len(found) == 1 for found in takes_value.values())
 
 
-_WORDS = {"push": ["U"], "pull": ["U"], "export": ["U"], "inspect": ["U"], "rm": ["U"], "run": ["x"]}
+_WORDS = {"push": ["U"], "pull": ["U"], "export": ["U"], "inspect": ["U"], "rm": ["U"]}
 
 
 def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:
@@ -152,8 +190,17 @@ def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> Non
         ("pull U --output", "expected one argument"),
         ("pull U --include", "expected one argument"),
         ("rm", "the following arguments are required: URI"),
-        ("run", "the following arguments are required: COMMAND"),
-        ("run --", "the following arguments are required: COMMAND"),
+        ("run --", "ctxpack run: error: nothing comes after --\n"),
+        ("run --push --", "ctxpack run: error: nothing comes after --\n"),
+        ("--json run --", "ctxpack run: error: nothing comes after --\n"),
+        ("id --", "ctxpack id: error: nothing comes after --\n"),
+        ("id c.json --", "ctxpack id: error: nothing comes after --\n"),
+        ("--json id --", "ctxpack id: error: nothing comes after --\n"),
+        ("init --", "ctxpack init: error: nothing comes after --\n"),
+        ("init --input -- x", "argument --input: expected one argument"),
+        ("id a b -- x", "unrecognized arguments: b"),
+        ("id --nonsense -- x", "ctxpack: error: ctxpack id has no option --nonsense"),
+        ("schema a b", "unrecognized arguments: b"),
         ("ls --registry x", "ctxpack: error: ctxpack ls has no option --registry"),
     ],
 )

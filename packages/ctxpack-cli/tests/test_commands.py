@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_process import write_contract
+from cli_process import COMMAND, write_contract
 
 if TYPE_CHECKING:
     from cli_process import Cli
@@ -25,6 +25,14 @@ NOWHERE = "ctx://sha256:" + "0" * 64
 def uri(cli: Cli, project: Path) -> str:
     """The URI of the project's contract, whose pack is in the cache."""
     return cli("seed", "-q").out.removeprefix("Seeded: ").strip()
+
+
+@pytest.fixture
+def broken(project: Path) -> Path:
+    """The project, with a contract file broken.json besides, whose command cannot be started."""
+    document = json.loads((project / "contract.json").read_text()) | {"command": ["no-such-program"]}
+    (project / "broken.json").write_text(json.dumps(document))
+    return project
 
 
 @pytest.fixture
@@ -70,10 +78,137 @@ def test_the_canonical_bytes_hash_to_the_uri(cli: Cli, project: Path) -> None:
 
 def test_id_with_json(cli: Cli, project: Path) -> None:
     document = cli("id", "--json").document
-    assert set(document) == {"schema", "uri", "contract"}
+    assert set(document) == {"schema", "uri", "contract", "weak"}
     assert document["schema"] == "ctxpack/id/v1"
     assert document["uri"] == cli("id").out.strip()
     assert document["contract"] == json.loads(cli("id", "--canonical").out)
+    assert document["weak"] == []
+
+
+def test_a_command_after_the_dashes_is_the_contracts(cli: Cli, project: Path) -> None:
+    written = cli("id").out
+    write_contract(project, command=None)
+    without = cli("id", "-q").out
+    given = cli("id", "--", "sh", "ingest.sh")
+    assert given == (0, written, "")
+    assert cli("--json", "id", "contract.json", "--", "sh", "ingest.sh").document["contract"]["command"] == COMMAND
+    assert cli("id", "-q", "--", "sh", "ingest.sh", "--json").out not in (written, without)
+    shutil.rmtree(project / "processed_data")
+    assert cli("run", "--", "sh", "ingest.sh").out == f"Seeded: {written}"
+    assert cli("run", "sh", "ingest.sh").out == f"Hit: {written}"
+    assert cli("run", "--offline", "--", "sh", "-c", "sh ingest.sh").out.startswith("Seeded: ")
+
+
+@pytest.mark.parametrize(
+    "line", ["id -- sh other.sh", "run -- sh other.sh", "run sh ingest.sh x", "--json id -- false"]
+)
+def test_a_command_that_differs_from_the_contracts_is_refused(cli: Cli, project: Path, line: str) -> None:
+    shutil.rmtree(project / "processed_data")
+    done = cli(*line.split())
+    assert (done.status, done.out) == (2, "")
+    if line.startswith("--json"):
+        document = json.loads(done.err)
+        told = {name: document[name] for name in ("code", "where", "expected", "got")}
+        assert told == {
+            "code": "E_COMMAND",
+            "where": "contract.json, /command",
+            "expected": "sh ingest.sh",
+            "got": "false",
+        }
+    else:
+        got = line.partition("sh ")[2]
+        assert done.err == (
+            "ctxpack: error: contract.json, /command: the contract has another command: "
+            f"expected sh ingest.sh, got sh {got}; leave the command out, or change the one in the contract file\n"
+        )
+    assert not (project / "processed_data").exists()
+
+
+def test_run_without_any_command_is_refused(cli: Cli, project: Path) -> None:
+    write_contract(project, command=None)
+    assert cli("run") == (
+        2,
+        "",
+        "ctxpack: error: contract.json, /command: no command; say what makes the outputs: "
+        '"command": ["sh", "run.sh"], or: ctxpack run -- sh run.sh\n',
+    )
+
+
+OPAQUE = [{"tool": "vision", "tool_version": "latest", "code_hash": "opaque"}]
+
+
+def test_weak_points_are_hints_and_part_of_the_document(cli: Cli, project: Path) -> None:
+    write_contract(project, command=None, transforms=OPAQUE)
+    said = [
+        ("undeclared", "no command declared, so results of another command have the same URI"),
+        ("opaque", "transform 0 (vision): code is opaque, so a change of it goes unnoticed"),
+        ("undeclared", "transform 0 (vision): no environment declared, so a library upgrade goes unnoticed"),
+        ("moving", "transform 0 (vision): 'latest' is another thing tomorrow; name a fixed version"),
+    ]
+    hints = "".join(f"ctxpack: weak point: {what}\n" for _, what in said)
+    assert (cli("id").status, cli("id").err) == (0, hints)
+    assert cli("id", "-q").err == ""
+    document = cli("id", "--json", "-q").document
+    assert document["weak"] == [{"code": code, "what": what} for code, what in said]
+    seeded = cli("seed")
+    uri = cli("id", "-q").out.strip()
+    assert seeded == (0, f"Seeded: {uri}\n", f"{hints}ctxpack: share it: ctxpack push {uri}\n")
+    assert cli("inspect", uri, "--json").document["weak"] == document["weak"]
+    write_contract(project, transforms=OPAQUE)
+    uncovered = "ctxpack: weak point: the command names ingest.sh, and no input, code or environment covers it\n"
+    assert cli("run").err == "".join(hints.splitlines(keepends=True)[1:]) + uncovered
+    assert cli("run", "-q").err == ""
+
+
+FAULTY = {"inputs": [{"name": "a b", "path": "x"}], "transforms": [{"tool": "t", "tool_version": 1, "codes": "x\n"}]}
+
+
+def test_each_fault_of_a_contract_has_a_line(cli: Cli) -> None:
+    (cli.folder / "contract.json").write_text(json.dumps(FAULTY))
+    done = cli("id")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "ctxpack: error: contract.json: 4 faults",
+        "  /inputs/0/name: expected 1 to 128 letters, digits, . _ and -, the first a letter, digit or _, "
+        'got "a b"; rename the input',
+        "  /transforms/0/codes: expected one of tool, tool_version, code, code_hash, environment, environment_hash, "
+        'params, got "codes"; did you mean "code"?',
+        '  /transforms/0: expected "code": {"path": …}, or "code_hash": a digest or "opaque", '
+        'got neither; "opaque" is for code that cannot be hashed',
+        "  /transforms/0/tool_version: expected a text, got 1; write it in quotes",
+    ]
+
+
+def test_the_faults_of_a_contract_are_in_the_document(cli: Cli) -> None:
+    (cli.folder / "contract.json").write_text(json.dumps(FAULTY))
+    done = cli("id", "--json")
+    document = json.loads(done.err)
+    assert (done.status, document["code"], document["exit"]) == (2, "E_INPUT_NAME", 2)
+    assert [(fault["code"], fault["pointer"]) for fault in document["faults"]] == [
+        ("E_INPUT_NAME", "/inputs/0/name"),
+        ("E_UNKNOWN_FIELD", "/transforms/0/codes"),
+        ("E_CODE_MISSING", "/transforms/0"),
+        ("E_TYPE", "/transforms/0/tool_version"),
+    ]
+    assert document["faults"][3] == {
+        "code": "E_TYPE",
+        "pointer": "/transforms/0/tool_version",
+        "expected": "a text",
+        "got": "1",
+        "fix": "write it in quotes",
+    }
+    assert done.err.count("\n") == 1
+    missing = json.loads(cli("id", "--json", "missing.json").err)
+    assert "faults" not in missing
+
+
+def test_one_fault_is_one_line(cli: Cli, project: Path) -> None:
+    write_contract(project, salt=1)
+    assert cli("id") == (
+        2,
+        "",
+        "ctxpack: error: contract.json: /salt: expected a text, got 1; write it in quotes\n",
+    )
 
 
 def test_seed_prints_the_uri_and_hints_what_to_do_next(cli: Cli, project: Path) -> None:
@@ -85,6 +220,44 @@ def test_seed_prints_the_uri_and_hints_what_to_do_next(cli: Cli, project: Path) 
     )
     assert cli("seed") == (0, f"Seeded: {uri}\n", "ctxpack: the cache had it already\n")
     assert cli("seed", "--quiet").err == ""
+
+
+TWO = [{"path": "./processed_data"}, {"path": "notes.txt", "name": "notes"}]
+
+
+def test_seed_takes_an_output_that_lies_elsewhere_by_name(cli: Cli, project: Path) -> None:
+    write_contract(project, outputs=TWO)
+    (project / "elsewhere").mkdir()
+    (project / "elsewhere" / "mine.txt").write_text("n")
+    uri = cli("id").out.strip()
+    assert cli("seed", "-q", "notes=elsewhere/mine.txt") == (0, f"Seeded: {uri}\n", "")
+    held = cli("inspect", uri, "--json").document["outputs"]
+    assert held["roots"] == [{"name": "notes", "type": "file"}, {"name": "processed_data", "type": "folder"}]
+    cli("pull", uri, "-o", "there")
+    assert (project / "there" / "notes").read_text() == "n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "elsewhere",
+            "contract.json: the contract declares no such output: expected notes, processed_data, got elsewhere",
+        ),
+        ("other=elsewhere", "the contract declares no such output: expected notes, processed_data, got other"),
+        ("notes=raw_docs", "output 'notes' at raw_docs: the output lies in what is hashed"),
+        ("notes=", "the contract declares no such output: expected notes, processed_data, got notes="),
+    ],
+)
+def test_seed_refuses_what_the_contract_does_not_declare(
+    cli: Cli, project: Path, given: str, message: str, tmp_path: Path
+) -> None:
+    write_contract(project, outputs=TWO)
+    (project / "elsewhere").mkdir()
+    done = cli("seed", given)
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert cli("ls").out == ""
 
 
 def test_seed_with_json(cli: Cli, project: Path) -> None:
@@ -210,9 +383,46 @@ def test_inspect_shows_what_made_a_pack_that_is_only_in_the_registry(cli: Cli, s
     done = cli("inspect", shared, env={"CTXPACK_CACHE": "elsewhere"})
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"{shared}\nfound in   oci:")
-    for said in ("\n  tr 9.1\n", "    code         sha256:", "  raw_docs     sha256:", "\nweak points\n", " layers\n"):
+    shown = (
+        "\n  tr 9.1\n",
+        "    code         sha256:",
+        "  raw_docs     sha256:",
+        "\ncommand\n  sh ingest.sh\n",
+        " layers\n",
+    )
+    for said in shown:
         assert said in done.out
+    assert "weak points" not in done.out
     assert not (cli.folder / "elsewhere").exists()
+
+
+def test_inspect_shows_variables_platform_and_weak_points(cli: Cli, project: Path) -> None:
+    write_contract(
+        project,
+        command=None,
+        variables=["MODEL"],
+        platform={"os": "linux", "gpu": "a100"},
+        salt="again",
+    )
+    environment = {"MODEL": "large v2"}
+    uri = cli("id", "-q", env=environment).out.strip()
+    cli("seed", "-q", env=environment)
+    lines = cli("inspect", uri).out.splitlines()
+    start = lines.index("command")
+    assert lines[start + 1 : start + 5] == [
+        "  undeclared",
+        '  variables    {"MODEL": "large v2"}',
+        '  platform     {"gpu": "a100", "os": "linux"}',
+        '  salt         "again"',
+    ]
+    assert lines[-2:] == ["weak points", "  no command declared, so results of another command have the same URI"]
+
+
+def test_a_variable_that_is_not_set_is_named(cli: Cli, project: Path) -> None:
+    write_contract(project, variables=["MODEL"])
+    done = cli("id")
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "the environment variable MODEL is not set" in done.err
 
 
 def test_inspect_with_json(cli: Cli, shared: str) -> None:
@@ -220,25 +430,44 @@ def test_inspect_with_json(cli: Cli, shared: str) -> None:
     assert here["schema"] == there["schema"] == "ctxpack/inspection/v1"
     assert "image" not in here
     assert there["found_in"].startswith("oci:")
-    same = ("uri", "contract", "outputs", "provenance", "weaknesses")
+    same = ("uri", "contract", "outputs", "provenance", "weak")
     assert [here[name] for name in same] == [there[name] for name in same]
 
 
-RUN = ("run", "--", "sh", "ingest.sh")
-
-
-def test_run_makes_the_outputs_once(cli: Cli, project: Path) -> None:
+@pytest.mark.parametrize("line", ["run", "run -- sh ingest.sh", "run sh ingest.sh"])
+def test_run_makes_the_outputs_once(cli: Cli, project: Path, line: str) -> None:
     shutil.rmtree(project / "processed_data")
     uri = cli("id").out.strip()
-    assert cli(*RUN) == (0, f"Seeded: {uri}\n", "")
+    assert cli(*line.split()) == (0, f"Seeded: {uri}\n", "")
     shutil.rmtree(project / "processed_data")
-    assert cli(*RUN) == (0, f"Hit: {uri}\n", "")
+    assert cli(*line.split()) == (0, f"Hit: {uri}\n", "")
     assert (project / "processed_data" / "a.txt").read_text() == "ALPHA"
 
 
-def test_run_with_json(cli: Cli, project: Path) -> None:
+def test_run_runs_in_the_folder_of_the_contract_file(cli: Cli, project: Path) -> None:
+    shutil.rmtree(project / "processed_data")
     uri = cli("id").out.strip()
-    command = ("run", "--json", "--push", "--", "sh", "-c", "echo loud; sh ingest.sh")
+    below = project / "below"
+    below.mkdir()
+    elsewhere = type(cli)(below, cli.environment)
+    assert elsewhere("run", "--contract", "../contract.json", "--", "sh", "ingest.sh") == (0, f"Seeded: {uri}\n", "")
+    assert (project / "processed_data" / "a.txt").read_text() == "ALPHA"
+    assert list(below.iterdir()) == []
+
+
+def test_the_command_finds_its_contract_and_uri(cli: Cli, project: Path) -> None:
+    script = 'mkdir -p processed_data; cat "$CTXPACK_CONTRACT" >processed_data/c; echo "$CTXPACK_URI" >processed_data/u'
+    shutil.rmtree(project / "processed_data")
+    write_contract(project, command=["sh", "-c", script])
+    uri = cli("run").out.removeprefix("Seeded: ")
+    assert (project / "processed_data" / "u").read_text() == uri
+    assert (project / "processed_data" / "c").read_text() == cli("id", "--canonical").out
+
+
+def test_run_with_json(cli: Cli, project: Path) -> None:
+    write_contract(project, command=["sh", "-c", "echo loud; sh ingest.sh"])
+    uri = cli("id").out.strip()
+    command = ("run", "--json", "--push")
     first = cli(*command)
     assert first.document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": False, "status": 0}
     assert first.err == "loud\n"
@@ -248,7 +477,8 @@ def test_run_with_json(cli: Cli, project: Path) -> None:
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 130", 130)])
 def test_run_exits_with_the_status_of_a_failed_command(cli: Cli, project: Path, script: str, status: int) -> None:
-    done = cli("run", "--", "sh", "-c", script)
+    write_contract(project, command=["sh", "-c", script])
+    done = cli("run")
     assert done == (status, "", f"ctxpack: the command failed with status {status}; nothing was seeded\n")
     assert cli("ls").out == ""
 
@@ -257,7 +487,7 @@ def test_ls_shows_a_line_for_each_pack(cli: Cli, uri: str) -> None:
     first = cli("ls").out
     assert first.startswith(f"{uri}        5 B        1 file  20")
     assert first.endswith("Z  tr\n")
-    write_contract(cli.folder, other=True)
+    write_contract(cli.folder, params={"other": True})
     cli("seed")
     assert cli("ls").out.count("\n") == 2
 
@@ -307,9 +537,19 @@ def test_rm_with_json_counts_a_pack_named_twice_once(cli: Cli, uri: str) -> None
     [
         ("id missing.json", 2, "missing.json: no such contract file; `ctxpack init` writes one to fill in"),
         ("id ingest.sh", 2, "ingest.sh, line 1, column 1: not JSON: Expecting value"),
-        ("seed missing", 2, "missing: no such file or folder; check the path"),
+        (
+            "seed missing",
+            2,
+            "contract.json: the contract declares no such output: expected processed_data, got missing",
+        ),
+        ("seed processed_data=missing", 2, "missing: no such file or folder; check the path"),
         ("seed --contract missing.json", 2, "missing.json: no such contract file"),
-        ("run -- no-such-program", 2, "no-such-program: command cannot be started: No such file or directory"),
+        ("run --contract broken.json", 2, "no-such-program: command cannot be started: No such file or directory"),
+        ("run --contract broken.json -- x", 2, "the contract has another command: expected no-such-program, got x"),
+        ("schema inspect", 2, "inspect: no such schema: expected one of contract-file, contract, map, item, init, "),
+        ("schema inspect", 2, '; did you mean "inspection"?'),
+        ("schema ctxpack/id/v1", 2, '; did you mean "id"?'),
+        ("schema nonsense", 2, "; `ctxpack schema` lists them"),
         (f"pull {NOWHERE}", 3, f"no such pack: {NOWHERE}; check the URI and the registry"),
         (f"push {NOWHERE}", 3, f"no such pack: {NOWHERE}"),
         (f"inspect {NOWHERE}", 3, f"no such pack: {NOWHERE}"),
@@ -322,7 +562,7 @@ def test_rm_with_json_counts_a_pack_named_twice_once(cli: Cli, uri: str) -> None
         ("seed --cache ingest.sh", 1, "cannot make the cache: Not a directory"),
     ],
 )
-def test_an_error_is_one_line_on_stderr(cli: Cli, project: Path, line: str, status: int, message: str) -> None:
+def test_an_error_is_one_line_on_stderr(cli: Cli, broken: Path, line: str, status: int, message: str) -> None:
     done = cli(*line.split())
     assert (done.status, done.out, done.err.count("\n")) == (status, "", 1)
     assert done.err.startswith("ctxpack: error: ")
@@ -334,11 +574,12 @@ def test_an_error_is_one_line_on_stderr(cli: Cli, project: Path, line: str, stat
     [
         ("id --json missing.json", 2, "E_NO_CONTRACT"),
         (f"pull --json {NOWHERE}", 3, "E_NOT_FOUND"),
-        ("run --json -- no-such-program", 2, "E_COMMAND"),
+        ("run --json --contract broken.json", 2, "E_COMMAND"),
+        ("schema --json nonsense", 2, "E_USAGE"),
     ],
 )
 def test_with_json_an_error_is_one_document_on_stderr(
-    cli: Cli, project: Path, line: str, status: int, code: str
+    cli: Cli, broken: Path, line: str, status: int, code: str
 ) -> None:
     done = cli(*line.split())
     assert (done.status, done.out) == (status, "")
@@ -406,7 +647,8 @@ def closed_registry() -> Iterator[str]:
 def test_a_registry_that_refuses_access_is_status_4_and_no_miss(
     cli: Cli, project: Path, closed_registry: str, credentials: dict[str, str]
 ) -> None:
-    for arguments in (["pull", NOWHERE], ["run", "--", "touch", "it ran"]):
+    write_contract(project, command=["touch", "it ran"])
+    for arguments in (["pull", NOWHERE], ["run"]):
         done = cli(*arguments, env={"CTXPACK_REGISTRY": closed_registry, **credentials})
         assert (done.status, done.out) == (4, "")
         assert "hunter2" not in done.err
@@ -436,5 +678,23 @@ def test_a_broken_settings_file_is_status_2_and_named(cli: Cli, project: Path) -
 
 def test_junk_in_an_input_is_a_hint(cli: Cli, project: Path) -> None:
     (project / "raw_docs" / ".DS_Store").write_text("")
-    assert "raw_docs/.DS_Store was left by a file manager" in cli("id").err
+    assert cli("id").err == (
+        "ctxpack: weak point: input raw_docs: .DS_Store: left by a file manager, and changes the URI; "
+        "remove or exclude it\n"
+    )
     assert cli("id", "-q").err == ""
+
+
+def test_schema_lists_all_schemas_and_prints_each(cli: Cli) -> None:
+    listed = cli("schema")
+    assert (listed.status, listed.err) == (0, "")
+    lines = [line.split(maxsplit=1) for line in listed.out.splitlines()]
+    document = cli("schema", "--json").document
+    assert document["schema"] == "ctxpack/schemas/v1"
+    assert [[one["name"], one["title"]] for one in document["schemas"]] == lines
+    assert ["contract-file", "Contract file: what a person writes"] in lines
+    for one in document["schemas"]:
+        printed = cli("schema", one["name"])
+        assert (printed.status, printed.err) == (0, "")
+        assert (printed.document["$id"], printed.document["title"]) == (one["id"], one["title"])
+    assert cli("schema", "id", "--json") == cli("schema", "id")

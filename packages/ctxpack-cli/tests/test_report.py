@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from ctxpack_cli.report import inspection_text
 
 HASH = "sha256:" + "0" * 64
+HEADINGS = ["inputs", "transforms", "command", "outputs", "provenance (unsigned)", "image", "weak points"]
 
 
-def document(**provenance: Any) -> dict[str, Any]:
+def document(contract: dict[str, Any] | None = None, **provenance: Any) -> dict[str, Any]:
     return {
         "uri": "ctx://" + HASH,
         "found_in": "127.0.0.1:5000/packs",
         "contract": {
+            "command": ["python", "ingest.py", "--title", "a b"],
             "inputs": {"raw_docs": {"digest": HASH}, "model": {"digest": HASH}},
+            "outputs": ["index", "notes.txt"],
+            "platform": {},
             "salt": "",
             "schema": "ctxpack/contract/v1",
             "transforms": [
@@ -30,7 +34,9 @@ def document(**provenance: Any) -> dict[str, Any]:
                     "params": {"dpi": 300},
                 }
             ],
-        },
+            "variables": {},
+        }
+        | (contract or {}),
         "outputs": {
             "digest": HASH,
             "files": 2,
@@ -39,7 +45,12 @@ def document(**provenance: Any) -> dict[str, Any]:
             "roots": [{"name": "index", "type": "folder"}, {"name": "notes.txt", "type": "file"}],
         },
         "provenance": provenance,
-        "weaknesses": ["transform 0 (vision-pro): no environment declared, so a library upgrade goes unnoticed"],
+        "weak": [
+            {
+                "code": "undeclared",
+                "what": "transform 0 (vision-pro): no environment declared, so a library upgrade goes unnoticed",
+            }
+        ],
         "image": {"digest": HASH, "layers": 3, "size": 1536},
     }
 
@@ -47,9 +58,11 @@ def document(**provenance: Any) -> dict[str, Any]:
 def test_every_part_of_an_inspection_is_shown() -> None:
     text = inspection_text(
         document(
+            {"platform": {"os": "linux"}, "variables": {"MODEL": "large"}, "salt": "again"},
             created="2026-01-01T00:00:00Z",
             git={"commit": "abc", "dirty": True},
             inputs={"model": {"uri": "ctx://upstream"}},
+            weak=[{"code": "opaque", "what": "shown elsewhere"}],
         )
     )
     assert (
@@ -67,6 +80,12 @@ transforms
     code         {HASH}
     environment  undeclared
     params       {{"dpi": 300}}
+
+command
+  python ingest.py --title 'a b'
+  variables    {{"MODEL": "large"}}
+  platform     {{"os": "linux"}}
+  salt         "again"
 
 outputs
   index/, notes.txt  2 files, 2.00 KiB
@@ -87,34 +106,75 @@ weak points
 
 
 def test_an_empty_part_has_no_heading() -> None:
-    bare = document() | {"weaknesses": [], "image": None}
-    bare["contract"]["inputs"] = {}
+    bare = document({"inputs": {}}) | {"weak": [], "image": None}
     text = inspection_text(bare)
     for heading in ("inputs", "provenance", "image", "weak points"):
         assert heading not in text
 
 
-def test_a_salt_is_shown() -> None:
-    salted = document()
-    salted["contract"]["salt"] = "again"
-    assert "  salt 'again'\n" in inspection_text(salted)
+EACH = {"input": "raw_docs", "of": "files", "by": "path", "output": "{path}.json"}
+
+
+@pytest.mark.parametrize(
+    ("contract", "rows"),
+    [
+        ({}, ["python ingest.py --title 'a b'"]),
+        ({"command": "undeclared"}, ["undeclared"]),
+        (
+            {"schema": "ctxpack/map/v1", "each": EACH, "command": ["sh", "-c", 'cat "$1"', "sh", "{item}"]},
+            [
+                "sh -c 'cat \"$1\"' sh '{item}'",
+                'each         {"by": "path", "input": "raw_docs", "of": "files", "output": "{path}.json"}',
+                "schema       ctxpack/map/v1",
+            ],
+        ),
+        ({"schema": "other/v2", "command": ["a", 1]}, ['["a", 1]', "schema       other/v2"]),
+        ({"schema": "other/v2", "command": {"run": None}}, ['{"run": null}', "schema       other/v2"]),
+        ({"schema": "other/v2", "command": None}, ["schema       other/v2"]),
+    ],
+)
+def test_the_command_is_shown_with_what_it_depends_on(contract: dict[str, Any], rows: list[str]) -> None:
+    lines = inspection_text(document(contract)).split("\n")
+    start = lines.index("command")
+    assert lines[start + 1 : lines.index("", start)] == [f"  {row}" for row in rows]
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=3,
+    max_leaves=4,
 )
+MEMBERS = st.sampled_from([*document()["contract"], "each", "tool", "tool_version", "code_hash", "params", "digest"])
 
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["created", "inputs", "git"]) | st.text(), JSON, max_size=3))
 def test_no_provenance_controls_the_terminal_or_the_layout(provenance: dict[str, Any]) -> None:
-    text = inspection_text(document(**{"host": "h"}) | {"provenance": provenance})
+    text = inspection_text(document() | {"provenance": provenance})
     lines = text.split("\n")
     assert all(line.isprintable() for line in lines)
     usual = len(inspection_text(document()).split("\n"))
-    assert len(lines) == usual + (len(provenance) + 2 if provenance else 0)
+    shown = len(provenance.keys() - {"weak"})
+    assert len(lines) == usual + (shown + 2 if shown else 0)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(MEMBERS | st.text(), JSON | st.lists(st.dictionaries(MEMBERS | st.text(), JSON))))
+def test_a_contract_of_any_shape_is_shown(contract: dict[str, Any]) -> None:
+    """A pack may hold a contract of a schema that is not known here."""
+    lines = inspection_text(document() | {"contract": contract}).split("\n")
+    assert all(line.isprintable() for line in lines)
+    headings = [line for line in lines[3:] if line and not line.startswith("  ")]
+    assert headings == [heading for heading in HEADINGS if heading in headings]
+    assert {"outputs", "image", "weak points"} <= set(headings)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.fixed_dictionaries({"code": st.text(), "what": st.text()}), min_size=1))
+def test_each_weak_point_is_one_line(weak: list[dict[str, str]]) -> None:
+    lines = inspection_text(document() | {"weak": weak}).split("\n")
+    assert len(lines) == lines.index("weak points") + 1 + len(weak)
+    assert all(line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize("inputs", [{"model": "a string"}, {"model": {"uri": None}}, ["model"], "model", 5, None])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_process import Cli, make_project
+from cli_process import Cli, make_project, write_contract
 
 from ctxpack_pantry import Pantry, load_settings
 
@@ -23,6 +23,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """A project with a large output, whose pack is in the registry oci:packs."""
     folder = tmp_path_factory.mktemp("large")
     make_project(folder)
+    write_contract(folder, command=["test", "-e", "processed_data"])  # the output is there already
     (folder / "processed_data" / "a.txt").write_bytes(os.urandom(SIZE))
     (folder / "home").mkdir()
     environment = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"], "CTXPACK_REGISTRY": "oci:packs"}
@@ -72,8 +73,8 @@ COMMANDS = {
     "pull": ["pull", "-q", "URI"],
     "pull into a folder": ["pull", "-q", "URI", "-o", "there"],
     "pull what is included": ["pull", "-q", "URI", "--include", "*", "-o", "some", "--force"],
-    "run, a hit": ["run", "-q", "--force", "--", "false"],
-    "run, a miss": ["run", "-q", "--offline", "--", "sh", "-c", "test -e processed_data"],
+    "run, a hit": ["run", "-q", "--force"],
+    "run, a miss": ["run", "-q", "--offline"],
 }
 
 
@@ -92,10 +93,8 @@ def test_ctrl_c_at_any_moment(large: Cli, tmp_path: Path, name: str) -> None:
 
 def test_ctrl_c_while_the_command_runs(cli: Cli, project: Path, tmp_path: Path) -> None:
     started = project / "started"
-    script = "touch started; while :; do sleep 0.05; done"
-    status, errors = run_and_signal(
-        cli, tmp_path / "cache", 0.1, signal.SIGINT, "run", "--", "sh", "-c", script, began=started.exists
-    )
+    write_contract(project, command=["sh", "-c", "touch started; while :; do sleep 0.05; done"])
+    status, errors = run_and_signal(cli, tmp_path / "cache", 0.1, signal.SIGINT, "run", began=started.exists)
     assert (status, errors) == (130, "\nctxpack: interrupted\n")
 
 
@@ -105,7 +104,8 @@ def test_sigterm_and_sighup_end_a_command_as_cleanly(large: Cli, tmp_path: Path,
 
 
 def test_a_signal_to_ctxpack_alone_ends_runs_command_too(cli: Cli, project: Path) -> None:
-    child = cli.start("run", "--", "sh", "-c", "echo $$ >pid; touch started; exec sleep 60")
+    write_contract(project, command=["sh", "-c", "echo $$ >pid; touch started; exec sleep 60"])
+    child = cli.start("run")
     eventually((project / "started").exists)
     time.sleep(0.1)
     child.terminate()
@@ -120,6 +120,7 @@ def test_nohup_is_respected(cli: Cli, project: Path) -> None:
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ctxpack_cli.main import main;"
         "main(['run', '-q', '--', 'sh', '-c', 'kill -HUP $PPID; sh ingest.sh'])"
     )
+    write_contract(project, command=None)
     done = cli.python("-c", script)
     assert (done.status, done.out.split(":")[0], done.err) == (0, "Seeded", "")
 

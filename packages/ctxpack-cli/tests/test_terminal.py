@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_cli.terminal import Terminal, human_size
+from ctxpack_identity import ContractInvalid
+from ctxpack_identity.faults import Fault
 from ctxpack_pantry import IntegrityError
 
 ERROR = IntegrityError("digest differs", where="blob 9f2c", expected="4096 bytes", got="4021", fix="pull again")
@@ -86,6 +88,38 @@ def test_with_json_an_error_is_one_line() -> None:
         "got": "4021",
         "fix": "pull again",
     }
+
+
+FAULTS = [
+    Fault("E_TYPE", "/salt", "a text", "1", "write it in quotes"),
+    Fault("E_EMPTY", "", "something", "nothing", ""),
+]
+
+
+def test_several_faults_have_a_line_each() -> None:
+    screen = Screen()
+    screen.terminal.fail(ContractInvalid("c.json", FAULTS))
+    assert screen.shown == (
+        "ctxpack: error: c.json: 2 faults\n"
+        "  /salt: expected a text, got 1; write it in quotes\n"
+        "  (whole document): expected something, got nothing\n"
+    )
+
+
+def test_one_fault_is_one_line() -> None:
+    screen = Screen()
+    screen.terminal.fail(ContractInvalid("c.json", FAULTS[:1]))
+    assert screen.shown == "ctxpack: error: c.json: /salt: expected a text, got 1; write it in quotes\n"
+
+
+def test_with_json_several_faults_are_one_line() -> None:
+    screen = Screen(as_json=True)
+    error = ContractInvalid("c.json", FAULTS)
+    screen.terminal.fail(error)
+    assert screen.shown.count("\n") == 1
+    document = json.loads(screen.shown)
+    assert (document["code"], document["exit"], document["message"]) == ("E_TYPE", 2, str(error))
+    assert document["faults"] == [fault._asdict() for fault in FAULTS]
 
 
 class Shown:
@@ -210,6 +244,14 @@ def test_no_text_controls_the_terminal(text: str) -> None:
     screen.terminal.hint(text)
     screen.terminal.fail(IntegrityError(text))
     assert screen.shown.count("\n") == 2
+    assert all(c.isprintable() for c in screen.shown.replace("\n", ""))
+
+
+@given(st.text(), st.lists(st.builds(Fault, *[st.text()] * 5), min_size=2, max_size=4))
+def test_no_fault_controls_the_terminal(where: str, faults: list[Fault]) -> None:
+    screen = Screen()
+    screen.terminal.fail(ContractInvalid(where, faults))
+    assert screen.shown.count("\n") == 1 + len(faults)
     assert all(c.isprintable() for c in screen.shown.replace("\n", ""))
 
 

@@ -23,6 +23,7 @@ TESTS = Path(__file__).parent
 NOBODY = 65534
 
 load(TESTS, "folders")
+load(TESTS, "contracts")
 _memory_store = load(TESTS, "memory_store")
 fsspec.register_implementation("store", _memory_store.MemoryStoreFileSystem)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ctxpack_identity.hashing import deephash, workers
 from ctxpack_identity.hashing.deephash import BATCH_BYTES, BATCH_FILES, PENDING_FILES
 from ctxpack_identity.hashing.filehash import READ_SIZE
 from ctxpack_identity.hashing.scan import Folder, scan
+from ctxpack_identity.tree import file_digest
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=4).filter(
     lambda name: name not in (".", "..")
@@ -101,6 +102,18 @@ def test_the_digest_does_not_depend_on_how_files_are_batched(
 
 def test_every_executor_gives_the_same_tree(large: Path, executor: Executor | None) -> None:
     assert_hashed(large, hashing=Hashing(executor=executor))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_a_root_that_is_a_file_has_one_entry_without_a_path(
+    tmp_path: Path, executor: Executor | None, mode: int
+) -> None:
+    (tmp_path / "name").write_bytes(b"abc")
+    (tmp_path / "name").chmod(mode)
+    seen: list[TreeEntry] = []
+    tree = hash_tree(str(tmp_path / "name"), hashing=Hashing(executor=executor), on_entry=seen.append)
+    assert seen == [TreeEntry("", 3, hashlib.sha256(b"abc").hexdigest(), mode == 0o755)]
+    assert tree.digest == file_digest(seen[0].sha256, seen[0].size)
 
 
 def test_children_and_threads_give_the_same_tree(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,3 +275,79 @@ def test_memory_and_descriptors_are_bounded(tmp_path: Path, shape: str) -> None:
     found, peak = map(int, done.stdout.split())
     assert found == files
     assert peak < 40 << 10  # KiB
+
+
+# ---- folders without files, and each folder reported
+
+
+def without_empty_folders(content: dict[str, Any]) -> dict[str, Any]:
+    """Return content as git would keep it."""
+    kept = {name: without_empty_folders(item) if isinstance(item, dict) else item for name, item in content.items()}
+    return {name: item for name, item in kept.items() if item != {}}
+
+
+@given(folders, st.integers(1, 4))
+def test_with_files_only_folders_without_a_file_are_not_there(
+    tmp_path_factory: pytest.TempPathFactory, shuffling: Callable[[int], Executor], content: dict[str, Any], batch: int
+) -> None:
+    base = tmp_path_factory.mktemp("tree")
+    write_folder(base / "root", content)
+    write_folder(base / "kept", without_empty_folders(content))
+    seen: list[TreeEntry] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deephash, "PENDING_FILES", batch)
+        for executor in (None, shuffling(batch)):
+            seen.clear()
+            tree = hash_tree(
+                str(base / "root"), files_only=True, on_entry=seen.append, hashing=Hashing(executor=executor)
+            )
+            assert tree == hash_tree(str(base / "kept"))
+            assert seen == [entry for entry in expected_entries(base / "root") if not entry.is_empty_folder]
+
+
+def test_with_files_only_what_patterns_empty_is_not_there(tmp_path: Path) -> None:
+    write_folder(tmp_path / "root", {"a": {"x.pyc": b"", "b": {"y.pyc": b""}}, "c": {"z": b"", "d.pyc": b""}})
+    write_folder(tmp_path / "kept", {"c": {"z": b""}})
+    excludes = compile_excludes(["*.pyc"])
+    assert hash_tree(str(tmp_path / "root"), excludes=excludes, files_only=True) == hash_tree(str(tmp_path / "kept"))
+
+
+@pytest.mark.parametrize("files_only", [False, True])
+def test_a_root_without_a_file_is_an_empty_folder(tmp_path: Path, files_only: bool) -> None:
+    write_folder(tmp_path / "root", {"a": {"b": {}}} if files_only else {})
+    write_folder(tmp_path / "empty", {})
+    tree = hash_tree(str(tmp_path / "root"), files_only=files_only)
+    assert (tree, tree.files) == (hash_tree(str(tmp_path / "empty")), 0)
+
+
+@given(folders, st.booleans(), st.integers(1, 4))
+def test_on_folder_gets_every_folder_in_order_with_its_files(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any], files_only: bool, batch: int
+) -> None:
+    root = tmp_path_factory.mktemp("tree") / "root"
+    write_folder(root, content)
+    seen: list[tuple[str, list[str], list[str]]] = []
+
+    def note(folder: Folder) -> None:
+        seen.append((folder.path, [name for name, _ in folder.files], [name for name, _ in folder.folders]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deephash, "PENDING_FILES", batch)
+        hash_tree(str(root), files_only=files_only, on_folder=note)
+    assert seen == list(folders_of("", content))
+
+
+def folders_of(path: str, content: dict[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
+    files = sorted(name for name, item in content.items() if not isinstance(item, dict))
+    below = sorted(name for name, item in content.items() if isinstance(item, dict))
+    yield path, files, below
+    for name in below:
+        yield from folders_of(f"{path}{name}/", content[name])
+
+
+def test_on_folder_gets_one_that_holds_just_the_root_when_that_is_a_file(tmp_path: Path) -> None:
+    write_folder(tmp_path / "root", {"a": b"x", "b": b"y"})
+    seen: list[Folder] = []
+    hash_tree(str(tmp_path / "root" / "a"), on_folder=seen.append)
+    ((path, location, files, folders, store),) = seen
+    assert (path, location, [name for name, _ in files], folders, store) == ("", f"{tmp_path}/root/", ["a"], [], None)

@@ -96,7 +96,7 @@ def test_a_pickled_contract_error_keeps_its_faults() -> None:
 
 def test_errors_come_back_from_a_process_pool() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        with pytest.raises(ContractInvalid, match="/inputs: is missing"):
+        with pytest.raises(ContractInvalid, match="/inputs: expected"):
             processes.submit(parse_contract_file, "{}").result()
         with pytest.raises(InvalidInput, match="not a ctx URI"):
             processes.submit(parse_uri, "x").result()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from ctxpack_identity.exclude import compile_excludes, compile_patterns
 
+UNDECODED = [chr(code) for code in range(0xDC80, 0xDD00)]
+
 # What pathspec and gitignore(5) agree on: literals, ?, *, and ** as a whole segment; files, and no "!".
 segments = st.text("ab.*?", min_size=1, max_size=4).filter(lambda text: "**" not in text) | st.just("**")
 patterns = st.builds(
@@ -74,9 +76,31 @@ def test_no_pattern_takes_exponential_time(pattern: str, path: str) -> None:
     assert time.perf_counter() - started < 2  # seconds; backtracking would take years
 
 
-def test_names_that_are_not_utf8_can_be_left_out() -> None:
-    assert compile_excludes(["*.tmp"])("a\udcff.tmp", False)
-    assert compile_excludes(["a?"])("a\udcff", False)
+@pytest.mark.parametrize("pattern", ["*.tmp", "a?.tmp", "a[!x].tmp", "a[![:alpha:]].tmp", "a[^\u0080-\U0010ffff].tmp"])
+def test_names_that_are_not_utf8_can_be_left_out(pattern: str) -> None:
+    assert compile_excludes([pattern])("a\udcff.tmp", False)
+
+
+scalars = st.characters(exclude_categories=["Cs"], exclude_characters="/")
+undecoded = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"])  # bytes, to Python
+characters = scalars | undecoded | st.sampled_from("\ud7ff\ue000\U0010ffff")
+
+
+@given(characters, characters, characters)
+def test_a_range_is_in_the_order_of_code_points_and_then_of_bytes(low: str, high: str, character: str) -> None:
+    def order(one: str) -> tuple[bool, str]:
+        return one in UNDECODED, one
+
+    inside = character == low or order(low) <= order(character) <= order(high)
+    assert compile_excludes([f"[\\{low}-\\{high}]"])(character, False) == inside
+    assert compile_excludes([f"[!\\{low}-\\{high}]"])(character, False) == (not inside)
+
+
+@given(st.lists(st.builds(str.__add__, st.sampled_from(["", "!"]), patterns), max_size=6), paths, st.booleans())
+def test_a_verdict_is_the_last_one_of_its_patterns(patterns: list[str], path: str, is_folder: bool) -> None:
+    verdicts = [compile_patterns([pattern])(path, is_folder) for pattern in patterns]
+    given = [verdict for verdict in verdicts if verdict is not None]
+    assert compile_patterns(patterns)(path, is_folder) is (given[-1] if given else None)
 
 
 @given(st.lists(patterns, max_size=3), paths, st.booleans())

@@ -37,7 +37,7 @@ def test_a_named_tuple_keeps_its_methods_doc_and_module() -> None:
 
 
 def test_a_named_tuple_can_be_pickled() -> None:
-    tree = Tree(Digest("sha256:" + "0" * 64), "folder", 0, 0, ())
+    tree = Tree(Digest("sha256:" + "0" * 64), "folder", 0, 0)
     assert pickle.loads(pickle.dumps(tree)) == tree
     assert type(pickle.loads(pickle.dumps(tree))) is Tree
 

@@ -10,24 +10,29 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ctxpack_identity
+from ctxpack_identity import parse_contract_file
+from ctxpack_identity.contractfile import CODE_PATTERNS
 
 PACKAGE = Path(__file__).parents[1]
 SPEC = (PACKAGE / "SPEC.md").read_text(encoding="utf-8")
+LISTED = set(re.findall(r"^\| `(E_[A-Z_]+)` \|", SPEC, re.MULTILINE))  # error codes
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(ctxpack_identity.__path__, "ctxpack_identity.") if not module.ispkg
 )
 
 EXPORTED = (
     "DEFAULT_HASHING AccessDenied Conflict ContractFile ContractInvalid CtxPackError CtxUri Digest FolderDigest "
-    "Hashing IntegrityError InvalidInput KnownDigests LocalFailure NotFound PolicyRefused Progress Resolution "
-    "ResolvedInput Tree TreeEntry Unavailable canonical_contract canonical_json digest_from_hex digest_of "
+    "HashedRoot Hashing IntegrityError InvalidInput KnownDigests LocalFailure NotFound PolicyRefused Progress "
+    "Resolution ResolvedInput Tree TreeEntry Unavailable canonical_contract canonical_json digest_from_hex digest_of "
     "hash_tree hex_of parse_canonical_contract parse_contract_file parse_digest parse_json parse_uri printable "
-    "resolve silent tree_digest uri_digest uri_for"
+    "resolve silent tree_digest uri_digest uri_for with_command"
 )
 
 
@@ -46,7 +51,7 @@ def test_a_module_says_what_is_public(name: str) -> None:
         for item, value in vars(module).items()
         if getattr(value, "__module__", None) == name and not item.startswith("_")
     }
-    assert public - set(module.__all__) <= {"Fault", "Code"}
+    assert public <= set(module.__all__)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -90,19 +95,43 @@ def test_the_spec_s_examples_have_the_digests_it_gives() -> None:
 def test_the_spec_s_contract_is_the_vector_of_the_seed_format() -> None:
     vectors = json.loads((PACKAGE / "vectors" / "contract.json").read_text())
     (seed,) = [case for case in vectors["valid"] if case["name"] == "seed-format"]
-    (written,) = re.findall(r"```json\n([^`]+)```", SPEC)
+    (written,) = re.findall(r"```json\n([^`]+)```\n\nhas the canonical contract", SPEC)
     assert json.loads(written) == json.loads(seed["contract"])
     assert f"\n{seed['canonical']}\n" in SPEC
     assert seed["uri"] in SPEC
 
 
 def test_the_spec_lists_exactly_the_error_codes_of_the_sources() -> None:
-    listed = set(re.findall(r"^\| `(E_[A-Z_]+)` \|", SPEC, re.MULTILINE))
     sources = "".join(
         path.read_text() for path in (PACKAGE / "src").rglob("*.py") if path.name not in ("disk.py", "errors.py")
     )
     raised = set(re.findall(r'"(E_[A-Z_]+)"', sources))
-    assert listed == raised
+    assert raised == LISTED
+
+
+def test_every_error_code_has_a_vector_that_data_can_show() -> None:
+    def codes(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from (code for code, _ in value.get("faults", []))
+            yield from (value["code"] for _ in range("code" in value))
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from codes(item)
+
+    shown = {code for path in (PACKAGE / "vectors").glob("*.json") for code in codes(json.loads(path.read_text()))}
+    assert LISTED - shown == {"E_INPUT_CHANGED", "E_INPUT_UNREADABLE", "E_NON_STRING_KEY"}
+    assert shown <= LISTED
+
+
+def test_the_spec_lists_exactly_the_patterns_that_code_has() -> None:
+    (listed,) = re.findall(r"the code does not read\.\n\n```text\n([^`]+)```", SPEC)
+    assert tuple(listed.splitlines()) == CODE_PATTERNS
+
+
+def test_the_spec_s_map_is_one() -> None:
+    (each,) = re.findall(r"```json\n(\"each\": [^`]+)```", SPEC)
+    seed = json.loads(re.findall(r"```json\n([^`]+)```\n\nhas the canonical contract", SPEC)[0])
+    read = parse_contract_file(json.dumps({**seed, "command": ["x"], **json.loads(f"{{{each}}}")}))
+    assert read.each == ("raw_docs", "files", "path", "{dir}{stem}.json")
 
 
 def test_links_in_the_spec_and_readme_exist() -> None:

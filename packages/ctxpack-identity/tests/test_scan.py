@@ -99,9 +99,18 @@ def test_a_path_longer_than_the_system_allows_is_an_error_that_names_it(tmp_path
             os.chdir("n" * 250)
     finally:
         os.chdir(here)
-    with pytest.raises(LocalFailure, match="cannot be read: File name too long") as caught:
-        list(scan(str(tmp_path)))
-    assert caught.value.code == "E_INPUT_UNREADABLE"
+    error = refusal(tmp_path)
+    assert error.code == "E_PATH"
+    start, middle, end = str(error).partition("…")
+    assert start == f"{tmp_path}/{'n' * 250}"[:100]
+    assert (middle, end) == ("…", f"{'n' * 100}: path or name too long for this system; shorten it, or exclude it")
+    assert paths(tmp_path, excludes=compile_excludes(["n*"])) == []
+
+
+def test_a_name_longer_than_the_system_allows_is_an_error_in_the_contract() -> None:
+    assert str(refusal("n" * 256)) == (
+        f"{'n' * 100}…{'n' * 100}: path or name too long for this system; shorten it, or exclude it"
+    )
 
 
 def test_errors_have_the_path_and_a_fix(tmp_path: Path) -> None:
@@ -162,9 +171,21 @@ def test_a_device_is_refused_before_it_is_opened(device: str, tmp_path: Path) ->
 def test_a_root_that_is_a_link_is_refused_with_or_without_a_slash(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "link").symlink_to("d")
-    assert refusal(tmp_path / "link").code == "E_SYMLINK"
-    assert refusal(f"{tmp_path}/link/").code == "E_SYMLINK"
+    (tmp_path / "broken").symlink_to("nowhere")
+    for name in ("link", "link/", "link//", "broken", "broken/"):
+        assert str(refusal(f"{tmp_path}/{name}")) == (
+            f"{tmp_path}/{name}: symbolic link: expected regular files and folders; {FIX_LINK}"
+        )
     assert list(scan(f"{tmp_path}/link/", follow=True)) == []
+
+
+def test_a_root_is_not_tidied_as_text(tmp_path: Path) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "f").write_text("abc")
+    (tmp_path / "link").symlink_to("d/e")
+    assert paths(Path(f"{tmp_path}/link/..")) == ["e/", "f"]
+    (found,) = scan(f"{tmp_path}/link/../f")
+    assert (found.path, found.stat.st_size) == ("f", 3)
 
 
 def test_links_are_followed_only_with_follow(tmp_path: Path) -> None:
@@ -194,6 +215,52 @@ def test_a_cycle_of_followed_links_is_refused(tmp_path: Path, links: dict[str, s
     error = refusal(tmp_path, follow=True)
     assert str(error) == f"{tmp_path}/{at}: symbolic links form a cycle; remove or exclude one"
     assert error.code == "E_SYMLINK"
+
+
+UP = st.sampled_from(["..", "../..", ".", "d", "../d", "../s", "../../s", "t", "../t"])  # names no folder above
+
+
+@given(
+    st.dictionaries(st.sampled_from(["o/r/k", "o/r/l", "o/r/d/k", "o/s/k", "o/s/t/k"]), UP, min_size=1, max_size=4),
+    st.lists(st.sampled_from(["r", "o", "*/r", "*/o", "**/o/r", "**/r/d", "**/s/k", "d/k", "t", "**/o/s"]), max_size=3),
+)
+def test_followed_links_never_make_the_roots_name_or_place_count(
+    tmp_path_factory: pytest.TempPathFactory, links: dict[str, str], patterns: list[str]
+) -> None:
+    top = tmp_path_factory.mktemp("links")
+    for name in ("o/r/a", "o/r/d/b", "o/s/c", "o/s/t/d"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+    for link, target in links.items():
+        (top / link).symlink_to(target)
+
+    def outcome(root: Path) -> list[str] | tuple[str, str]:
+        try:
+            return paths(root, excludes=compile_excludes(patterns), follow=True)
+        except InvalidInput as error:
+            return error.code, os.path.relpath(error.where, root)
+
+    before = outcome(top / "o" / "r")
+    (top / "o").rename(top / "p")
+    (top / "p" / "r").rename(top / "p" / "q")
+    assert outcome(top / "p" / "q") == before
+
+
+def test_a_link_may_lead_beside_the_folders_on_the_way_to_it(tmp_path: Path) -> None:
+    (tmp_path / "o" / "r").mkdir(parents=True)
+    (tmp_path / "o" / "s").mkdir()
+    (tmp_path / "o" / "s" / "f").touch()
+    for name in ("k", "l"):
+        (tmp_path / "o" / "r" / name).symlink_to("../s")
+    assert paths(tmp_path / "o" / "r", follow=True) == ["k/f", "l/f"]
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "k").symlink_to("../o/s")
+    (tmp_path / "q" / "l").symlink_to("../o")  # which holds o/s, but that is not on the way to l
+    excludes = compile_excludes(["l/r"])
+    assert paths(tmp_path / "q", follow=True, excludes=excludes) == ["k/f", "l/s/f"]
+    (tmp_path / "o" / "s" / "up").symlink_to("..")
+    error = refusal(tmp_path / "o" / "r", follow=True, excludes=compile_excludes(["r"]))
+    assert str(error) == f"{tmp_path}/o/r/k/up: symbolic links form a cycle; remove or exclude one"
 
 
 def test_excluded_paths_are_neither_read_nor_refused(tmp_path: Path) -> None:

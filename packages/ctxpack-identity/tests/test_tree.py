@@ -85,7 +85,7 @@ def test_a_file_has_the_digest_of_its_document(tmp_path_factory: pytest.TempPath
     expected = digest_of(
         canonical_json({"digest": digest_of(content), "schema": TREE_SCHEMA, "size": len(content), "type": "file"})
     )
-    assert hash_tree(str(path)) == (expected, "file", 1, len(content), ())
+    assert hash_tree(str(path)) == (expected, "file", 1, len(content))
     assert file_digest(hashlib.sha256(content).hexdigest(), len(content)) == expected
 
 
@@ -121,16 +121,6 @@ def test_the_executable_bit_is_in_entries_but_not_in_the_digest(tmp_path: Path) 
         ("a", True),
         ("e/", False),
     ]
-
-
-def test_junk_is_hashed_and_reported(tmp_path: Path) -> None:
-    write_folder(tmp_path / "root", {"a": b"x"})
-    clean = hash_tree(str(tmp_path / "root"))
-    write_folder(tmp_path / "root" / "d", {"Thumbs.db": b"", ".DS_Store": b""})
-    messy = hash_tree(str(tmp_path / "root"))
-    assert clean.junk == ()
-    assert messy.junk == ("d/.DS_Store", "d/Thumbs.db")
-    assert messy.digest != clean.digest
 
 
 TWICE = "path occurs twice, or both as a file and as a folder: got 'a' after 'a'"

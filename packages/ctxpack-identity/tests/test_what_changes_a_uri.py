@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contracts import shuffled
 from folders import write_folder
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -78,18 +79,10 @@ def test_member_order_input_order_white_space_and_escapes_do_not_matter(
     write_folder(base / "one", one)
     write_folder(base / "other", other)
     value = contract("one", "./other", step, labels={"a": "b"})
-    again = _shuffled(value, random)
+    again = shuffled(value, random)
     random.shuffle(again["inputs"])
     text = json.dumps(again, indent=indent, ensure_ascii=ascii_)
     assert resolve(parse_contract_file(text), str(base)).uri == uri(base, value)
-
-
-def _shuffled(value: Any, random: Any) -> Any:
-    if isinstance(value, dict):
-        members = [(name, _shuffled(item, random)) for name, item in value.items()]
-        random.shuffle(members)
-        return dict(members)
-    return [_shuffled(item, random) for item in value] if isinstance(value, list) else value
 
 
 @given(folders, folders, steps, randoms)
@@ -107,7 +100,7 @@ def test_place_times_owners_permissions_and_the_order_of_writing_do_not_matter(
         path.chmod(0o755 if path.is_dir() else random.choice([0o600, 0o644, 0o755]))
         if os.geteuid() == 0:
             os.chown(path, random.randrange(1000, 2000), random.randrange(1000, 2000))
-    moved = contract("a", str(there / "b"), step, outputs=[{"path": "elsewhere"}], labels={"who": "me"})
+    moved = contract("a", str(there / "b"), step, labels={"who": "me"})
     assert uri(there, moved) == before
 
 
@@ -148,6 +141,127 @@ def test_other_processes_and_their_hash_seeds_do_not_matter(place: Callable[[], 
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == before
+
+
+FILES: Folder = {
+    "raw": {"a.txt": b"a"},
+    "src": {"run.py": b"run", "lib": {"lib.py": b"lib"}},
+    "uv.lock": b"lock",
+}
+WHOLE: dict[str, Any] = {
+    "inputs": [{"name": "raw", "path": "raw"}],
+    "transforms": [
+        {
+            "tool": "t",
+            "tool_version": "1",
+            "code": {"path": "src"},
+            "environment": {"path": "uv.lock"},
+            "params": {"n": 1},
+        }
+    ],
+    "outputs": [{"path": "out"}, {"path": "report.json"}],
+    "command": ["python", "src/run.py", "--all"],
+    "variables": ["MODEL"],
+    "platform": {"os": "linux", "arch": "amd64"},
+}
+MAP: dict[str, Any] = {**WHOLE, "outputs": [{"path": "out"}], "each": {"input": "raw", "output": "{path}.json"}}
+ENVIRON = {"MODEL": "small", "HOME": "/home/me"}
+
+
+def changed(value: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """Return a contract file with other members; those of the transform by "transform", those of each by "each"."""
+    step = {**value["transforms"][0], **members.pop("transform", {})}
+    each = {"each": {**value["each"], **members.pop("each", {})}} if "each" in value else {}
+    return {**value, "transforms": [{name: item for name, item in step.items() if item is not None}], **each, **members}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(WHOLE, outputs=[{"path": "out"}, {"path": "deep/er/report.json"}]),
+        changed(WHOLE, outputs=[{"path": "/data/x", "name": "report.json"}, {"path": "../out/"}]),
+        changed(WHOLE, outputs=list(reversed(WHOLE["outputs"]))),
+        changed(WHOLE, inputs=[{"name": "raw", "path": "./raw/", "listing": False}]),
+        changed(WHOLE, inputs=[{"name": "raw", "path": "raw", "exclude": ["nothing"], "symlinks": "follow"}]),
+        changed(WHOLE, transform={"code": {"path": "src", "listing": False, "exclude": ["*.log"]}}),
+        changed(WHOLE, transform={"environment": {"path": "uv.lock", "text": True, "listing": False}}),
+        changed(WHOLE, labels={"owner": "me"}),
+        changed(WHOLE, variables={"MODEL": "small"}),
+        changed(WHOLE, salt=""),
+    ],
+)
+def test_places_of_outputs_notes_and_what_only_a_pack_tells_do_not_matter(
+    place: Callable[[], Path], other: dict[str, Any]
+) -> None:
+    base = place()
+    write_folder(base / "project", FILES)
+    before = uri(base / "project", WHOLE, environ=ENVIRON)
+    assert uri(base / "project", other, environ=ENVIRON) == before
+
+
+def test_variables_that_are_not_named_do_not_matter(place: Callable[[], Path]) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    assert uri(base, WHOLE, environ=ENVIRON) == uri(base, WHOLE, environ={"MODEL": "small", "LANG": "C"})
+
+
+def test_where_the_process_runs_does_not_matter(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    before = uri(base, WHOLE, environ=ENVIRON)
+    monkeypatch.chdir(base / "src")
+    assert uri(base, WHOLE, environ=ENVIRON) == uri(Path(".."), WHOLE, environ=ENVIRON) == before
+    monkeypatch.chdir("/")
+    assert uri(base, WHOLE, environ=ENVIRON) == before
+
+
+DROPPINGS: list[Folder] = [
+    {"__pycache__": {"run.cpython-311.pyc": b"x"}},
+    {"old.pyc": b"x"},
+    {".git": {"HEAD": b"ref: refs/heads/main"}},
+    {".git": b"gitdir: /home/me/project/.git/worktrees/x"},
+    {".pytest_cache": {"v": {"x": b""}}, ".mypy_cache": {"x": b""}, ".ruff_cache": {"x": b""}},
+    {"x.egg-info": {"PKG-INFO": b"x"}, ".ipynb_checkpoints": {"x": b""}, ".venv": {"bin": {"python": b""}}},
+    {"ctxpack.lock": b"{}"},
+    {"run.py~": b"x", ".run.py.swp": b"x", ".swp": b"x", ".run.py.kate-swp": b"x", ".#run.py": b"x", "#run.py#": b"x"},
+    {"empty": {}, "nested": {"empty": {"folders": {}}}},
+    {"deleted_package": {"__pycache__": {"x.pyc": b"x"}, "sub": {"__pycache__": {}}}},
+]
+
+
+@pytest.mark.parametrize("dropped", DROPPINGS)
+@pytest.mark.parametrize("where", ["", "lib"])
+def test_what_tools_drop_into_code_does_not_matter(place: Callable[[], Path], dropped: Folder, where: str) -> None:
+    base = place()
+    array = changed(WHOLE, transform={"code": [{"path": "src"}, {"path": "uv.lock"}]})
+    write_folder(base / "before", FILES)
+    into = {**FILES["src"], **dropped} if not where else {**FILES["src"], "lib": {**FILES["src"]["lib"], **dropped}}
+    write_folder(base / "after", {**FILES, "src": into})
+    for value in (WHOLE, array):
+        assert uri(base / "after", value, environ=ENVIRON) == uri(base / "before", value, environ=ENVIRON)
+    as_input = changed(WHOLE, inputs=[{"name": "raw", "path": "src"}])
+    as_environment = changed(WHOLE, transform={"environment": {"path": "src"}})
+    for value in (as_input, as_environment):
+        assert uri(base / "after", value, environ=ENVIRON) != uri(base / "before", value, environ=ENVIRON)
+
+
+def test_the_name_of_a_clone_s_folder_does_not_matter(place: Callable[[], Path]) -> None:
+    base = place()
+    value = changed(WHOLE, transform={"code": [{"path": ".", "name": "project"}]}, outputs=[])
+    write_folder(base / "project", {**FILES, ".git": {"HEAD": b"ref"}})
+    write_folder(base / "project-2", FILES)
+    assert uri(base / "project", value, environ=ENVIRON) == uri(base / "project-2", value, environ=ENVIRON)
+
+
+def test_a_second_run_has_the_same_uri(place: Callable[[], Path]) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    value = changed(WHOLE, transform={"code": {"path": ".", "exclude": ["/out/", "/report.json"]}})
+    before = uri(base, value, environ=ENVIRON)
+    write_folder(base / "out", {"result": b"x"})
+    (base / "report.json").write_bytes(b"{}")
+    (base / "src" / "__pycache__").mkdir()
+    assert uri(base, value, environ=ENVIRON) == before
 
 
 # What always changes it
@@ -257,6 +371,89 @@ def test_every_change_of_the_contract_matters(place: Callable[[], Path], step: d
     value = {"inputs": [], "transforms": [step]}
     assert uri(base, value) != uri(base, {"inputs": [], "transforms": [changed], "salt": salt})
     assert uri(base, value) != uri(base, {"inputs": [], "transforms": [step, step]})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(WHOLE, command=["python", "src/run.py"]),
+        changed(WHOLE, command=["python", "src/run.py", "--some"]),
+        changed(WHOLE, command=["python", "src/run.py --all"]),
+        changed(WHOLE, command=["python", "--all", "src/run.py"]),
+        changed(WHOLE, command="undeclared"),
+        changed(WHOLE, variables={"MODEL": "large"}),
+        changed(WHOLE, variables={"MODEL": ""}),
+        changed(WHOLE, variables={"MODE": "small"}),
+        changed(WHOLE, variables=[]),
+        changed(WHOLE, variables=["MODEL", "HOME"]),
+        changed(WHOLE, platform={"os": "linux", "arch": "arm64"}),
+        changed(WHOLE, platform={"os": "linux"}),
+        changed(WHOLE, platform={"os": "linux", "arch": "amd64", "gpu": "H100"}),
+        changed(WHOLE, platform={}),
+        changed(WHOLE, outputs=[{"path": "out"}, {"path": "report.csv"}]),
+        changed(WHOLE, outputs=[{"path": "out"}]),
+        changed(WHOLE, outputs=[]),
+        changed(WHOLE, outputs=[{"path": "out", "name": "Out"}, {"path": "report.json"}]),
+        changed(WHOLE, inputs=[{"name": "Raw", "path": "raw"}]),
+        changed(WHOLE, inputs=[{"name": "raw", "path": "raw"}, {"name": "more", "path": "raw"}]),
+        changed(WHOLE, transform={"code": {"path": "src/lib"}}),
+        changed(WHOLE, transform={"code": [{"path": "src"}]}),
+        changed(WHOLE, transform={"code": [{"path": "src", "name": "lib"}]}),
+        changed(WHOLE, transform={"code": [{"path": "src"}, {"path": "uv.lock"}]}),
+        changed(WHOLE, transform={"code": {"path": "src", "exclude": ["lib"]}}),
+        changed(WHOLE, transform={"environment": [{"path": "uv.lock"}]}),
+        changed(WHOLE, transform={"environment": None}),
+        changed(WHOLE, salt="2"),
+        MAP,
+    ],
+)
+def test_every_other_member_matters(place: Callable[[], Path], other: dict[str, Any]) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    assert uri(base, other, environ=ENVIRON) != uri(base, WHOLE, environ=ENVIRON)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed(MAP, each={"of": "entries"}),
+        changed(MAP, each={"by": "content"}),
+        changed(MAP, each={"output": "{path}.txt"}),
+        changed(MAP, command=["python", "src/run.py", "{item}"]),
+        {name: item for name, item in MAP.items() if name != "each"},
+    ],
+)
+def test_every_member_of_a_map_matters(place: Callable[[], Path], other: dict[str, Any]) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    assert uri(base, other, environ=ENVIRON) != uri(base, MAP, environ=ENVIRON)
+    defaults = changed(MAP, each={"of": "files", "by": "path"})
+    assert uri(base, defaults, environ=ENVIRON) == uri(base, MAP, environ=ENVIRON)
+
+
+def test_the_value_of_a_named_variable_matters(place: Callable[[], Path]) -> None:
+    base = place() / "project"
+    write_folder(base, FILES)
+    assert uri(base, WHOLE, environ={"MODEL": "large"}) != uri(base, WHOLE, environ=ENVIRON)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {**FILES, "src": {**FILES["src"], "run.py": b"ran"}},
+        {**FILES, "src": {**FILES["src"], "lib": {"lib.py": b"lib", "new.py": b""}}},
+        {**FILES, "src": {**FILES["src"], ".env": b"MODEL=x"}},
+        {**FILES, "src": {**FILES["src"], "build": {"x": b""}}},
+        {**FILES, "src": {"run.py": b"run", "lib": {}}},
+        {**FILES, "uv.lock": b"lock\n"},
+        {**FILES, "raw": {"a.txt": b"a", "empty": {}}},
+    ],
+)
+def test_every_file_of_code_environment_and_inputs_matters(place: Callable[[], Path], files: Folder) -> None:
+    base = place()
+    write_folder(base / "one", FILES)
+    write_folder(base / "other", files)
+    assert uri(base / "one", WHOLE, environ=ENVIRON) != uri(base / "other", WHOLE, environ=ENVIRON)
 
 
 def _typed(value: Any) -> Any:

@@ -13,9 +13,24 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ctxpack_identity import canonical_json, digest_of, hash_tree, hex_of, parse_contract_file, parse_json, resolve
+from ctxpack_identity import (
+    Resolution,
+    canonical_json,
+    digest_of,
+    hash_tree,
+    hex_of,
+    parse_canonical_contract,
+    parse_contract_file,
+    parse_json,
+    resolve,
+    uri_for,
+    with_command,
+)
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.tree import TreeEntry, tree_digest
+from ctxpack_identity.hashing.gitignore import gitignored
+from ctxpack_identity.items import Item, check_places, item_contract, items_of
+from ctxpack_identity.rules import Each
+from ctxpack_identity.tree import Tree, TreeEntry, tree_digest
 
 Case = dict[str, Any]
 
@@ -80,13 +95,19 @@ def answer_json(case: Case) -> Case:
 def answer_tree(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         make_nodes(case["nodes"], folder)
-        tree = hash_tree(
-            os.path.join(folder, case["root"]) if "root" in case else folder,
-            excludes=compile_excludes(case["exclude"]) if "exclude" in case else None,
-            follow=case.get("symlinks") == "follow",
-        )
-    junk = {"junk": list(tree.junk)} if tree.junk else {}
-    return {"kind": tree.kind, "files": tree.files, "bytes": tree.size, **junk, "digest": tree.digest}
+        tree = hash_nodes(case, folder)
+    return {"kind": tree.kind, "files": tree.files, "bytes": tree.size, "digest": tree.digest}
+
+
+def hash_nodes(case: Case, folder: str) -> Tree:
+    """Return the tree of a case, whose nodes are in this folder."""
+    root = os.path.join(folder, case["root"]) if "root" in case else folder
+    patterns = case.get("exclude", [])
+    excludes = compile_excludes(patterns) if patterns else None
+    if "gitignore" in case:
+        excludes = gitignored(root, os.path.join(folder, case.get("base", "")), before=[], after=patterns)
+    follow = case.get("symlinks") == "follow"
+    return hash_tree(root, excludes=excludes, follow=follow, files_only="gitignore" in case)
 
 
 def answer_listing(case: Case) -> Case:
@@ -101,10 +122,33 @@ def entries(case: Case) -> list[TreeEntry]:
 def answer_contract(case: Case) -> Case:
     with tempfile.TemporaryDirectory() as folder:
         make_nodes(case["nodes"], folder)
-        contract = parse_contract_file(document(case, "contract"))
-        packs = case.get("packs")
-        resolution = resolve(contract, folder, pack_outputs=packs.__getitem__ if packs is not None else None)
-    return {"canonical": resolution.canonical.decode(), "uri": resolution.uri}
+        resolution = resolved(case, folder)
+    shown = {} if "repeat" in case else {"canonical": resolution.canonical.decode()}
+    return {**shown, "uri": resolution.uri}
+
+
+def resolved(case: Case, folder: str) -> Resolution:
+    """Return the resolution of a case's contract file, which lies in folder."""
+    contract = parse_contract_file(document(case, "contract"))
+    if "given_command" in case:
+        contract = with_command(contract, case["given_command"])
+    packs = case.get("packs")
+    pack_outputs = packs.__getitem__ if packs is not None else None
+    return resolve(contract, folder, pack_outputs=pack_outputs, environ=case.get("environ", {}))
+
+
+def answer_items(case: Case) -> Case:
+    contract = parse_canonical_contract(case["contract"].encode())
+    items = items_of_case(case)
+    check_places(items)
+    uris = [uri_for(digest_of(item_contract(contract, item.digest))) for item in items]
+    return {"items": [{**item._asdict(), "uri": uri} for item, uri in zip(items, uris, strict=True)]}
+
+
+def items_of_case(case: Case) -> list[Item]:
+    """Return the items of a case's map contract, over a listing in canonical order."""
+    each = Each(**parse_canonical_contract(case["contract"].encode())["each"])
+    return list(items_of(each, entries(case)))
 
 
 ANSWERS: dict[tuple[str, str], Callable[[Case], Case]] = {
@@ -113,6 +157,7 @@ ANSWERS: dict[tuple[str, str], Callable[[Case], Case]] = {
     ("tree.json", "valid"): answer_tree,
     ("tree.json", "listings"): answer_listing,
     ("contract.json", "valid"): answer_contract,
+    ("items.json", "valid"): answer_items,
 }
 
 
@@ -120,18 +165,21 @@ def main() -> int:
     """Add missing answers. Return 1, and change nothing, when an existing answer differs."""
     changed: list[str] = []
     files = {name: load(name) for name, _ in ANSWERS}
+    incomplete = set()
     for (name, section), answer in ANSWERS.items():
         for case in files[name][section]:
             given = answer(case)
+            if given.keys() - case.keys():
+                incomplete.add(name)
             changed += [
                 f"{name}: {case['name']}: {key}" for key in given if case.setdefault(key, given[key]) != given[key]
             ]
     if changed:
         print("these answers differ; a changed vector is a changed version:", *changed, sep="\n  ", file=sys.stderr)
         return 1
-    for name, vectors in files.items():
+    for name in sorted(incomplete):
         with open(os.path.join(HERE, name), "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(json.dumps(vectors, indent=2) + "\n")  # ASCII only: no editor can normalise a name
+            stream.write(json.dumps(files[name], indent=2) + "\n")  # ASCII only: no editor can normalise a name
     return 0
 
 

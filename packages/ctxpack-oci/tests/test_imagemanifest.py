@@ -18,6 +18,7 @@ from ctxpack_oci import (
     ImageManifest,
     describe,
     encode_image_manifest,
+    imagemanifest,
     parse_image_manifest,
 )
 from ctxpack_oci.imagemanifest import INDEX_MEDIA_TYPE, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
@@ -145,6 +146,24 @@ def test_an_ambiguous_member_is_named(name: str) -> None:
 def test_what_is_not_a_manifest(data: bytes, message: str) -> None:
     with pytest.raises(IntegrityError, match=message):
         parse_image_manifest(data)
+
+
+class Name(str):
+    """A text that counts comparisons."""
+
+    __hash__ = str.__hash__
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return super().__eq__(other)
+
+
+def test_a_repeated_member_is_found_without_comparing_all_with_all() -> None:
+    pairs: list[tuple[str, object]] = [(Name(number), None) for number in (*range(1000), 999)]
+    with pytest.raises(ValueError, match=r"^member '999' is there twice$"):
+        imagemanifest._without_repeats(pairs)
+    assert 0 < Name.compared < 10 * len(pairs)
 
 
 def test_unknown_members_urls_and_embedded_data_are_ignored() -> None:

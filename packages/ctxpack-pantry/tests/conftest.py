@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 
 load(TESTS, "pantry_context")
+load(TESTS, "pantry_forged")
 _project = load(TESTS, "pantry_project")
 _target = load(TESTS, "pantry_target")
 load(TESTS, "pantry_image")  # after pantry_target, which it imports

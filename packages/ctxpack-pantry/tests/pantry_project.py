@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxpack_identity import CtxUri, resolve
+from ctxpack_identity import CtxUri, digest_of, resolve
 from ctxpack_pantry import Settings, load_settings
 from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
 
 
 class Project:
-    """raw_docs/ (two files, an empty folder), ingest.sh, out/ (what ingest.sh made of them), contract.json."""
+    """raw_docs/ (two files, an empty folder), ingest.sh, out/ (what ingest.sh made of them), contract.json.
+
+    The contract has no weak points. command: of contracts that are written from now on; None is none.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.command: list[str] | None = ["sh", "ingest.sh"]
         self.inputs = root / "raw_docs"
         self.code = root / "ingest.sh"
         self.out = root / "out"
@@ -24,7 +29,7 @@ class Project:
         (self.inputs / "empty").mkdir(parents=True)
         (self.inputs / "a.txt").write_text("alpha")
         (self.inputs / "b.txt").write_text("beta")
-        self.code.write_text("cat raw_docs/*.txt > out/joined\n")
+        self.code.write_text("mkdir -p out && cat raw_docs/*.txt >out/joined\n")
         self.make_outputs()
         self.write_contract()
 
@@ -41,10 +46,12 @@ class Project:
             "tool": "cat",
             "tool_version": "9.1",
             "code": {"path": "./ingest.sh"},
+            "environment_hash": digest_of(b"uv.lock"),
             "params": params or {},
         }
         document = {
             "inputs": [{"name": "raw_docs", "path": "./raw_docs"}],
+            **({} if self.command is None else {"command": self.command}),
             "transforms": [transform],
             "outputs": [{"path": "./out"}],
             **members,
@@ -62,7 +69,11 @@ class Project:
 
     @property
     def uri(self) -> CtxUri:
-        loaded = self.load()
+        return self.uri_of([])
+
+    def uri_of(self, command: Sequence[str]) -> CtxUri:
+        """Return the URI with a command that is given beside the contract file, unless it is empty."""
+        loaded = self.load().with_command(command)
         return resolve(loaded.file, loaded.base).uri
 
 

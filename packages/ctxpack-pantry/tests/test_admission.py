@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pantry_project import Project
     from pantry_target import FaultyTarget
 
-COMMAND = ["sh", "-c", "mkdir -p out; echo made >out/joined"]
-
 
 class Judge:
     """A policy that notes every candidate, and refuses them all unless it is lenient."""
@@ -65,7 +63,7 @@ def inspect(pantry: Pantry, project: Project, uri: CtxUri) -> object:
 
 
 def run(pantry: Pantry, project: Project, uri: CtxUri) -> object:
-    return pantry.run(str(project.contract), COMMAND)
+    return pantry.run(str(project.contract))
 
 
 def use_as_input(pantry: Pantry, project: Project, uri: CtxUri) -> object:

@@ -276,7 +276,7 @@ def notes_of(cache: Cache) -> list[Path]:
 
 def bases_of(cache: Cache, registry: FaultyTarget, uri: CtxUri) -> list[str]:
     """The image manifests that a push of uri could borrow from."""
-    kin = kin_of(read_pack_manifest(str(folder_of(cache, uri))))
+    kin = kin_of(read_pack_manifest(str(folder_of(cache, uri))).contract)
     return [base.image.digest for base in known_bases(Tables(cache), registry.name, kin)]
 
 
@@ -340,7 +340,7 @@ def test_sixteen_notes_of_a_kin_are_kept(
         uris.append(pantry.seed([], str(project.contract)).uri)
         pantry.push(uris[-1])
     kept = [image_of(registry, uri).descriptor.digest for uri in reversed(uris[2:])]
-    kin = kin_of(read_pack_manifest(str(folder_of(cache, uris[0]))))
+    kin = kin_of(read_pack_manifest(str(folder_of(cache, uris[0]))).contract)
     assert [known.image for known in Tables(cache).of_kin(registry.name, kin)] == kept
     assert len(notes_of(cache)) == 16
 
@@ -348,7 +348,7 @@ def test_sixteen_notes_of_a_kin_are_kept(
 def survey_of(pantry: Pantry, registry: FaultyTarget, uri: CtxUri) -> Survey | None:
     folder = str(folder_of(pantry.cache, uri))
     manifest = read_pack_manifest(folder)
-    return survey(folder, manifest, known_bases(Tables(pantry.cache), registry.name, kin_of(manifest)))
+    return survey(folder, manifest, known_bases(Tables(pantry.cache), registry.name, kin_of(manifest.contract)))
 
 
 def unrelated(versions: Versions, project: Project) -> None:

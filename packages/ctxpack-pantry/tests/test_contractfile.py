@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctxpack_identity import InvalidInput
+from ctxpack_pantry import Pantry
 from ctxpack_pantry.contractfile import load_contract_file
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 def test_declared_outputs_are_relative_to_the_contract(project: Project) -> None:
     loaded = project.load()
     assert loaded.base == str(project.root)
-    assert loaded.outputs == [f"{project.root}/./out"]
+    assert loaded.outputs == {"out": f"{project.root}/./out"}
 
 
 def test_outputs_of_a_contract_in_the_current_folder_stay_relative(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.root)
-    assert load_contract_file("contract.json").outputs == ["./out"]
+    assert load_contract_file("contract.json").outputs == {"out": "./out"}
 
 
 def test_a_missing_contract_file_is_named_with_the_command_that_writes_one(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_a_folder_is_not_a_contract_file(tmp_path: Path) -> None:
 
 def test_a_fault_in_a_contract_file_names_the_file(project: Project) -> None:
     project.contract.write_text('{"inputs": [], "transforms": []}')
-    with pytest.raises(InvalidInput, match=r"contract\.json: /transforms: at least one transform is needed"):
+    with pytest.raises(InvalidInput, match=r"contract\.json: /transforms: expected at least one transform, got"):
         project.load()
 
 
@@ -67,6 +68,7 @@ def test_an_unreadable_file_is_a_local_failure(project: Project) -> None:
 import os, sys
 os.chdir(sys.argv[1])
 from ctxpack_pantry import CtxPackError
+from ctxpack_pantry import Pantry
 from ctxpack_pantry.contractfile import load_contract_file
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -77,3 +79,31 @@ except CtxPackError as error:
 """
     done = subprocess.run([sys.executable, "-c", script, str(project.root)], capture_output=True, text=True, check=True)
     assert done.stdout == "LocalFailure contract.json: cannot be read: Permission denied; check its permissions\n"
+
+
+def test_a_command_beside_the_file_is_its_command_where_it_has_none(project: Project) -> None:
+    project.command = None
+    project.write_contract()
+    assert project.load().with_command(["sh", "a.sh"]).file.command == ("sh", "a.sh")
+    assert project.load().with_command([]).file.command is None
+
+
+def test_a_command_beside_the_file_must_be_that_in_it(project: Project) -> None:
+    loaded = project.load()
+    assert loaded.with_command(["sh", "ingest.sh"]) == loaded.with_command([]) == loaded
+    with pytest.raises(InvalidInput) as caught:
+        loaded.with_command(["sh", "other.sh"])
+    assert str(caught.value) == (
+        f"{project.contract}, /command: the contract has another command: "
+        "expected sh ingest.sh, got sh other.sh; leave the command out, or change the one in the contract file"
+    )
+    assert caught.value.code == "E_COMMAND"
+
+
+def test_the_schema_of_a_canonical_contract_file_stays(project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "canonical.json"
+    path.write_bytes(Pantry(project.settings).resolve(str(project.contract)).canonical)
+    loaded = load_contract_file(str(path))
+    assert loaded.outputs == {"out": f"{tmp_path}/out"}
+    assert loaded.file.schema == "ctxpack/contract/v1"
+    assert loaded.file.command == ("sh", "ingest.sh")

@@ -440,7 +440,7 @@ def forge_note(cache: Cache, version: Version, manifest: PackManifest, table: by
         artifact_type=image.artifact_type, config=image.config, layers=(first, describe_table(table), *others)
     )
     note(cache, version).unlink()
-    Tables(cache).record(version.uri, "the registry", kin_of(manifest), encode_image_manifest(forged), table)
+    Tables(cache).record(version.uri, "the registry", kin_of(manifest.contract), encode_image_manifest(forged), table)
 
 
 def test_a_wrong_note_with_right_digests_costs_a_second_attempt(

@@ -99,7 +99,7 @@ HASHED = {"code_hash": digest_of(b"code")}
 
 
 @pytest.mark.parametrize(
-    ("transforms", "weaknesses"),
+    ("transforms", "weak"),
     [
         ([LOCKED | HASHED], []),
         ([HASHED], ["transform 0 (t): no environment declared, so a library upgrade goes unnoticed"]),
@@ -115,9 +115,10 @@ HASHED = {"code_hash": digest_of(b"code")}
     ids=["none", "environment", "code", "second transform"],
 )
 def test_what_a_contract_leaves_open_is_named(
-    pantry: Pantry, project: Project, transforms: list[dict[str, str]], weaknesses: list[str]
+    pantry: Pantry, project: Project, transforms: list[dict[str, str]], weak: list[str]
 ) -> None:
+    project.command = ["true"]
     project.write_contract(transforms=[{"tool": "t", "tool_version": "1"} | transform for transform in transforms])
     inspection = pantry.inspect(pantry.seed([], str(project.contract)).uri)
-    assert list(inspection.weaknesses) == weaknesses
-    assert inspection.as_json()["weaknesses"] == weaknesses
+    assert [point.what for point in inspection.weak] == weak
+    assert inspection.as_json()["weak"] == [point._asdict() for point in inspection.weak]

@@ -72,12 +72,12 @@ def test_what_is_no_list_is_refused(data: bytes) -> None:
 def test_the_kin_of_a_pack_to_the_byte(pantry: Pantry, project: Project) -> None:
     """Tools, input names and output names; not versions, not what is in them."""
     seeded = pantry.seed([str(project.out)], str(project.contract))
-    before = kin_of(read_pack_manifest(seeded.folder))
+    before = kin_of(read_pack_manifest(seeded.folder).contract)
     names = b'{"inputs":["raw_docs"],"outputs":["out"],"schema":"ctxpack/kin/v1","tools":["cat"]}'
     assert before == describe(names, "-").digest.removeprefix("sha256:")
     project.write_contract(params={"size": 2})
     project.make_outputs("another text")
-    assert kin_of(pantry.seed([str(project.out)], str(project.contract)).manifest) == before
+    assert kin_of(pantry.seed([str(project.out)], str(project.contract)).manifest.contract) == before
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def make(project: Project, pantry: Pantry) -> Push:
 @pytest.fixture
 def listed(registry: FaultyTarget, project: Project, pantry: Pantry) -> Callable[[], list[Kin]]:
     def read() -> list[Kin]:
-        kin = kin_of(pantry.seed([str(project.out)], str(project.contract)).manifest)
+        kin = kin_of(pantry.seed([str(project.out)], str(project.contract)).manifest.contract)
         return KinList(registry, kin).read()
 
     return read

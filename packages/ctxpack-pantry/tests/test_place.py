@@ -55,7 +55,7 @@ def other_pack(there: Path, project: Project) -> None:
     (there / "older").write_text("outputs")
     project.write_contract(params={"older": True})
     pantry = Pantry(project.settings)
-    pantry.seed([str(there)], str(project.contract))
+    pantry.seed({"out": str(there)}, str(project.contract))
 
 
 @pytest.mark.parametrize("prepare", [nothing, empty_folder, other_pack])
@@ -232,14 +232,11 @@ def test_a_file_in_place_of_a_folder_above_is_a_local_failure(pantry: Pantry, ur
 def test_a_pack_of_one_file_is_placed_as_that_file(pantry: Pantry, project: Project, there: Path) -> None:
     project.write_contract(outputs=[{"path": "./out/joined"}])
     folder = pantry.seed([], str(project.contract)).folder
-    assert each_to(read_pack_manifest(folder), [str(there)]) == [Placing("joined", "joined", str(there))]
-    place(
-        context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False
-    )
+    placings = each_to(read_pack_manifest(folder), {"joined": str(there)})
+    assert placings == [Placing("joined", "joined", str(there))]
+    assert place(context_of(pantry.cache, pantry.target), folder, placings, force=False)
     assert there.read_text() == "alphabeta"
-    assert not place(
-        context_of(pantry.cache, pantry.target), folder, each_to(read_pack_manifest(folder), [str(there)]), force=False
-    )
+    assert not place(context_of(pantry.cache, pantry.target), folder, placings, force=False)
 
 
 def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Project, there: Path) -> None:
@@ -254,26 +251,30 @@ def test_a_pack_of_one_file_is_pulled_into_a_folder(pantry: Pantry, project: Pro
 def several(pantry: Pantry, project: Project) -> str:
     """The folder of a pack with three outputs: a folder, a file and an empty folder."""
     (project.root / "none").mkdir()
-    project.write_contract(outputs=[{"path": "./out"}, {"path": "ingest.sh"}, {"path": "none"}])
+    (project.root / "notes").write_text("noted")
+    project.write_contract(outputs=[{"path": "./out"}, {"path": "notes"}, {"path": "none", "name": "nothing"}])
     return pantry.seed([], str(project.contract)).folder
 
 
 def test_each_of_several_outputs_goes_to_its_own_destination(
     pantry: Pantry, project: Project, several: str, tmp_path: Path
 ) -> None:
-    places = [str(tmp_path / "x" / name) for name in ("none", "out", "ingest.sh")]
+    places = {name: str(tmp_path / "x" / name) for name in ("notes", "nothing", "out")}
     placings = each_to(read_pack_manifest(several), places)
     assert place(context_of(pantry.cache, pantry.target), several, placings, force=False)
     assert contents(tmp_path / "x" / "out") == contents(project.out)
-    assert (tmp_path / "x" / "ingest.sh").read_text() == project.code.read_text()
-    assert contents(tmp_path / "x" / "none") == {}
+    assert (tmp_path / "x" / "notes").read_text() == "noted"
+    assert contents(tmp_path / "x" / "nothing") == {}
     assert not place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
 
 def test_several_outputs_are_refused_when_one_differs(pantry: Pantry, project: Project, several: str) -> None:
     (project.root / "none").rmdir()
     (project.root / "none").write_text("was an empty folder")
-    placings = each_to(read_pack_manifest(several), [str(project.root / name) for name in ("out", "ingest.sh", "none")])
+    places = {
+        name: str(project.root / path) for name, path in [("out", "out"), ("notes", "notes"), ("nothing", "none")]
+    }
+    placings = each_to(read_pack_manifest(several), places)
     with pytest.raises(InvalidInput, match="something else is there already"):
         place(context_of(pantry.cache, pantry.target), several, placings, force=False)
 
@@ -282,41 +283,19 @@ def test_several_outputs_are_refused_when_only_some_are_there(
     pantry: Pantry, project: Project, several: str, there: Path
 ) -> None:
     """They may be from another run: with some missing, they are not the outputs of a pack."""
-    places = [str(there / name) for name in ("out", "ingest.sh", "none")]
+    placings = each_to(read_pack_manifest(several), {name: str(there / name) for name in ("out", "notes", "nothing")})
     there.mkdir()
-    (there / "ingest.sh").write_text("my own notes")
-    with pytest.raises(InvalidInput, match=r"ingest\.sh: something else is there already"):
-        place(
-            context_of(pantry.cache, pantry.target), several, each_to(read_pack_manifest(several), places), force=False
-        )
-    assert [path.name for path in there.iterdir()] == ["ingest.sh"]
-
-
-@pytest.mark.parametrize(
-    ("destinations", "got"),
-    [
-        (["x/out"], "out"),
-        (["x/out", "x/ingest.sh", "x/other"], "ingest.sh, other, out"),
-        (["x/out", "y/out", "x/ingest.sh"], "ingest.sh, out"),
-        (["x/out", "x/ingest.sh", "x/none", "y/none"], "ingest.sh, none, out"),
-    ],
-)
-def test_destinations_that_are_not_the_packs_outputs_are_refused(
-    several: str, destinations: list[str], got: str
-) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        each_to(read_pack_manifest(several), destinations)
-    assert str(caught.value) == (
-        f"outputs do not match the pack's: expected ingest.sh, none, out, got {got}; "
-        "name the same outputs in the contract, or pull everything into one folder with --output"
-    )
+    (there / "notes").write_text("my own notes")
+    with pytest.raises(InvalidInput, match=r"notes: something else is there already"):
+        place(context_of(pantry.cache, pantry.target), several, placings, force=False)
+    assert [path.name for path in there.iterdir()] == ["notes"]
 
 
 def test_all_of_several_outputs_can_be_pulled_into_one_folder(
     pantry: Pantry, project: Project, several: str, there: Path
 ) -> None:
     assert place(context_of(pantry.cache, pantry.target), several, all_into(str(there)), force=False)
-    assert sorted(os.listdir(there)) == ["ingest.sh", "none", "out"]
+    assert sorted(os.listdir(there)) == ["notes", "nothing", "out"]
     assert not place(context_of(pantry.cache, pantry.target), several, all_into(str(there)), force=False)
 
 

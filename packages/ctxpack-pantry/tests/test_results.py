@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxpack_identity import CtxUri, uri_digest
-from ctxpack_pantry import Pantry, Pulled, Removed
+import pytest
+
+from ctxpack_identity import CtxUri, InvalidInput, Unavailable, uri_digest
+from ctxpack_pantry import CtxPackError, Pantry, Pulled, Removed, error_as_json
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -45,3 +48,44 @@ def test_a_list_has_a_damaged_pack_without_what_its_manifest_would_say(pantry: P
         "schema": "ctxpack/ls/v1",
         "packs": [packs[uri] for uri in sorted(packs)],
     }
+
+
+def test_an_error_is_a_document_with_all_that_it_says() -> None:
+    error = Unavailable("no answer", where="host", expected="200", got="503", fix="try again")
+    assert error_as_json(error) == {
+        "schema": "ctxpack/error/v1",
+        "message": "host: no answer: expected 200, got 503; try again",
+        "code": "E_UNAVAILABLE",
+        "what": "no answer",
+        "where": "host",
+        "expected": "200",
+        "got": "503",
+        "fix": "try again",
+    }
+
+
+def test_an_error_of_a_contract_file_lists_each_fault(pantry: Pantry, project: Project) -> None:
+    transform = {"tool": "t", "tool_version": 1, "code_hash": "opaque", "parms": {}}
+    project.write_contract(transforms=[transform], variables={"API_KEY": "x"}, outputs=[{"path": ".."}])
+    with pytest.raises(CtxPackError) as caught:
+        pantry.run(str(project.contract))
+    document = error_as_json(caught.value)
+    faults = {fault["pointer"]: fault for fault in document["faults"]}
+    assert set(faults) == {"/transforms/0/tool_version", "/transforms/0/parms", "/variables/API_KEY", "/outputs/0"}
+    assert faults["/transforms/0/parms"] == {
+        "code": "E_UNKNOWN_FIELD",
+        "pointer": "/transforms/0/parms",
+        "expected": "one of tool, tool_version, code, code_hash, environment, environment_hash, params",
+        "got": '"parms"',
+        "fix": 'did you mean "params"?',
+    }
+    assert all(set(fault) == {"code", "pointer", "expected", "got", "fix"} for fault in document["faults"])
+    assert document["code"] == document["faults"][0]["code"]
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_an_error_of_one_thing_lists_no_faults(pantry: Pantry, project: Project) -> None:
+    project.contract.write_text("{")
+    with pytest.raises(InvalidInput) as caught:
+        pantry.resolve(str(project.contract))
+    assert "faults" not in error_as_json(caught.value)

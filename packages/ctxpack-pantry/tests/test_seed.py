@@ -58,6 +58,33 @@ def test_a_contract_without_outputs_needs_them_named(pantry: Pantry, project: Pr
     assert pantry.seed([str(project.out)], str(project.contract)).new
 
 
+@pytest.mark.parametrize("given", [["report=elsewhere/made"], {"report": "elsewhere/made"}, ["elsewhere/report"], []])
+def test_wherever_outputs_lie_their_names_in_the_pack_are_those_of_the_contract(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch, given: list[str] | dict[str, str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    project.write_contract(outputs=[{"path": "out", "name": "report"}, {"path": "z.txt"}])
+    (project.root / "z.txt").write_text("z")
+    for name in ("made", "report"):
+        (project.root / "elsewhere" / name).mkdir(parents=True)
+        (project.root / "elsewhere" / name / "x").write_text(name)
+    seeded = pantry.seed(given, "contract.json")
+    assert seeded.manifest.contract["outputs"] == ["report", "z.txt"]
+    assert [(root.name, root.type) for root in seeded.manifest.outputs.roots] == [
+        ("report", "folder"),
+        ("z.txt", "file"),
+    ]
+    source = project.root / ("elsewhere/made" if "made" in str(given) else "elsewhere/report" if given else "out")
+    assert contents(Path(seeded.folder, "artifacts/report")) == contents(source)
+
+
+def test_any_output_can_be_seeded_where_the_contract_declares_none(pantry: Pantry, project: Project) -> None:
+    project.write_contract(outputs=[])
+    seeded = pantry.seed({"b": str(project.out), "a": f"{project.out}/joined"}, str(project.contract))
+    assert seeded.manifest.contract["outputs"] == []
+    assert [(root.name, root.type) for root in seeded.manifest.outputs.roots] == [("a", "file"), ("b", "folder")]
+
+
 def test_the_same_outputs_again_are_not_new(
     pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
 ) -> None:
@@ -97,20 +124,22 @@ def test_every_input_is_listed_and_the_listing_is_anchored_in_the_manifest(pantr
     )
     seeded = pantry.seed([], str(project.contract))
     listings = {listing.path: listing for listing in seeded.manifest.listings}
-    assert list(listings) == ["files.jsonl", "inputs/one.jsonl", "inputs/raw_docs.jsonl"]
+    assert list(listings) == ["files.jsonl", "code/0.jsonl", "inputs/one.jsonl", "inputs/raw_docs.jsonl"]
     for path, listing in listings.items():
         data = Path(seeded.folder, path).read_bytes()
         assert (digest_of(data), len(data)) == (listing.digest, listing.size)
     found = [(entry.path, entry.size) for entry in read_entries(seeded.folder, "inputs/raw_docs.jsonl")]
     assert found == [("a.txt", 5), ("b.txt", 4), ("empty/", 0)]
-    assert [entry.path for entry in read_entries(seeded.folder, "inputs/one.jsonl")] == ["a.txt"]
+    assert [entry.path for entry in read_entries(seeded.folder, "inputs/one.jsonl")] == [""]
 
 
 def test_an_empty_input_has_an_empty_listing_and_an_input_by_digest_has_none(pantry: Pantry, project: Project) -> None:
     known = digest_of(b"known")
     project.write_contract(inputs=[{"name": "nothing", "path": "./raw_docs/empty"}, {"name": "known", "digest": known}])
     seeded = pantry.seed([], str(project.contract))
-    assert [(listing.path, listing.size) for listing in seeded.manifest.listings[1:]] == [("inputs/nothing.jsonl", 0)]
+    listings = {listing.path: listing.size for listing in seeded.manifest.listings}
+    assert listings.keys() == {"files.jsonl", "code/0.jsonl", "inputs/nothing.jsonl"}
+    assert listings["inputs/nothing.jsonl"] == 0
     assert seeded.manifest.contract["inputs"]["known"] == {"digest": known}
 
 
@@ -149,7 +178,7 @@ def test_a_pack_that_is_only_in_the_registry_is_an_input_known_by_digest(
     downstream(project, {"uri": upstream})
     seeded = open_pantry("another cache").seed([], str(project.contract))
     assert seeded.uri == pantry.resolve(str(project.contract)).uri
-    assert [listing.path for listing in seeded.manifest.listings] == ["files.jsonl"]
+    assert [listing.path for listing in seeded.manifest.listings] == ["files.jsonl", "code/0.jsonl"]
     assert seeded.manifest.provenance["inputs"] == {"joined": {"uri": upstream}}
 
 
@@ -160,13 +189,13 @@ def test_a_pack_that_is_nowhere_cannot_be_an_input(pantry: Pantry, project: Proj
         pantry.seed([], str(project.contract))
 
 
-def test_labels_and_the_command_are_in_the_provenance_and_not_in_the_identity(
+def test_labels_and_the_run_are_in_the_provenance_and_not_in_the_identity(
     cache: Cache, registry: FaultyTarget, project: Project
 ) -> None:
     before = project.uri
     project.write_contract(labels={"team": "search"})
     execution = Execution(("sh", "ingest.sh"), 1.5)
-    seeded = seed(context_of(cache, registry), project.load(), [str(project.out)], execution=execution)
+    seeded = seed(context_of(cache, registry), project.load(), {"out": str(project.out)}, execution=execution)
     assert seeded.uri == before
     assert seeded.manifest.provenance["labels"] == {"team": "search"}
     assert seeded.manifest.provenance["run"] == {"command": ["sh", "ingest.sh"], "seconds": 1.5}
@@ -187,11 +216,11 @@ def test_an_input_that_changed_since_the_contract_was_resolved_is_named(
     before = pantry.resolve(str(project.contract))
     (project.inputs / "c.txt").write_text("gamma")
     with pytest.raises(InvalidInput) as caught:
-        seed(context_of(cache, registry), project.load(), [str(project.out)], expected=before)
+        seed(context_of(cache, registry), project.load(), {"out": str(project.out)}, expected=before)
     assert str(caught.value) == (
         "input raw_docs: changed while the command ran, so nothing was seeded: "
         f"expected {before.uri}, got {project.uri}; "
-        "run it again when nothing writes to the inputs; outputs do not belong below an input"
+        "run it again when nothing writes to it"
     )
     assert pantry.list_packs().packs == ()
     assert leftovers() == []
@@ -212,7 +241,7 @@ def test_outputs_that_no_pack_can_hold_leave_nothing_in_the_cache(
     (project.root / "link").symlink_to("out")
     os.mkfifo(project.root / "pipe")
     with pytest.raises(InvalidInput, match=message):
-        pantry.seed([str(project.root / output) for output in outputs], str(project.contract))
+        pantry.seed([f"out={project.root / output}" for output in outputs], str(project.contract))
     assert pantry.list_packs().packs == ()
     assert leftovers() == []
 
@@ -221,7 +250,8 @@ def test_a_notice_names_files_of_file_managers(pantry: Pantry, project: Project,
     (project.inputs / ".DS_Store").write_text("junk")
     seeded_uri(pantry, project)
     [notice] = notices
-    assert notice.endswith("raw_docs/.DS_Store was left by a file manager, and changes the URI; remove or exclude it")
+    left = "left by a file manager, and changes the URI; remove or exclude it"
+    assert notice == f"weak point: input raw_docs: .DS_Store: {left}"
 
 
 def test_a_cache_that_cannot_be_made_is_a_local_failure(

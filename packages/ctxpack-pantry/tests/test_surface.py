@@ -36,16 +36,20 @@ def test_the_public_names_are_these() -> None:
         "Pushed",
         "Ran",
         "Removed",
+        "Schemas",
         "Seeded",
         "Settings",
         "StoredPack",
         "Unavailable",
         "error_as_json",
         "init",
+        "list_schemas",
         "load_contract_file",
         "load_settings",
         "parse_uri",
         "printable",
+        "schema",
+        "schema_names",
     ]
     assert all(hasattr(ctxpack_pantry, name) for name in ctxpack_pantry.__all__)
 

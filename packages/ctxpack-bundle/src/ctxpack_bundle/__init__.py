@@ -6,7 +6,7 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctxpack_bundle.assembly import InputListings, assemble, outputs_digest
+    from ctxpack_bundle.assembly import RootListings, assemble, outputs_digest
     from ctxpack_bundle.chunk import Piece, inflate_chunk, inflate_first, make_chunk, make_chunks, runs
     from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
@@ -39,7 +39,7 @@ else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
-            "assembly": "InputListings assemble outputs_digest",
+            "assembly": "RootListings assemble outputs_digest",
             "chunk": "Piece inflate_chunk inflate_first make_chunk make_chunks runs",
             "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
@@ -62,7 +62,6 @@ __all__ = [
     "MAX_LAYERS",
     "Borrowed",
     "Excerpt",
-    "InputListings",
     "Layering",
     "Listing",
     "Outputs",
@@ -73,6 +72,7 @@ __all__ = [
     "PieceIndex",
     "Record",
     "Root",
+    "RootListings",
     "Selection",
     "Span",
     "Spans",

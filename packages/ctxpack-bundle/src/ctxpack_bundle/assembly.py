@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
-from ctxpack_bundle.listing import listing_line
+from ctxpack_bundle.listing import MAX_LINE_BYTES, listing_line
 from ctxpack_bundle.outputs import Totals
-from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, Root, encode_pack_manifest
+from ctxpack_bundle.packmanifest import (
+    FILES,
+    LISTING_PATTERN,
+    Listing,
+    PackManifest,
+    Root,
+    check_root_name,
+    declared_outputs,
+    encode_pack_manifest,
+)
 from ctxpack_identity import (
     DEFAULT_HASHING,
     Digest,
@@ -29,56 +40,95 @@ from ctxpack_identity import (
     silent,
     uri_for,
 )
+from ctxpack_identity.contract import MAX_TEXT_BYTES
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.scan import Found, scan
 from ctxpack_identity.packpath import check_path
 
-__all__ = ["InputListings", "assemble", "outputs_digest"]
+__all__ = ["RootListings", "assemble", "outputs_digest"]
 
 _LISTING_BUFFER = 64 << 10  # bytes
+_SHOWN = 500  # characters of names in a message
+
+_is_listing = re.compile(LISTING_PATTERN).match
 
 
-class InputListings:
-    """Writes ``inputs/<name>.jsonl`` into a pack's folder while the inputs are hashed."""
+class RootListings:
+    """Writes the listings of inputs, code and environments into a pack's folder while they are hashed.
+
+    root: ``inputs/<name>``, ``code/<i>`` or ``environment/<i>``, ``<i>`` being the index of the transform.
+    """
 
     def __init__(self, folder: str) -> None:
-        self._folder = os.path.join(folder, "inputs")
+        self._folder = folder
         self._writers: dict[str, _ListingWriter] = {}
+        self._texts: list[Listing] = []
 
-    def add(self, name: str, entry: TreeEntry) -> None:
-        """Take the next entry of the input called name."""
-        self._writer(name).add(entry)
+    def add(self, root: str, entry: TreeEntry) -> None:
+        """Take the next entry of a root; if the root is a file, its only entry, whose path is empty."""
+        self._writer(root).add(entry)
 
-    def finish(self, names: Iterable[str]) -> tuple[Listing, ...]:
-        """Return the descriptors of these inputs' listings, in archive order; an empty input has an empty listing."""
-        listings = (self._writer(name).finish(f"inputs/{name}.jsonl") for name in names)
-        return tuple(sorted(listings, key=lambda listing: listing.path))
+    def add_text(self, root: str, data: bytes) -> None:
+        """Write the text of an environment that is one file, a lock file for example. Call it once for each.
 
-    def _writer(self, name: str) -> _ListingWriter:
-        if name not in self._writers:
-            os.makedirs(self._folder, exist_ok=True)
-            self._writers[name] = _ListingWriter(os.path.join(self._folder, f"{name}.jsonl"))
-        return self._writers[name]
+        Raises: InvalidInput for more than MAX_TEXT_BYTES, and for what is not UTF-8.
+        """
+        _check_text(data, root)
+        path = f"{root}.txt"
+        with open(self._place(path), "xb") as file:
+            file.write(data)
+        self._texts.append(Listing(digest=digest_of(data), path=path, size=len(data)))
+
+    def finish(self, roots: Iterable[str]) -> tuple[Listing, ...]:
+        """Return the descriptors of the listings of these roots, and of all texts, in archive order.
+
+        The listing of a root without entries, an empty folder, is empty.
+        """
+        listings = [self._writer(root).finish(f"{root}.jsonl") for root in roots]
+        return tuple(sorted(listings + self._texts, key=lambda listing: listing.path))
+
+    def _writer(self, root: str) -> _ListingWriter:
+        if root not in self._writers:
+            self._writers[root] = _ListingWriter(self._place(f"{root}.jsonl"))
+        return self._writers[root]
+
+    def _place(self, path: str) -> str:
+        """Return where the listing or text with this path lies; make the folder around it."""
+        if not _is_listing(path):
+            raise ValueError(f"no pack has a listing {path!r}")
+        location = os.path.join(self._folder, path)
+        os.makedirs(os.path.dirname(location), exist_ok=True)
+        return location
 
 
 def assemble(
     folder: str,
-    outputs: Sequence[str],
+    outputs: Mapping[str, str],
     *,
     contract: bytes,
-    inputs: tuple[Listing, ...] = (),
+    listings: tuple[Listing, ...] = (),
     provenance: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> PackManifest:
     """Make folder, which must exist, the pack of these outputs, and return its manifest.
 
-    outputs: files and folders on disk, copied, never linked. contract: canonical bytes. inputs: what InputListings
-    wrote into the same folder.
-    Raises: InvalidInput for outputs that are missing, change while they are read, share a name, or hold what no pack
-    may hold (links, devices, paths that check_path refuses); LocalFailure for unreadable ones; OSError when folder
-    cannot be written.
+    outputs: the location of each on disk, a file or folder, by its name in the pack; copied, never linked. contract:
+    canonical bytes. listings: what RootListings wrote into the same folder.
+    Raises: InvalidInput for a contract that is not canonical, names that are not those in the contract, outputs that
+    are missing, change while they are read, or hold what no pack may hold (links, devices, paths that check_path
+    refuses); LocalFailure for unreadable ones; OSError when folder cannot be written.
     """
-    roots = _locate(outputs)
+    value = parse_canonical_contract(contract)
+    roots = _locate(outputs, declared_outputs(value))
+    manifest = PackManifest(
+        contract=value,
+        listings=listings,
+        outputs=Totals().finish(tuple(Root(name=root.name, type=root.type) for root in roots)),
+        provenance=provenance or {},
+        schema="ctxpack/pack/v1",
+        uri=uri_for(digest_of(contract)),
+    )
+    encode_pack_manifest(manifest)  # what no manifest can hold is refused before anything is copied
     listing, totals = _ListingWriter(os.path.join(folder, FILES)), Totals()
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
@@ -88,13 +138,10 @@ def assemble(
             entry = _copy(found, parents, copier, progress)
             totals.add(entry)
             listing.add(entry)
-    manifest = PackManifest(
-        contract=parse_canonical_contract(contract),
-        listings=(listing.finish(FILES), *inputs),
-        outputs=totals.finish(tuple(Root(name=root.name, type=root.type) for root in roots)),
-        provenance=provenance or {},
-        schema="ctxpack/pack/v1",
-        uri=uri_for(digest_of(contract)),
+    manifest = msgspec.structs.replace(
+        manifest,
+        listings=(listing.finish(FILES), *listings),
+        outputs=totals.finish(manifest.outputs.roots),
     )
     with open(os.path.join(folder, MANIFEST), "xb") as file:
         file.write(encode_pack_manifest(manifest))
@@ -104,8 +151,8 @@ def assemble(
 def outputs_digest(outputs: Mapping[str, str], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: the location of each on disk, by its base name in the pack.
-    Raises: InvalidInput, LocalFailure as assemble does.
+    outputs: the location of each on disk, by its name in the pack.
+    Raises: InvalidInput, LocalFailure as assemble does for outputs.
     """
     tree = FolderDigest()
     for root in sorted(_located(name, location) for name, location in outputs.items()):
@@ -122,18 +169,49 @@ class _LocatedRoot(NamedTuple):
 
 
 def _located(name: str, location: str) -> _LocatedRoot:
-    check_path(name)
+    check_root_name(name)
     return _LocatedRoot(name, "folder" if os.path.isdir(location) else "file", location)
 
 
-def _locate(outputs: Sequence[str]) -> list[_LocatedRoot]:
-    roots = sorted(_located(os.path.basename(os.path.abspath(output)), output) for output in outputs)
-    for one, other in pairwise(roots):
-        if one.name == other.name:
-            raise InvalidInput(
-                "two outputs have the same name", where=one.name, fix="rename one of them", code="E_OUTPUT_NAME"
-            )
+def _locate(outputs: Mapping[str, str], declared: list[str]) -> list[_LocatedRoot]:
+    """Return the roots in order. declared: the names they must have; any, if there are none."""
+    roots = sorted(_located(name, location) for name, location in outputs.items())
+    missing, more = set(declared) - set(outputs), set(outputs) - set(declared)
+    if declared and (missing or more):
+        faults = [f"{what} {_shown(names)}" for what, names in (("missing", missing), ("too many", more)) if names]
+        raise InvalidInput(
+            f"outputs are not those that the contract names: {', '.join(faults)}",
+            fix="give a file or folder for each of these names and for no other, or change the outputs in the contract",
+            code="E_OUTPUT_NAME",
+        )
     return roots
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))[:_SHOWN]
+
+
+def _check_text(data: bytes, root: str) -> None:
+    """Raise InvalidInput unless a pack may hold data as the text of root."""
+    if len(data) > MAX_TEXT_BYTES:
+        raise InvalidInput(
+            "text is too long",
+            where=root,
+            expected=f"at most {MAX_TEXT_BYTES} bytes",
+            got=str(len(data)),
+            fix="leave its text out of the pack: its digest is in the contract anyway",
+            code="E_TOO_LARGE",
+        )
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "text is not UTF-8",
+            where=root,
+            got=f"byte {data[error.start]:#04x} at offset {error.start}",
+            fix="save it as UTF-8, or leave its text out of the pack",
+            code="E_TEXT",
+        ) from error
 
 
 class _PackPaths:
@@ -216,7 +294,11 @@ class _ListingWriter:
         open(location, "xb").close()
 
     def add(self, entry: TreeEntry) -> None:
-        self._waiting += listing_line(entry)
+        line = listing_line(entry)
+        if len(line) > MAX_LINE_BYTES:
+            where, fix = repr(entry.path)[:_SHOWN], "use shorter names, or leave it out"
+            raise InvalidInput("path is too long for a listing", where=where, fix=fix, code="E_PATH")
+        self._waiting += line
         if len(self._waiting) >= _LISTING_BUFFER:
             self._flush()
 

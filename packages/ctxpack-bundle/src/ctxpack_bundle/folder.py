@@ -3,6 +3,9 @@
 ::
 
     manifest.json          files.jsonl          inputs/<name>.jsonl          artifacts/…
+                                                code/<i>.jsonl
+                                                environment/<i>.jsonl
+                                                environment/<i>.txt
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import IntegrityError, TreeEntry
 from ctxpack_identity.canonical import MAX_INTEGER
 
-__all__ = ["listing_line", "read_listing"]
+__all__ = ["MAX_LINE_BYTES", "listing_line", "read_listing"]
 
 _MODES = {False: "0644", True: "0755"}
-_MAX_LINE = 16 << 10  # bytes; a path of 1024 bytes, every one of them escaped, and its digest
+MAX_LINE_BYTES = 16 << 10  # a path of 1024 bytes, every one of them escaped, and its digest
 
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    path: str
+    path: str = ""
     mode: str = ""
     sha256: str = ""
     size: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)] = 0
@@ -33,29 +33,29 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def listing_line(entry: TreeEntry) -> bytes:
-    """Return the line of one entry, with its line feed.
+    """Return the line of one entry, with its line feed. The path of a root that is a file is empty, and left out.
 
     >>> listing_line(TreeEntry("a b.txt", 2, "00" * 32)).decode()[:35]
     '{"mode":"0644","path":"a b.txt","sh'
     >>> listing_line(TreeEntry("empty/", 0, ""))
     b'{"path":"empty/"}\\n'
     """
-    path = encode_basestring(entry.path)
     if entry.is_empty_folder:
-        return f'{{"path":{path}}}\n'.encode()
-    mode = _MODES[entry.executable]
-    return f'{{"mode":"{mode}","path":{path},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
+        return f'{{"path":{encode_basestring(entry.path)}}}\n'.encode()
+    path = f'"path":{encode_basestring(entry.path)},' if entry.path else ""
+    return f'{{"mode":"{_MODES[entry.executable]}",{path}"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
 
 
 def read_listing(file: BinaryIO, *, where: str) -> Iterator[TreeEntry]:
     """Yield the entries of a listing, open for reading.
 
-    Each line must be, to the byte, what listing_line writes. Order and paths are the caller's to check.
+    Each line must be, to the byte, what listing_line writes. Order, paths, and that an entry without a path is the only
+    one, are the caller's to check.
     Raises: IntegrityError, which names the line.
     """
-    for number, line in enumerate(iter(partial(file.readline, _MAX_LINE + 1), b""), 1):
+    for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
         try:
-            read = _decode(line) if len(line) <= _MAX_LINE else _Line(path="")
+            read = _decode(line) if len(line) <= MAX_LINE_BYTES else _Line()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _malformed(where, number) from error
         entry = TreeEntry(read.path, read.size, read.sha256, read.mode == "0755")

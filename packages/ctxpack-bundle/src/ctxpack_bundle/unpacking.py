@@ -64,7 +64,7 @@ def unpack(pieces: Iterable[bytes], folder: str, *, where: str) -> PackManifest:
 def unpack_listing(pieces: Iterable[bytes | memoryview], folder: str, listing: Listing, *, where: str) -> None:
     """Write a listing into folder, from pieces that are its member and nothing else. Raises: as unpack does.
 
-    ``inputs/`` is made for the listing of an input, unless it is there already.
+    The folder around a listing is made, unless it is there already.
     """
     stream = _PieceReader(pieces, where)
     location = os.path.join(folder, listing.path)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ctxpack_cli.commands import COMMANDS, load_command
+from ctxpack_cli.commands import COMMANDS, WITH_COMMAND, load_command
 from ctxpack_cli.options import add_common_options
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 __all__ = ["parse_arguments"]
+
+_NOTHING = "nothing comes after --"
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -32,7 +34,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     if name not in COMMANDS:
         _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     parser = _command_parser(name)
-    arguments, unknown = parser.parse_known_args(words, argparse.Namespace(command=name))
+    given = argparse.Namespace(command=name)
+    if name in WITH_COMMAND and "--" in words:
+        end = words.index("--")
+        given.argv, words = words[end + 1 :], words[:end]
+        if not given.argv:
+            parser.error(_NOTHING)
+    arguments, unknown = parser.parse_known_args(words, given)
     if unknown:
         _refuse(parser, unknown)
     return arguments
@@ -115,6 +123,8 @@ class _CommandFinder(argparse.ArgumentParser):
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """Exit with status 2, naming the option among the words that parser does not know, or else these words."""
+    if unknown == ["--"]:
+        parser.error(_NOTHING)
     option = next((word.partition("=")[0] for word in unknown if word.startswith("-") and len(word) > 1), None)
     if option is None:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 __all__ = [
+    "add_command_after_dashes",
     "add_common_options",
     "add_contract_argument",
     "add_contract_option",
@@ -30,6 +31,12 @@ def add_registry_option(parser: argparse.ArgumentParser) -> None:
 def add_rehash_option(parser: argparse.ArgumentParser) -> None:
     """Add --rehash, for commands that hash inputs."""
     parser.add_argument("--rehash", action="store_true", help="hash all files again, also unchanged ones")
+
+
+def add_command_after_dashes(parser: argparse.ArgumentParser, synopsis: str) -> None:
+    """Say that the contract's command may come after ``--``; parse_arguments takes it from there."""
+    parser.set_defaults(argv=[])
+    parser.usage = f"ctxpack {synopsis} [-- COMMAND [ARG ...]]"
 
 
 def add_contract_argument(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from ctxpack_cli.terminal import human_files, human_size
 from ctxpack_pantry import StoredPack, printable
+from ctxpack_pantry.contractview import transforms
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
@@ -21,10 +23,11 @@ def inspection_text(document: dict[str, Any]) -> str:
     for heading, rows in (
         ("inputs", _inputs(document)),
         ("transforms", _transforms(document["contract"])),
+        ("command", _command(document["contract"])),
         ("outputs", _outputs(document["outputs"])),
         ("provenance (unsigned)", _provenance(document["provenance"])),
         ("image", _image(document.get("image"))),
-        ("weak points", iter(document["weaknesses"])),
+        ("weak points", (point["what"] for point in document["weak"])),
     ):
         shown = [f"  {row}" for row in rows]
         lines += ["", heading, *shown] if shown else []
@@ -43,9 +46,11 @@ def pack_line(pack: StoredPack) -> str:
 
 
 def _inputs(document: dict[str, Any]) -> Iterator[str]:
-    for name, item in document["contract"]["inputs"].items():
+    inputs = document["contract"].get("inputs")
+    for name, item in inputs.items() if isinstance(inputs, dict) else ():
         made_by = _upstream(document["provenance"], name)
-        yield f"{name:<12} {item['digest']}{f'  from {made_by}' if made_by else ''}"
+        digest = _shown(item.get("digest") if isinstance(item, dict) else item)
+        yield f"{name:<12} {digest}{f'  from {_shown(made_by)}' if made_by else ''}"
 
 
 def _upstream(provenance: dict[str, Any], name: str) -> object:
@@ -56,13 +61,24 @@ def _upstream(provenance: dict[str, Any], name: str) -> object:
 
 
 def _transforms(contract: dict[str, Any]) -> Iterator[str]:
-    for transform in contract["transforms"]:
-        yield f"{transform['tool']} {transform['tool_version']}"
-        yield f"  code         {transform['code_hash']}"
-        yield f"  environment  {transform['environment_hash']}"
-        yield f"  params       {json.dumps(transform['params'], ensure_ascii=False, sort_keys=True)}"
-    if contract["salt"]:
-        yield f"salt {contract['salt']!r}"
+    for transform in transforms(contract):
+        yield f"{_shown(transform.get('tool'))} {_shown(transform.get('tool_version'))}"
+        for name, member in (("code", "code_hash"), ("environment", "environment_hash"), ("params", "params")):
+            yield f"  {name:<12} {_shown(transform.get(member))}"
+
+
+def _command(contract: dict[str, Any]) -> Iterator[str]:
+    """Yield the command, and what else of the contract is not a transform, an input or an output."""
+    command = contract.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        yield shlex.join(command)
+    elif command is not None:
+        yield _shown(command)
+    for name in ("variables", "platform", "each", "salt"):
+        if contract.get(name):
+            yield f"{name:<12} {_line(contract[name])}"
+    if contract.get("schema") != "ctxpack/contract/v1":
+        yield f"{'schema':<12} {_shown(contract.get('schema'))}"
 
 
 def _outputs(outputs: dict[str, Any]) -> Iterator[str]:
@@ -73,8 +89,17 @@ def _outputs(outputs: dict[str, Any]) -> Iterator[str]:
 
 def _provenance(provenance: dict[str, Any]) -> Iterator[str]:
     for name, value in provenance.items():
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-        yield f"{name:<12} {shown}"
+        if name != "weak":  # shown under "weak points"
+            yield f"{name:<12} {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    """Return a text as it is, and any other value as JSON."""
+    return value if isinstance(value, str) else _line(value)
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _image(image: dict[str, Any] | None) -> Iterator[str]:

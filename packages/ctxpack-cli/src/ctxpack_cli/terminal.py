@@ -104,7 +104,7 @@ class Terminal:
                 self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
             else:
                 label = "\033[1;31merror:\033[0m" if self._color else "error:"
-                self._write(f"ctxpack: {label} {error}\n")
+                self._write(f"ctxpack: {label} {_text_of(error)}\n")
 
     def progress(self, stage: str, advanced: int, total: int | None) -> None:
         """Count bytes, and show the count from time to time. A ctxpack_pantry.Progress."""
@@ -180,3 +180,13 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds) + 1, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _text_of(error: CtxPackError) -> str:
+    """Return what an error says; several faults of a contract have a line each."""
+    faults = getattr(error, "faults", ())
+    if len(faults) < 2:
+        return str(error)
+    return "\n".join(
+        [printable(f"{error.where}: {len(faults)} faults"), *(f"  {printable(str(fault))}" for fault in faults)]
+    )

@@ -7,12 +7,8 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxpack_identity.canonical import canonical_json, parse_json
-    from ctxpack_identity.contract import (
-        ContractFile,
-        canonical_contract,
-        parse_canonical_contract,
-        parse_contract_file,
-    )
+    from ctxpack_identity.contract import canonical_contract, parse_canonical_contract
+    from ctxpack_identity.contractfile import ContractFile, parse_contract_file, with_command
     from ctxpack_identity.digest import Digest, digest_from_hex, digest_of, hex_of, parse_digest
     from ctxpack_identity.errors import (
         AccessDenied,
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.faults import ContractInvalid
     from ctxpack_identity.hashing.deephash import DEFAULT_HASHING, Hashing, KnownDigests, hash_tree
     from ctxpack_identity.hashing.resolve import Resolution, ResolvedInput, resolve
+    from ctxpack_identity.hashing.roots import HashedRoot
     from ctxpack_identity.progress import Progress, silent
     from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, tree_digest
     from ctxpack_identity.uri import CtxUri, parse_uri, uri_digest, uri_for
@@ -37,7 +34,8 @@ else:
         __name__,
         {
             "canonical": "canonical_json parse_json",
-            "contract": "ContractFile canonical_contract parse_canonical_contract parse_contract_file",
+            "contract": "canonical_contract parse_canonical_contract",
+            "contractfile": "ContractFile parse_contract_file with_command",
             "digest": "Digest digest_from_hex digest_of hex_of parse_digest",
             "errors": (
                 "AccessDenied Conflict CtxPackError IntegrityError InvalidInput LocalFailure NotFound PolicyRefused "
@@ -46,6 +44,7 @@ else:
             "faults": "ContractInvalid",
             "hashing.deephash": "DEFAULT_HASHING Hashing KnownDigests hash_tree",
             "hashing.resolve": "Resolution ResolvedInput resolve",
+            "hashing.roots": "HashedRoot",
             "progress": "Progress silent",
             "tree": "FolderDigest Tree TreeEntry tree_digest",
             "uri": "CtxUri parse_uri uri_digest uri_for",
@@ -62,6 +61,7 @@ __all__ = [
     "CtxUri",
     "Digest",
     "FolderDigest",
+    "HashedRoot",
     "Hashing",
     "IntegrityError",
     "InvalidInput",
@@ -92,4 +92,5 @@ __all__ = [
     "tree_digest",
     "uri_digest",
     "uri_for",
+    "with_command",
 ]

@@ -1,22 +1,34 @@
 """Canonical JSON: one value, one sequence of bytes (RFC 8785), and a strict reader.
 
-The values are those that every JSON implementation reads alike. RFC 8785 writes integral floats from 2^53 and a
-negative zero in a way that does not read back as the same value: they are refused. SPEC.md, "Canonical JSON".
+The values are those that every JSON implementation reads alike, within limits that keep time linear and memory flat. A
+negative zero is refused: RFC 8785 writes it as 0, which is another value. SPEC.md, "Canonical JSON" and "Limits".
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
+from io import BytesIO
 from json.encoder import encode_basestring
 
 from ctxpack_identity.errors import InvalidInput
-from ctxpack_identity.lighttyping import Any
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
 
-__all__ = ["MAX_DEPTH", "MAX_INTEGER", "canonical_json", "parse_json", "pointer"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_MEMBERS", "MAX_NAME_BYTES", "canonical_json", "parse_json", "pointer"]
 
 MAX_INTEGER = 2**53 - 1  # the largest n for which n and n + 1 are both exact in an IEEE 754 double (RFC 7493, 2.2)
 MAX_DEPTH = 64  # nested arrays and objects; deeper documents are refused by some JSON implementations
+MAX_NAME_BYTES = 4096  # of a member's name in UTF-8
+MAX_MEMBERS = 262_144  # members and elements of all objects and arrays together: some 50 MiB of Python objects
+
+_MAX_DIGITS = 309  # of an integer that a double can hold
+_MAX_SHOWN = 40  # characters of a number in a message
+_BLOCK = 1 << 16  # characters of a text that are looked at or written at once
 
 
 def pointer(parent: str, token: str | int) -> str:
@@ -32,23 +44,28 @@ def canonical_json(value: Any, *, where: str = "") -> bytes:
     """Return the RFC 8785 bytes of value, built from dict, list, tuple, str, int, float, bool and None.
 
     where: the name of value in errors. Raises: InvalidInput for any other type (also for subclasses, which may have a
-    meaning of their own), non-string keys, NaN, infinities, a negative zero, integers and integral floats beyond
-    2^53 - 1, lone surrogates, and more than MAX_DEPTH levels.
+    meaning of their own), non-string keys, NaN, infinities, a negative zero, integers that ECMAScript would print as
+    another number, lone surrogates, and for what is beyond MAX_DEPTH, MAX_NAME_BYTES and MAX_MEMBERS.
 
     >>> canonical_json({"b": 1.0, "a": [True, None, "ü"]})
     b'{"a":[true,null,"\\xc3\\xbc"],"b":1}'
     """
-    parts: list[str] = []
-    _write(value, "", 0, parts, where)
-    return "".join(parts).encode()
+    _Check(where).value(value)
+    written = BytesIO()
+    _write(value, written.write)
+    return written.getvalue()
 
 
 def parse_json(data: bytes | str, *, where: str = "") -> Any:
-    """Return the value of a JSON document that has exactly one reading.
+    """Return the value of a JSON document that has exactly one reading. Integers beyond MAX_INTEGER are floats.
 
     where: the name of the document in errors. Raises: InvalidInput for anything but UTF-8 JSON, for duplicate
-    names, and for every value that canonical_json refuses; the error names the JSON pointer.
+    names, and for every value that canonical_json refuses; the error names the JSON pointer. The number of members is
+    counted before anything is built. The size of data is the caller's to limit.
     """
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_MEMBERS and _count_members(raw) > MAX_MEMBERS:
+        raise _too_many(where)
     try:
         text = data if isinstance(data, str) else data.decode()
     except UnicodeDecodeError as error:
@@ -64,8 +81,8 @@ def parse_json(data: bytes | str, *, where: str = "") -> Any:
             "starts with a byte order mark", where=where, fix="save it as UTF-8 without BOM", code="E_JSON"
         )
     try:
-        raw = json.loads(
-            text, object_pairs_hook=_Pairs, parse_int=_integer, parse_float=_float, parse_constant=_Refused.constant
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
         )
     except json.JSONDecodeError as error:
         raise InvalidInput(
@@ -76,160 +93,184 @@ def parse_json(data: bytes | str, *, where: str = "") -> Any:
         ) from error
     except RecursionError as error:
         raise _too_deep(where) from error
-    return _read(raw, "", 0, where)
+    _Check(where).value(value)
+    return value
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """An object as the document has it, with duplicate names."""
+def _count_members(raw: bytes) -> int:
+    """Return the number of members and elements: one for each comma, and one for each container that is not empty.
+
+    Of bytes that are not JSON, it is at least the number of those before the first fault.
+    """
+    bare = raw.replace(rb"\\", b"").replace(rb"\"", b"")  # now every quotation mark begins or ends a text
+    outside = bytearray()
+    begun = b""
+    for start in range(0, len(bare), _BLOCK):  # not at once: re.sub keeps an object for each text
+        block = begun + bare[start : start + _BLOCK]
+        begun = b'"' if block.count(b'"') % 2 else b""
+        outside += re.sub(rb'"[^"]*(?:"|\Z)', b'"', block).translate(None, b" \t\n\r")
+    return sum(map(outside.count, (b",", b"[", b"{"))) - outside.count(b"[]") - outside.count(b"{}")
 
 
 class _Refused:
-    """A number without a canonical form, kept until its pointer is known."""
+    """What the reader found and canonical JSON lacks, kept in its place until that is known.
 
-    def __init__(self, code: str, expected: str, got: str) -> None:
-        self.code, self.expected, self.got = code, expected, got
+    text: the number as it was written; for E_DUP_KEY, the name.
+    """
 
-    @classmethod
-    def constant(cls, text: str) -> _Refused:
-        return cls("E_NAN", "a finite number", text)
+    __slots__ = ("code", "text")
 
-    def error(self, at: str, where: str) -> InvalidInput:
-        fix = "write it as a text in quotes"
-        return _at(at, where, "number has no canonical form", self.expected, self.got, self.code, fix)
+    def __init__(self, code: str, text: str) -> None:
+        self.code, self.text = code, text
 
 
-_INTEGER_RANGE = "an integer within ±(2^53-1)"
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Refused:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+    return _Refused("E_DUP_KEY", repeated)
 
 
-def _integer(text: str) -> int | _Refused:
+def _constant(text: str) -> _Refused:
+    return _Refused("E_NAN", text)
+
+
+def _integer(text: str) -> int | float | _Refused:
     if text == "-0":
-        return _Refused("E_NEGATIVE_ZERO", "0", text)
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-        return _Refused("E_INT_RANGE", _INTEGER_RANGE, text if len(text) < 40 else f"{len(text)} digits")
-    return int(text)
+        return _Refused("E_NEGATIVE_ZERO", text)
+    if len(text) <= len("-9007199254740991"):
+        value = int(text)
+        if abs(value) <= MAX_INTEGER:
+            return value
+    if len(text) <= _MAX_DIGITS + 1:  # and a sign
+        nearest = float(text)
+        if _plain(nearest) == text:
+            return nearest
+    return _Refused("E_INT_RANGE", text)
 
 
 def _float(text: str) -> float | _Refused:
     value = float(text)
-    shown = text if len(text) < 40 else f"{text[:37]}..."
     if math.isinf(value):
-        return _Refused("E_FLOAT_RANGE", "a number that an IEEE 754 double can hold", shown)
-    return _float_fault(value, shown) or value
+        return _Refused("E_FLOAT_RANGE", text)
+    return _Refused("E_NEGATIVE_ZERO", text) if _is_negative_zero(value) else value
 
 
-def _float_fault(value: float, shown: str) -> _Refused | None:
-    if not math.isfinite(value):
-        return _Refused("E_NAN", "a finite number", shown)
-    if value == 0 and math.copysign(1, value) < 0:
-        return _Refused("E_NEGATIVE_ZERO", "0", shown)
-    if value.is_integer() and abs(value) > MAX_INTEGER:
-        return _Refused("E_FLOAT_RANGE", "an integral number within ±(2^53-1)", shown)
-    return None
+def _is_negative_zero(value: float) -> bool:
+    return value == 0 and math.copysign(1, value) < 0
 
 
-def _read(value: Any, at: str, depth: int, where: str) -> Any:
-    kind = type(value)
-    if depth >= MAX_DEPTH and kind in (_Pairs, list):
-        raise _too_deep(where)
-    if kind is _Pairs:
-        members: dict[str, Any] = {}
-        for name, item in value:
-            here = pointer(at, name)
-            _check_text(name, here, where)
-            if name in members:
-                fix = "keep one of the two"
-                raise _at(here, where, "name appears twice in one object", "unique names", repr(name), "E_DUP_KEY", fix)
-            members[name] = _read(item, here, depth + 1, where)
-        return members
-    if kind is list:
-        return [_read(item, pointer(at, index), depth + 1, where) for index, item in enumerate(value)]
-    if kind is _Refused:
-        raise value.error(at, where)
-    if kind is str:
-        _check_text(value, at, where)
-    return value
+class _Check:
+    """Raises InvalidInput for what the canonical form lacks, and beyond the limits; for reader and writer alike.
+
+    A pointer is made only for an error: of path, which holds the name or index on each level.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.path: list[str | int] = []
+        self.members = 0
+
+    def value(self, value: Any) -> None:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                self.text(value)
+        elif kind is dict:
+            self.object(value)
+        elif kind is list or kind is tuple:
+            self.array(value)
+        elif kind is int:
+            if abs(value) > MAX_INTEGER:
+                self.large(value)
+        elif kind is float:
+            if not math.isfinite(value):
+                raise self.number("E_NAN", repr(value))
+            if _is_negative_zero(value):
+                raise self.number("E_NEGATIVE_ZERO", repr(value))
+        elif kind is _Refused:
+            raise self.refused(value)
+        elif value is not None and kind is not bool:
+            expected = "object, array, string, number, boolean or null"
+            raise self.fault("not a JSON value", expected, repr(kind), "E_TYPE")
+
+    def array(self, items: list[Any] | tuple[Any, ...]) -> None:
+        self.enter(items)
+        for index, item in enumerate(items):
+            self.path[-1] = index
+            self.value(item)
+        self.path.pop()
+
+    def object(self, members: dict[Any, Any]) -> None:
+        self.enter(members)
+        for name, item in members.items():
+            self.path[-1] = name
+            if type(name) is not str:
+                raise self.name("name is not a string", "a string", repr(name)[:80], "E_NON_STRING_KEY")
+            if len(name) > MAX_NAME_BYTES // 4 or not name.isascii():
+                self.text(name)
+                size = len(name.encode())
+                if size > MAX_NAME_BYTES:
+                    expected = f"at most {MAX_NAME_BYTES} bytes"
+                    raise self.name("name is too long", expected, str(size), "E_TOO_LARGE", "use a shorter name")
+            self.value(item)
+        self.path.pop()
+
+    def enter(self, container: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> None:
+        if len(self.path) >= MAX_DEPTH:
+            raise _too_deep(self.where)
+        self.members += len(container)
+        if self.members > MAX_MEMBERS:
+            raise _too_many(self.where)
+        self.path.append("")
+
+    def text(self, text: str) -> None:
+        try:
+            for start in range(0, len(text), _BLOCK):
+                text[start : start + _BLOCK].encode()
+        except UnicodeEncodeError as error:
+            lone = f"U+{ord(error.object[error.start]):04X}"
+            raise self.fault("lone surrogate in text", "Unicode text", lone, "E_SURROGATE") from error
+
+    def large(self, value: int) -> None:
+        if value.bit_length() > 1024:  # a double ends there; to print such a number can take long
+            raise self.number("E_INT_RANGE", f"{value.bit_length()} bits")
+        text = str(value)
+        if type(_integer(text)) is _Refused:
+            raise self.number("E_INT_RANGE", text)
+
+    def refused(self, refused: _Refused) -> InvalidInput:
+        if refused.code != "E_DUP_KEY":
+            return self.number(refused.code, refused.text)
+        self.path.append(refused.text)
+        what, fix = "name appears twice in one object", "keep one of the two"
+        return self.fault(what, "unique names", repr(refused.text[:MAX_NAME_BYTES]), refused.code, fix)
+
+    def number(self, code: str, text: str) -> InvalidInput:
+        got = text if len(text) < _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}... ({len(text)} characters)"
+        fix = "write it as a text in quotes"
+        return self.fault("number has no canonical form", _expected(code, text), got, code, fix)
+
+    def name(self, what: str, expected: str, got: str, code: str, fix: str = "") -> InvalidInput:
+        self.path.pop()  # the place is the object: the name is too long or no text
+        return self.fault(what, expected, got, code, fix)
+
+    def fault(self, what: str, expected: str, got: str, code: str, fix: str = "") -> InvalidInput:
+        at = ""
+        for token in self.path:
+            at = pointer(at, token if isinstance(token, int) else token[:MAX_NAME_BYTES])  # it may be too long
+        place = f"{self.where}, {at or '(whole document)'}" if self.where else at or "value"
+        return InvalidInput(what, where=place, expected=expected, got=got, fix=fix, code=code)
 
 
-def _write(value: Any, at: str, depth: int, parts: list[str], where: str) -> None:
-    kind = type(value)
-    if kind is str:
-        _check_text(value, at, where)
-        parts.append(encode_basestring(value))
-    elif kind is bool:
-        parts.append("true" if value else "false")
-    elif kind is int:
-        if abs(value) > MAX_INTEGER:
-            shown = str(value) if value.bit_length() < 128 else f"{value.bit_length()} bits"
-            raise _Refused("E_INT_RANGE", _INTEGER_RANGE, shown).error(at, where)
-        parts.append(str(value))
-    elif kind is float:
-        fault = _float_fault(value, repr(value))
-        if fault:
-            raise fault.error(at, where)
-        parts.append(_ecmascript(value))
-    elif value is None:
-        parts.append("null")
-    elif depth >= MAX_DEPTH and kind in (dict, list, tuple):
-        raise _too_deep(where)
-    elif kind is dict:
-        _write_object(value, at, depth, parts, where)
-    elif kind is list or kind is tuple:
-        parts.append("[")
-        for index, item in enumerate(value):
-            if index:
-                parts.append(",")
-            _write(item, pointer(at, index), depth + 1, parts, where)
-        parts.append("]")
-    else:
-        raise _at(at, where, "not a JSON value", "object, array, string, number, boolean or null", repr(kind), "E_TYPE")
-
-
-def _write_object(value: dict[str, Any], at: str, depth: int, parts: list[str], where: str) -> None:
-    for name in value:
-        if type(name) is not str:
-            raise _at(at, where, "name is not a string", "a string", repr(name)[:80], "E_NON_STRING_KEY")
-        _check_text(name, pointer(at, name), where)
-    parts.append("{")
-    # For ASCII names, Python's own order is right; the UTF-16 codec takes a millisecond to load.
-    for index, name in enumerate(sorted(value, key=None if "".join(value).isascii() else _utf16)):
-        parts.append(f"{',' if index else ''}{encode_basestring(name)}:")
-        _write(value[name], pointer(at, name), depth + 1, parts, where)
-    parts.append("}")
-
-
-def _utf16(name: str) -> bytes:
-    """RFC 8785, 3.2.3: names are sorted by UTF-16 code units."""
-    return name.encode("utf-16-be")
-
-
-def _ecmascript(value: float) -> str:
-    """ECMA-262 Number::toString, which RFC 8785 prescribes; Python's repr has the same digits, but other exponents."""
-    if value.is_integer():
-        return str(int(value))
-    digits, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return digits
-    power = int(exponent)  # below -4: larger floats with an exponent are integral
-    if power < -6:
-        return f"{digits}e{power}"
-    sign = "-" if digits[0] == "-" else ""
-    return f"{sign}0.{'0' * (-power - 1)}{digits.lstrip('-').replace('.', '')}"
-
-
-def _check_text(text: str, at: str, where: str) -> None:
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise _at(
-            at, where, "lone surrogate in text", "Unicode text", f"U+{ord(text[error.start]):04X}", "E_SURROGATE"
-        ) from error
-
-
-def _at(at: str, where: str, what: str, expected: str, got: str, code: str, fix: str = "") -> InvalidInput:
-    place = f"{where}, {at or '(whole document)'}" if where else at or "value"
-    return InvalidInput(what, where=place, expected=expected, got=got, fix=fix, code=code)
+def _expected(code: str, text: str) -> str:
+    """Return what should have been written instead of a number."""
+    if code == "E_INT_RANGE" and len(text) <= _MAX_DIGITS + 1 and text.lstrip("-").isdigit():
+        nearest = float(text)
+        if math.isfinite(nearest):
+            return f"{_ecmascript(nearest)}, the nearest that JSON readers agree on"
+    return {"E_NAN": "a finite number", "E_NEGATIVE_ZERO": "0"}.get(code, "a number that an IEEE 754 double can hold")
 
 
 def _too_deep(where: str) -> InvalidInput:
@@ -240,3 +281,81 @@ def _too_deep(where: str) -> InvalidInput:
         fix="use fewer arrays and objects inside each other",
         code="E_DEPTH",
     )
+
+
+def _too_many(where: str) -> InvalidInput:
+    return InvalidInput(
+        "too many values",
+        where=where,
+        expected=f"at most {MAX_MEMBERS} members and elements",
+        fix="move long lists into a file, and name the file",
+        code="E_TOO_LARGE",
+    )
+
+
+def _write(value: Any, write: Callable[[bytes], Any]) -> None:
+    """Write what _Check has let through."""
+    kind = type(value)
+    if kind is str:
+        _write_text(value, write)
+    elif kind is dict:
+        separator = b"{"
+        # For ASCII names, Python's own order is right; the UTF-16 codec takes a millisecond to load.
+        for name in sorted(value, key=None if all(map(str.isascii, value)) else _utf16):
+            write(separator)
+            _write_text(name, write)
+            write(b":")
+            _write(value[name], write)
+            separator = b","
+        write(b"}" if value else b"{}")
+    elif kind is list or kind is tuple:
+        separator = b"["
+        for item in value:
+            write(separator)
+            _write(item, write)
+            separator = b","
+        write(b"]" if value else b"[]")
+    elif kind is bool:
+        write(b"true" if value else b"false")
+    elif kind is int:
+        write((str(value) if abs(value) <= MAX_INTEGER else _ecmascript(float(value))).encode())
+    elif kind is float:
+        write(_ecmascript(value).encode())
+    else:
+        write(b"null")
+
+
+def _write_text(text: str, write: Callable[[bytes], Any]) -> None:
+    if len(text) <= _BLOCK:
+        write(encode_basestring(text).encode())
+        return
+    write(b'"')
+    for start in range(0, len(text), _BLOCK):
+        write(encode_basestring(text[start : start + _BLOCK])[1:-1].encode())
+    write(b'"')
+
+
+def _utf16(name: str) -> bytes:
+    """RFC 8785, 3.2.3: names are sorted by UTF-16 code units."""
+    return name.encode("utf-16-be")
+
+
+def _ecmascript(value: float) -> str:
+    """ECMA-262 Number::toString, which RFC 8785 prescribes; Python's repr has the same digits, but other exponents."""
+    digits, _, exponent = repr(value).partition("e")
+    power = int(exponent or 0)
+    if power < -6:
+        return f"{digits}e{power}"
+    if power >= 21:
+        return f"{digits}e+{power}"
+    if power >= 0:
+        return _plain(value) if power else digits.removesuffix(".0")
+    sign = "-" if digits[0] == "-" else ""
+    return f"{sign}0.{'0' * (-power - 1)}{digits.lstrip('-').replace('.', '')}"
+
+
+def _plain(value: float) -> str:
+    """Return an integral float in decimal: the digits of repr, then zeros."""
+    digits, _, exponent = repr(value).partition("e")
+    whole, _, fraction = digits.removesuffix(".0").partition(".")
+    return whole + fraction.ljust(int(exponent or 0), "0")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+
+from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["Excludes", "Verdict", "compile_excludes", "compile_patterns"]
 
@@ -31,6 +35,9 @@ _STAR = "[^/]*"
 _FOLDERS = "(?:.*/)?"  # **/
 _NOTHING = "(?!)"  # matches no path
 
+# Characters in the order of ranges. Bytes that are not UTF-8 come last: Python decodes them as lone surrogates.
+_BLOCKS = (("\0", "\ud7ff"), ("\ue000", "\U0010ffff"), ("\ud800", "\udfff"))
+
 
 def compile_excludes(patterns: Iterable[str]) -> Excludes:
     """Return the rule of these patterns: the last one that matches a path decides.
@@ -51,17 +58,35 @@ def compile_patterns(patterns: Iterable[str]) -> Verdict:
     (True, False, None)
     """
     rules = [rule for rule in map(_compile, patterns) if rule]
+    tests = []
+    for keep, run in groupby(reversed(rules), key=attrgetter("keep")):  # in a run, any match decides the same
+        regexes: dict[tuple[bool, bool], list[str]] = {}
+        for rule in run:
+            regexes.setdefault((rule.whole_path, rule.folders_only), []).append(rule.regex)
+        for (whole_path, folders_only), alternatives in regexes.items():
+            matches = re.compile("|".join(alternatives), re.DOTALL).fullmatch
+            tests.append((matches, whole_path, folders_only, not keep))
 
     def verdict(path: str, is_folder: bool) -> bool | None:
-        for matches, folders_only, keep in reversed(rules):
-            if (is_folder or not folders_only) and matches(path):
-                return not keep
+        name = path[path.rfind("/") + 1 :]
+        for matches, whole_path, folders_only, leaves_out in tests:
+            if (is_folder or not folders_only) and matches(path if whole_path else name):
+                return leaves_out
         return None
 
     return verdict
 
 
-def _compile(pattern: str) -> tuple[Callable[[str], object], bool, bool] | None:
+class _Rule(NamedTuple):
+    """One pattern. regex: of the whole path, or of its last segment. keep: it starts with ``!``."""
+
+    regex: str
+    whole_path: bool
+    folders_only: bool
+    keep: bool
+
+
+def _compile(pattern: str) -> _Rule | None:
     text = _without_trailing_spaces(pattern)
     if not text or text.startswith("#"):
         return None
@@ -71,9 +96,7 @@ def _compile(pattern: str) -> tuple[Callable[[str], object], bool, bool] | None:
     folders_only = text.endswith("/")
     if folders_only:
         text = text[:-1]
-    anchored = "/" in text
-    body = _regex(text.removeprefix("/"))
-    return re.compile(body if anchored else f"(?:.*/)?{body}", re.DOTALL).fullmatch, folders_only, keep
+    return _Rule(_regex(text.removeprefix("/")), "/" in text, folders_only, keep)
 
 
 def _without_trailing_spaces(pattern: str) -> str:
@@ -150,9 +173,23 @@ def _bracket(text: str, start: int) -> tuple[int, str]:
             high, at = _literal(text, at + 1)
         if not low or not high:
             return len(text), _NOTHING
-        items.append(re.escape(low) if high <= low else f"{re.escape(low)}-{re.escape(high)}")
+        items.append(re.escape(low) if low == high else _range(low, high))
     inside = "".join(items)
     return at + 1, f"[^/{inside}]" if negated else f"(?!/)[{inside}]"
+
+
+def _range(low: str, high: str) -> str:
+    """Return the characters from low to high for a regex set; low alone when high comes before it."""
+    parts = []
+    for first, last in _BLOCKS:
+        start, end = max(low, first, key=_order), min(high, last, key=_order)
+        if _order(start) <= _order(end):
+            parts.append(f"{re.escape(start)}-{re.escape(end)}")
+    return "".join(parts) or re.escape(low)
+
+
+def _order(character: str) -> tuple[bool, str]:
+    return "\ud800" <= character <= "\udfff", character
 
 
 def _class_end(text: str, start: int) -> int:

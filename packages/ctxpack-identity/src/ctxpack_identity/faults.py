@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ctxpack_identity.canonical import pointer
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple, cast
 
-__all__ = ["ContractInvalid", "Fault", "Reader", "shown"]
+__all__ = ["ContractInvalid", "Fault", "Reader", "did_you_mean", "quoted", "shown"]
 
 _is_digest = re.compile(DIGEST_PATTERN).match
 
+# What people write for a member, where it is not close to its name.
+_ALIASES = {
+    "args": "params",
+    "arguments": "params",
+    "cmd": "command",
+    "env": "variables",
+    "environ": "variables",
+    "ignore": "exclude",
+    "lock": "environment",
+    "lockfile": "environment",
+    "parameters": "params",
+    "run": "command",
+    "url": "path",
+    "vars": "variables",
+    "version": "tool_version",
+}
+
 
 class Fault(NamedTuple):
-    """One thing wrong with a contract: where (JSON pointer), what, and what to do."""
+    """One thing wrong with a contract. pointer: RFC 6901, "" for the whole document."""
 
     code: str
-    at: str
-    what: str
+    pointer: str
+    expected: str
+    got: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.at or '(whole document)'}: {self.what}"
+        text = f"{self.pointer or '(whole document)'}: expected {self.expected}, got {self.got}"
+        return f"{text}; {self.fix}" if self.fix else text
 
 
 class ContractInvalid(InvalidInput):
@@ -44,8 +65,9 @@ class Reader:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
-    def fault(self, code: str, at: str, what: str) -> None:
-        self._faults.append(Fault(code, at, what))
+    def fault(self, code: str, at: str, expected: str, got: object, fix: str = "") -> None:
+        """Note a fault. got: a text that is shown as it is, or any other value, shown in the words of JSON."""
+        self._faults.append(Fault(code, at, expected, got if isinstance(got, str) else shown(got), fix))
 
     def done(self, where: str) -> None:
         """Raise ContractInvalid when anything was noted."""
@@ -61,10 +83,11 @@ class Reader:
         optional: tuple[str, ...] = (),
         one_of: tuple[str, ...] = (),
         of: str = "",
+        elsewhere: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return value, an object. With required or optional, other members are faults.
 
-        of: what needs the required members, for the message.
+        of: what has these members, for the message. elsewhere: where a member belongs that is not known here.
         """
         if not isinstance(value, dict):
             self._type(at, "an object", value)
@@ -72,14 +95,18 @@ class Reader:
         known = (*required, *optional)
         for name, item in value.items() if known else ():
             if name not in known:
-                self.fault("E_UNKNOWN_FIELD", pointer(at, name), f"unknown member; known here: {', '.join(known)}")
+                place = (elsewhere or {}).get(name)
+                fix = f"it belongs {place}" if place else did_you_mean(name, known) or "remove it"
+                self.fault("E_UNKNOWN_FIELD", pointer(at, name), f"one of {', '.join(known)}", quoted(name), fix)
             elif item is None:
-                self.fault("E_NULL", pointer(at, name), "null is not a value here; leave the member out")
+                self.fault("E_NULL", pointer(at, name), "a value", "null", "leave the member out")
         for name in required:
             if name not in value:
-                self.fault("E_MISSING", pointer(at, name), f"is missing; {of} needs it")
-        if one_of and sum(name in value for name in one_of) != 1:
-            self.fault("E_ONE_OF", at, f"exactly one of {', '.join(one_of)} is needed")
+                self.fault("E_MISSING", pointer(at, name), f"{quoted(name)} in {of}", "nothing", "add it")
+        given = [name for name in one_of if name in value]
+        if one_of and len(given) != 1:
+            fix = "keep one of them" if given else "add one of them"
+            self.fault("E_ONE_OF", at, f"exactly one of {', '.join(one_of)}", ", ".join(given) or "none of them", fix)
         return {name: item for name, item in value.items() if not known or (name in known and item is not None)}
 
     def items(self, value: Any, at: str) -> list[tuple[str, Any]]:
@@ -91,37 +118,76 @@ class Reader:
 
     def string(self, value: object, at: str, *, empty: bool = False) -> str:
         if not isinstance(value, str):
-            self._type(at, "a string", value)
+            self._type(at, "a text", value)
             return ""
         if not value and not empty:
-            self.fault("E_EMPTY", at, "expected a string that is not empty")
+            self.fault("E_EMPTY", at, "a text that is not empty", '""', "fill it in")
         return value
 
     def text(
         self, fields: dict[str, Any], member: str, at: str, *, default: str | None = None, empty: bool = False
     ) -> str:
-        """Return fields[member], a string. A missing member is a fault that members() notes."""
+        """Return fields[member], a text. A missing member is a fault that members() notes."""
         if member not in fields:
             return default or ""
         return self.string(fields[member], pointer(at, member), empty=empty)
 
+    def texts(self, value: Any, at: str) -> dict[str, str]:
+        """Return value, an object of texts, which may be empty."""
+        return {
+            name: self.string(item, pointer(at, name), empty=True) for name, item in self.members(value, at).items()
+        }
+
+    def word(self, fields: dict[str, Any], member: str, at: str, words: tuple[str, ...]) -> str:
+        """Return fields[member], one of words; the first one when it is not there."""
+        value = fields.get(member, words[0])
+        if value not in words:
+            expected = " or ".join(map(quoted, words))
+            self.fault("E_TYPE", pointer(at, member), expected, shown(value), did_you_mean(value, words))
+            return words[0]
+        return cast("str", value)
+
+    def flag(self, fields: dict[str, Any], member: str, at: str, *, default: bool = False) -> bool:
+        value = fields.get(member, default)
+        if not isinstance(value, bool):
+            self._type(pointer(at, member), "true or false", value)
+            return default
+        return value
+
     def path(self, fields: dict[str, Any], at: str) -> str:
         path = self.text(fields, "path", at)
         if "\0" in path:
-            self.fault("E_PATH", pointer(at, "path"), "a path cannot hold a NUL character")
+            self.fault("E_PATH", pointer(at, "path"), "a path without U+0000", shown(path), "correct the path")
         return path
 
     def digest(self, fields: dict[str, Any], member: str, at: str, *, word: str = "") -> Digest:
         """Return fields[member]: a digest, or word where one is given."""
         value = fields.get(member, word)
         if member in fields and not (word and value == word) and not (isinstance(value, str) and _is_digest(value)):
-            wanted = "sha256: and 64 lower-case hexadecimal digits" + (f', or "{word}"' if word else "")
-            self.fault("E_DIGEST", pointer(at, member), f"expected {wanted}, got {shown(value)}")
+            expected = "sha256: and 64 lower-case hexadecimal digits" + (f', or "{word}"' if word else "")
+            self.fault("E_DIGEST", pointer(at, member), expected, shown(value), "correct the digest")
         return cast("Digest", value)
 
     def _type(self, at: str, expected: str, value: Any) -> None:
-        fix = "; quote it" if expected == "a string" and type(value) in (int, float) else ""
-        self.fault("E_TYPE", at, f"expected {expected}, got {shown(value)}{fix}")
+        fix = "write it in quotes" if expected == "a text" and type(value) in (int, float) else f"make it {expected}"
+        self.fault("E_TYPE", at, expected, shown(value), fix)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return a question that names the known word nearest to name, "" when none is near."""
+    if not isinstance(name, str):
+        return ""
+    import difflib  # only an error needs it
+
+    words = {word.lower(): word for word in known}
+    alias = _ALIASES.get(name.lower(), "")
+    near = [alias] if alias in words else difflib.get_close_matches(name[:100].lower(), words, 1)
+    return f"did you mean {quoted(words[near[0]])}?" if near else ""
+
+
+def quoted(name: str) -> str:
+    """Return name in quotation marks, cut where it is long."""
+    return f'"{name}"' if len(name) <= 100 else f'"{name[:97]}..."'
 
 
 def shown(value: Any) -> str:
@@ -130,4 +196,6 @@ def shown(value: Any) -> str:
         return "an object" if isinstance(value, dict) else "an array"
     if value is None:
         return "null"
+    if isinstance(value, str):
+        return quoted(value)
     return str(value).lower() if isinstance(value, bool) else repr(value)[:100]

@@ -13,19 +13,18 @@ from ctxpack_identity.digest import Digest, digest_from_hex, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["JUNK", "TREE_SCHEMA", "Document", "FolderDigest", "Tree", "TreeEntry", "file_digest", "tree_digest"]
+__all__ = ["TREE_SCHEMA", "Document", "FolderDigest", "Tree", "TreeEntry", "file_digest", "tree_digest"]
 
 TREE_SCHEMA = "ctxpack/tree/v1"
 
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
-JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by file managers; hashed, but worth a warning
-
 
 class TreeEntry(NamedTuple):
     """One file, or one empty folder (its path ends in ``/``; no digest, size 0).
 
-    path: relative, POSIX. size: bytes. sha256: 64 hexadecimal digits. executable: kept in packs, not in digests.
+    path: relative, POSIX; "" where the whole tree is this file. size: bytes. sha256: 64 hexadecimal digits.
+    executable: kept in packs, not in digests.
     """
 
     path: str
@@ -41,14 +40,13 @@ class TreeEntry(NamedTuple):
 class Tree(NamedTuple):
     """The digest of a file or folder, and what was counted.
 
-    kind: "file" or "folder". size: bytes of all files. junk: relative paths of files that a file manager left behind.
+    kind: "file" or "folder". size: bytes of all files.
     """
 
     digest: Digest
     kind: str
     files: int
     size: int
-    junk: tuple[str, ...]
 
 
 def file_digest(sha256: str, size: int) -> Digest:

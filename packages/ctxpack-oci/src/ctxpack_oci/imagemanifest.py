@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Literal, NoReturn
 
 import msgspec
@@ -25,6 +26,7 @@ __all__ = [
 IMAGE_MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_IMAGE_MANIFEST_BYTES = 4 * 1024 * 1024  # bytes; distribution and zot refuse more
+_MAX_VALUES = 262_144  # members, elements and containers: a bound on what they become in memory
 
 # Documents that a registry keeps under /manifests/, not /blobs/. Only the first is parsed here.
 MANIFEST_KINDS = (
@@ -104,6 +106,8 @@ def parse_image_manifest(
 
 def _members(data: bytes, where: str) -> dict[str, object]:
     """The top-level members. Not by msgspec, which keeps the last of two equal names."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        raise IntegrityError("manifest holds too many values", where=where, code="E_MANIFEST")
     try:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -118,8 +122,7 @@ def _members(data: bytes, where: str) -> dict[str, object]:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"member {repeated[:80]!r} is there twice")
     return members
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StoredPack,
         error_as_json,
     )
+    from ctxpack_pantry.schemafiles import Schemas, list_schemas, schema, schema_names
     from ctxpack_pantry.settings import Settings, load_settings
     from ctxpack_pantry.starter import init
 else:
@@ -53,6 +54,7 @@ else:
                 "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack "
                 "error_as_json"
             ),
+            "schemafiles": "Schemas list_schemas schema schema_names",
             "settings": "Settings load_settings",
             "starter": "init",
         },
@@ -83,14 +85,18 @@ __all__ = [
     "Pushed",
     "Ran",
     "Removed",
+    "Schemas",
     "Seeded",
     "Settings",
     "StoredPack",
     "Unavailable",
     "error_as_json",
     "init",
+    "list_schemas",
     "load_contract_file",
     "load_settings",
     "parse_uri",
     "printable",
+    "schema",
+    "schema_names",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_contract_file
-from ctxpack_identity.contract import MAX_CONTRACT_BYTES
+from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_contract_file, with_command
+from ctxpack_identity.contractfile import MAX_CONTRACT_FILE_BYTES
 from ctxpack_identity.lighttyping import NamedTuple
 
 __all__ = ["LoadedContractFile", "load_contract_file"]
-
-_MAX_FILE_BYTES = 2 * MAX_CONTRACT_BYTES  # indentation is not part of the canonical form
 
 
 class LoadedContractFile(NamedTuple):
@@ -21,9 +20,26 @@ class LoadedContractFile(NamedTuple):
     file: ContractFile
 
     @property
-    def outputs(self) -> list[str]:
-        """The declared outputs, as paths on disk."""
-        return [os.path.join(self.base, output) for output in self.file.outputs]
+    def outputs(self) -> dict[str, str]:
+        """Where the declared outputs lie on disk, by name."""
+        return {output.name: os.path.join(self.base, output.path) for output in self.file.outputs}
+
+    def with_command(self, command: Sequence[str]) -> LoadedContractFile:
+        """Return the contract file with a command that was given beside it; none changes nothing.
+
+        Raises: InvalidInput when the file has another command.
+        """
+        return self._replace(file=with_command(self.file, command, where=self.path)) if command else self
+
+    def require_no_map(self, verb: str) -> None:
+        """Raise InvalidInput when the contract goes over items, which verb cannot do."""
+        if self.file.each is not None:
+            raise InvalidInput(
+                f"`{verb}` makes one result, and this contract goes over the items of an input",
+                where=f"{self.path}, /each",
+                fix="`ctxpack map` will do that, and is not part of this version",
+                code="E_EACH",
+            )
 
 
 def load_contract_file(path: str) -> LoadedContractFile:
@@ -33,7 +49,7 @@ def load_contract_file(path: str) -> LoadedContractFile:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(MAX_CONTRACT_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(
             "no such contract file", where=path, fix="`ctxpack init` writes one to fill in", code="E_NO_CONTRACT"
@@ -44,12 +60,4 @@ def load_contract_file(path: str) -> LoadedContractFile:
         ) from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise InvalidInput(
-            "too large for a contract file",
-            where=path,
-            expected=f"at most {_MAX_FILE_BYTES} bytes",
-            fix="move long lists or params into a file, and make that an input",
-            code="E_TOO_LARGE",
-        )
     return LoadedContractFile(path, os.path.dirname(path), parse_contract_file(data, where=path))

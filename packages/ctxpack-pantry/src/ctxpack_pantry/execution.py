@@ -6,9 +6,9 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ctxpack_identity import CtxUri, InvalidInput
+from ctxpack_identity import InvalidInput
 from ctxpack_pantry.provenance import Execution
 
 __all__ = ["execute"]
@@ -16,19 +16,19 @@ __all__ = ["execute"]
 _GRACE = 10.0  # seconds that a command has to tidy up, after Ctrl-C and again after SIGTERM
 
 
-def execute(command: Sequence[str], uri: CtxUri, *, grace: float = _GRACE) -> tuple[int, Execution]:
-    """Run command to its end; return its exit status (128 + n when signal n ended it) and how long it took.
+def execute(
+    command: Sequence[str], folder: str, variables: Mapping[str, str], *, grace: float = _GRACE
+) -> tuple[int, Execution]:
+    """Run command in folder to its end; return its exit status (128 + n when signal n ended it) and how long it took.
 
-    The command's standard output goes to standard error: a hit has none, so nothing may depend on it. The environment
-    variable CTXPACK_URI is the URI. An interruption of this process ends the command too; grace: seconds until SIGTERM
-    after Ctrl-C, and until SIGKILL after SIGTERM.
+    The command's standard output goes to standard error: a hit has none, so nothing may depend on it. variables: what
+    it finds in its environment besides ours. An interruption of this process ends the command too; grace: seconds until
+    SIGTERM after Ctrl-C, and until SIGKILL after SIGTERM.
     Raises: InvalidInput when command cannot be started.
     """
-    if not command:
-        raise InvalidInput("no command", fix="say what makes the outputs", code="E_COMMAND")
     started = time.monotonic()
     try:
-        child = subprocess.Popen(command, stdout=2, env={**os.environ, "CTXPACK_URI": uri})
+        child = subprocess.Popen(command, stdout=2, cwd=folder or None, env={**os.environ, **variables})
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from ctxpack_bundle import read_pack_manifest
+from ctxpack_bundle import PackManifest, read_pack_manifest
 from ctxpack_identity import CtxUri, Digest
-from ctxpack_identity.contract import OPAQUE, UNDECLARED
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.results import Inspected
+from ctxpack_pantry.weakpoints import WeakPoint, in_contract, limited
 
 __all__ = ["inspect", "outputs_digest_of"]
+
+_LONGEST = 1000  # characters of a weak point that somebody else noted
 
 
 def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
@@ -28,7 +29,7 @@ def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspe
 
         located, manifest, _ = open_pack(context.target, require_found(context, uri))
         found_in = context.target.name
-    return Inspected(manifest, found_in, located, tuple(_weaknesses(manifest.contract)))
+    return Inspected(manifest, found_in, located, limited(_weak_points(manifest)))
 
 
 def outputs_digest_of(context: Context, uri: CtxUri) -> Digest:
@@ -36,10 +37,11 @@ def outputs_digest_of(context: Context, uri: CtxUri) -> Digest:
     return inspect(context, uri).manifest.outputs_digest
 
 
-def _weaknesses(contract: dict[str, Any]) -> Iterator[str]:
-    for index, transform in enumerate(contract["transforms"]):
-        tool = f"transform {index} ({transform['tool']})"
-        if transform["code_hash"] == OPAQUE:
-            yield f"{tool}: code is opaque, so a change of it goes unnoticed"
-        if transform["environment_hash"] == UNDECLARED:
-            yield f"{tool}: no environment declared, so a library upgrade goes unnoticed"
+def _weak_points(manifest: PackManifest) -> Iterator[WeakPoint]:
+    """Yield the weak points that the contract shows, and those that the maker of the pack was told of."""
+    yield from in_contract(manifest.contract)
+    told = manifest.provenance.get("weak")
+    for point in told if isinstance(told, list | tuple) else ():
+        code, what = (point.get("code"), point.get("what")) if isinstance(point, dict) else (None, None)
+        if isinstance(code, str) and isinstance(what, str):
+            yield WeakPoint(code[:_LONGEST], what[:_LONGEST])

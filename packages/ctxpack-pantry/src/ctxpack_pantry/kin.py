@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from ctxpack_bundle import PackManifest
 from ctxpack_identity import (
     Conflict,
     CtxPackError,
@@ -39,6 +38,7 @@ from ctxpack_oci import (
     parse_image_manifest,
 )
 from ctxpack_pantry.context import Notice
+from ctxpack_pantry.contractview import input_names, output_names, tools
 from ctxpack_pantry.transfer import at_once
 
 __all__ = ["Announcement", "Kin", "KinList", "encode_kin_list", "kin_of", "parse_kin_list"]
@@ -68,14 +68,13 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     schema: Literal["ctxpack/kin-list/v1"] = msgspec.field(default_factory=lambda: "ctxpack/kin-list/v1")
 
 
-def kin_of(manifest: PackManifest) -> str:
-    """Return the 64 hexadecimal digits that name the kin of a pack."""
-    contract = manifest.contract
+def kin_of(contract: Mapping[str, Any]) -> str:
+    """Return the 64 hexadecimal digits that name the kin of the pack of a contract."""
     names = {
-        "inputs": _sorted(contract["inputs"]),
-        "outputs": _sorted(root.name for root in manifest.outputs.roots),
+        "inputs": _sorted(input_names(contract)),
+        "outputs": _sorted(output_names(contract)),
         "schema": "ctxpack/kin/v1",
-        "tools": _sorted(transform["tool"] for transform in contract["transforms"]),
+        "tools": _sorted(tools(contract)),
     }
     return hashlib.sha256(canonical_json(names)).hexdigest()
 

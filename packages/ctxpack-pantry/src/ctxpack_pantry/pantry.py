@@ -83,19 +83,25 @@ class Pantry:
             self._opened = open_target(parse_location(self.settings.registry.value), environ=self._environ)
         return self._opened
 
-    def resolve(self, contract_file: str | LoadedContractFile) -> Identified:
-        """Return the contract and URI of a contract file, a path or a loaded one. Raises: as identify.identify does."""
-        with self._context() as context:
-            return verbs.identify(context, _loaded(contract_file))
+    def resolve(self, contract_file: str | LoadedContractFile, command: Sequence[str] = ()) -> Identified:
+        """Return the contract and URI of a contract file, a path or a loaded one.
 
-    def seed(self, outputs: Sequence[str], contract_file: str | LoadedContractFile) -> Seeded:
+        command: the contract's, where the contract file has none. Raises: as identify.identify does.
+        """
+        with self._context() as context:
+            identified = verbs.identify(context, _loaded(contract_file).with_command(command))
+            verbs.say_weak_points(context, identified)
+            return identified
+
+    def seed(self, outputs: Sequence[str] | Mapping[str, str], contract_file: str | LoadedContractFile) -> Seeded:
         """Make a pack of outputs under the URI of a contract file, in the cache.
 
-        outputs: files and folders; none means those that the contract file declares. Raises: as seed.seed does.
+        outputs: those that do not lie where the contract file says, as paths, "NAME=PATH", or paths by name.
+        Raises: as locate_outputs and seed.seed do.
         """
         loaded = _loaded(contract_file)
         with self._context() as context:
-            return verbs.seed(context, loaded, outputs or verbs.require_outputs(loaded))
+            return verbs.seed(context, loaded, verbs.locate_outputs(loaded, outputs))
 
     def push(self, uri: CtxUri, *, borrow: bool = False) -> Pushed:
         """Copy a pack from the cache to the registry; nothing is sent when it is there.
@@ -128,13 +134,13 @@ class Pantry:
     def run(
         self,
         contract_file: str | LoadedContractFile,
-        command: Sequence[str],
+        command: Sequence[str] = (),
         *,
         push: bool = False,
         force: bool = False,
         offline: bool = False,
     ) -> Ran:
-        """Place the outputs if anybody made them already, else run command. Parameters, Raises: as run.run."""
+        """Place the outputs if anybody made them already, else run the command. Parameters, Raises: as run.run."""
         with self._context() as context:
             return verbs.run(context, _loaded(contract_file), command, push=push, force=force, offline=offline)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -74,26 +74,10 @@ def all_into(destination: str) -> list[Placing]:
     return [Placing("outputs", "", destination)]  # in no digest: a folder is hashed without its own name
 
 
-def each_to(manifest: PackManifest, destinations: Sequence[str]) -> list[Placing]:
-    """Return the placing of each root of a pack to a path of its own; several are matched by base name.
-
-    Raises: InvalidInput when destinations have another number or other names than the roots.
-    """
-    roots = manifest.outputs.roots
-    if len(roots) == 1 and len(destinations) == 1:
-        source = "" if roots[0].type == "folder" else roots[0].name
-        return [Placing(roots[0].name, source, destinations[0])]
-    by_name = {os.path.basename(os.path.abspath(path)): path for path in destinations}
-    names = [root.name for root in roots]
-    if sorted(by_name) != sorted(names) or len(by_name) != len(destinations):
-        raise InvalidInput(
-            "outputs do not match the pack's",
-            expected=", ".join(sorted(names)),
-            got=", ".join(sorted(by_name)) or "none",
-            fix="name the same outputs in the contract, or pull everything into one folder with --output",
-            code="E_OUTPUT_NAME",
-        )
-    return [Placing(name, name, by_name[name]) for name in names]
+def each_to(manifest: PackManifest, destinations: Mapping[str, str]) -> list[Placing]:
+    """Return the placing of each root of a pack. destinations: by the names that its contract declares."""
+    nested = manifest.outputs.nested
+    return [Placing(root.name, root.name if nested else "", destinations[root.name]) for root in manifest.outputs.roots]
 
 
 def _normalised(placing: Placing) -> Placing:

@@ -7,10 +7,11 @@ import getpass
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ctxpack_identity import CtxUri
+from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = ["Execution", "record_provenance"]
 
@@ -28,15 +29,15 @@ def record_provenance(
     base: str,
     labels: Mapping[str, str],
     upstream: Mapping[str, CtxUri],
+    weak: Sequence[WeakPoint] = (),
     execution: Execution | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Return the provenance of a pack made now, as a JSON object.
 
-    version: of ctxpack. base: the contract's folder, whose git commit is recorded. upstream: inputs given by URI.
-    execution: the command that made the outputs, if CtxPack ran it.
-    environ: SOURCE_DATE_EPOCH, if set, is the time recorded (reproducible-builds.org), so that the same work gives
-    the same pack.
+    version: of ctxpack. base: the contract's folder, whose git commit is recorded. upstream: inputs given by URI. weak:
+    the contract file's. execution: the command that made the outputs, if CtxPack ran it. environ: SOURCE_DATE_EPOCH, if
+    set, is the time recorded (reproducible-builds.org), so that the same work gives the same pack.
     """
     record: dict[str, Any] = {
         "created": _now(environ),
@@ -47,6 +48,8 @@ def record_provenance(
         record["labels"] = dict(labels)
     if upstream:
         record["inputs"] = {name: {"uri": uri} for name, uri in upstream.items()}
+    if weak:
+        record["weak"] = [point._asdict() for point in weak]
     if execution is not None:
         command = [_text(argument) for argument in execution.command]
         record["run"] = {"command": command, "seconds": round(execution.seconds, 3)}

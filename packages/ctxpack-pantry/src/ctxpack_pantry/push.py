@@ -52,7 +52,7 @@ class _Push:
                 got=self._manifest.uri,
                 fix=f"remove the pack (ctxpack rm {uri}), then pull or seed it again",
             )
-        self._kin = kin_of(self._manifest)
+        self._kin = kin_of(self._manifest.contract)
         self._sent = 0
         self._done = self._reported = 0  # bytes of the stream, in this attempt and at most
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.uri import CtxUri
+from ctxpack_pantry.contractview import tools
 
 if TYPE_CHECKING:
     from ctxpack_bundle import PackManifest
     from ctxpack_identity import CtxPackError, Digest, ResolvedInput
     from ctxpack_pantry.lookup import Located
+    from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = [
     "Exported",
@@ -41,17 +43,28 @@ class Initialised(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """A contract and its URI. canonical: the bytes whose SHA-256 is the URI. junk: paths of files of file managers."""
+    """A contract and its URI. canonical: the bytes whose SHA-256 is the URI; contract: their value. weak: weak points.
+
+    listings, texts: names of the listings, and texts by name, that a pack holds of what was hashed.
+    """
 
     uri: CtxUri
     canonical: bytes
+    contract: Document
     inputs: tuple[ResolvedInput, ...]
-    junk: tuple[str, ...]
+    weak: tuple[WeakPoint, ...]
+    listings: frozenset[str]
+    texts: dict[str, bytes]
 
     def as_json(self) -> Document:
         import json  # only this needs it
 
-        return {"schema": "ctxpack/id/v1", "uri": self.uri, "contract": json.loads(self.canonical)}
+        return {
+            "schema": "ctxpack/id/v1",
+            "uri": self.uri,
+            "contract": json.loads(self.canonical),
+            "weak": [point._asdict() for point in self.weak],
+        }
 
 
 class Seeded(NamedTuple):
@@ -146,14 +159,14 @@ class Exported(NamedTuple):
 class Inspected(NamedTuple):
     """What made a pack and what it holds. found_in: the pack's folder in the cache, or the registry.
 
-    located: the image manifest, when the registry was asked. weaknesses: what the contract leaves open; a change there
-    does not change the URI.
+    located: the image manifest, when the registry was asked. weak: weak points, of the contract and as the maker of the
+    pack was told.
     """
 
     manifest: PackManifest
     found_in: str
     located: Located | None
-    weaknesses: tuple[str, ...]
+    weak: tuple[WeakPoint, ...]
 
     def as_json(self) -> Document:
         manifest, outputs = self.manifest, self.manifest.outputs
@@ -170,7 +183,7 @@ class Inspected(NamedTuple):
                 "roots": [{"name": root.name, "type": root.type} for root in outputs.roots],
             },
             "provenance": manifest.provenance,
-            "weaknesses": list(self.weaknesses),
+            "weak": [point._asdict() for point in self.weak],
         }
         if self.located is not None:
             document["image"] = {
@@ -193,11 +206,12 @@ class StoredPack(NamedTuple):
         manifest = self.manifest
         if manifest is None:
             return document | {"damaged": True}
+        created = manifest.provenance.get("created")
         return document | {
             "files": manifest.outputs.files,
             "size": manifest.outputs.size,
-            "created": manifest.provenance.get("created", ""),
-            "tools": [transform["tool"] for transform in manifest.contract["transforms"]],
+            "created": created if isinstance(created, str) else "",  # the maker may have written anything
+            "tools": tools(manifest.contract),
         }
 
 
@@ -223,4 +237,5 @@ class Removed(NamedTuple):
 def error_as_json(error: CtxPackError) -> Document:
     """Return the document of an error, which a verb raises instead of returning a result."""
     members = {name: getattr(error, name) for name in ("code", "what", "where", "expected", "got", "fix")}
-    return {"schema": "ctxpack/error/v1", "message": str(error), **members}
+    faults = [fault._asdict() for fault in getattr(error, "faults", ())]
+    return {"schema": "ctxpack/error/v1", "message": str(error), **members, **({"faults": faults} if faults else {})}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from ctxpack_bundle import InputListings, PackManifest, assemble, read_entries, read_pack_manifest
+from ctxpack_bundle import PackManifest, RootListings, assemble, read_entries, read_pack_manifest
 from ctxpack_identity import Conflict, CtxUri, InvalidInput, uri_digest
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.identify import identify
+from ctxpack_pantry.identify import identify, require_room, say_weak_points
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.results import Identified, Seeded
 
@@ -21,30 +22,37 @@ VERSION = "0.1.0"  # of this package; packs are marked with it
 def seed(
     context: Context,
     contract_file: LoadedContractFile,
-    outputs: Sequence[str],
+    outputs: Mapping[str, str],
     *,
     execution: Execution | None = None,
     expected: Identified | None = None,
 ) -> Seeded:
     """Hash the contract file's inputs, copy outputs into the cache, and publish them under the URI.
 
-    execution: of the command that made them, for provenance. expected: what was identified before the command ran;
-    inputs that changed since are an error, because it is not known which version made the outputs.
+    outputs: where they lie, by name (see locate_outputs). execution: of the command that made them, for provenance.
+    expected: what was identified before the command ran; inputs that changed since are an error, because it is not
+    known which version made the outputs.
     Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure; as identify does.
     """
+    contract_file.require_no_map("seed")
     cache = context.cache
     with cache.staging() as staging:
-        inputs = InputListings(staging)
-        identified = identify(context, contract_file, on_entry=inputs.add)
-        if expected is not None:
+        listings = RootListings(staging)
+        identified = identify(context, contract_file, outputs=outputs, on_entry=listings.add)
+        require_room(contract_file, identified)
+        if expected is None:
+            say_weak_points(context, identified)
+        else:
             _require_same(expected, identified)
-        listed = {resolved.name for resolved in identified.inputs if resolved.tree is not None}
-        listed |= _list_packs(context, identified, inputs)
+        listed = identified.listings | _list_packs(context, identified, listings)
+        for root, text in identified.texts.items():
+            listings.add_text(root, text)
         provenance = record_provenance(
             version=VERSION,
             base=contract_file.base,
             labels=contract_file.file.labels,
             upstream={resolved.name: resolved.uri for resolved in identified.inputs if resolved.uri},
+            weak=(expected or identified).weak,
             execution=execution,
         )
         with cache.flush_ahead(staging):
@@ -52,7 +60,7 @@ def seed(
                 staging,
                 outputs,
                 contract=identified.canonical,
-                inputs=inputs.finish(listed),
+                listings=listings.finish(listed),
                 provenance=provenance,
                 progress=context.progress,
             )
@@ -68,27 +76,42 @@ def seed(
 def _require_same(before: Identified, after: Identified) -> None:
     if before.uri == after.uri:
         return
-    was = {resolved.name: resolved.digest for resolved in before.inputs}
-    changed = [resolved.name for resolved in after.inputs if was.get(resolved.name) != resolved.digest]
+    changed = _changed(before.contract, after.contract)
+    fix = "run it again when nothing writes to it"
+    if any(what.startswith("code") for what in changed):
+        fix = "let the command write elsewhere: a notebook that runs in place, for example, changes itself"
     raise InvalidInput(
         "changed while the command ran, so nothing was seeded",
-        where=f"input {', '.join(changed)}" if changed else "the contract, its code or its environment",
+        where=", ".join(changed) or "the contract",
         expected=before.uri,
         got=after.uri,
-        fix="run it again when nothing writes to the inputs; outputs do not belong below an input",
+        fix=fix,
         code="E_INPUT_CHANGED",
     )
 
 
-def _list_packs(context: Context, identified: Identified, inputs: InputListings) -> set[str]:
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what differs between two contracts of one contract file, for people."""
+    inputs = [f"input {name}" for name, item in after["inputs"].items() if before["inputs"].get(name) != item]
+    code = [
+        f"{kind} of transform {number} ({now['tool']})"
+        for number, (was, now) in enumerate(zip(before["transforms"], after["transforms"], strict=False))
+        for kind in ("code", "environment")
+        if was[f"{kind}_hash"] != now[f"{kind}_hash"]
+    ]
+    return inputs + code
+
+
+def _list_packs(context: Context, identified: Identified, listings: RootListings) -> set[str]:
     """List the inputs that are packs of the cache; the others stay known by digest alone."""
     listed = set()
     for resolved in identified.inputs:
-        folder = find_cached(context, resolved.uri) if resolved.uri else None
+        folder = find_cached(context, resolved.uri) if resolved.uri and resolved.listed else None
         if folder is not None:
-            listed.add(resolved.name)
+            root = f"inputs/{resolved.name}"
+            listed.add(root)
             for entry in read_entries(folder):
-                inputs.add(resolved.name, entry)
+                listings.add(root, entry)
     return listed
 
 

@@ -31,7 +31,7 @@ def remember(cache: Cache, repository: str, manifest: PackManifest, image_manife
     """Note what repository has of the pack of manifest, which the cache pushed, or pulled whole and verified."""
     pack_manifest = digest_of(encode_pack_manifest(manifest))
     Origins(cache).record(manifest.uri, repository, pack_manifest, image_manifest)
-    Tables(cache).record(manifest.uri, repository, kin_of(manifest), image_manifest, table)
+    Tables(cache).record(manifest.uri, repository, kin_of(manifest.contract), image_manifest, table)
 
 
 class Base(NamedTuple):

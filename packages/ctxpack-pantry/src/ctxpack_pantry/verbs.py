@@ -11,26 +11,28 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxpack_pantry.export import export
-    from ctxpack_pantry.identify import identify
+    from ctxpack_pantry.identify import identify, say_weak_points
     from ctxpack_pantry.inspection import inspect
+    from ctxpack_pantry.outputs import locate_outputs
     from ctxpack_pantry.packs import list_packs
     from ctxpack_pantry.pull import pull
     from ctxpack_pantry.push import push
     from ctxpack_pantry.removal import remove_packs
-    from ctxpack_pantry.run import require_outputs, run
+    from ctxpack_pantry.run import run
     from ctxpack_pantry.seed import seed
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "export": "export",
-            "identify": "identify",
+            "identify": "identify say_weak_points",
             "inspection": "inspect",
+            "outputs": "locate_outputs",
             "packs": "list_packs",
             "pull": "pull",
             "push": "push",
             "removal": "remove_packs",
-            "run": "require_outputs run",
+            "run": "run",
             "seed": "seed",
         },
         package=__package__,
@@ -41,10 +43,11 @@ __all__ = [
     "identify",
     "inspect",
     "list_packs",
+    "locate_outputs",
     "pull",
     "push",
     "remove_packs",
-    "require_outputs",
     "run",
+    "say_weak_points",
     "seed",
 ]

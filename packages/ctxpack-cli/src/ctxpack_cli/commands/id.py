@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ctxpack_cli.options import add_contract_argument, add_registry_option, add_rehash_option
+from ctxpack_cli.options import add_command_after_dashes, add_contract_argument, add_registry_option, add_rehash_option
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.terminal import Terminal
 
@@ -19,11 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--canonical", action="store_true", help="print the canonical contract, whose SHA-256 the URI is"
     )
+    add_command_after_dashes(parser, "id [options] [CONTRACT]")
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
-        identified = pantry.resolve(arguments.contract)
+        identified = pantry.resolve(arguments.contract, arguments.argv)
     if arguments.canonical:
         sys.stdout.flush()
         sys.stdout.buffer.write(identified.canonical)

@@ -16,27 +16,29 @@ __all__ = ["act", "add_arguments"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "ctxpack run [options] [--contract FILE] -- COMMAND [ARG ...]"
+    parser.usage = "ctxpack run [options] [--contract FILE] [-- COMMAND [ARG ...]]"
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_option(parser)
     parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
     parser.add_argument("--force", action="store_true", help="on a hit, replace what is at an output's place")
-    parser.add_argument(
+    command = parser.add_argument(
         "argv",
         nargs=argparse.PARSER,
         action=_Command,
         metavar="COMMAND",
-        help="what makes the outputs; its stdout goes to stderr",
+        help="what makes the outputs, run in the folder of the contract; default: the contract's command. Its stdout "
+        "goes to stderr",
     )
+    command.required = False  # argparse has no optional argument that takes all words after it
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
         ran = pantry.run(
             arguments.contract,
-            arguments.argv,
+            arguments.argv or (),
             push=arguments.push,
             force=arguments.force,
             offline=arguments.offline,

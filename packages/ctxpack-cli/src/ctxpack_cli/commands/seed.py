@@ -14,7 +14,12 @@ __all__ = ["act", "add_arguments"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     add_rehash_option(parser)
-    parser.add_argument("outputs", nargs="*", metavar="OUTPUT", help="file or folder; default: the contract's outputs")
+    parser.add_argument(
+        "outputs",
+        nargs="*",
+        metavar="[NAME=]PATH",
+        help="an output that does not lie where the contract says; default: the contract's outputs",
+    )
     add_contract_option(parser)
 
 

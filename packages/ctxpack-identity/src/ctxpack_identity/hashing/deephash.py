@@ -17,7 +17,7 @@ from ctxpack_identity.hashing.workers import ExecutorWorkers, LocalWorkers, Pend
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple, Protocol
 from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.scheme import scheme_of
-from ctxpack_identity.tree import JUNK, Document, Tree, TreeEntry, file_digest
+from ctxpack_identity.tree import Document, Tree, TreeEntry, file_digest
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -81,13 +81,17 @@ def hash_tree(
     *,
     excludes: Excludes | None = None,
     follow: bool = False,
+    files_only: bool = False,
     hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[TreeEntry], object] | None = None,
+    on_folder: Callable[[Folder], object] | None = None,
 ) -> Tree:
     """Return the tree digest of the file or folder at root, and what was counted.
 
     root: a path, or a URL that fsspec opens. follow: read what symbolic links point at instead of
-    refusing them. on_entry: called with every entry, in canonical order.
+    refusing them. files_only: folders without a file at any depth are not there, as git has it. on_entry: called with
+    every entry, in canonical order; that of a root that is a file has no path. on_folder: called with every folder, or
+    one that holds just the root.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
     executor = hashing.executor
@@ -96,13 +100,17 @@ def hash_tree(
         source = _source(root, excludes, follow)
         alone = source.single()
         if alone is not None:
+            if on_folder is not None:
+                on_folder(alone)
             return _hash_single(alone, source, workers, hashing, on_entry)
-        fold = _Fold(on_entry)
+        fold = _Fold(on_entry, files_only=files_only)
         for hashed in _hash_folders(source.walk(), source, workers, hashing):
             if hashed is None:
                 fold.leave()
             else:
                 fold.enter(*hashed)
+                if on_folder is not None:
+                    on_folder(hashed[0])
         return fold.finish()
     finally:
         workers.close()
@@ -129,7 +137,7 @@ class _LocalSource:
         status = root_status(self._root, follow=self._follow)
         if not stat.S_ISREG(status.st_mode):
             return None
-        location, name = os.path.split(os.path.abspath(self._root))
+        location, name = os.path.split(self._root)  # not of abspath, to which link/../f is f
         return Folder("", os.path.join(location, ""), [(checked_name(name, self._root), status)], [])
 
     def walk(self) -> Iterator[Folder | None]:
@@ -148,11 +156,11 @@ def _hash_single(
     hashing: Hashing,
     on_entry: Callable[[TreeEntry], object] | None,
 ) -> Tree:
-    ((name, status),) = alone.files
+    ((_, status),) = alone.files
     ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, hashing) if hashed)
     if on_entry is not None:
-        on_entry(_entry(name, status, sha256))
-    return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size, ())
+        on_entry(_entry("", status, sha256))  # its name is no part of the tree
+    return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size)
 
 
 def _entry(path: str, status: os.stat_result, sha256: str) -> TreeEntry:
@@ -162,38 +170,37 @@ def _entry(path: str, status: os.stat_result, sha256: str) -> TreeEntry:
 class _Fold:
     """The tree digest of folders that are entered and left in canonical order."""
 
-    def __init__(self, on_entry: Callable[[TreeEntry], object] | None) -> None:
-        self._on_entry = on_entry
+    def __init__(self, on_entry: Callable[[TreeEntry], object] | None, *, files_only: bool) -> None:
+        self._on_entry, self._files_only = on_entry, files_only
         self._open: list[_OpenFolder] = []
         self._files = self._size = 0
-        self._junk: list[str] = []
         self._root = Digest("")
 
     def enter(self, folder: Folder, digests: list[str]) -> None:
-        opened = _OpenFolder(folder, digests)
+        opened = _OpenFolder(folder, digests, self._files)
         self._open.append(opened)
         self._files += len(digests)
         self._size += sum([status.st_size for _, status in folder.files])
-        if not JUNK.isdisjoint([name for name, _ in folder.files]):
-            self._junk += [folder.path + name for name, _ in folder.files if name in JUNK]
         self._add_files(opened)
 
     def leave(self) -> None:
         left = self._open.pop()
         digest, size = left.document.close()
         folder = left.folder
-        if self._on_entry is not None and folder.path and not (folder.files or folder.folders):
+        there = not self._files_only or self._files > left.files_before
+        if self._on_entry is not None and there and folder.path and not (folder.files or folder.folders):
             self._on_entry(TreeEntry(folder.path, 0, ""))
         if self._open:
             parent = self._open[-1]
-            parent.document.add(folder.path[len(parent.folder.path) : -1], digest, size, "folder")
+            if there:
+                parent.document.add(folder.path[len(parent.folder.path) : -1], digest, size, "folder")
             parent.folders_done += 1
             self._add_files(parent)
         else:
             self._root = digest
 
     def finish(self) -> Tree:
-        return Tree(self._root, "folder", self._files, self._size, tuple(self._junk))
+        return Tree(self._root, "folder", self._files, self._size)
 
     def _add_files(self, opened: _OpenFolder) -> None:
         """Add the files that come before the next folder."""
@@ -212,10 +219,13 @@ class _Fold:
 
 
 class _OpenFolder:
-    """A folder that was entered and not left yet, and how much of it is in its document."""
+    """A folder that was entered and not left yet, and how much of it is in its document.
 
-    def __init__(self, folder: Folder, digests: list[str]) -> None:
-        self.folder, self.digests = folder, digests
+    files_before: how many files were found before it.
+    """
+
+    def __init__(self, folder: Folder, digests: list[str], files_before: int) -> None:
+        self.folder, self.digests, self.files_before = folder, digests, files_before
         self.document = Document()
         self.files_done = self.folders_done = 0
 

@@ -11,7 +11,7 @@ from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import NamedTuple
 from ctxpack_identity.progress import OnBytes
 
-__all__ = ["Batch", "hash_batch", "hash_file", "open_regular", "require_unchanged", "unreadable"]
+__all__ = ["Batch", "changed", "hash_batch", "hash_file", "open_regular", "require_unchanged", "unreadable"]
 
 READ_SIZE = 1 << 20  # bytes; hashing gains nothing from larger reads
 
@@ -69,7 +69,7 @@ def hash_file(location: str, size: int, mtime_ns: int, *, follow: bool = False, 
     finally:
         os.close(fd)
     if length != size:
-        raise _changed(location)
+        raise changed(location)
     return digest
 
 
@@ -87,7 +87,7 @@ def open_regular(location: str, *, follow: bool = False) -> int:
         raise unreadable(location, error) from error
     if not regular:
         os.close(fd)
-        raise _changed(location)
+        raise changed(location)
     return fd
 
 
@@ -101,7 +101,7 @@ def require_unchanged(fd: int, location: str, size: int, mtime_ns: int) -> None:
     except OSError as error:  # a stale handle of a network file system
         raise unreadable(location, error) from error
     if now.st_size != size or now.st_mtime_ns != mtime_ns or not stat.S_ISREG(now.st_mode):
-        raise _changed(location)
+        raise changed(location)
 
 
 def unreadable(location: str, error: OSError) -> LocalFailure:
@@ -116,7 +116,7 @@ def _open(location: str, follow: bool) -> int:
         return os.open(location, flags)
     except OSError as error:
         if error.errno in _REPLACED:
-            raise _changed(location) from error
+            raise changed(location) from error
         raise unreadable(location, error) from error
 
 
@@ -133,7 +133,8 @@ def _hash_large(fd: int, size: int, on_bytes: OnBytes | None = None) -> tuple[st
     return hasher.hexdigest(), length
 
 
-def _changed(location: str) -> InvalidInput:
+def changed(location: str) -> InvalidInput:
+    """Return the error for a file that is not what it was when it was found."""
     return InvalidInput(
         "changed while it was read", where=location, fix="try again when nothing writes to it", code="E_INPUT_CHANGED"
     )

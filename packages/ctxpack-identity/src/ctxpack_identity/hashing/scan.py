@@ -14,9 +14,11 @@ from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Folder", "Found", "StoreFolder", "checked_name", "root_status", "scan", "walk"]
+__all__ = ["Folder", "Found", "StoreFolder", "checked_name", "not_found_or_unreadable", "root_status", "scan", "walk"]
 
 _name = itemgetter(0)
+
+_SHOWN = 100  # characters of each end of a path that is too long
 
 _FORMAT = 0o170000  # stat.S_IFMT
 _REGULAR, _DIRECTORY = 0o100000, 0o040000  # stat.S_IFREG, stat.S_IFDIR
@@ -99,11 +101,13 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
     Memory: the folders on the current path. follow: read what symbolic links point at, instead of
     refusing them.
     Raises: InvalidInput for a missing root, a symbolic link (unless follow) or a cycle of them, a device, FIFO or
-    socket, and a name that is not UTF-8; LocalFailure for what cannot be read. Each names the path.
+    socket, a name that is not UTF-8, and a path that is too long for the system; LocalFailure for what cannot be read.
+    Each names the path.
     """
     status = root_status(root, follow=follow)
     top = _folder("", os.path.join(root, ""), excludes, follow)
     ancestors = [(status.st_dev, status.st_ino)]
+    above: dict[int, set[tuple[int, int]]] = {}  # depth -> what holds the root, or the target of a followed link
     pending = [(top, iter(top.folders))]
     yield top
     while pending:
@@ -112,12 +116,18 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
         if child is None:
             pending.pop()
             ancestors.pop()
+            above.pop(len(pending), None)
             yield None
             continue
         name, status = child
         identity = (status.st_dev, status.st_ino)
         if identity in ancestors:
             raise _cycle(parent.location + name)
+        if follow and os.path.islink(parent.location + name):
+            above.setdefault(0, _holders(top.location))
+            if any(identity in holders for holders in above.values()):
+                raise _cycle(parent.location + name)
+            above[len(pending)] = _holders(f"{parent.location}{name}/")
         folder = _folder(f"{parent.path}{name}/", f"{parent.location}{name}/", excludes, follow)
         ancestors.append(identity)
         pending.append((folder, iter(folder.folders)))
@@ -127,12 +137,12 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
 def root_status(root: str, *, follow: bool = False) -> os.stat_result:
     """Return stat(2) of root, a regular file or a folder. Raises: InvalidInput, LocalFailure as walk does."""
     _require_utf8_names()
+    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
+        raise _symlink(root)
     try:
         status = os.stat(root) if follow else os.lstat(root)
     except OSError as error:
-        raise _not_found_or_unreadable(root, error) from error
-    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
-        raise _symlink(root)
+        raise not_found_or_unreadable(root, error) from error
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise _special(root)
     return status
@@ -150,7 +160,7 @@ def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -
                     if not excludes(path + entry.name, _is_folder(entry, follow))
                 ]
     except OSError as error:
-        raise _not_found_or_unreadable(error.filename or location, error) from error
+        raise not_found_or_unreadable(error.filename or location, error) from error
     found.sort(key=_name)
     files, folders = [], []
     for child in found:
@@ -164,6 +174,20 @@ def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -
         else:
             raise _symlink(location + name) if stat.S_ISLNK(kind) else _special(location + name)
     return Folder(path, location, files, folders)
+
+
+def _holders(location: str) -> set[tuple[int, int]]:
+    """Return device and inode of every folder that is reached from this one by going up."""
+    holders = set()
+    folder = os.path.realpath(location)
+    while folder != "/":
+        folder = os.path.dirname(folder)
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            raise not_found_or_unreadable(folder, error) from error
+        holders.add((status.st_dev, status.st_ino))
+    return holders
 
 
 def _is_folder(entry: os.DirEntry[str], follow: bool) -> bool:
@@ -221,10 +245,20 @@ def _cycle(location: str) -> InvalidInput:
     return InvalidInput("symbolic links form a cycle", where=location, fix="remove or exclude one", code="E_SYMLINK")
 
 
-def _not_found_or_unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
+def not_found_or_unreadable(location: str, error: OSError) -> InvalidInput | LocalFailure:
+    """Return the error for a file or folder that the system does not find, or does not let us read."""
     shown = os.fsencode(location.rstrip("/") or "/").decode(errors="backslashreplace")
     if error.errno == errno.ELOOP:
         return _cycle(shown)
+    if error.errno == errno.ENAMETOOLONG:
+        return _too_long(shown)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InvalidInput("no such file or folder", where=shown, fix="check the path", code="E_INPUT_MISSING")
     return unreadable(shown, error)
+
+
+def _too_long(location: str) -> InvalidInput:
+    shown = f"{location[:_SHOWN]}…{location[-_SHOWN:]}" if len(location) > 2 * _SHOWN else location
+    return InvalidInput(
+        "path or name too long for this system", where=shown, fix="shorten it, or exclude it", code="E_PATH"
+    )

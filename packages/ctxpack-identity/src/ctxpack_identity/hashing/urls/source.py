@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from functools import partial
 from operator import itemgetter
@@ -179,7 +179,7 @@ def _check_name(name: str, shown: str) -> None:
 def _require_unique(names: list[str], shown: str) -> None:
     if len(set(names)) == len(names):
         return
-    twice = next(name for name in names if names.count(name) > 1)
+    [(twice, _)] = Counter(names).most_common(1)
     raise InvalidInput(
         "an object and a folder have the same name, or two objects",
         where=shown,

@@ -1,0 +1,196 @@
+"""The roots of a contract file: the files and folders that its inputs, code and environment are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+
+from ctxpack_identity.contract import MAX_TEXT_BYTES
+from ctxpack_identity.contractfile import CODE_PATTERNS, Code, ContractFile, Roots, TreeSource
+from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.exclude import Excludes, compile_excludes
+from ctxpack_identity.hashing.deephash import Hashing, hash_tree
+from ctxpack_identity.hashing.filehash import changed, unreadable
+from ctxpack_identity.hashing.outside import HashedPlace
+from ctxpack_identity.hashing.scan import Folder
+from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.scheme import scheme_of
+from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, file_digest
+
+__all__ = ["HashedRoot", "RootHasher", "hashed_roots"]
+
+
+class HashedRoot(NamedTuple):
+    """One file or folder that is hashed. listing: "inputs/<name>", "code/<i>" or "environment/<i>".
+
+    source: as the contract file has it. location: its path on disk, or its URL. drops: patterns before its own.
+    """
+
+    listing: str
+    source: TreeSource
+    location: str
+    drops: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        kind, _, name = self.listing.partition("/")
+        return f"input {name}" if kind == "inputs" else f"{kind} of transform {name}"
+
+    @property
+    def is_code(self) -> bool:
+        return self.listing.startswith("code/")
+
+    @property
+    def files_only(self) -> bool:
+        """Whether a folder without a file at any depth is not there: git keeps none."""
+        return self.is_code or self.source.gitignore
+
+    @property
+    def is_url(self) -> bool:
+        return bool(scheme_of(self.location))
+
+    def place(self, base: str) -> HashedPlace:
+        """Return where it lies on disk. base: the folder of the contract file."""
+        return HashedPlace(self.what, self.location, self.excludes(base), files_only=self.files_only)
+
+    def excludes(self, base: str) -> Excludes | None:
+        """Return the rule of its patterns. base: the folder of the contract file."""
+        if self.source.gitignore:
+            from ctxpack_identity.hashing.gitignore import gitignored  # few contracts ask for it
+
+            return gitignored(self.location, base, before=self.drops, after=self.source.excludes)
+        patterns = (*self.drops, *self.source.excludes)
+        return compile_excludes(patterns) if patterns else None
+
+
+def hashed_roots(contract: ContractFile, base: str) -> Iterator[HashedRoot]:
+    """Yield what is hashed: the inputs, then code and environment of each transform."""
+    for given in contract.inputs:
+        if given.source is not None:
+            yield _hashed_root(f"inputs/{given.name}", given.source, base)
+    for number, transform in enumerate(contract.transforms):
+        for kind, code in (("code", transform.code), ("environment", transform.environment)):
+            for source in code.sources if isinstance(code, Roots) else ():
+                yield _hashed_root(f"{kind}/{number}", source, base, CODE_PATTERNS if kind == "code" else ())
+
+
+def _hashed_root(listing: str, source: TreeSource, base: str, drops: tuple[str, ...] = ()) -> HashedRoot:
+    location = source.path if scheme_of(source.path) else os.path.join(base, source.path)
+    return HashedRoot(listing, source, location, drops)
+
+
+class RootHasher:
+    """Hashes the roots of a contract. texts: see Resolution."""
+
+    def __init__(
+        self,
+        base: str,
+        roots: tuple[HashedRoot, ...],
+        hashing: Hashing,
+        on_entry: Callable[[str, TreeEntry], object] | None,
+        on_folder: Callable[[HashedRoot, Folder], object] | None,
+    ) -> None:
+        self._base, self._hashing = base, hashing
+        self._roots: dict[str, list[HashedRoot]] = {}
+        for root in roots:
+            self._roots.setdefault(root.listing, []).append(root)
+        self._on_entry, self._on_folder = on_entry, on_folder
+        self._unlisted = {root.listing for root in roots if not root.source.listing}
+        self.texts: dict[str, bytes] = {}
+
+    def input(self, name: str) -> Tree:
+        """Return the tree of an input given by path."""
+        [root] = self._roots[f"inputs/{name}"]
+        return self._tree(root, self._entries(root.listing))
+
+    def code(self, listing: str, code: Code, where: str) -> str:
+        """Return the digest of code or environment, or what is given instead. Raises: as resolve does."""
+        if not isinstance(code, Roots):
+            return code
+        roots = self._roots[listing]
+        tree = self._folder(roots) if code.as_folder else self._tree(roots[0], self._entries(listing))
+        if roots[0].is_code and not tree.files:
+            raise InvalidInput(
+                "code without any file",
+                where=", ".join(root.location for root in roots),
+                fix='name what runs, or say "code_hash": "opaque"',
+                code="E_CODE_EMPTY",
+            )
+        if roots[0].source.text:
+            self.texts[listing] = _text(roots[0], tree)
+        return tree.digest
+
+    def _entries(self, listing: str) -> Callable[[TreeEntry], object] | None:
+        on_entry = self._on_entry
+        if on_entry is None or listing in self._unlisted:
+            return None
+        return lambda entry: on_entry(listing, entry)
+
+    def _tree(self, root: HashedRoot, on_entry: Callable[[TreeEntry], object] | None) -> Tree:
+        on_folder = self._on_folder
+        return hash_tree(
+            root.location,
+            excludes=root.excludes(self._base),
+            follow=root.source.follow,
+            files_only=root.files_only,
+            hashing=self._hashing,
+            on_entry=on_entry,
+            on_folder=None if on_folder is None else lambda folder: on_folder(root, folder),
+        )
+
+    def _folder(self, roots: list[HashedRoot]) -> Tree:
+        """Return the tree of the folder whose entries are these roots, by name."""
+        folder, files, size = FolderDigest(), 0, 0
+        report = self._entries(roots[0].listing)
+
+        def add(entry: TreeEntry) -> None:
+            folder.add(entry)
+            if report is not None:
+                report(entry)
+
+        for root in sorted(roots, key=lambda root: root.source.name):
+            name, empty = root.source.name, True
+
+            def add_below(entry: TreeEntry, name: str = name) -> None:
+                nonlocal empty
+                empty = False
+                add(entry._replace(path=f"{name}/{entry.path}" if entry.path else name))
+
+            tree = self._tree(root, add_below)
+            if empty and not root.files_only:
+                add(TreeEntry(f"{name}/", 0, ""))
+            files, size = files + tree.files, size + tree.size
+        return Tree(folder.finish(), "folder", files, size)
+
+
+def _text(root: HashedRoot, tree: Tree) -> bytes:
+    """Return the text of a lock file, which must be the one that was hashed."""
+    if tree.kind != "file":
+        raise InvalidInput(
+            '"text" is for a single file', where=root.location, got="a folder", fix="remove it", code="E_TEXT"
+        )
+    if tree.size > MAX_TEXT_BYTES:
+        raise InvalidInput(
+            "too large for a text that a pack holds",
+            where=root.location,
+            expected=f"at most {MAX_TEXT_BYTES} bytes",
+            got=str(tree.size),
+            fix='remove "text"',
+            code="E_TOO_LARGE",
+        )
+    try:
+        with open(root.location, "rb") as file:
+            data = file.read(tree.size + 1)
+    except OSError as error:
+        raise unreadable(root.location, error) from error
+    if file_digest(hashlib.sha256(data).hexdigest(), len(data)) != tree.digest:
+        raise changed(root.location)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            '"text" is for a file of UTF-8', where=root.location, fix='remove "text"', code="E_TEXT"
+        ) from error
+    return data
