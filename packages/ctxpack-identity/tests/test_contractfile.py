@@ -161,6 +161,12 @@ def test_text_and_its_bytes_are_read_alike(written: Callable[..., Any]) -> None:
     assert parse_contract_file(data) == parse_contract_file(text)
 
 
+def test_the_size_of_a_text_is_counted_in_bytes() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_contract_file("ü" * (MAX_CONTRACT_FILE_BYTES // 2 + 1))
+    assert caught.value.code == "E_TOO_LARGE"
+
+
 def test_a_file_over_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_contract_file(b"x" * (MAX_CONTRACT_FILE_BYTES + 1), where="c.json")

@@ -149,7 +149,8 @@ def parse_contract_file(data: bytes | str, *, where: str = "contract") -> Contra
     outputs lie beside the file.
     Raises: InvalidInput, ContractInvalid; SPEC.md, section 7, says what is allowed.
     """
-    if len(data) > MAX_CONTRACT_FILE_BYTES:
+    size = len(data if isinstance(data, bytes) else data.encode(errors="surrogatepass"))
+    if size > MAX_CONTRACT_FILE_BYTES:
         raise InvalidInput(
             "too large for a contract file",
             where=where,
