@@ -233,15 +233,17 @@ function rootAt(from, path, follow) {
 }
 
 // The tree at a place. All faults are found, since it is not specified which one is reported.
-function scan(place, patterns, follow) {
+// visit: called with each file and folder, its path, and the patterns that hold there.
+function scan(place, patterns, follow, visit = () => {}) {
   const faults = [];
-  const tree = scanned(place, "", patterns, follow, [], (code) => faults.push([code, null]));
+  const tree = scanned(place, "", patterns, follow, [], { refuse: (code) => faults.push([code, null]), visit });
   if (faults.length) throw new Refused(faults);
   return tree;
 }
 
-function scanned(place, prefix, patterns, follow, way, refuse) {
+function scanned(place, prefix, patterns, follow, way, { refuse, visit }) {
   const node = nodeAt(place);
+  visit(place, prefix, patterns);
   if (isLink(node)) return refuse("E_SYMLINK");
   if ("special" in node) return refuse("E_SPECIAL_FILE");
   if ("bytes" in node) return fileOf(node.bytes);
@@ -254,7 +256,7 @@ function scanned(place, prefix, patterns, follow, way, refuse) {
     if (here.leaveOut(path, Boolean(nodeAt(into)?.folder))) continue;
     if (toBytes(fromBytes(name)) !== name) refuse("E_NAME_ENCODING");
     if (fault) refuse(fault);
-    else tree.set(name, scanned(into, `${path}/`, here, follow, [...way, place], refuse));
+    else tree.set(name, scanned(into, `${path}/`, here, follow, [...way, place], { refuse, visit }));
   }
   return tree;
 }
@@ -538,7 +540,8 @@ const names = (code, isName, path) => (value, at) => {
 };
 
 const outputPath = inTurn(path, check("E_SCHEME", (value) => !schemeOf(value)));
-const output = record({ path: outputPath, name: filled }, ["path"]);
+const { exclude, symlinks } = BESIDE_PATH;
+const output = record({ path: outputPath, name: filled, exclude, symlinks }, ["path"]);
 const outputs = inTurn(anArray, all(elements(output), names("E_OUTPUT_NAME", isOutputName, outputPath)));
 
 // Command, variables, platform
@@ -698,8 +701,12 @@ function readCanonicalContract(bytes) {
   if (bytes.length > 4 * MIB) throw refused("E_TOO_LARGE");
   const value = readJson(bytes);
   if (!Buffer.from(canonical(value)).equals(bytes)) throw refused("E_NOT_CANONICAL");
-  return judged(inTurn(anObject, canonicalContract), value);
+  judged(inTurn(anObject, canonicalContract), value);
+  if (bytes.length > mostOf(value)) throw refused("E_TOO_LARGE");
+  return value;
 }
+
+const mostOf = (value) => 4 * MIB - (value.get("schema") === "ctxpack/map/v1" ? 1 : 0);
 
 // 8. Resolution. All faults are found, since it is not specified which one is reported. Only an output inside of what
 // is hashed hides what hashing would find.
@@ -721,6 +728,8 @@ function resolve(contract, world) {
   for (const output of contract.get("outputs") ?? [])
     for (const [root, drops] of hashedRoots(contract)) attempt(() => outside(output, root, drops, world.base));
   if (faults.some(([code]) => code === "E_OUTPUT_INSIDE")) stopAtFaults();
+  for (const output of contract.get("outputs") ?? [])
+    for (const [root, drops] of hashedRoots(contract)) attempt(() => notLinked(output, root, drops, world.base));
 
   const over = contract.get("each")?.get("input");
   const trees = new Map();
@@ -764,7 +773,7 @@ function resolve(contract, world) {
 // What section 3 refuses has no canonical bytes.
 function written(value) {
   const data = Buffer.from(canonical(value));
-  if (data.length > 4 * MIB) throw refused("E_TOO_LARGE");
+  if (data.length > mostOf(value)) throw refused("E_TOO_LARGE");
   readJson(data);
   return { value, data };
 }
@@ -804,24 +813,44 @@ const patternsFor = (root, drops, place, base) =>
 
 const namesOf = (place) => place.map(({ name }) => name);
 
+const placeOf = (one, base, followLast) => walk(base, bare(toBytes(one.get("path"))), { followLast, mayMiss: true });
+
 // An output that is a link, with or without a final /, lies where it is, and where it leads, if anywhere.
+const placesOf = (output, base) =>
+  [false, true].flatMap((followLast) => orElse(() => [placeOf(output, base, followLast)], () => []));
+
 function outside(output, root, drops, base) {
-  const placeOf = (one, followLast) => walk(base, bare(toBytes(one.get("path"))), { followLast, mayMiss: true });
-  const top = placeOf(root, true);
-  for (const followLast of [false, true]) {
-    const out = orElse(() => placeOf(output, followLast), () => top.slice(0, -1));
-    const isBelow = isAtOrBelow(namesOf(out), namesOf(top));
-    if (isBelow && !isLeftOut(out, top, root, drops, base)) throw refused("E_OUTPUT_INSIDE");
-  }
+  const top = placeOf(root, base, true);
+  const patterns = patternsFor(root, drops, top, base);
+  for (const out of placesOf(output, base)) if (isHashed(out, top, "", patterns, root, drops)) throw refused("E_OUTPUT_INSIDE");
 }
 
+// Whether an output is reached through a link that is followed.
+function notLinked(output, root, drops, base) {
+  if (root.get("symlinks") !== "follow") return;
+  const outs = placesOf(output, base);
+  let found = false;
+  const visit = (at, prefix, patterns) => {
+    found ||= outs.some((out) => isHashed(out, at, prefix, patterns, root, drops));
+  };
+  const scanAll = () => {
+    const top = rootAt(base, toBytes(root.get("path")), true);
+    if (nodeAt(top).folder) scan(top, patternsFor(root, drops, top, base), true, visit);
+  };
+  orElse(scanAll, () => undefined); // what is wrong with it is found when it is hashed
+  if (found) throw refused("E_OUTPUT_INSIDE");
+}
+
+const isHashed = (out, top, path, patterns, root, drops) =>
+  isAtOrBelow(namesOf(out), namesOf(top)) && !isLeftOut(out, top, path, patterns, root, drops);
+
 // Whether patterns leave out what lies at out, below top, or what would be made there: a folder, or a file.
-function isLeftOut(out, top, root, drops, base) {
+// path: of top in the root.
+function isLeftOut(out, top, path, patterns, root, drops) {
   if (nodeAt(top) && !nodeAt(top).folder) return false;
   const followLast = root.get("symlinks") === "follow";
-  let patterns = patternsFor(root, drops, top, base);
   for (let above = top; above.length < out.length; above = out.slice(0, above.length + 1)) {
-    const prefix = namesOf(above.slice(top.length)).map((one) => `${one}/`).join("");
+    const prefix = path + namesOf(above.slice(top.length)).map((one) => `${one}/`).join("");
     const { name, node } = out[above.length];
     const isLast = above.length === out.length - 1;
     const found = orElse(() => nodeAt(walk(above, name, { followLast })), () => undefined);

@@ -323,7 +323,8 @@ def _hashed_transform(chance: Random) -> dict[str, Any]:
 
 def _output(chance: Random) -> dict[str, Any]:
     path = _pick(chance, ["out", "made", "made/a", "out/new/x", "../out"], ["src/out", "/", *PATHS, *ODD_PATHS], 0.2)
-    return {"path": path, **({"name": chance.choice(NAMES)} if chance.random() < 0.4 else {})}
+    beside = {name: value for name, value in _beside_path(chance).items() if name in ("exclude", "symlinks")}
+    return {"path": path, **beside, **({"name": chance.choice(NAMES)} if chance.random() < 0.4 else {})}
 
 
 def _command(chance: Random) -> Any:

@@ -63,15 +63,15 @@ def shuffled(value: Any, random: Random) -> Any:
     return [shuffled(item, random) for item in value] if isinstance(value, list) else value
 
 
+_selected = {
+    "exclude": st.lists(st.sampled_from(["*.txt", "/b/", "!run.pyc", "sub", "lib.py", "#", "*"]), max_size=2),
+    "symlinks": st.sampled_from(["refuse", "follow"]),
+}
+_selections = st.fixed_dictionaries({}, optional=_selected)
+
+
 def _tree_members(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    patterns = st.lists(st.sampled_from(["*.txt", "/b/", "!run.pyc", "sub", "lib.py", "#", "*"]), max_size=2)
-    optional = {
-        "exclude": patterns,
-        "symlinks": st.sampled_from(["refuse", "follow"]),
-        "listing": st.booleans(),
-        **more,
-    }
-    return st.fixed_dictionaries({}, optional=optional)
+    return st.fixed_dictionaries({}, optional={**_selected, "listing": st.booleans(), **more})
 
 
 def _paths(*paths: str) -> st.SearchStrategy[str]:
@@ -132,7 +132,7 @@ def _outputs(draw: st.DrawFn) -> list[dict[str, Any]]:
         folders.map(lambda folder: lambda name: {"path": f"{folder}x/..", "name": name}),
         folders.map(lambda folder: lambda name: {"path": f"{folder}{name}/"}),
     )
-    return [draw(places)(name) for name in names]
+    return [{**draw(places)(name), **draw(_selections)} for name in names]
 
 
 @st.composite

@@ -23,6 +23,7 @@ from ctxpack_identity import (
     resolve,
 )
 from ctxpack_identity.contract import CONTRACT_SCHEMA, ITEM_SCHEMA, MAP_SCHEMA, MAX_CONTRACT_BYTES
+from ctxpack_identity.items import item_contract
 from ctxpack_identity.packpath import check_path
 from ctxpack_identity.rules import Each
 
@@ -140,6 +141,34 @@ def test_a_contract_has_at_most_the_size_that_registries_accept() -> None:
     )
     with pytest.raises(InvalidInput) as caught:
         parse_canonical_contract(largest + b" ")
+    assert caught.value.code == "E_TOO_LARGE"
+
+
+def test_a_map_contract_has_one_byte_less_so_that_the_contracts_of_its_items_have_room() -> None:
+    def of_size(size: int, schema: str) -> bytes:
+        def with_text(text: str) -> bytes:
+            step = {**STEP, "params": {"a": text}}
+            return canonical_contract({"a": D}, [step], command=["x"], outputs=["out"], each=EACH, schema=schema)
+
+        return with_text("x" * (size - len(with_text(""))))
+
+    largest = of_size(MAX_CONTRACT_BYTES - 1, MAP_SCHEMA)
+    assert len(largest) == MAX_CONTRACT_BYTES - 1
+    item = item_contract(parse_canonical_contract(largest), D)
+    assert item == of_size(MAX_CONTRACT_BYTES, ITEM_SCHEMA)
+    parse_canonical_contract(item)
+    too_large = (
+        "contract: contract is too large: expected at most 4194303 bytes, got 4194304; "
+        "put large params or long lists of inputs into a file or folder, and make that an input"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        of_size(MAX_CONTRACT_BYTES, MAP_SCHEMA)
+    assert str(caught.value) == too_large
+    with pytest.raises(InvalidInput) as caught:
+        parse_canonical_contract(largest.replace(b"xxx", b"xxxx", 1))
+    assert str(caught.value) == too_large
+    with pytest.raises(InvalidInput) as caught:
+        of_size(MAX_CONTRACT_BYTES + 1, ITEM_SCHEMA)
     assert caught.value.code == "E_TOO_LARGE"
 
 

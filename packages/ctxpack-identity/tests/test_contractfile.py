@@ -86,7 +86,7 @@ def test_every_member_of_a_contract_file_is_read() -> None:
         contract(
             inputs,
             transform,
-            outputs=[{"path": ".", "name": "all"}],
+            outputs=[{"path": ".", "name": "all", "exclude": ["*.tmp", "!k"], "symlinks": "follow"}],
             command=["python", "main.py", ""],
             variables={"A": "", "B": "b"},
             platform={"os": "auto", "gpu": "none"},
@@ -106,7 +106,7 @@ def test_every_member_of_a_contract_file_is_read() -> None:
         transforms=(
             TransformSource("t", "1", Roots(code, as_folder=True), Roots((source._replace(text=True),)), {"a": [1]}),
         ),
-        outputs=(OutputPlace("all", "."),),
+        outputs=(OutputPlace("all", ".", ("*.tmp", "!k"), follow=True),),
         salt="s",
         labels={"k": "v"},
         command=("python", "main.py", ""),
@@ -124,6 +124,19 @@ def test_variables_that_are_named_only_have_no_value_yet() -> None:
 def test_outputs_keep_the_order_of_the_file() -> None:
     read = parse_contract_file(contract(outputs=[{"path": "b"}, {"path": "x/a/"}]))
     assert read.outputs == (OutputPlace("b", "b"), OutputPlace("a", "x/a/"))
+
+
+@pytest.mark.parametrize(
+    ("members", "place"),
+    [
+        ({}, OutputPlace("out", "x/out", excludes=(), follow=False)),
+        ({"exclude": [], "symlinks": "refuse"}, OutputPlace("out", "x/out", excludes=(), follow=False)),
+        ({"exclude": ["*.tmp", "!a"]}, OutputPlace("out", "x/out", excludes=("*.tmp", "!a"), follow=False)),
+        ({"symlinks": "follow"}, OutputPlace("out", "x/out", excludes=(), follow=True)),
+    ],
+)
+def test_what_of_an_output_a_pack_gets(members: dict[str, Any], place: OutputPlace) -> None:
+    assert parse_contract_file(contract(outputs=[{"path": "x/out", **members}])).outputs == (place,)
 
 
 def test_a_document_with_a_schema_is_read_as_a_file_with_digests_and_outputs_beside_it() -> None:
@@ -319,11 +332,12 @@ def test_no_order_that_means_nothing_changes_the_uri(
 
 
 @given(contract_files(), environments)
-def test_labels_listings_and_the_places_of_outputs_do_not_change_the_uri(
+def test_labels_listings_and_the_places_and_selections_of_outputs_do_not_change_the_uri(
     project: str, value: dict[str, Any], environ: dict[str, str]
 ) -> None:
     outputs = [
-        {"path": f"/elsewhere/{number}", "name": name_of(o)} for number, o in enumerate(value.get("outputs", []))
+        {"path": f"/elsewhere/{number}", "name": name_of(output), "exclude": ["a"], "symlinks": "follow"}
+        for number, output in enumerate(value.get("outputs", []))
     ]
     listed = {"name": value["each"]["input"]} if "each" in value else {}
     inputs = [

@@ -92,7 +92,7 @@ def test_the_digest_does_not_depend_on_how_files_are_batched(
     batch: int,
     pending: int,
 ) -> None:
-    root = tmp_path_factory.mktemp("tree") / "root"
+    root = tmp_path_factory.mktemp("tree") / "top"
     write_folder(root, content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deephash, "BATCH_FILES", batch)
@@ -155,11 +155,11 @@ def test_no_descriptor_thread_or_process_is_left(large: Path, kind: str) -> None
 def test_a_file_that_changes_before_it_is_hashed_is_an_error(
     tmp_path: Path, changing_executor: Callable[[Callable[[], object]], Executor]
 ) -> None:
-    write_folder(tmp_path / "root", {"a": b"x"})
+    write_folder(tmp_path / "top", {"a": b"x"})
     with pytest.raises(InvalidInput, match="a: changed while it was read"):
         hash_tree(
-            str(tmp_path / "root"),
-            hashing=Hashing(executor=changing_executor(lambda: (tmp_path / "root" / "a").write_bytes(b"yy"))),
+            str(tmp_path / "top"),
+            hashing=Hashing(executor=changing_executor(lambda: (tmp_path / "top" / "a").write_bytes(b"yy"))),
         )
 
 
@@ -175,9 +175,9 @@ def test_followed_links_are_opened_by_every_executor(tmp_path: Path, shuffling: 
 
 
 def test_excluded_files_are_neither_opened_nor_counted(tmp_path: Path) -> None:
-    write_folder(tmp_path / "root", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
+    write_folder(tmp_path / "top", {"a": b"1", "b.tmp": b"2", "c": {"d.tmp": b"3"}})
     write_folder(tmp_path / "same", {"a": b"1", "c": {}})
-    excluded = hash_tree(str(tmp_path / "root"), excludes=compile_excludes(["*.tmp"]))
+    excluded = hash_tree(str(tmp_path / "top"), excludes=compile_excludes(["*.tmp"]))
     assert excluded == hash_tree(str(tmp_path / "same"))
 
 
@@ -215,10 +215,10 @@ def test_a_bounded_number_of_batches_is_pending(tmp_path: Path, shuffling: Calla
 
 def test_a_bounded_number_of_empty_folders_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deephash, "PENDING_FILES", 10)
-    write_folder(tmp_path / "root", {f"{number:02}": {} for number in range(20)})
-    last = tmp_path / "root" / "19"
+    write_folder(tmp_path / "top", {f"{number:02}": {} for number in range(20)})
+    last = tmp_path / "top" / "19"
     with pytest.raises(InvalidInput, match="19: no such file or folder"):
-        hash_tree(str(tmp_path / "root"), on_entry=lambda entry: last.rmdir() if entry.path == "00/" else None)
+        hash_tree(str(tmp_path / "top"), on_entry=lambda entry: last.rmdir() if entry.path == "00/" else None)
 
 
 class Known:
@@ -236,14 +236,14 @@ class Known:
 
 
 def test_only_files_without_a_known_digest_are_hashed(tmp_path: Path) -> None:
-    write_folder(tmp_path / "root", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
+    write_folder(tmp_path / "top", {"a": b"1", "b": b"2", "c": b"3", "d": {"e": b"4"}, "f": {"g": b"5"}})
     one, two, three, four, five = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(1, 6))
     known, seen = Known({"a": one, "c": three, "d/e": four}), []
     tree = hash_tree(
-        str(tmp_path / "root"),
+        str(tmp_path / "top"),
         hashing=Hashing(known=known, progress=lambda stage, advanced, total: seen.append(advanced)),
     )
-    assert tree == hash_tree(str(tmp_path / "root"))
+    assert tree == hash_tree(str(tmp_path / "top"))
     assert known.remembered == [("", [one, two, three]), ("f/", [five])]
     assert sum(seen) == len("25")
 
@@ -291,7 +291,7 @@ def test_with_files_only_folders_without_a_file_are_not_there(
     tmp_path_factory: pytest.TempPathFactory, shuffling: Callable[[int], Executor], content: dict[str, Any], batch: int
 ) -> None:
     base = tmp_path_factory.mktemp("tree")
-    write_folder(base / "root", content)
+    write_folder(base / "top", content)
     write_folder(base / "kept", without_empty_folders(content))
     seen: list[TreeEntry] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -299,24 +299,24 @@ def test_with_files_only_folders_without_a_file_are_not_there(
         for executor in (None, shuffling(batch)):
             seen.clear()
             tree = hash_tree(
-                str(base / "root"), files_only=True, on_entry=seen.append, hashing=Hashing(executor=executor)
+                str(base / "top"), files_only=True, on_entry=seen.append, hashing=Hashing(executor=executor)
             )
             assert tree == hash_tree(str(base / "kept"))
-            assert seen == [entry for entry in expected_entries(base / "root") if not entry.is_empty_folder]
+            assert seen == [entry for entry in expected_entries(base / "top") if not entry.is_empty_folder]
 
 
 def test_with_files_only_what_patterns_empty_is_not_there(tmp_path: Path) -> None:
-    write_folder(tmp_path / "root", {"a": {"x.pyc": b"", "b": {"y.pyc": b""}}, "c": {"z": b"", "d.pyc": b""}})
+    write_folder(tmp_path / "top", {"a": {"x.pyc": b"", "b": {"y.pyc": b""}}, "c": {"z": b"", "d.pyc": b""}})
     write_folder(tmp_path / "kept", {"c": {"z": b""}})
     excludes = compile_excludes(["*.pyc"])
-    assert hash_tree(str(tmp_path / "root"), excludes=excludes, files_only=True) == hash_tree(str(tmp_path / "kept"))
+    assert hash_tree(str(tmp_path / "top"), excludes=excludes, files_only=True) == hash_tree(str(tmp_path / "kept"))
 
 
 @pytest.mark.parametrize("files_only", [False, True])
 def test_a_root_without_a_file_is_an_empty_folder(tmp_path: Path, files_only: bool) -> None:
-    write_folder(tmp_path / "root", {"a": {"b": {}}} if files_only else {})
+    write_folder(tmp_path / "top", {"a": {"b": {}}} if files_only else {})
     write_folder(tmp_path / "empty", {})
-    tree = hash_tree(str(tmp_path / "root"), files_only=files_only)
+    tree = hash_tree(str(tmp_path / "top"), files_only=files_only)
     assert (tree, tree.files) == (hash_tree(str(tmp_path / "empty")), 0)
 
 
@@ -324,7 +324,7 @@ def test_a_root_without_a_file_is_an_empty_folder(tmp_path: Path, files_only: bo
 def test_on_folder_gets_every_folder_in_order_with_its_files(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any], files_only: bool, batch: int
 ) -> None:
-    root = tmp_path_factory.mktemp("tree") / "root"
+    root = tmp_path_factory.mktemp("tree") / "top"
     write_folder(root, content)
     seen: list[tuple[str, list[str], list[str]]] = []
 
@@ -346,8 +346,8 @@ def folders_of(path: str, content: dict[str, Any]) -> Iterator[tuple[str, list[s
 
 
 def test_on_folder_gets_one_that_holds_just_the_root_when_that_is_a_file(tmp_path: Path) -> None:
-    write_folder(tmp_path / "root", {"a": b"x", "b": b"y"})
+    write_folder(tmp_path / "top", {"a": b"x", "b": b"y"})
     seen: list[Folder] = []
-    hash_tree(str(tmp_path / "root" / "a"), on_folder=seen.append)
+    hash_tree(str(tmp_path / "top" / "a"), on_folder=seen.append)
     ((path, location, files, folders, store),) = seen
-    assert (path, location, [name for name, _ in files], folders, store) == ("", f"{tmp_path}/root/", ["a"], [], None)
+    assert (path, location, [name for name, _ in files], folders, store) == ("", f"{tmp_path}/top/", ["a"], [], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_identity import ContractInvalid, parse_contract_file
-from ctxpack_identity.faults import Fault, did_you_mean, shown
+from ctxpack_identity.faults import MOST_FAULTS, Fault, did_you_mean, shown
 
 D = "sha256:" + "1" * 64
 A_DIGEST = "sha256: and 64 lower-case hexadecimal digits"
@@ -121,6 +122,18 @@ def faults_of(text: str) -> tuple[Fault, ...]:
         (
             contract([{"name": "a", "path": "s3://b", "symlinks": "follow"}]),
             ("E_UNKNOWN_FIELD", "/inputs/0/symlinks", "a path on this machine", "a URL", "remove it"),
+        ),
+        (
+            contract(outputs=[{"path": "x", "symlinks": True}]),
+            ("E_TYPE", "/outputs/0/symlinks", '"refuse" or "follow"', "true", ""),
+        ),
+        (
+            contract(outputs=[{"path": "x", "exclude": "*.tmp"}]),
+            ("E_TYPE", "/outputs/0/exclude", "an array", '"*.tmp"', "make it an array"),
+        ),
+        (
+            contract(outputs=[{"path": "x", "exclude": ["a", ""]}]),
+            ("E_EMPTY", "/outputs/0/exclude/1", "a text that is not empty", '""', "fill it in"),
         ),
         (
             contract(transform={"tool": "t", "tool_version": "1"}),
@@ -377,8 +390,14 @@ def test_a_fault_has_its_place_what_was_expected_what_came_and_what_to_do(
         (
             contract(outputs=[{"path": "x", "nmae": "y"}]),
             "/outputs/0/nmae",
-            "one of path, name",
+            "one of path, name, exclude, symlinks",
             'did you mean "name"?',
+        ),
+        (
+            contract(outputs=[{"path": "x", "ignore": []}]),
+            "/outputs/0/ignore",
+            "one of path, name, exclude, symlinks",
+            'did you mean "exclude"?',
         ),
         (map_contract(each={**EACH, "jobs": 1}), "/each/jobs", "one of input, output, of, by", "remove it"),
     ],
@@ -395,6 +414,7 @@ def test_an_unknown_member_is_told_where_it_belongs_or_what_was_meant(
     [
         (contract([{**RAW[0], "symlinks": "Follow"}]), "/inputs/0/symlinks", 'did you mean "follow"?'),
         (contract([{**RAW[0], "symlinks": "keep"}]), "/inputs/0/symlinks", ""),
+        (contract(outputs=[{"path": "x", "symlinks": "Follow"}]), "/outputs/0/symlinks", 'did you mean "follow"?'),
         (map_contract(each={**EACH, "of": "file"}), "/each/of", 'did you mean "files"?'),
         (map_contract(each={**EACH, "by": "contents"}), "/each/by", 'did you mean "content"?'),
     ],
@@ -476,5 +496,32 @@ def test_the_text_of_a_fault_has_all_but_its_code() -> None:
     assert str(Fault("E_X", "", "one", "two", "")) == "(whole document): expected one, got two"
 
 
-def test_ten_thousand_inputs_of_one_name_are_all_reported() -> None:
-    assert len(faults_of(contract([{"name": "a", "digest": D}] * 10_000))) == 9_999
+@pytest.mark.parametrize(
+    ("faults", "kept", "more"), [(MOST_FAULTS, MOST_FAULTS, 0), (MOST_FAULTS + 1, 100, 1), (9_999, 100, 9_899)]
+)
+def test_the_first_hundred_faults_are_kept_and_the_others_counted(faults: int, kept: int, more: int) -> None:
+    with pytest.raises(ContractInvalid) as caught:
+        parse_contract_file(contract([{"name": "a", "digest": D}] * (faults + 1)))
+    error = caught.value
+    assert [fault.pointer for fault in error.faults] == [f"/inputs/{number}/name" for number in range(1, kept + 1)]
+    assert error.more == more
+    assert str(error).endswith(f"; and {more} more faults" if more else f"; {error.faults[-1]}")
+
+
+def test_how_many_faults_are_left_out_is_known_in_another_process_too() -> None:
+    error = pickle.loads(pickle.dumps(ContractInvalid("c.json", [Fault("E_X", "/a", "one", "two", "")], more=7)))
+    assert (error.more, error.code) == (7, "E_X")
+    assert str(error) == "c.json: /a: expected one, got two; and 7 more faults"
+
+
+def test_words_are_not_guessed_for_faults_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def guess(name: object, known: object) -> str:
+        asked.append(name)
+        return ""
+
+    monkeypatch.setattr("ctxpack_identity.faults.did_you_mean", guess)
+    unknown: dict[str, Any] = {f"x{number}": 1 for number in range(1000)}
+    assert len(faults_of(contract(**unknown))) == MOST_FAULTS
+    assert len(asked) == MOST_FAULTS + 1

@@ -121,26 +121,26 @@ def test_patterns_before_the_files_give_way_and_patterns_after_them_decide(tmp_p
 
 
 def test_roots_and_bases_may_be_relative_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "base" / "d" / "root").mkdir(parents=True)
-    (tmp_path / "base" / ".gitignore").write_text("/d/root/x\n")
-    (tmp_path / "base" / "d" / ".gitignore").write_text("/root/y\n")
+    (tmp_path / "base" / "d" / "top").mkdir(parents=True)
+    (tmp_path / "base" / ".gitignore").write_text("/d/top/x\n")
+    (tmp_path / "base" / "d" / ".gitignore").write_text("/top/y\n")
     (tmp_path / "to-base").symlink_to("base")
-    (tmp_path / "to-root").symlink_to("base/d/root")
+    (tmp_path / "to-top").symlink_to("base/d/top")
     monkeypatch.chdir(tmp_path / "base")
     for base in ("", ".", "../base", "../to-base", str(tmp_path / "base")):
-        for root in ("d/root", "./d/root/", "../to-root", str(tmp_path / "to-base" / "d" / "root")):
+        for root in ("d/top", "./d/top/", "../to-top", str(tmp_path / "to-base" / "d" / "top")):
             leaves_out = gitignored(root, base, before=[], after=[])
             assert [leaves_out(name, False) for name in "xyz"] == [True, True, False], (base, root)
-    leaves_out = gitignored("d/root", "d", before=[], after=[])
+    leaves_out = gitignored("d/top", "d", before=[], after=[])
     assert [leaves_out(name, False) for name in "xyz"] == [False, True, False]
 
 
 def test_below_the_root_of_the_file_system_every_folder_counts(tmp_path: Path) -> None:
-    (tmp_path / ".gitignore").write_text("/root/x\n")
-    (tmp_path / "root").mkdir()
-    assert rule(tmp_path / "root", Path("/"))("x", False)
+    (tmp_path / ".gitignore").write_text("/top/x\n")
+    (tmp_path / "top").mkdir()
+    assert rule(tmp_path / "top", Path("/"))("x", False)
     assert not rule(Path("/"), Path("/"))(f"{tmp_path}/y"[1:], False)
-    assert rule(Path("/"), Path("/"))(f"{tmp_path}/root/x"[1:], False)
+    assert rule(Path("/"), Path("/"))(f"{tmp_path}/top/x"[1:], False)
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_a_file_without_read_permission_is_an_error(
     tmp_path: Path, as_nobody: Callable[[Path, Callable[[], Any]], Any]
 ) -> None:
     tmp_path.chmod(0o755)
-    (tmp_path / "d" / "root").mkdir(parents=True)
+    (tmp_path / "d" / "top").mkdir(parents=True)
     (tmp_path / "d" / ".gitignore").touch(mode=0)
-    error = as_nobody(tmp_path, lambda: gitignored("d/root", "d", before=[], after=[])("x", False))
+    error = as_nobody(tmp_path, lambda: gitignored("d/top", "d", before=[], after=[])("x", False))
     assert (type(error), error.code) == (LocalFailure, "E_INPUT_UNREADABLE")
     assert str(error).endswith("/d/.gitignore: cannot be read: Permission denied; check its permissions")
     (tmp_path / "d").chmod(0o644)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from ctxpack_identity import InvalidInput, hash_tree
 from ctxpack_identity.exclude import compile_excludes
-from ctxpack_identity.hashing.outside import HashedPlace, is_hashed, require_outside
+from ctxpack_identity.hashing.outside import HashedPlace, OutputLocations, is_hashed
+from ctxpack_identity.hashing.scan import Folder as Found
 
 Folder = dict[str, Any]
 
@@ -34,7 +36,7 @@ paths = st.lists(names, min_size=1, max_size=3).map("/".join)
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """A new folder's path for every example."""
-    return lambda: tmp_path_factory.mktemp("place") / "root"
+    return lambda: tmp_path_factory.mktemp("place") / "top"
 
 
 def digest_after(root: Path, content: Folder, path: str, made: Any, excludes: Any, *, code: bool) -> str:
@@ -158,18 +160,63 @@ def test_a_new_folder_on_the_way_is_hashed_unless_it_is_left_out_or_only_files_c
 
 
 def test_the_first_output_that_is_hashed_is_in_the_error(project: Path) -> None:
-    outputs = {"one": f"{project}/one", "two": f"{project}/raw/two", "three": f"{project}/raw"}
-    places = [
-        HashedPlace("code of transform 0", f"{project}/other", None),
-        HashedPlace("input raw", f"{project}/raw", None),
-    ]
+    other, raw = (HashedPlace(f"input {name}", f"{project}/{name}", None) for name in ("other", "raw"))
+    outputs = OutputLocations([(name, f"{project}/{path}") for name, path in (("one", "one"), ("two", "raw/two"))])
+    outputs.require_outside(other)
     with pytest.raises(InvalidInput) as caught:
-        require_outside(outputs, places)
+        outputs.require_outside(raw)
     assert caught.value.code == "E_OUTPUT_INSIDE"
     assert str(caught.value) == (
         f"output 'two' at {project}/raw/two: the output lies in what is hashed, so making it would change the URI: "
         f"expected a place outside input raw, {project}/raw; "
         'move the output, or leave it out there: "exclude" of input raw'
     )
-    require_outside({"one": f"{project}/one"}, places)
-    require_outside(outputs, [])
+    OutputLocations([]).require_outside(raw)
+
+
+@pytest.mark.parametrize(
+    ("link", "output", "refused"),
+    [
+        ("../other", "other", True),
+        ("../other", "other/new", True),
+        ("../other", "other/new/er", True),
+        ("../other", "other/c", True),
+        ("../other/c", "other/c", True),
+        ("../other/c", "other/new", False),
+        ("../other", "new", False),
+        ("../other", "others", False),
+        ("a", "new", False),
+    ],
+)
+def test_an_output_behind_a_link_that_is_followed_is_hashed(
+    project: Path, link: str, output: str, refused: bool
+) -> None:
+    os.remove(project / "raw" / "to-other")
+    (project / "raw" / "sub" / "l").symlink_to(f"../{link}")
+    raw, outputs = HashedPlace("input raw", f"{project}/raw", None), OutputLocations([("o", f"{project}/{output}")])
+    outputs.require_outside(raw)
+    found = []
+
+    def look(folder: Found) -> None:
+        try:
+            outputs.require_not_linked(raw, folder)
+        except InvalidInput as error:
+            found.append(error.code)
+
+    hash_tree(f"{project}/raw", follow=True, on_folder=look)
+    assert set(found) == ({"E_OUTPUT_INSIDE"} if refused else set())
+
+
+def test_a_hard_link_to_an_output_is_a_file_of_its_own(project: Path) -> None:
+    os.remove(project / "raw" / "to-other")
+    os.link(project / "other" / "c", project / "raw" / "hard")
+    raw, outputs = HashedPlace("input raw", f"{project}/raw", None), OutputLocations([("o", f"{project}/other/c")])
+    hash_tree(f"{project}/raw", follow=True, on_folder=lambda folder: outputs.require_not_linked(raw, folder))
+
+
+def test_an_output_beside_a_file_that_is_hashed_is_not_in_it(project: Path) -> None:
+    (project / "link").symlink_to("other/c")
+    outputs = OutputLocations([("o", f"{project}/other/new")])
+    for root in (f"{project}/other/c", f"{project}/link"):
+        look = partial(outputs.require_not_linked, HashedPlace("input one", root, None))
+        hash_tree(root, follow=True, on_folder=look)

@@ -26,9 +26,9 @@ from ctxpack_identity import (
     resolve,
     tree_digest,
 )
-from ctxpack_identity.contract import MAX_TEXT_BYTES
 from ctxpack_identity.contractfile import CODE_PATTERNS, TreeSource
 from ctxpack_identity.hashing.scan import Folder
+from ctxpack_identity.packtext import MAX_TEXT_BYTES
 
 Content = dict[str, Any]
 
@@ -147,17 +147,19 @@ def test_every_root_says_what_it_is_and_where(tmp_path: Path) -> None:
     code, exclude = [{"path": "b", "exclude": ["z"]}, {"path": str(tmp_path / "a")}], ("z",)
     resolution, _ = resolved(tmp_path, code=code, environment={"path": "./a"})
     first, second, third = resolution.hashed
-    assert first == HashedRoot("code/0", TreeSource("b", exclude, name="b"), f"{tmp_path}/b", CODE_PATTERNS)
+    assert first[:3] == ("code/0", TreeSource("b", exclude, name="b"), f"{tmp_path}/b")
+    assert first.excludes is not None
+    assert [first.excludes(path, False) for path in ("z", "a.pyc", "y")] == [True, True, False]
     assert (second.location, second.what) == (f"{tmp_path}/a", "code of transform 0")
-    assert third == HashedRoot("environment/0", TreeSource("./a"), f"{tmp_path}/./a", ())
+    assert third == HashedRoot("environment/0", TreeSource("./a"), f"{tmp_path}/./a", None)
     assert (third.what, third.is_url, third.is_code, first.is_code) == (
         "environment of transform 0",
         False,
         False,
         True,
     )
-    assert HashedRoot("inputs/raw", TreeSource("s3://b"), "s3://b", ()).what == "input raw"
-    assert HashedRoot("inputs/raw", TreeSource("s3://b"), "s3://b", ()).is_url
+    assert HashedRoot("inputs/raw", TreeSource("s3://b"), "s3://b", None).what == "input raw"
+    assert HashedRoot("inputs/raw", TreeSource("s3://b"), "s3://b", None).is_url
 
 
 def test_on_folder_gets_each_root_with_each_of_its_folders(tmp_path: Path) -> None:
@@ -208,19 +210,24 @@ def test_the_text_of_a_lock_file_is_kept(tmp_path: Path, data: bytes) -> None:
     ("content", "code", "message"),
     [
         ({"x": b""}, "E_TEXT", '"text" is for a single file: got a folder; remove it'),
-        (b"\xff", "E_TEXT", '"text" is for a file of UTF-8; remove "text"'),
+        (
+            b"a\xff",
+            "E_TEXT",
+            '"text" is for a file of UTF-8: got byte 0xff at offset 1; save it as UTF-8, or remove "text"',
+        ),
         (
             b"x" * (MAX_TEXT_BYTES + 1),
             "E_TOO_LARGE",
-            'too large for a text that a pack holds: expected at most 1048576 bytes, got 1048577; remove "text"',
+            "too large for a text that a pack holds: expected at most 1048576 bytes; "
+            'remove "text": the digest is in the contract anyway',
         ),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: Any, code: str, message: str) -> None:
-    write_folder(tmp_path / "root", {"lock": content})
+    write_folder(tmp_path / "top", {"lock": content})
     with pytest.raises(InvalidInput) as caught:
-        resolved(tmp_path, environment={"path": "root/lock", "text": True})
-    assert (caught.value.code, str(caught.value)) == (code, f"{tmp_path}/root/lock: {message}")
+        resolved(tmp_path, environment={"path": "top/lock", "text": True})
+    assert (caught.value.code, str(caught.value)) == (code, f"{tmp_path}/top/lock: {message}")
 
 
 class Stale:

@@ -17,7 +17,7 @@ from ctxpack_identity import InvalidInput, LocalFailure
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing.scan import scan, walk
 
-FIX_LINK = 'replace it by what it points at; inputs and code may say "symlinks": "follow" in the contract'
+FIX_LINK = 'replace it by what it points at; inputs, code and outputs may say "symlinks": "follow" in the contract'
 
 
 def paths(root: Path, **options: Any) -> list[str]:

@@ -181,6 +181,7 @@ def changed(value: dict[str, Any], **members: Any) -> dict[str, Any]:
         changed(WHOLE, outputs=[{"path": "out"}, {"path": "deep/er/report.json"}]),
         changed(WHOLE, outputs=[{"path": "/data/x", "name": "report.json"}, {"path": "../out/"}]),
         changed(WHOLE, outputs=list(reversed(WHOLE["outputs"]))),
+        changed(WHOLE, outputs=[{"path": "out", "exclude": ["*"]}, {"path": "report.json", "symlinks": "follow"}]),
         changed(WHOLE, inputs=[{"name": "raw", "path": "./raw/", "listing": False}]),
         changed(WHOLE, inputs=[{"name": "raw", "path": "raw", "exclude": ["nothing"], "symlinks": "follow"}]),
         changed(WHOLE, transform={"code": {"path": "src", "listing": False, "exclude": ["*.log"]}}),

@@ -29,7 +29,6 @@ __all__ = [
     "ITEM_SCHEMA",
     "MAP_SCHEMA",
     "MAX_CONTRACT_BYTES",
-    "MAX_TEXT_BYTES",
     "OPAQUE",
     "UNDECLARED",
     "build_contract",
@@ -43,8 +42,6 @@ CONTRACT_SCHEMA = "ctxpack/contract/v1"
 MAP_SCHEMA = "ctxpack/map/v1"
 ITEM_SCHEMA = "ctxpack/item/v1"
 MAX_CONTRACT_BYTES = 4 << 20  # a contract travels inside manifests, which registries cap at 4 MiB
-
-MAX_TEXT_BYTES = 1 << 20  # of a lock file that a pack repeats
 
 OPAQUE = "opaque"  # code that cannot be hashed: a hosted model, an untracked tool
 
@@ -93,7 +90,7 @@ def encode_contract(contract: dict[str, Any], *, where: str = "contract") -> byt
     Raises: InvalidInput when they are more than MAX_CONTRACT_BYTES, or break a limit of canonical JSON.
     """
     data = canonical_json(contract, where=where)
-    _require_size(data, where)
+    _require_size(len(data), contract["schema"], where)
     return data
 
 
@@ -110,12 +107,14 @@ def parse_canonical_contract(data: bytes, *, where: str = "contract") -> dict[st
     Raises: InvalidInput when data is larger than MAX_CONTRACT_BYTES, not canonical JSON or not a contract, map
     contract or item contract.
     """
-    _require_size(data, where)
+    _require_size(len(data), CONTRACT_SCHEMA, where)
     value = parse_json(data, where=where)
     if canonical_json(value, where=where) != data:
         fix = "use the bytes that `ctxpack id --canonical` prints, unchanged"
         raise InvalidInput("not canonical JSON (RFC 8785)", where=where, fix=fix, code="E_NOT_CANONICAL")
-    return check_canonical(value, where)
+    contract = check_canonical(value, where)
+    _require_size(len(data), contract["schema"], where)
+    return contract
 
 
 def check_canonical(value: Any, where: str) -> dict[str, Any]:
@@ -184,13 +183,16 @@ def _check_transforms(read: Reader, root: dict[str, Any]) -> None:
         read.fault("E_EMPTY", "/transforms", "at least one transform", "an empty array", "say which tool is used")
 
 
-def _require_size(data: bytes, where: str) -> None:
-    if len(data) > MAX_CONTRACT_BYTES:
+def _require_size(size: int, schema: str, where: str) -> None:
+    most = MAX_CONTRACT_BYTES
+    if schema == MAP_SCHEMA:
+        most -= len(ITEM_SCHEMA) - len(MAP_SCHEMA)  # so that the contracts of its items have room
+    if size > most:
         raise InvalidInput(
             "contract is too large",
             where=where,
-            expected=f"at most {MAX_CONTRACT_BYTES} bytes",
-            got=str(len(data)),
+            expected=f"at most {most} bytes",
+            got=str(size),
             fix="put large params or long lists of inputs into a file or folder, and make that an input",
             code="E_TOO_LARGE",
         )

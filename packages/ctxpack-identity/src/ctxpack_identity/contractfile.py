@@ -118,10 +118,15 @@ class TransformSource(NamedTuple):
 
 
 class OutputPlace(NamedTuple):
-    """An output. name: in the contract and the pack; path: where it lies, relative to the contract file or absolute."""
+    """An output. name: in the contract and the pack; path: where it lies, relative to the contract file or absolute.
+
+    excludes, follow: what of it a pack gets; not in the contract.
+    """
 
     name: str
     path: str
+    excludes: tuple[str, ...] = ()
+    follow: bool = False
 
 
 class ContractFile(NamedTuple):
@@ -335,18 +340,27 @@ def _tree_source(read: Reader, fields: dict[str, Any], at: str) -> TreeSource:
                 read.fault("E_UNKNOWN_FIELD", pointer(at, member), "a path on this machine", "a URL", "remove it")
     return TreeSource(
         path,
-        tuple(read.string(item, here) for here, item in read.items(fields.get("exclude", []), pointer(at, "exclude"))),
-        read.word(fields, "symlinks", at, ("refuse", "follow")) == "follow",
+        _excludes(read, fields, at),
+        _follow(read, fields, at),
         gitignore=read.flag(fields, "gitignore", at),
         listing=read.flag(fields, "listing", at, default=True),
         text=read.flag(fields, "text", at),
     )
 
 
+def _excludes(read: Reader, fields: dict[str, Any], at: str) -> tuple[str, ...]:
+    patterns = read.items(fields.get("exclude", []), pointer(at, "exclude"))
+    return tuple(read.string(pattern, here) for here, pattern in patterns)
+
+
+def _follow(read: Reader, fields: dict[str, Any], at: str) -> bool:
+    return read.word(fields, "symlinks", at, ("refuse", "follow")) == "follow"
+
+
 def _outputs(read: Reader, root: dict[str, Any]) -> tuple[OutputPlace, ...]:
     found, names = [], []
     for at, item in read.items(root.get("outputs", []), "/outputs"):
-        fields = read.members(item, at, required=("path",), optional=("name",), of="every output")
+        fields = read.members(item, at, required=("path",), optional=("name", "exclude", "symlinks"), of="every output")
         path = read.path(fields, at)
         if scheme_of(path):
             read.fault(
@@ -356,7 +370,7 @@ def _outputs(read: Reader, root: dict[str, Any]) -> tuple[OutputPlace, ...]:
         if path and (name or "name" not in fields) and not is_output_name(name):
             expected = "a name for the output, one segment of a path"
             read.fault("E_OUTPUT_NAME", at, expected, shown(name or path), 'add "name", or correct it')
-        found.append(OutputPlace(name, path))
+        found.append(OutputPlace(name, path, _excludes(read, fields, at), _follow(read, fields, at)))
         names.append((at, name))
     _unique(read, "E_OUTPUT_NAME", names)
     return tuple(found)

@@ -10,7 +10,9 @@ from ctxpack_identity.digest import DIGEST_PATTERN, Digest
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple, cast
 
-__all__ = ["ContractInvalid", "Fault", "Reader", "did_you_mean", "quoted", "shown"]
+__all__ = ["MOST_FAULTS", "ContractInvalid", "Fault", "Reader", "did_you_mean", "quoted", "shown"]
+
+MOST_FAULTS = 100  # in one error
 
 _is_digest = re.compile(DIGEST_PATTERN).match
 
@@ -47,14 +49,15 @@ class Fault(NamedTuple):
 
 
 class ContractInvalid(InvalidInput):
-    """A contract with all of its faults; ``code`` is that of the first."""
+    """A contract with its faults, MOST_FAULTS at most; ``code`` is that of the first. more: how many are left out."""
 
-    def __init__(self, where: str, faults: list[Fault]) -> None:
-        super().__init__("; ".join(map(str, faults)), where=where, code=faults[0].code)
-        self._arguments = where, faults
-        self.faults = tuple(faults)
+    def __init__(self, where: str, faults: list[Fault], more: int = 0) -> None:
+        rest = [f"and {more} more faults"] if more else []
+        super().__init__("; ".join([*map(str, faults), *rest]), where=where, code=faults[0].code)
+        self._arguments = where, faults, more
+        self.faults, self.more = tuple(faults), more
 
-    def __reduce__(self) -> tuple[type[ContractInvalid], tuple[str, list[Fault]]]:
+    def __reduce__(self) -> tuple[type[ContractInvalid], tuple[str, list[Fault], int]]:
         """Errors are sent between processes; without this, pickle would call the class with the message only."""
         return type(self), self._arguments
 
@@ -64,15 +67,19 @@ class Reader:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self._more = 0
 
     def fault(self, code: str, at: str, expected: str, got: object, fix: str = "") -> None:
         """Note a fault. got: a text that is shown as it is, or any other value, shown in the words of JSON."""
-        self._faults.append(Fault(code, at, expected, got if isinstance(got, str) else shown(got), fix))
+        if len(self._faults) == MOST_FAULTS:
+            self._more += 1
+        else:
+            self._faults.append(Fault(code, at, expected, got if isinstance(got, str) else shown(got), fix))
 
     def done(self, where: str) -> None:
         """Raise ContractInvalid when anything was noted."""
         if self._faults:
-            raise ContractInvalid(where, self._faults)
+            raise ContractInvalid(where, self._faults, self._more)
 
     def members(
         self,
@@ -96,7 +103,8 @@ class Reader:
         for name, item in value.items() if known else ():
             if name not in known:
                 place = (elsewhere or {}).get(name)
-                fix = f"it belongs {place}" if place else did_you_mean(name, known) or "remove it"
+                near = "" if self._more else did_you_mean(name, known)  # slow, and not shown any more
+                fix = f"it belongs {place}" if place else near or "remove it"
                 self.fault("E_UNKNOWN_FIELD", pointer(at, name), f"one of {', '.join(known)}", quoted(name), fix)
             elif item is None:
                 self.fault("E_NULL", pointer(at, name), "a value", "null", "leave the member out")
@@ -124,12 +132,10 @@ class Reader:
             self.fault("E_EMPTY", at, "a text that is not empty", '""', "fill it in")
         return value
 
-    def text(
-        self, fields: dict[str, Any], member: str, at: str, *, default: str | None = None, empty: bool = False
-    ) -> str:
-        """Return fields[member], a text. A missing member is a fault that members() notes."""
+    def text(self, fields: dict[str, Any], member: str, at: str, *, empty: bool = False) -> str:
+        """Return fields[member], a text, "" when it is missing, which is a fault that members() notes."""
         if member not in fields:
-            return default or ""
+            return ""
         return self.string(fields[member], pointer(at, member), empty=empty)
 
     def texts(self, value: Any, at: str) -> dict[str, str]:

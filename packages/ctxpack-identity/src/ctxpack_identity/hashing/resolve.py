@@ -11,7 +11,7 @@ from ctxpack_identity.contractfile import ContractFile, InputSource
 from ctxpack_identity.digest import Digest, digest_of
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.hashing.deephash import DEFAULT_HASHING, Hashing
-from ctxpack_identity.hashing.outside import require_outside
+from ctxpack_identity.hashing.outside import OutputLocations
 from ctxpack_identity.hashing.roots import HashedRoot, RootHasher, hashed_roots
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import Any, NamedTuple
@@ -80,17 +80,25 @@ def resolve(
     """
     roots = tuple(hashed_roots(contract, base))
     declared = {output.name: os.path.join(base, output.path) for output in contract.outputs}
-    places = [root.place(base) for root in roots if not root.is_url]
-    for named in (declared, outputs or {}):
-        require_outside(named, places)
+    made = OutputLocations([*declared.items(), *(outputs or {}).items()])
+    places = {root: root.place() for root in roots if not root.is_url}
+    for place in places.values():
+        made.require_outside(place)
+
+    def look(root: HashedRoot, folder: Folder) -> None:
+        if root.source.follow:
+            made.require_not_linked(places[root], folder)
+        if on_folder is not None:
+            on_folder(root, folder)
+
     variables = _variables(contract, os.environ if environ is None else environ, where)
-    hasher = RootHasher(base, roots, hashing, on_entry, on_folder)
+    hasher = RootHasher(roots, hashing, on_entry, look)
     inputs = tuple(_input(given, hasher, pack_outputs, where) for given in contract.inputs)
     _require_folder(contract, inputs, where)
     transforms = [
         {
-            "code_hash": hasher.code(f"code/{number}", transform.code, where),
-            "environment_hash": hasher.code(f"environment/{number}", transform.environment, where),
+            "code_hash": hasher.code(f"code/{number}", transform.code),
+            "environment_hash": hasher.code(f"environment/{number}", transform.environment),
             "params": transform.params,
             "tool": transform.tool,
             "tool_version": transform.tool_version,

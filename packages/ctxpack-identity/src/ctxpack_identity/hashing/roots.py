@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 
-from ctxpack_identity.contract import MAX_TEXT_BYTES
 from ctxpack_identity.contractfile import CODE_PATTERNS, Code, ContractFile, Roots, TreeSource
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes, compile_excludes
@@ -15,6 +14,7 @@ from ctxpack_identity.hashing.filehash import changed, unreadable
 from ctxpack_identity.hashing.outside import HashedPlace
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.packtext import MAX_TEXT_BYTES, check_text
 from ctxpack_identity.scheme import scheme_of
 from ctxpack_identity.tree import FolderDigest, Tree, TreeEntry, file_digest
 
@@ -24,13 +24,13 @@ __all__ = ["HashedRoot", "RootHasher", "hashed_roots"]
 class HashedRoot(NamedTuple):
     """One file or folder that is hashed. listing: "inputs/<name>", "code/<i>" or "environment/<i>".
 
-    source: as the contract file has it. location: its path on disk, or its URL. drops: patterns before its own.
+    source: as the contract file has it. location: its path on disk, or its URL. excludes: the rule of its patterns.
     """
 
     listing: str
     source: TreeSource
     location: str
-    drops: tuple[str, ...]
+    excludes: Excludes | None
 
     @property
     def what(self) -> str:
@@ -51,18 +51,9 @@ class HashedRoot(NamedTuple):
     def is_url(self) -> bool:
         return bool(scheme_of(self.location))
 
-    def place(self, base: str) -> HashedPlace:
-        """Return where it lies on disk. base: the folder of the contract file."""
-        return HashedPlace(self.what, self.location, self.excludes(base), files_only=self.files_only)
-
-    def excludes(self, base: str) -> Excludes | None:
-        """Return the rule of its patterns. base: the folder of the contract file."""
-        if self.source.gitignore:
-            from ctxpack_identity.hashing.gitignore import gitignored  # few contracts ask for it
-
-            return gitignored(self.location, base, before=self.drops, after=self.source.excludes)
-        patterns = (*self.drops, *self.source.excludes)
-        return compile_excludes(patterns) if patterns else None
+    def place(self) -> HashedPlace:
+        """Return where it lies on disk."""
+        return HashedPlace(self.what, self.location, self.excludes, files_only=self.files_only)
 
 
 def hashed_roots(contract: ContractFile, base: str) -> Iterator[HashedRoot]:
@@ -78,7 +69,16 @@ def hashed_roots(contract: ContractFile, base: str) -> Iterator[HashedRoot]:
 
 def _hashed_root(listing: str, source: TreeSource, base: str, drops: tuple[str, ...] = ()) -> HashedRoot:
     location = source.path if scheme_of(source.path) else os.path.join(base, source.path)
-    return HashedRoot(listing, source, location, drops)
+    return HashedRoot(listing, source, location, _excludes(source, location, base, drops))
+
+
+def _excludes(source: TreeSource, location: str, base: str, drops: tuple[str, ...]) -> Excludes | None:
+    if source.gitignore:
+        from ctxpack_identity.hashing.gitignore import gitignored  # few contracts ask for it
+
+        return gitignored(location, base, before=drops, after=source.excludes)
+    patterns = (*drops, *source.excludes)
+    return compile_excludes(patterns) if patterns else None
 
 
 class RootHasher:
@@ -86,13 +86,12 @@ class RootHasher:
 
     def __init__(
         self,
-        base: str,
         roots: tuple[HashedRoot, ...],
         hashing: Hashing,
         on_entry: Callable[[str, TreeEntry], object] | None,
-        on_folder: Callable[[HashedRoot, Folder], object] | None,
+        on_folder: Callable[[HashedRoot, Folder], object],
     ) -> None:
-        self._base, self._hashing = base, hashing
+        self._hashing = hashing
         self._roots: dict[str, list[HashedRoot]] = {}
         for root in roots:
             self._roots.setdefault(root.listing, []).append(root)
@@ -105,7 +104,7 @@ class RootHasher:
         [root] = self._roots[f"inputs/{name}"]
         return self._tree(root, self._entries(root.listing))
 
-    def code(self, listing: str, code: Code, where: str) -> str:
+    def code(self, listing: str, code: Code) -> str:
         """Return the digest of code or environment, or what is given instead. Raises: as resolve does."""
         if not isinstance(code, Roots):
             return code
@@ -129,15 +128,14 @@ class RootHasher:
         return lambda entry: on_entry(listing, entry)
 
     def _tree(self, root: HashedRoot, on_entry: Callable[[TreeEntry], object] | None) -> Tree:
-        on_folder = self._on_folder
         return hash_tree(
             root.location,
-            excludes=root.excludes(self._base),
+            excludes=root.excludes,
             follow=root.source.follow,
             files_only=root.files_only,
             hashing=self._hashing,
             on_entry=on_entry,
-            on_folder=None if on_folder is None else lambda folder: on_folder(root, folder),
+            on_folder=lambda folder: self._on_folder(root, folder),
         )
 
     def _folder(self, roots: list[HashedRoot]) -> Tree:
@@ -171,26 +169,12 @@ def _text(root: HashedRoot, tree: Tree) -> bytes:
         raise InvalidInput(
             '"text" is for a single file', where=root.location, got="a folder", fix="remove it", code="E_TEXT"
         )
-    if tree.size > MAX_TEXT_BYTES:
-        raise InvalidInput(
-            "too large for a text that a pack holds",
-            where=root.location,
-            expected=f"at most {MAX_TEXT_BYTES} bytes",
-            got=str(tree.size),
-            fix='remove "text"',
-            code="E_TOO_LARGE",
-        )
     try:
         with open(root.location, "rb") as file:
-            data = file.read(tree.size + 1)
+            data = file.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise unreadable(root.location, error) from error
+    check_text(data, where=root.location)
     if file_digest(hashlib.sha256(data).hexdigest(), len(data)) != tree.digest:
         raise changed(root.location)
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            '"text" is for a file of UTF-8', where=root.location, fix='remove "text"', code="E_TEXT"
-        ) from error
     return data

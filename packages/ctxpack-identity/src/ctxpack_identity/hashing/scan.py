@@ -226,7 +226,7 @@ def _symlink(location: str) -> InvalidInput:
         "symbolic link",
         where=location,
         expected="regular files and folders",
-        fix='replace it by what it points at; inputs and code may say "symlinks": "follow" in the contract',
+        fix='replace it by what it points at; inputs, code and outputs may say "symlinks": "follow" in the contract',
         code="E_SYMLINK",
     )
 

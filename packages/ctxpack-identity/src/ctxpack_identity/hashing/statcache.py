@@ -6,8 +6,7 @@ of the file system's clock looks the same after both; git's racy-git.adoc.) No p
 a restored mtime shows. Changes that no clock records do not show: a program that writes through an old memory map, and
 a change beneath a mounted file system.
 
-A file system is trusted only if this machine's kernel keeps its numbers and times: no network file system, none that
-invents inode numbers (FAT), no image with the times of its builder (squashfs).
+A file system is trusted only if it is local, as `filesystem` has it.
 
 An object of a store counts as unchanged when size and version are the same, and the version is more than a time: an
 ETag, a generation. That is as certain as the store makes it.
@@ -17,9 +16,9 @@ from __future__ import annotations
 
 import marshal
 import os
-import re
 import time
 
+from ctxpack_identity.hashing.filesystem import is_local
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,17 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["StatCache"]
 
-RACY_NS = 2_000_000_000  # twice the coarsest clock of the file systems below: ext3, one second
+RACY_NS = 2_000_000_000  # twice the coarsest clock of a local file system: ext3, one second
 WORTHWHILE = 64  # files; with fewer, hashing small ones costs less than opening the index
 WORTHWHILE_BYTES = 1 << 20
 UNWRITTEN_BYTES = 4 << 20  # kept in memory before a write, which locks the index for milliseconds
 
 _DIGEST = 64  # hexadecimal digits
-
-_LOCAL = frozenset(
-    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs"}
-    | {"rootfs", "tmpfs", "xfs", "zfs"}
-)
 
 
 class _Record(NamedTuple):
@@ -134,7 +128,7 @@ class StatCache:
         """Whether all files are on local file systems; followed links may lead to several."""
         for name, status in folder.files:
             if status.st_dev not in self._local:
-                self._local[status.st_dev] = _file_system(os.path.realpath(folder.location + name)) in _LOCAL
+                self._local[status.st_dev] = is_local(folder.location + name)
             if not self._local[status.st_dev]:
                 return False
         return True
@@ -168,21 +162,3 @@ def _are_certain(folder: Folder, looked_up: int) -> list[bool]:
     if folder.store is not None:
         return folder.store.certain
     return [max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NS <= looked_up for _, status in folder.files]
-
-
-def _file_system(path: str) -> str:
-    """Return the type of the file system that holds path (proc(5), mountinfo), "" where that is not known.
-
-    By path: btrfs subvolumes have devices that no mount has.
-    """
-    best, kind = -1, ""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                before, _, after = line.partition(" - ")
-                point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), before.split(" ")[4])
-                if len(point) >= best and f"{path}/".startswith(os.path.join(point, "")):
-                    best, kind = len(point), after.split(" ")[0]
-    except (OSError, IndexError):
-        return ""
-    return kind

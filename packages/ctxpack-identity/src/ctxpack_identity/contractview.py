@@ -16,8 +16,10 @@ def input_names(contract: Mapping[str, Any]) -> list[str]:
 
 
 def output_names(contract: Mapping[str, Any]) -> list[str]:
-    """Return the names of the outputs."""
-    return _texts(contract.get("outputs"))
+    """Return the names that the roots of a pack must have, in order; none where the contract allows any."""
+    found = contract.get("outputs")
+    names = _texts(found)
+    return names if isinstance(found, list | tuple) and len(names) == len(found) else []
 
 
 def transforms(contract: Mapping[str, Any]) -> list[dict[str, Any]]:
