@@ -49,7 +49,7 @@ def test_a_published_pack_is_found_where_the_layout_says(cache: Cache, tmp_path:
     assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / hex_of(KEY))
     assert cache.find(OTHER) is None
     assert sorted(os.listdir(tmp_path / "cache")) == ["CACHEDIR.TAG", "v1"]
-    assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "staging"]
+    assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "prints", "staging"]
 
 
 def test_the_folder_is_tagged_for_backup_programs_once(cache: Cache, tmp_path: Path) -> None:
@@ -118,11 +118,13 @@ def test_a_side_folder_is_next_to_the_packs_and_never_changed(cache: Cache, tmp_
     assert Path(side, "note").read_text() == "text"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks", "prints", "damaged"]
+)
 def test_a_wrong_name_for_a_side_folder_is_refused(cache: Cache, name: str) -> None:
     with pytest.raises(
         InvalidInput,
-        match="not a name for a side folder: expected ASCII letters and digits, but not packs, staging or locks",
+        match="a side folder: expected ASCII letters and digits, but not packs, staging, locks, prints or damaged",
     ):
         cache.side(name)
 
@@ -196,14 +198,23 @@ def test_a_pack_with_a_link_is_refused_and_the_linked_file_unchanged(cache: Cach
     assert stat.S_IMODE(linked.stat().st_mode) == 0o640
 
 
-def test_a_file_at_the_path_of_a_pack_makes_publish_fail(cache: Cache, tmp_path: Path, fill: Fill) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_text("a file"), lambda path: path.symlink_to("..")], ids=["file", "link"]
+)
+def test_a_file_or_link_at_the_path_of_a_pack_is_a_miss_and_gives_way(
+    cache: Cache, tmp_path: Path, fill: Fill, make: Callable[[Path], object]
+) -> None:
     with cache.staging():
         pass
     place = tmp_path / "cache" / "v1" / "packs" / hex_of(KEY)
-    place.write_text("a file")
-    with pytest.raises(LocalFailure, match="cannot publish the pack: Not a directory"):
-        publish(cache, KEY, fill)
-    assert place.read_text() == "a file"
+    make(place)
+    assert cache.find(KEY) is None
+    assert cache.remove(KEY) is False
+    assert not os.path.lexists(place)
+    make(place)
+    assert publish(cache, KEY, fill) == str(place)
+    assert place.is_dir()
+    assert not place.is_symlink()
 
 
 def test_a_root_that_is_a_file_is_a_miss_and_cannot_be_filled(tmp_path: Path) -> None:

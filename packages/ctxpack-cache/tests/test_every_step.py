@@ -143,6 +143,52 @@ def test_after_a_kill_during_remove_the_pack_is_whole_or_absent(
     assert seen == {True, False}
 
 
+def test_after_a_kill_a_pack_is_set_aside_whole_or_not_at_all(
+    each_step: EachStep, fill: Fill, contents: Contents, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    whole = expected(fill, contents, tmp_path)
+
+    def set_aside_once_and_publish() -> None:
+        publish(each_step.cache, fill)
+        each_step.cache.set_aside(KEY)
+        publish(each_step.cache, fill)
+
+    seen = set()
+    for outcome in each_step.run(set_aside_once_and_publish, lambda: each_step.cache.set_aside(KEY), kill):
+        assert outcome.status == -signal.SIGKILL
+        there = check_absent_or_complete(each_step.cache, whole, contents)
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
+        aside = list(each_step.root.glob("v1/damaged/*"))
+        assert len(aside) in ([1] if there else [1, 2])
+        assert whole in [contents(str(path)) for path in aside]
+        seen.add((there, each_step.cache.is_as_published(KEY)))
+        assert each_step.cache.remove(KEY)
+        assert list(each_step.root.glob("v1/damaged/*")) == []
+    assert seen == {(True, True), (True, False), (False, False)}
+
+
+def test_after_a_kill_during_confirm_the_print_is_whole(each_step: EachStep, fill: Fill, leftovers: Leftovers) -> None:
+    """Otherwise a torn print would cost a read of the pack again and again."""
+
+    def prepare() -> None:
+        publish(each_step.cache, fill)
+        (kept,) = each_step.root.glob("v1/prints/*")
+        kept.write_text("old")
+
+    def confirm() -> None:
+        each_step.cache.confirm(KEY, each_step.cache.fingerprint_of(KEY))
+
+    seen = set()
+    for outcome in each_step.run(prepare, confirm, kill):
+        assert outcome.status == -signal.SIGKILL
+        (kept,) = each_step.root.glob("v1/prints/*")
+        seen.add((kept.read_text() == "old", each_step.cache.is_as_published(KEY)))
+        each_step.cache.sweep()
+        assert leftovers(each_step.root) == []
+    assert seen == {(True, False), (False, True)}
+
+
 def test_after_a_kill_during_sweep_the_next_sweep_removes_the_rest(
     each_step: EachStep, fill: Fill, run: Run, leftovers: Leftovers
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ctxpack_cache import Cache
-from ctxpack_cache.lock import Lock
+from ctxpack_cache.lock import Advice, FileLock, Lock
 from ctxpack_identity.digest import digest_of, hex_of
 
 KEY = digest_of(b"a contract")
@@ -181,3 +181,65 @@ def test_a_refused_flock_is_a_local_failure(cache: Cache, run: Spawn, number: in
     outcome = run(work)
     assert "LocalFailure" in outcome.output
     assert f"locks/pack-{hex_of(KEY)}: {expected}" in outcome.output
+
+
+def shared(path: Path) -> FileLock:
+    return FileLock(str(path), Advice("elsewhere", "a local disk"), shared=True)
+
+
+def test_shared_locks_share_and_the_last_release_removes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    one, other = shared(path), shared(path)
+    assert one.attempt()
+    assert other.attempt()
+    assert not Lock(str(path)).attempt()
+    one.release()
+    assert path.exists()
+    assert not Lock(str(path)).attempt()
+    other.release()
+    assert not path.exists()
+
+
+def test_an_exclusive_lock_excludes_a_shared_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with Lock(str(path)):
+        assert not shared(path).attempt()
+    assert shared(path).attempt()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_release_never_removes_the_file_of_another(
+    tmp_path: Path, run: Spawn, at_step: Callable[[int, Callable[[], object]], object], exclusive: bool
+) -> None:
+    """From shared to exclusive is not one step: in between another may remove the file, and a third make it anew."""
+    path = tmp_path / "lock"
+
+    def let_others_replace_it() -> None:
+        path.unlink()
+        path.write_text("of a third")
+
+    def work() -> str:
+        lock = Lock(str(path)) if exclusive else shared(path)
+        assert lock.attempt()
+        at_step(1, let_others_replace_it)  # before flock
+        lock.release()
+        return path.read_text()
+
+    assert run(work) == (0, "of a third")
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_release_unlocks_a_file_that_it_cannot_remove_and_that_a_child_has_open(
+    tmp_path: Path, spawn: Spawn, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    path = tmp_path / "lock"
+    lock = Lock(str(path)) if exclusive else shared(path)
+    assert lock.attempt()
+    spawn(lambda: time.sleep(60))
+    monkeypatch.setattr("os.unlink", refuse)
+    lock.release()
+    assert path.exists()
+    assert Lock(str(path)).attempt()

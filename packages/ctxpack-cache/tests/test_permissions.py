@@ -12,6 +12,7 @@ import pytest
 
 from ctxpack_cache import Cache
 from ctxpack_identity.digest import digest_of
+from ctxpack_identity.errors import LocalFailure
 
 KEY = digest_of(b"a contract")
 NOBODY = 65534
@@ -111,6 +112,25 @@ def test_a_cache_that_cannot_be_read_is_not_a_miss(run_unprivileged: Run, tmp_pa
         cache.find(KEY)
 
     assert "cannot look up a pack: permission denied" in run_unprivileged(work).output
+
+
+def test_a_cache_that_cannot_be_written_is_read_and_confirmed_without_a_word(
+    run_unprivileged: Run, tmp_path: Path, fill: Fill
+) -> None:
+    def work() -> str:
+        cache = Cache("cache")
+        publish(cache, fill)
+        (kept,) = Path("cache/v1/prints").iterdir()
+        kept.write_text("wrong")
+        for folder in Path("cache").rglob("*/"):
+            folder.chmod(0o555)
+        Path("cache").chmod(0o555)
+        cache.confirm(KEY, cache.fingerprint_of(KEY))
+        with pytest.raises(LocalFailure, match="cannot set the damaged pack aside: permission denied"):
+            cache.set_aside(KEY)
+        return f"{kept.read_text()} {cache.is_as_published(KEY)} {cache.remove(digest_of(b'none'))}"
+
+    assert run_unprivileged(work) == (0, "wrong False False")
 
 
 def test_a_pack_that_cannot_be_removed_stays_whole(run_unprivileged: Run, tmp_path: Path, fill: Fill) -> None:

@@ -6,10 +6,17 @@
     <root>/v1/packs/<64 hex>/        one published pack, read-only; the cache does not interpret its files
     <root>/v1/staging/<16 hex>/      an unfinished pack
     <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
+    <root>/v1/prints/<64 hex>        the print of a published pack: a word, a space, 64 hexadecimal digits, a line feed
+    <root>/v1/damaged/<64 hex>-<8 hex>/  a pack that was set aside; one for each key
     <root>/v1/<side>/                notes of a caller (Cache.side), which may be lost, stale or wrong
 
 Side folders: ``hashes`` (digests of unchanged files), ``origins`` (the image manifest that a pack came with, by URI and
-repository) and ``tables`` (where the pieces of a pack lie in a repository).
+repository), ``tables`` (where the pieces of a pack lie in a repository), ``sealed`` (the digest of a pack's manifest)
+and ``runs`` (what a run left where).
+
+A print says what the pack was like when it was last known to be whole: at publication, or before somebody read all of
+it. The word is ``local`` or ``network``, the digits are the fingerprint of that kind. A print may be missing, stale or
+wrong: then the pack has to be read.
 
 A pack appears by one rename, after its content was flushed, and disappears by one rename. So the name of a pack always
 means a whole pack, even after a crash or without working locks.
@@ -23,7 +30,7 @@ import stat
 from ctxpack_cache.cachedpack import CachedPack, Size
 from ctxpack_cache.failure import translated
 from ctxpack_identity.digest import Digest, digest_from_hex, hex_of, parse_digest
-from ctxpack_identity.errors import InvalidInput, NotFound
+from ctxpack_identity.errors import InvalidInput, LocalFailure, NotFound
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,8 +40,8 @@ if TYPE_CHECKING:
     from ctxpack_cache.lock import Lock
     from ctxpack_cache.staging import Staging, StagingArea
 
-# Locks, staging, trees and flushing are imported where they are used: a cache hit needs none, and they load 13 ms of
-# contextlib, threading and typing.
+# Locks, staging, trees, fingerprints and flushing are imported where they are used: a look-up needs none, and they load
+# 13 ms of contextlib, threading and typing.
 
 __all__ = ["Cache"]
 
@@ -42,6 +49,9 @@ __all__ = ["Cache"]
 _TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of CtxPack. What is in it can be pulled again, or made again.
 """
+
+_KINDS = ("local", "network")
+_PRINT_LENGTH = 1000  # characters that are read; a print has fewer than 80
 
 
 class Cache:
@@ -56,6 +66,8 @@ class Cache:
         self._packs = os.path.join(self.root, "v1", "packs")
         self._staging = os.path.join(self.root, "v1", "staging")
         self._locks = os.path.join(self.root, "v1", "locks")
+        self._prints = os.path.join(self.root, "v1", "prints")
+        self._damaged = os.path.join(self.root, "v1", "damaged")
 
     def find(self, key: Digest) -> str | None:
         """Return the folder of the published pack, or None: a miss. One stat(2), no lock, no change.
@@ -133,6 +145,8 @@ class Cache:
         Files become 0444, or 0555 where the owner may execute; folders 0555. If key is already published, that pack
         stays and its path is returned; the end of the staging context removes the new one.
 
+        The pack gets its print; if that cannot be written, the next reader has more to do.
+
         Killed at any moment: the pack is absent, or complete and read-only, except perhaps its top folder (0755).
         Power lost before the return: the same, since contents are flushed before the name. Power lost after it:
         complete. Both hold as far as the disk does what fsync asks (macOS: little).
@@ -151,7 +165,10 @@ class Cache:
             os.utime(staging_path)  # the time that packs() reports
             os.chmod(staging_path, 0o755)  # not yet 0555: only a writable folder can move to another parent
             flush_tree(staging_path)
+            # After the flush, which may set times on network file systems; before others see the pack and change it.
+            as_sealed = _print_of(staging_path, _kind_of(staging_path))
             try:
+                _remove_file(path)
                 os.rename(staging_path, path)
             except OSError:
                 if self.find(key):
@@ -160,23 +177,95 @@ class Cache:
             os.chmod(path, 0o555)
             flush(path)
             flush(self._packs)
+        self.confirm(key, as_sealed)
         return path
 
+    def is_as_published(self, key: Digest) -> bool:
+        """Return whether the pack is there, and has the print that publish or confirm kept. One stat(2) for each file.
+
+        False also where anything cannot be read: then whoever wants the pack has to read it, and may confirm it.
+        """
+        kept = self._kept_print(key)
+        kind = kept.partition(" ")[0]
+        if kind not in _KINDS:
+            return False
+        try:
+            return _print_of(self._pack(key), kind) == kept
+        except OSError:
+            return False
+
+    def fingerprint_of(self, key: Digest) -> str:
+        """Return the print of the pack as it is now: for confirm, before the pack is read.
+
+        Raises: NotFound when the pack is gone, or goes meanwhile.
+        """
+        path = self._pack(key)
+        with translated("cannot read the pack", path):
+            try:
+                return _print_of(path, _kind_of(path))
+            except FileNotFoundError as error:
+                raise _gone(path) from error
+
+    def confirm(self, key: Digest, before: str) -> None:
+        """Keep the print that the pack had before it was read and found whole. Where it cannot be written, do nothing.
+
+        If the pack changed or was replaced since then, its print is another one, so is_as_published stays False.
+        """
+        path = self._print(key)
+        if self._kept_print(key) == before:
+            return
+        try:
+            if not self.find(key):
+                return
+            os.makedirs(self._prints, exist_ok=True)
+            with self.staging() as staging:
+                made = os.path.join(staging, "print")
+                with open(made, "w", encoding="utf-8") as file:
+                    file.write(f"{before}\n")
+                os.rename(made, path)
+        except (OSError, LocalFailure):
+            return  # for example a cache of another user: it serves all the same
+
+    def set_aside(self, key: Digest) -> str:
+        """Move a damaged pack out of the packs, by one rename; return its new path. It replaces an earlier one.
+
+        Raises: NotFound when the pack is gone.
+        """
+        from contextlib import suppress
+
+        path = self._pack(key)
+        earlier = self._set_aside(key)
+        if not self.find(key):
+            raise _gone(path)
+        moved = os.path.join(self._damaged, f"{_hex_of(key)}-{os.urandom(4).hex()}")
+        self._make_folders()
+        with translated("cannot set the damaged pack aside", path):
+            os.makedirs(self._damaged, exist_ok=True)
+            self._forget_print(key)  # first: a process that is killed leaves a pack that has to be read
+            try:
+                # Only a writable folder can move to another parent.
+                os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) | stat.S_IWUSR)
+                os.rename(path, moved)
+            except FileNotFoundError as error:
+                raise _gone(path) from error
+        with suppress(OSError, LocalFailure):  # the pack is out of the way, and the next call tries again
+            self._discard(earlier)
+        return moved
+
     def remove(self, key: Digest) -> bool:
-        """Remove the pack of key; return whether there was one.
+        """Remove the pack of key, its print and what was set aside; return whether there was a pack, or one set aside.
 
         A process that reads the pack keeps its open files and finds no others; it never finds half a file.
         """
         path = self._pack(key)
-        if not self.find(key):
-            return False
-        self._make_folders()
+        packs = ([path] if self.find(key) else []) + self._set_aside(key)
+        if packs:
+            self._make_folders()
         with translated("cannot remove the pack", path):
-            try:
-                self._area().discard(path)
-            except FileNotFoundError:
-                return False  # another process was faster
-        return True
+            there = self._discard(packs)
+            _remove_file(path)
+            self._forget_print(key)
+        return there
 
     def sweep(self) -> int:
         """Remove the staging folders and lock files of dead processes; return how many folders."""
@@ -193,10 +282,10 @@ class Cache:
         folder can be renamed into it.
         """
         path = os.path.join(self.root, "v1", name)
-        if not (name.isascii() and name.isalnum()) or path in (self._packs, self._staging, self._locks):
+        if not (name.isascii() and name.isalnum()) or path in self._own():
             raise InvalidInput(
                 "not a name for a side folder",
-                expected="ASCII letters and digits, but not packs, staging or locks",
+                expected="ASCII letters and digits, but not packs, staging, locks, prints or damaged",
                 got=repr(name),
             )
         return path
@@ -204,11 +293,55 @@ class Cache:
     def _pack(self, key: Digest) -> str:
         return os.path.join(self._packs, _hex_of(key))
 
+    def _own(self) -> tuple[str, ...]:
+        return self._packs, self._staging, self._locks, self._prints, self._damaged
+
     def _names(self) -> list[str]:
         try:
             return os.listdir(self._packs)
         except FileNotFoundError:
             return []
+
+    def _print(self, key: Digest) -> str:
+        return os.path.join(self._prints, _hex_of(key))
+
+    def _kept_print(self, key: Digest) -> str:
+        """Return what confirm kept; nothing when it cannot be read."""
+        path = self._print(key)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read(_PRINT_LENGTH).removesuffix("\n")
+        except OSError:
+            return ""
+
+    def _forget_print(self, key: Digest) -> None:
+        from contextlib import suppress
+
+        path = self._print(key)
+        if os.path.lexists(path):
+            with suppress(FileNotFoundError):  # another process was faster
+                os.unlink(path)
+
+    def _set_aside(self, key: Digest) -> list[str]:
+        """Return the paths of what was set aside of key."""
+        begin = f"{_hex_of(key)}-"
+        with translated("cannot list the damaged packs", self._damaged):
+            try:
+                names = os.listdir(self._damaged)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return [os.path.join(self._damaged, name) for name in names if name.startswith(begin)]
+
+    def _discard(self, folders: list[str]) -> bool:
+        """Remove folders; return whether one was there. Raises: OSError, LocalFailure."""
+        there = False
+        for folder in folders:
+            try:
+                self._area().discard(folder)
+                there = True
+            except FileNotFoundError:
+                pass  # another process was faster
+        return there
 
     def _area(self) -> StagingArea:
         from ctxpack_cache.staging import StagingArea
@@ -222,9 +355,31 @@ class Cache:
             _write_tag(os.path.join(self.root, "CACHEDIR.TAG"))
 
 
+def _remove_file(path: str) -> None:
+    """Remove a file or link where a pack belongs; the cache makes none."""
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        os.unlink(path)
+
+
 def _hex_of(key: Digest) -> str:
     # Checked although the type says so: the key becomes a path, and the cache deletes paths.
     return hex_of(parse_digest(key, where="cache key"))
+
+
+def _kind_of(pack: str) -> str:
+    from ctxpack_identity.hashing.filesystem import is_local
+
+    return "local" if is_local(pack) else "network"
+
+
+def _print_of(pack: str, kind: str) -> str:
+    from ctxpack_cache.fingerprint import fingerprint
+
+    return f"{kind} {fingerprint(pack, local=kind == 'local')}"
+
+
+def _gone(path: str) -> NotFound:
+    return NotFound("the pack was removed from the cache", where=path)
 
 
 def _key_of(name: str) -> Digest | None:
