@@ -9,7 +9,7 @@ from typing import Any
 
 from forged_pack import CONTRACT, canonical
 
-from ctxpack_bundle import assemble
+from ctxpack_bundle import OutputTree, assemble
 
 __all__ = ["make_pack_in", "named"]
 
@@ -21,6 +21,6 @@ def make_pack_in(folder: Path, outputs: Sequence[Path | str], **options: Any) ->
     return folder
 
 
-def named(outputs: Sequence[Path | str]) -> dict[str, str]:
-    """The location of each of outputs by its base name."""
-    return {os.path.basename(os.path.abspath(output)): str(output) for output in outputs}
+def named(outputs: Sequence[Path | str]) -> dict[str, OutputTree]:
+    """Each of outputs by its base name."""
+    return {os.path.basename(os.path.abspath(output)): OutputTree(str(output)) for output in outputs}

@@ -18,6 +18,7 @@ from made_pack import named
 
 from ctxpack_bundle import (
     Listing,
+    OutputTree,
     RootListings,
     assemble,
     outputs_digest,
@@ -93,7 +94,7 @@ def contract_with(*outputs: str) -> bytes:
 def test_a_root_has_the_name_that_is_given_wherever_it_lies(tmp_path: Path) -> None:
     source = write_folder({"a": b"1", "deep": {"b": b"2"}}, tmp_path / "here")
     (tmp_path / "pack").mkdir()
-    outputs = {"report": str(source / "a"), "model": str(source / "deep")}
+    outputs = {"report": OutputTree(str(source / "a")), "model": OutputTree(str(source / "deep"))}
     manifest = assemble(str(tmp_path / "pack"), outputs, contract=contract_with("report", "model"))
     assert roots(tmp_path / "pack") == [("model", "folder"), ("report", "file")]
     assert read_folder(tmp_path / "pack/artifacts") == {"model": {"b": b"2"}, "report": b"1"}
@@ -115,7 +116,9 @@ def test_outputs_are_those_that_the_contract_names(
 ) -> None:
     (tmp_path / "pack").mkdir()
     with pytest.raises(InvalidInput) as caught:
-        assemble(str(tmp_path / "pack"), dict.fromkeys(given, str(tmp_path)), contract=contract_with(*declared))
+        assemble(
+            str(tmp_path / "pack"), dict.fromkeys(given, OutputTree(str(tmp_path))), contract=contract_with(*declared)
+        )
     assert str(caught.value) == (
         f"outputs are not those that the contract names: {faults}"
         "; give a file or folder for each of these names and for no other, or change the outputs in the contract"
@@ -148,10 +151,10 @@ def test_many_names_make_no_long_message(tmp_path: Path) -> None:
 )
 def test_a_name_that_is_not_one_segment_is_refused(tmp_path: Path, name: str, fault: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        assemble(str(tmp_path), {name: str(tmp_path)}, contract=canonical(CONTRACT))
+        assemble(str(tmp_path), {name: OutputTree(str(tmp_path))}, contract=canonical(CONTRACT))
     assert (caught.value.what, caught.value.where, caught.value.code) == (fault, repr(name), "E_PATH")
     with pytest.raises(InvalidInput) as caught:
-        outputs_digest({name: str(tmp_path)})
+        outputs_digest({name: OutputTree(str(tmp_path))})
     assert (caught.value.what, caught.value.where, caught.value.code) == (fault, repr(name), "E_PATH")
 
 
@@ -244,7 +247,7 @@ def test_the_digest_of_an_environment_follows_from_its_text(
     try:
         data.decode()
     except UnicodeDecodeError:
-        with pytest.raises(InvalidInput, match="environment/0: text is not UTF-8: got byte 0x"):
+        with pytest.raises(InvalidInput, match='environment/0: "text" is for a file of UTF-8: got byte 0x'):
             listings.add_text("environment/0", data)
         assert listings.finish([]) == ()
         return
@@ -260,8 +263,8 @@ def test_a_text_has_at_most_1_mib(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         listings.add_text("environment/1", bytes((1 << 20) + 1))
     assert str(caught.value) == (
-        "environment/1: text is too long: expected at most 1048576 bytes, got 1048577"
-        "; leave its text out of the pack: its digest is in the contract anyway"
+        "environment/1: too large for a text that a pack holds: expected at most 1048576 bytes; "
+        'remove "text": the digest is in the contract anyway'
     )
     assert caught.value.code == "E_TOO_LARGE"
     assert [text.path for text in listings.finish([])] == ["environment/0.txt"]
@@ -389,7 +392,9 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(tmp_path: Path, make_
     source.write_bytes(bytes(100))
     with pytest.raises(InvalidInput) as caught:
         make_pack(source, progress=grow)
-    assert str(caught.value) == f"{source}: changed while it was read; try again when nothing writes to it"
+    assert str(caught.value) == (
+        f"{source}: changed while it was copied, so nothing was seeded; seed again when nothing writes to it"
+    )
 
 
 def test_a_file_that_is_removed_while_others_are_copied_is_an_error(tmp_path: Path, make_pack: MakePack) -> None:
@@ -400,7 +405,7 @@ def test_a_file_that_is_removed_while_others_are_copied_is_an_error(tmp_path: Pa
 
     with pytest.raises(InvalidInput) as caught:
         make_pack(source, progress=remove)
-    assert (caught.value.where, caught.value.code) == (f"{source}/b", "E_INPUT_CHANGED")
+    assert (caught.value.where, caught.value.code) == (f"{source}/b", "E_OUTPUT_CHANGED")
 
 
 def test_a_file_that_becomes_a_link_while_others_are_copied_is_not_followed(
@@ -461,14 +466,14 @@ def test_assemble_overwrites_no_file(tmp_path: Path) -> None:
 
 ASSEMBLE = f"""
 import os, resource, sys
-from ctxpack_bundle import assemble
+from ctxpack_bundle import OutputTree, assemble
 from ctxpack_identity import CtxPackError
 
 contract = {canonical(CONTRACT)!r}
 """
 REPORT = """
 try:
-    assemble("pack", {"out": "out"}, contract=contract)
+    assemble("pack", {"out": OutputTree("out")}, contract=contract)
 except (CtxPackError, OSError) as error:
     print(type(error).__name__, getattr(error, "code", error.args[0]), error)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,3 +94,90 @@ def test_a_copy_that_cannot_be_written_is_an_oserror(tmp_path: Path, size: int) 
         pytest.raises(OSError, match="Bad file descriptor"),
     ):
         copier.copy(one, other, size, where="a", on_bytes=lambda count: None)
+
+
+MIB = 1 << 20
+
+
+def make_sparse(path: Path, size: int, parts: dict[int, bytes]) -> bytes:
+    """Write parts at their offsets into a file of this size, and return its content."""
+    with open(path, "wb") as file:
+        for offset, data in parts.items():
+            file.seek(offset)
+            file.write(data)
+        file.truncate(size)
+    return path.read_bytes()
+
+
+SPARSE: dict[str, tuple[int, dict[int, bytes]]] = {
+    "nothing but a hole": (8 * MIB, {}),
+    "data first": (8 * MIB, {0: b"x"}),
+    "data last": (8 * MIB + 5, {8 * MIB: b"12345"}),
+    "data in the middle": (9 * MIB, {3 * MIB + 77: b"x" * 70_000}),
+    "much data": (16 * MIB, {MIB: content(3 * MIB + 1), 10 * MIB: content(2 * MIB)}),
+    "many small holes": (2 * MIB, dict.fromkeys(range(0, 2 * MIB, 64 << 10), b"x")),
+    "a small file": (100 << 10, {0: b"x"}),
+}
+
+
+@pytest.mark.parametrize(("size", "parts"), SPARSE.values(), ids=SPARSE)
+@pytest.mark.parametrize("clones", [False, True], ids=["copied", "cloned"])
+def test_holes_stay_holes(
+    tmp_path: Path, size: int, parts: dict[int, bytes], clones: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone(copy: int, request: int, source: int) -> None:
+        shutil.copyfile(tmp_path / "a", tmp_path / "b")
+
+    if clones:
+        monkeypatch.setattr("fcntl.ioctl", clone)
+        monkeypatch.setattr("sys.platform", "linux")
+    data = make_sparse(tmp_path / "a", size, parts)
+    done, reported = copied(tmp_path / "a", tmp_path / "b", size)
+    assert done == (hashlib.sha256(data).hexdigest(), size)
+    assert (tmp_path / "b").read_bytes() == data
+    assert sum(reported) == size
+    assert max(reported) <= BLOCK
+    if not clones:
+        assert (tmp_path / "b").stat().st_blocks <= (tmp_path / "a").stat().st_blocks
+
+
+def test_a_copy_of_holes_needs_their_room_nowhere(tmp_path: Path) -> None:
+    """600 MiB of which 8 KiB are on the disk: the copy is not larger."""
+    size = 600 * MIB
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"x" * 4096)
+        file.seek(size - 4096)
+        file.write(b"y" * 4096)
+    (_, length), _ = copied(tmp_path / "a", tmp_path / "b", size)
+    status = (tmp_path / "b").stat()
+    assert (length, status.st_size) == (size, size)
+    assert status.st_blocks * 512 <= 64 << 10
+
+
+def grow_sparse(path: Path, more: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(b"x")
+        file.seek(99 << 30)
+        file.write(more)
+        file.truncate(100 << 30)
+
+
+@pytest.mark.parametrize("more", [b"x", b""], ids=["data", "hole"])
+def test_a_sparse_file_that_grew_is_reported_as_longer(tmp_path: Path, more: bytes) -> None:
+    grow_sparse(tmp_path / "a", more)
+    (_, length), _ = copied(tmp_path / "a", tmp_path / "b", 4 * MIB)
+    assert 4 * MIB < length <= 5 * MIB
+
+
+def test_a_sparse_file_that_shrank_is_reported_as_shorter(tmp_path: Path) -> None:
+    data = make_sparse(tmp_path / "a", 2 * MIB, {0: b"x"})
+    done, _ = copied(tmp_path / "a", tmp_path / "b", 4 * MIB)
+    assert done == (hashlib.sha256(data).hexdigest(), 2 * MIB)
+
+
+def test_without_a_way_to_find_holes_a_copy_is_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "SEEK_HOLE", raising=False)
+    data = make_sparse(tmp_path / "a", 3 * MIB, {0: b"x"})
+    done, _ = copied(tmp_path / "a", tmp_path / "b", 3 * MIB)
+    assert done == (hashlib.sha256(data).hexdigest(), 3 * MIB)
+    assert (tmp_path / "b").read_bytes() == data

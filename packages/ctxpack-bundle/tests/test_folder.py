@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from forged_pack import File, canonical, listing, manifest
 
 from ctxpack_bundle import read_entries, read_pack_manifest
-from ctxpack_bundle.folder import ParentFolders, open_member
-from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
+from ctxpack_bundle.folder import ParentFolders, open_member, unreadable_member
+from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_of, hex_of
 
-REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
+REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
 
 
 def test_manifest_and_entries_are_read_from_the_folder(tmp_path: Path) -> None:
@@ -52,13 +54,42 @@ def test_a_member_is_a_regular_file_of_its_size(tmp_path: Path) -> None:
     os.close(open_member(str(tmp_path), "a", 3))
     with pytest.raises(IntegrityError) as caught:
         open_member(str(tmp_path), "a", 4)
-    assert str(caught.value) == f"{tmp_path}/a: not the file its listing names: expected 4 bytes, got 3{REMEDY}"
+    assert str(caught.value) == f"{tmp_path}/a: not the file its listing names: expected 4 bytes, got 3 bytes{REMEDY}"
+    os.close(open_member(str(tmp_path), "a", 3, executable=False))
+    with pytest.raises(IntegrityError) as caught:
+        open_member(str(tmp_path), "a", 3, executable=True)
+    assert (caught.value.expected, caught.value.got) == ("3 bytes executable", "3 bytes not executable")
     (tmp_path / "link").symlink_to("a")
     with pytest.raises(IntegrityError, match="pack is damaged: Too many levels of symbolic links"):
         open_member(str(tmp_path), "link", 3)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(IntegrityError, match="not the file its listing names"):
         open_member(str(tmp_path), "fifo", 0)
+
+
+@pytest.mark.parametrize("refused", [errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.ESTALE])
+def test_what_this_machine_refuses_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int) -> None:
+    """A damaged pack is set aside: that must not happen because too many files are open."""
+
+    def fail(*arguments: object, **options: object) -> NoReturn:
+        raise OSError(refused, os.strerror(refused))
+
+    (tmp_path / "a").write_bytes(b"123")
+    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr("builtins.open", fail)
+    for read in (
+        lambda: open_member(str(tmp_path), "a", 3),
+        lambda: read_pack_manifest(str(tmp_path)),
+        lambda: list(read_entries(str(tmp_path))),
+    ):
+        with pytest.raises(LocalFailure, match=f"cannot be read: {os.strerror(refused)}"):
+            read()
+
+
+def test_a_block_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    error = unreadable_member("a", OSError(errno.EIO, "Input/output error"))
+    assert str(error) == f"a: pack is damaged: Input/output error{REMEDY}"
+    assert isinstance(error, IntegrityError)
 
 
 def test_each_parent_folder_is_made_once(tmp_path: Path) -> None:

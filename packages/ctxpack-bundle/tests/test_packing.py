@@ -26,7 +26,7 @@ from ctxpack_bundle import (
 from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
-REMEDY = "; remove the pack (ctxpack rm) and pull or seed it again"
+REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
 GIB = 1 << 30
 TEXT = {"a.txt": b"one", "b": {"c.txt": b"three"}, "empty": {}, "void": b""}
 
@@ -126,7 +126,7 @@ def become_a_folder(path: Path) -> None:
     [
         (Path.unlink, "pack is damaged: No such file or directory"),
         (grow, "not the file its listing names: expected "),
-        (flip, "file differs from its listing: expected sha256:"),
+        (flip, "content differs from its digest: expected sha256:"),
         (become_a_link, "pack is damaged: Too many levels of symbolic links"),
         (become_a_fifo, "not the file its listing names: expected "),
         (become_a_folder, "not the file its listing names: expected "),
@@ -197,7 +197,7 @@ def test_no_file_stays_open(tmp_path: Path, make_pack: MakePack) -> None:
     with pytest.raises(IntegrityError) as caught:
         list(pack(str(folder)))
     assert lowest_free_descriptor() == before, "also while the exception exists"
-    assert caught.value.what == "file differs from its listing"
+    assert caught.value.what == "content differs from its digest"
 
 
 def test_each_member_is_in_the_stream_once_and_in_order(folder: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_bundle.folder import create_member
-from ctxpack_bundle.sidehash import SideHash
+from ctxpack_bundle.sidehash import SideHash, hash_blocks
 
 
 def hash_threads() -> list[str]:
@@ -35,6 +35,21 @@ def test_the_digest_is_that_of_the_written_bytes(
             whole = b"".join(blocks)
             assert returned == (hashlib.sha256(whole).hexdigest(), len(whole))
             assert (folder / str(number)).read_bytes() == whole
+
+
+@given(parts=st.lists(st.binary(max_size=100) | st.integers(1, 3 << 20), max_size=5))
+def test_holes_are_hashed_as_zeros_and_not_written(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes | int]
+) -> None:
+    path = tmp_path_factory.mktemp("holes") / "file"
+    blocks = [memoryview(part) if isinstance(part, bytes) else part for part in parts]
+    whole = b"".join(map(bytes, parts))  # bytes() of a number are so many zeros
+    fd = create_member(str(path))
+    with SideHash() as side_hash:
+        returned = side_hash.write(blocks, fd)
+    os.close(fd)
+    assert returned == hash_blocks(blocks) == (hashlib.sha256(whole).hexdigest(), len(whole))
+    assert path.read_bytes() == whole
 
 
 def test_two_buffers_in_turn_are_enough(tmp_path: Path) -> None:

@@ -10,17 +10,22 @@ import pytest
 
 CODECS = ("isal", "pyfastcdc", "zlib")
 # Modules that write, compress or unpack.
-WORK = ("assembly", "chunk", "copying", "cutting", "packing", "sidehash", "unpacking")
+WORK = ("assembly", "chunk", "copying", "copyout", "cutting", "packing", "sidehash", "unpacking", "verifying")
 
 
-@pytest.mark.parametrize("name", ["PackManifest", "parse_pack_manifest", "read_entries", "read_pack_manifest"])
+@pytest.mark.parametrize(
+    "name", ["PackManifest", "parse_pack_manifest", "read_entries", "read_pack_manifest", "root_digest"]
+)
 def test_reading_a_pack_folder_loads_no_codec_and_no_module_that_writes(
     name: str, environment: Mapping[str, str]
 ) -> None:
     assert loaded(name, [*CODECS, *(f"ctxpack_bundle.{module}" for module in WORK)], environment) == []
 
 
-@pytest.mark.parametrize("name", ["PackStream", "Selection", "assemble", "content_span", "outputs_digest", "unpack"])
+@pytest.mark.parametrize(
+    "name",
+    ["PackStream", "Selection", "assemble", "content_span", "copy_out", "outputs_digest", "unpack", "verify_pack"],
+)
 def test_the_tar_stream_needs_no_codec(name: str, environment: Mapping[str, str]) -> None:
     assert loaded(name, CODECS, environment) == []
 

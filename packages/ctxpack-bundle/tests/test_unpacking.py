@@ -195,3 +195,34 @@ def test_a_first_piece_that_is_not_the_manifest_alone_is_refused(piece: bytes, f
     with pytest.raises(IntegrityError) as caught:
         pack_manifest_of(piece, where="layer 0")
     assert str(caught.value).startswith(fault)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(64 << 10),
+        bytes(MIB),
+        b"x" + bytes(MIB - 1),
+        bytes(8 * MIB),
+        b"x" + bytes(8 * MIB) + b"y",
+        bytes(3 * MIB) + b"x" * 100_000 + bytes(3 * MIB),
+    ],
+    ids=["64 KiB", "1 MiB", "data first", "8 MiB", "data around", "data in the middle"],
+)
+def test_long_runs_of_zeros_become_holes(arena: Any, content: bytes) -> None:
+    data = stream(forge([File("sparse", content)]))
+    pieces = [data[start : start + 300_000] for start in range(0, len(data), 300_000)]
+    arena.unpack(pieces)
+    written = arena.staging / "artifacts/sparse"
+    assert written.read_bytes() == content
+    least = content.count(b"x") + content.count(b"y")
+    assert written.stat().st_blocks * 512 <= least + (700 << 10) * (len(content) > MIB) + (68 << 10)
+
+
+def test_a_changed_zero_is_refused(arena: Any) -> None:
+    members = forge([File("sparse", bytes(3 * MIB))])
+    members[-1] = members[-1]._replace(content=bytes(2 * MIB) + b"x" + bytes(MIB - 1))
+    assert arena.refuses([stream(members)]).what == "content differs from its digest"

@@ -14,6 +14,7 @@ import pytest
 
 from ctxpack_bundle import (
     FIRST_DATA_LAYER,
+    OutputTree,
     Record,
     RootListings,
     assemble,
@@ -209,7 +210,7 @@ def test_a_whole_pack_is_written_to_the_byte(tmp_path: Path) -> None:
         listings.add_text(root, text.encode())
     assemble(
         str(tmp_path / "pack"),
-        {root["name"]: str(tmp_path / "out" / root["name"]) for root in PACK["roots"]},
+        {root["name"]: OutputTree(str(tmp_path / "out" / root["name"])) for root in PACK["roots"]},
         contract=contract,
         listings=listings.finish(PACK["listings"]),
         provenance=PACK["provenance"],

@@ -6,12 +6,15 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctxpack_bundle.assembly import RootListings, assemble, outputs_digest
+    from ctxpack_bundle.assembly import RootListings, assemble
     from ctxpack_bundle.chunk import Piece, inflate_chunk, inflate_first, make_chunk, make_chunks, runs
+    from ctxpack_bundle.copyout import copy_out
     from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
     from ctxpack_bundle.layering import Borrowed, Layering, Own, plan_borrowing, usage
     from ctxpack_bundle.members import manifest_part
+    from ctxpack_bundle.outputs import root_digest
+    from ctxpack_bundle.outputtree import OutputTree, outputs_digest
     from ctxpack_bundle.packing import average_like, average_of, pack, stream_size
     from ctxpack_bundle.packmanifest import (
         Listing,
@@ -35,16 +38,20 @@ if TYPE_CHECKING:
         read_chunk,
     )
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
+    from ctxpack_bundle.verifying import verify_pack
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
-            "assembly": "RootListings assemble outputs_digest",
+            "assembly": "RootListings assemble",
             "chunk": "Piece inflate_chunk inflate_first make_chunk make_chunks runs",
+            "copyout": "copy_out",
             "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
             "layering": "Borrowed Layering Own plan_borrowing usage",
             "members": "manifest_part",
+            "outputs": "root_digest",
+            "outputtree": "OutputTree outputs_digest",
             "packing": "average_like average_of pack stream_size",
             "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
             "pieceindex": "PieceIndex",
@@ -52,6 +59,7 @@ else:
             "stream": "PackStream",
             "table": "FIRST_DATA_LAYER MAX_LAYERS Record Table TableDraft encode_table parse_table read_chunk",
             "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
+            "verifying": "verify_pack",
         },
     )
 
@@ -64,6 +72,7 @@ __all__ = [
     "Excerpt",
     "Layering",
     "Listing",
+    "OutputTree",
     "Outputs",
     "Own",
     "PackManifest",
@@ -82,6 +91,7 @@ __all__ = [
     "average_like",
     "average_of",
     "content_span",
+    "copy_out",
     "encode_pack_manifest",
     "encode_table",
     "inflate_chunk",
@@ -99,10 +109,12 @@ __all__ = [
     "read_chunk",
     "read_entries",
     "read_pack_manifest",
+    "root_digest",
     "runs",
     "stream_size",
     "unpack",
     "unpack_entries",
     "unpack_listing",
     "usage",
+    "verify_pack",
 ]

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -15,40 +15,28 @@ from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
 from ctxpack_bundle.listing import MAX_LINE_BYTES, listing_line
 from ctxpack_bundle.outputs import Totals
-from ctxpack_bundle.packmanifest import (
-    FILES,
-    LISTING_PATTERN,
-    Listing,
-    PackManifest,
-    Root,
-    check_root_name,
-    declared_outputs,
-    encode_pack_manifest,
-)
+from ctxpack_bundle.outputtree import SHOWN, OutputTree, find_outputs, locate
+from ctxpack_bundle.packmanifest import FILES, LISTING_PATTERN, Listing, PackManifest, Root, encode_pack_manifest
+from ctxpack_bundle.secondlook import FirstLook, output_changed
 from ctxpack_identity import (
-    DEFAULT_HASHING,
-    Digest,
-    FolderDigest,
-    Hashing,
     InvalidInput,
     Progress,
     TreeEntry,
     digest_from_hex,
     digest_of,
-    hash_tree,
     parse_canonical_contract,
     silent,
     uri_for,
 )
-from ctxpack_identity.contract import MAX_TEXT_BYTES
+from ctxpack_identity.contractview import output_names
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
-from ctxpack_identity.hashing.scan import Found, scan
+from ctxpack_identity.hashing.scan import Found
 from ctxpack_identity.packpath import check_path
+from ctxpack_identity.packtext import check_text
 
-__all__ = ["RootListings", "assemble", "outputs_digest"]
+__all__ = ["RootListings", "assemble"]
 
 _LISTING_BUFFER = 64 << 10  # bytes
-_SHOWN = 500  # characters of names in a message
 
 _is_listing = re.compile(LISTING_PATTERN).match
 
@@ -71,9 +59,9 @@ class RootListings:
     def add_text(self, root: str, data: bytes) -> None:
         """Write the text of an environment that is one file, a lock file for example. Call it once for each.
 
-        Raises: InvalidInput for more than MAX_TEXT_BYTES, and for what is not UTF-8.
+        Raises: InvalidInput as check_text does.
         """
-        _check_text(data, root)
+        check_text(data, where=root)
         path = f"{root}.txt"
         with open(self._place(path), "xb") as file:
             file.write(data)
@@ -103,23 +91,25 @@ class RootListings:
 
 def assemble(
     folder: str,
-    outputs: Mapping[str, str],
+    outputs: Mapping[str, OutputTree],
     *,
     contract: bytes,
     listings: tuple[Listing, ...] = (),
     provenance: dict[str, Any] | None = None,
     progress: Progress = silent,
+    on_found: Callable[[Found], object] | None = None,
 ) -> PackManifest:
     """Make folder, which must exist, the pack of these outputs, and return its manifest.
 
-    outputs: the location of each on disk, a file or folder, by its name in the pack; copied, never linked. contract:
-    canonical bytes. listings: what RootListings wrote into the same folder.
+    outputs: by their names in the pack; copied, never linked. contract: canonical bytes. listings: what RootListings
+    wrote into the same folder. on_found: called with each file and each empty folder before it is copied.
     Raises: InvalidInput for a contract that is not canonical, names that are not those in the contract, outputs that
-    are missing, change while they are read, or hold what no pack may hold (links, devices, paths that check_path
-    refuses); LocalFailure for unreadable ones; OSError when folder cannot be written.
+    are missing, that change, come or go until all are copied, or hold what no pack may hold (links that are not
+    followed, devices, paths that check_path refuses); LocalFailure for unreadable ones; OSError when folder cannot be
+    written.
     """
     value = parse_canonical_contract(contract)
-    roots = _locate(outputs, declared_outputs(value))
+    roots = locate(outputs, output_names(value))
     manifest = PackManifest(
         contract=value,
         listings=listings,
@@ -133,9 +123,13 @@ def assemble(
     artifacts = os.path.join(folder, ARTIFACTS)
     os.mkdir(artifacts)
     parents = ParentFolders(artifacts)
+    first_look = FirstLook()
     with Copier() as copier:
-        for found in _scan_roots(roots):
-            entry = _copy(found, parents, copier, progress)
+        for root, found in find_outputs(roots):
+            first_look.note(found)
+            if on_found is not None:
+                on_found(found)
+            entry = _copy(found, parents, copier, progress, follow=root.follow)
             totals.add(entry)
             listing.add(entry)
     manifest = msgspec.structs.replace(
@@ -143,127 +137,30 @@ def assemble(
         listings=(listing.finish(FILES), *listings),
         outputs=totals.finish(manifest.outputs.roots),
     )
+    first_look.require_same(folder, roots)
     with open(os.path.join(folder, MANIFEST), "xb") as file:
         file.write(encode_pack_manifest(manifest))
     return manifest
 
 
-def outputs_digest(outputs: Mapping[str, str], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
-    """Return the tree digest that the pack of these outputs would have; nothing is written.
-
-    outputs: the location of each on disk, by its name in the pack.
-    Raises: InvalidInput, LocalFailure as assemble does for outputs.
-    """
-    tree = FolderDigest()
-    for root in sorted(_located(name, location) for name, location in outputs.items()):
-        _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
-    return tree.finish()
-
-
-class _LocatedRoot(NamedTuple):
-    """A root of a pack, and where it is on disk."""
-
-    name: str
-    type: Literal["file", "folder"]
-    location: str
-
-
-def _located(name: str, location: str) -> _LocatedRoot:
-    check_root_name(name)
-    return _LocatedRoot(name, "folder" if os.path.isdir(location) else "file", location)
-
-
-def _locate(outputs: Mapping[str, str], declared: list[str]) -> list[_LocatedRoot]:
-    """Return the roots in order. declared: the names they must have; any, if there are none."""
-    roots = sorted(_located(name, location) for name, location in outputs.items())
-    missing, more = set(declared) - set(outputs), set(outputs) - set(declared)
-    if declared and (missing or more):
-        faults = [f"{what} {_shown(names)}" for what, names in (("missing", missing), ("too many", more)) if names]
-        raise InvalidInput(
-            f"outputs are not those that the contract names: {', '.join(faults)}",
-            fix="give a file or folder for each of these names and for no other, or change the outputs in the contract",
-            code="E_OUTPUT_NAME",
-        )
-    return roots
-
-
-def _shown(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, sorted(names)))[:_SHOWN]
-
-
-def _check_text(data: bytes, root: str) -> None:
-    """Raise InvalidInput unless a pack may hold data as the text of root."""
-    if len(data) > MAX_TEXT_BYTES:
-        raise InvalidInput(
-            "text is too long",
-            where=root,
-            expected=f"at most {MAX_TEXT_BYTES} bytes",
-            got=str(len(data)),
-            fix="leave its text out of the pack: its digest is in the contract anyway",
-            code="E_TOO_LARGE",
-        )
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            "text is not UTF-8",
-            where=root,
-            got=f"byte {data[error.start]:#04x} at offset {error.start}",
-            fix="save it as UTF-8, or leave its text out of the pack",
-            code="E_TEXT",
-        ) from error
-
-
-class _PackPaths:
-    """Which paths a root's files have below ``artifacts/``. nested: whether it is one of several roots."""
-
-    def __init__(self, root: _LocatedRoot, *, nested: bool) -> None:
-        self._root = root
-        self._prefix = f"{root.name}/" if nested else ""
-        self._empty = True
-
-    def path(self, path: str) -> str:
-        """Return the path in the pack of what has this path in the root."""
-        self._empty = False
-        return self._root.name if self._root.type == "file" else self._prefix + path
-
-    def empty_folder(self) -> str:
-        """Return the path of the root if it needs an entry as an empty folder: path() was never called; else ""."""
-        return self._prefix if self._empty else ""
-
-
-def _hash_root(root: _LocatedRoot, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
-    """Add the files of root to tree, by their paths below ``artifacts/``."""
-    paths = _PackPaths(root, nested=nested)
-    hash_tree(
-        root.location,
-        hashing=hashing,
-        on_entry=lambda entry: tree.add(entry._replace(path=paths.path(entry.path))),
-    )
-    if empty := paths.empty_folder():
-        tree.add(TreeEntry(empty, 0, ""))
-
-
-def _scan_roots(roots: list[_LocatedRoot]) -> Iterator[Found]:
-    """Yield what the pack will hold, by paths below ``artifacts/``."""
-    for root in roots:
-        paths = _PackPaths(root, nested=len(roots) > 1)
-        for found in scan(root.location):
-            yield found._replace(path=paths.path(found.path))
-        if empty := paths.empty_folder():
-            yield Found(empty, os.path.join(root.location, ""), os.lstat(root.location))
-
-
-def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress) -> TreeEntry:
+def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress, *, follow: bool) -> TreeEntry:
     check_path(found.path)
     target = parents.make(found.path)
     if found.is_empty_folder:
         os.mkdir(target)
         return TreeEntry(found.path, 0, "")
-    executable = bool(found.stat.st_mode & stat.S_IXUSR)
-    source = open_regular(found.location)
     try:
-        copy = create_member(target, executable=executable)
+        sha256, size = _copy_file(found, target, copier, progress, follow=follow)
+    except InvalidInput as error:
+        raise output_changed(found.location) from error
+    return TreeEntry(found.path, size, sha256, _is_executable(found))
+
+
+def _copy_file(found: Found, target: str, copier: Copier, progress: Progress, *, follow: bool) -> tuple[str, int]:
+    """Copy a file, and return SHA-256 and size. Raises: InvalidInput when it is not what it was when it was found."""
+    source = open_regular(found.location, follow=follow)
+    try:
+        copy = create_member(target, executable=_is_executable(found))
         try:
             sha256, size = copier.copy(
                 source,
@@ -277,7 +174,11 @@ def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progre
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)
     finally:
         os.close(source)
-    return TreeEntry(found.path, size, sha256, executable)
+    return sha256, size
+
+
+def _is_executable(found: Found) -> bool:
+    return bool(found.stat.st_mode & stat.S_IXUSR)
 
 
 class _ListingWriter:
@@ -296,7 +197,7 @@ class _ListingWriter:
     def add(self, entry: TreeEntry) -> None:
         line = listing_line(entry)
         if len(line) > MAX_LINE_BYTES:
-            where, fix = repr(entry.path)[:_SHOWN], "use shorter names, or leave it out"
+            where, fix = repr(entry.path)[:SHOWN], "use shorter names, or leave it out"
             raise InvalidInput("path is too long for a listing", where=where, fix=fix, code="E_PATH")
         self._waiting += line
         if len(self._waiting) >= _LISTING_BUFFER:

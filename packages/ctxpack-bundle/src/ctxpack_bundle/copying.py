@@ -1,4 +1,4 @@
-"""Copy and hash a file: as a clone if the file system can do that, else in one pass that writes and hashes."""
+"""Copy and hash a file: as a clone if the file system can do that, else in one pass. Holes stay holes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-from ctxpack_bundle.sidehash import WORTHWHILE, SideHash
+from ctxpack_bundle.holes import LEAST_HOLE, Block, data_ranges, has_holes
+from ctxpack_bundle.sidehash import WORTHWHILE, SideHash, hash_blocks
 from ctxpack_identity.disk import write_all
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.progress import OnBytes
@@ -48,11 +49,12 @@ class Copier:
         Returns: SHA-256 (64 hexadecimal digits) and length of the copy.
         Raises: LocalFailure when source cannot be read; OSError when copy cannot be written.
         """
-        if size <= WORTHWHILE:
+        sparse = size > LEAST_HOLE and has_holes(os.fstat(source))
+        if size <= WORTHWHILE and not sparse:
             return _copy_small(source, copy, size, where, on_bytes)
         if self._clone(source, copy):
-            return _hash(copy, size, where, on_bytes)
-        return self._side_hash.write(_blocks(source, size, where, on_bytes), copy)
+            return hash_blocks(_blocks(copy, size, where, on_bytes, sparse=sparse))
+        return self._side_hash.write(_blocks(source, size, where, on_bytes, sparse=sparse), copy)
 
     def _clone(self, source: int, copy: int) -> bool:
         if not self._can_clone:
@@ -66,23 +68,34 @@ class Copier:
         return self._can_clone
 
 
-def _hash(copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:
-    digest, length = hashlib.sha256(), 0
-    for block in _blocks(copy, size, where, on_bytes):
-        digest.update(block)
-        length += len(block)
-    return digest.hexdigest(), length
-
-
-def _blocks(source: int, size: int, where: str, on_bytes: OnBytes) -> Iterator[memoryview]:
-    """Yield what can be read from source, in two buffers in turn, and stop at most one block after size bytes."""
+def _blocks(source: int, size: int, where: str, on_bytes: OnBytes, *, sparse: bool) -> Iterator[Block]:
+    """Yield what can be read from source, in two buffers in turn, and stop one byte after size bytes."""
     block, other = memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK))
     length = 0
-    while length <= size and (count := _read_into(source, block, where)):
-        yield block[:count]
-        length += count
-        on_bytes(count)
-        block, other = other, block
+    for start, stop in _ranges(source, size + 1, where, sparse=sparse):
+        while length < start:
+            zeros = min(start - length, _BLOCK)
+            yield zeros
+            length += zeros
+            on_bytes(zeros)
+        while length < stop and (count := _read_into(source, block[: stop - length], where)):
+            yield block[:count]
+            length += count
+            on_bytes(count)
+            block, other = other, block
+        if length < stop:
+            return
+
+
+def _ranges(source: int, limit: int, where: str, *, sparse: bool) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of what is to be read; what lies between is a hole."""
+    if not sparse:
+        yield 0, limit
+        return
+    try:
+        yield from data_ranges(source, limit)
+    except OSError as error:
+        raise unreadable(where, error) from error
 
 
 def _copy_small(source: int, copy: int, size: int, where: str, on_bytes: OnBytes) -> tuple[str, int]:

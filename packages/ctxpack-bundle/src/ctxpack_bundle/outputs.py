@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
-from ctxpack_bundle.packmanifest import Outputs, Root
+from ctxpack_bundle.folder import read_entries
+from ctxpack_bundle.packmanifest import FILES, Outputs, PackManifest, Root
 from ctxpack_bundle.remedy import EITHER
-from ctxpack_identity import FolderDigest, IntegrityError, InvalidInput, TreeEntry
+from ctxpack_identity import Digest, FolderDigest, IntegrityError, InvalidInput, TreeEntry
 from ctxpack_identity.packpath import check_path
 
-__all__ = ["Totals", "checked_entries"]
+__all__ = ["Totals", "checked_entries", "root_digest"]
 
 
 class Totals:
@@ -72,6 +74,27 @@ def checked_entries(entries: Iterable[TreeEntry], outputs: Outputs, *, where: st
             got=_shown(found) + absent,
             fix=EITHER,
         )
+
+
+def root_digest(folder: str, manifest: PackManifest, name: str) -> Digest:
+    """Return the tree digest that a pack of this root alone would have, which is what outputs_digest returns for it.
+
+    folder: of the pack; only its files.jsonl is read, and that only if there are other roots.
+    Raises: IntegrityError for a listing that breaks the rules of the format or is not the manifest's; LocalFailure when
+    it cannot be read; ValueError when no root has this name.
+    """
+    roots = manifest.outputs.roots
+    types = [root.type for root in roots if root.name == name]
+    if not types:
+        raise ValueError(f"no output is named {name!r}")
+    if len(roots) == 1:
+        return manifest.outputs.digest
+    tree = FolderDigest()
+    start = len(f"{name}/") if types == ["folder"] else 0
+    for entry in checked_entries(read_entries(folder), manifest.outputs, where=os.path.join(folder, FILES)):
+        if entry.path.partition("/")[0] == name and len(entry.path) > start:
+            tree.add(entry._replace(path=entry.path[start:]))
+    return tree.finish()
 
 
 def _root_of(path: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from ctxpack_bundle.cutting import FINER, LEAST_AVERAGE, MOST_AVERAGE, cut
-from ctxpack_bundle.folder import open_member, read_entries, read_pack_manifest
+from ctxpack_bundle.folder import content_differs, open_member, read_entries, read_pack_manifest
 from ctxpack_bundle.members import (
     ARTIFACTS_HEADER,
     Content,
@@ -24,10 +24,8 @@ from ctxpack_bundle.members import (
 )
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, PackManifest
-from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_bundle.table import TABLE_RECORDS, Table
 from ctxpack_bundle.tar import END
-from ctxpack_identity import IntegrityError, digest_from_hex
 
 __all__ = ["average_like", "average_of", "pack", "stream_size"]
 
@@ -110,7 +108,7 @@ def _read_small(folder: str, content: Content) -> bytes:
         os.close(fd)
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != content.sha256:
-        raise _differs(folder, content, sha256)
+        raise content_differs(os.path.join(folder, content.path), content.sha256, sha256)
     return data
 
 
@@ -196,15 +194,7 @@ class _OpenContent:
 
     def _finish(self) -> None:
         self.close()
-        if self._left or self._hash.hexdigest() != self._content.sha256:
-            raise _differs(self._folder, self._content, self._hash.hexdigest())
-
-
-def _differs(folder: str, content: Content, sha256: str) -> IntegrityError:
-    return IntegrityError(
-        "file differs from its listing",
-        where=os.path.join(folder, content.path),
-        expected=digest_from_hex(content.sha256),
-        got=digest_from_hex(sha256),
-        fix=IN_CACHE,
-    )
+        sha256 = self._hash.hexdigest()
+        if self._left or sha256 != self._content.sha256:
+            location = os.path.join(self._folder, self._content.path)
+            raise content_differs(location, self._content.sha256, sha256)

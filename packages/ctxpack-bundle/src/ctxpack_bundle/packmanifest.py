@@ -17,9 +17,11 @@ from ctxpack_identity import (
     parse_json,
     uri_for,
 )
-from ctxpack_identity.contract import MAX_CONTRACT_BYTES, MAX_TEXT_BYTES
+from ctxpack_identity.contract import MAX_CONTRACT_BYTES
+from ctxpack_identity.contractview import output_names
 from ctxpack_identity.digest import DIGEST_PATTERN
 from ctxpack_identity.packpath import check_path
+from ctxpack_identity.packtext import MAX_TEXT_BYTES
 
 __all__ = [
     "FILES",
@@ -30,7 +32,6 @@ __all__ = [
     "PackManifest",
     "Root",
     "check_root_name",
-    "declared_outputs",
     "encode_pack_manifest",
     "parse_pack_manifest",
 ]
@@ -150,14 +151,6 @@ def parse_pack_manifest(data: bytes, *, where: str = "manifest.json") -> PackMan
     return manifest
 
 
-def declared_outputs(contract: dict[str, Any]) -> list[str]:
-    """Return the names that the roots of a pack of contract must have, in order; none if the contract allows any."""
-    outputs = contract.get("outputs")
-    if isinstance(outputs, list) and all(isinstance(name, str) for name in outputs):
-        return outputs
-    return []
-
-
 def check_root_name(name: str) -> None:
     """Raise InvalidInput unless an output may have this name: one segment of a path."""
     check_path(name)
@@ -188,7 +181,7 @@ def _check_contract(manifest: PackManifest, where: str) -> None:
         raise _refused("contract is too large", where, f"at most {MAX_CONTRACT_BYTES} bytes", str(len(contract)))
     if not isinstance(manifest.contract.get("schema"), str):
         raise _refused("contract has no schema", where, "a text")
-    declared, names = declared_outputs(manifest.contract), [root.name for root in manifest.outputs.roots]
+    declared, names = output_names(manifest.contract), [root.name for root in manifest.outputs.roots]
     if declared and declared != names:
         raise _refused("outputs are not those that the contract names", where, str(declared), str(names))
 

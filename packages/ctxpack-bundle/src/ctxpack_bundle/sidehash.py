@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 
-from ctxpack_identity.disk import write_all
+from ctxpack_bundle.holes import Block, write_block
 from ctxpack_identity.hashing.threads import Job, Threads
 
-__all__ = ["WORTHWHILE", "SideHash"]
+__all__ = ["WORTHWHILE", "SideHash", "hash_blocks"]
 
 WORTHWHILE = 1 << 20  # bytes of content; with less, a second thread costs more than it saves
+
+_ZEROS = memoryview(bytes(1 << 20))
 
 
 class SideHash:
@@ -34,10 +37,11 @@ class SideHash:
         if self._threads is not None:
             self._threads.close()
 
-    def write(self, blocks: Iterable[memoryview], fd: int) -> tuple[str, int]:
-        """Write blocks to fd, a descriptor; return SHA-256 (64 hexadecimal digits) and length (bytes) of them all.
+    def write(self, blocks: Iterable[Block], fd: int) -> tuple[str, int]:
+        """Write blocks to fd, a descriptor at the start of an empty file; holes are left out.
 
         A block is in use until the next block but one is requested, so two buffers in turn are enough.
+        Returns: SHA-256 (64 hexadecimal digits) and length (bytes) of them all, with the zeros of the holes.
         Raises: OSError when fd cannot be written; whatever blocks raises.
         """
         if self._threads is None:
@@ -47,9 +51,30 @@ class SideHash:
         for block in blocks:
             if hashing is not None:
                 hashing.result()
-            hashing = self._threads.submit(partial(digest.update, block))
-            write_all(fd, block)
-            length += len(block)
+            hashing = self._threads.submit(partial(_update, digest, block))
+            length += write_block(fd, block)
+        os.ftruncate(fd, length)
         if hashing is not None:
             hashing.result()
         return digest.hexdigest(), length
+
+
+def hash_blocks(blocks: Iterable[Block]) -> tuple[str, int]:
+    """Return SHA-256 (64 hexadecimal digits) and length (bytes) of blocks, with the zeros of the holes."""
+    digest, length = hashlib.sha256(), 0
+    for block in blocks:
+        length += _update(digest, block)
+    return digest.hexdigest(), length
+
+
+def _update(digest: hashlib._Hash, block: Block) -> int:
+    """Hash block, and return its length."""
+    if not isinstance(block, int):
+        digest.update(block)
+        return len(block)
+    left = block
+    while left:
+        zeros = _ZEROS[:left]
+        digest.update(zeros)
+        left -= len(zeros)
+    return block

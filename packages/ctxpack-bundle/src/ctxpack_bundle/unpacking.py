@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, SEALED, ParentFolders, create_member, read_entries
+from ctxpack_bundle.holes import LEAST_HOLE, with_holes, write_block
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, Listing, PackManifest, parse_pack_manifest
 from ctxpack_bundle.remedy import IN_REGISTRY
@@ -141,9 +142,14 @@ def _unpack_file(
 def _copy(stream: _PieceReader, fd: int, name: str, size: int, side_hash: SideHash) -> str:
     """Write the next size bytes to fd; return their SHA-256."""
     if size > WORTHWHILE:
-        return side_hash.write(stream.slices(size, name), fd)[0]
+        return side_hash.write(with_holes(stream.slices(size, name)), fd)[0]
     content = stream.take(size, name)
-    write_all(fd, content)
+    if size < LEAST_HOLE:
+        write_all(fd, content)
+    else:
+        for block in with_holes([memoryview(content)]):
+            write_block(fd, block)
+        os.ftruncate(fd, size)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,0 +1,133 @@
+"""Outputs on disk: what of each is sealed, by which name and paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from ctxpack_bundle.packmanifest import check_root_name
+from ctxpack_identity import DEFAULT_HASHING, Digest, FolderDigest, Hashing, InvalidInput, TreeEntry, hash_tree
+from ctxpack_identity.exclude import Excludes, compile_excludes
+from ctxpack_identity.hashing.scan import Found, root_status, scan
+
+__all__ = ["SHOWN", "LocatedRoot", "OutputTree", "find_outputs", "locate", "location_of", "outputs_digest"]
+
+SHOWN = 500  # characters of names in a message
+
+
+class OutputTree(NamedTuple):
+    """An output on disk, and what of it is sealed.
+
+    location: a file or folder. excludes: patterns in gitignore syntax, relative to location; a file is never left out.
+    follow: symbolic links are followed, and the output itself may be one.
+    """
+
+    location: str
+    excludes: tuple[str, ...] = ()
+    follow: bool = False
+
+
+class LocatedRoot(NamedTuple):
+    """A root of a pack, and where it is on disk. excludes: the rule of its patterns, None without any."""
+
+    name: str
+    type: Literal["file", "folder"]
+    location: str
+    excludes: Excludes | None
+    follow: bool
+
+
+def locate(outputs: Mapping[str, OutputTree], declared: list[str]) -> list[LocatedRoot]:
+    """Return the roots in order. declared: the names they must have; any, if there are none.
+
+    Raises: InvalidInput for other names, and names that no root may have.
+    """
+    missing, more = set(declared) - set(outputs), set(outputs) - set(declared)
+    roots = [_located(name, outputs[name]) for name in sorted(outputs)]
+    if declared and (missing or more):
+        faults = [f"{what} {_shown(names)}" for what, names in (("missing", missing), ("too many", more)) if names]
+        raise InvalidInput(
+            f"outputs are not those that the contract names: {', '.join(faults)}",
+            fix="give a file or folder for each of these names and for no other, or change the outputs in the contract",
+            code="E_OUTPUT_NAME",
+        )
+    return roots
+
+
+def find_outputs(roots: list[LocatedRoot]) -> Iterator[tuple[LocatedRoot, Found]]:
+    """Yield what a pack of these roots holds, in canonical order, by paths below ``artifacts/``.
+
+    Raises: InvalidInput, LocalFailure as scan does.
+    """
+    for root in roots:
+        paths = _PackPaths(root, nested=len(roots) > 1)
+        for found in scan(root.location, excludes=root.excludes, follow=root.follow):
+            yield root, found._replace(path=paths.path(found.path))
+        if empty := paths.empty_folder():
+            status = root_status(root.location, follow=root.follow)
+            yield root, Found(empty, os.path.join(root.location, ""), status)
+
+
+def location_of(path: str, roots: list[LocatedRoot]) -> str:
+    """Return where what has this path below ``artifacts/`` is, or was, on disk."""
+    if len(roots) == 1 and roots[0].type == "folder":
+        return os.path.join(roots[0].location, path)
+    name, _, rest = path.partition("/")
+    location = next(root.location for root in roots if root.name == name)
+    return os.path.join(location, rest) if rest else location
+
+
+def outputs_digest(outputs: Mapping[str, OutputTree], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
+    """Return the tree digest that the pack of these outputs would have; nothing is written.
+
+    outputs: by their names in the pack.
+    Raises: InvalidInput, LocalFailure as assemble does for outputs.
+    """
+    tree = FolderDigest()
+    for root in locate(outputs, []):
+        _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
+    return tree.finish()
+
+
+def _located(name: str, tree: OutputTree) -> LocatedRoot:
+    check_root_name(name)
+    kind: Literal["file", "folder"] = "folder" if os.path.isdir(tree.location) else "file"
+    excludes = compile_excludes(tree.excludes) if tree.excludes else None
+    return LocatedRoot(name, kind, tree.location, excludes, tree.follow)
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))[:SHOWN]
+
+
+class _PackPaths:
+    """Which paths a root's files have below ``artifacts/``. nested: whether it is one of several roots."""
+
+    def __init__(self, root: LocatedRoot, *, nested: bool) -> None:
+        self._root = root
+        self._prefix = f"{root.name}/" if nested else ""
+        self._empty = True
+
+    def path(self, path: str) -> str:
+        """Return the path in the pack of what has this path in the root."""
+        self._empty = False
+        return self._root.name if self._root.type == "file" else self._prefix + path
+
+    def empty_folder(self) -> str:
+        """Return the path of the root if it needs an entry as an empty folder: path() was never called; else ""."""
+        return self._prefix if self._empty else ""
+
+
+def _hash_root(root: LocatedRoot, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
+    """Add the files of root to tree, by their paths below ``artifacts/``."""
+    paths = _PackPaths(root, nested=nested)
+    hash_tree(
+        root.location,
+        excludes=root.excludes,
+        follow=root.follow,
+        hashing=hashing,
+        on_entry=lambda entry: tree.add(entry._replace(path=paths.path(entry.path))),
+    )
+    if empty := paths.empty_folder():
+        tree.add(TreeEntry(empty, 0, ""))

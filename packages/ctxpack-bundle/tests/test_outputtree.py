@@ -1,0 +1,143 @@
+"""Which files of an output are sealed: those that no pattern leaves out, behind links only where these are followed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folder_trees import Executable, Folder, folder_trees, read_folder, write_folder
+from forged_pack import CONTRACT, canonical
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxpack_bundle import OutputTree, PackManifest, assemble, outputs_digest, read_entries, root_digest
+from ctxpack_bundle.outputtree import locate, location_of
+from ctxpack_identity import InvalidInput, hash_tree
+from ctxpack_identity.exclude import compile_excludes
+from ctxpack_identity.hashing.scan import Found
+
+
+def sealed(folder: Path, outputs: Mapping[str, OutputTree], **options: Any) -> PackManifest:
+    """Make folder the pack of outputs; return its manifest, after a check that outputs_digest agrees."""
+    folder.mkdir()
+    manifest = assemble(str(folder), outputs, contract=canonical(CONTRACT), **options)
+    assert outputs_digest(outputs) == manifest.outputs_digest
+    return manifest
+
+
+def test_patterns_leave_out_files_relative_to_the_output(tmp_path: Path) -> None:
+    source = write_folder(
+        {"a.tmp": b"", "a": b"1", "sub": {"b.tmp": b"", "log": {"x": b""}}, "log": b""}, tmp_path / "o"
+    )
+    sealed(tmp_path / "pack", {"out": OutputTree(str(source), ("*.tmp", "/log"))})
+    assert read_folder(tmp_path / "pack/artifacts") == {"a": b"1", "sub": {"log": {"x": b""}}}
+
+
+def test_a_folder_whose_content_is_left_out_is_an_empty_folder(tmp_path: Path) -> None:
+    source = write_folder({"one": {"x": b""}, "two": {"sub": {"x": b""}, "y": b""}}, tmp_path / "o")
+    outputs = {name: OutputTree(str(source / name), ("x",)) for name in ("one", "two")}
+    sealed(tmp_path / "pack", outputs)
+    assert [entry.path for entry in read_entries(str(tmp_path / "pack"))] == ["one/", "two/sub/", "two/y"]
+    sealed(tmp_path / "alone", {"one": outputs["one"]})
+    assert read_folder(tmp_path / "alone/artifacts") == {}
+
+
+def test_each_output_has_its_own_patterns_and_a_file_is_never_left_out(tmp_path: Path) -> None:
+    source = write_folder({"a": {"x": b"1", "y": b"2"}, "b": {"x": b"3", "y": b"4"}, "x": b"5"}, tmp_path / "o")
+    outputs = {
+        "a": OutputTree(str(source / "a"), ("x",)),
+        "b": OutputTree(str(source / "b"), ("*", "!x")),
+        "f": OutputTree(str(source / "x"), ("x", "f")),
+    }
+    sealed(tmp_path / "pack", outputs)
+    assert read_folder(tmp_path / "pack/artifacts") == {"a": {"y": b"2"}, "b": {"x": b"3"}, "f": b"5"}
+
+
+def test_links_are_followed_only_where_that_is_said(tmp_path: Path) -> None:
+    """A checkpoint folder and a link to the newest, as training tools leave them."""
+    source = write_folder({"ckpt-3": {"w": b"w", "run": Executable(b"#!")}}, tmp_path / "o")
+    (source / "latest").symlink_to("ckpt-3")
+    (source / "w").symlink_to("ckpt-3/w")
+    (tmp_path / "pack").mkdir()
+    with pytest.raises(InvalidInput) as caught:
+        assemble(str(tmp_path / "pack"), {"out": OutputTree(str(source))}, contract=canonical(CONTRACT))
+    assert (caught.value.code, caught.value.where) == ("E_SYMLINK", f"{source}/latest")
+    sealed(tmp_path / "followed", {"out": OutputTree(str(source), follow=True)})
+    checkpoint = {"w": b"w", "run": Executable(b"#!")}
+    assert read_folder(tmp_path / "followed/artifacts") == {"ckpt-3": checkpoint, "latest": checkpoint, "w": b"w"}
+
+
+@pytest.mark.parametrize("content", [b"1", {"a": b"1"}, {}], ids=["file", "folder", "empty folder"])
+def test_an_output_may_be_a_link_where_links_are_followed(tmp_path: Path, content: Any) -> None:
+    write_folder({"real": content, "other": b"2"}, tmp_path / "o")
+    link = tmp_path / "link"
+    link.symlink_to("o/real")
+    outputs = {"out": OutputTree(str(link), follow=True), "other": OutputTree(str(tmp_path / "o/other"))}
+    sealed(tmp_path / "pack", outputs)
+    assert read_folder(tmp_path / "pack/artifacts") == {"out": content, "other": b"2"}
+    with pytest.raises(InvalidInput, match="symbolic link"):
+        outputs_digest({"out": OutputTree(str(link))})
+
+
+def test_what_is_found_is_told_before_it_is_copied(tmp_path: Path) -> None:
+    source = write_folder({"a": b"1", "empty": {}, "z": b"2"}, tmp_path / "o")
+    (source / "z").chmod(0o600)
+    told: list[tuple[str, bool]] = []
+
+    def note(found: Found) -> None:
+        copied = os.path.lexists(tmp_path / "pack/artifacts" / found.path)
+        told.append((found.path, bool(found.stat.st_mode & 0o077)))
+        assert not copied
+        assert os.path.samefile(found.location, source / found.path)
+
+    sealed(tmp_path / "pack", {"out": OutputTree(str(source))}, on_found=note)
+    assert told == [("a", True), ("empty/", True), ("z", False)]
+
+
+def test_an_error_of_the_listener_passes_through(tmp_path: Path) -> None:
+    write_folder({"o": {"a": b""}, "pack": {}}, tmp_path / "w")
+
+    def refuse(found: Found) -> None:
+        raise InvalidInput("private", where=found.path)
+
+    outputs = {"out": OutputTree(str(tmp_path / "w/o"))}
+    with pytest.raises(InvalidInput, match="a: private"):
+        assemble(str(tmp_path / "w/pack"), outputs, contract=canonical(CONTRACT), on_found=refuse)
+    assert read_folder(tmp_path / "w/pack/artifacts") == {}
+
+
+ROOTS = st.dictionaries(
+    st.sampled_from(["a", "a-b", "a.b", "b"]),
+    st.tuples(
+        folder_trees() | st.binary(max_size=50) | st.just({}), st.sampled_from([(), ("a",), ("*",), ("/b/", "*.x")])
+    ),
+    min_size=1,
+)
+
+
+@given(ROOTS)
+def test_the_digest_of_outputs_is_that_of_their_pack_and_each_root_has_its_own(
+    tmp_path_factory: pytest.TempPathFactory, roots: dict[str, tuple[Folder | bytes, tuple[str, ...]]]
+) -> None:
+    here = write_folder({name: content for name, (content, _) in roots.items()}, tmp_path_factory.mktemp("r") / "o")
+    outputs = {name: OutputTree(str(here / name), excludes) for name, (_, excludes) in roots.items()}
+    pack = here.parent / "pack"
+    manifest = sealed(pack, outputs)
+    for name, tree in outputs.items():
+        assert root_digest(str(pack), manifest, name) == outputs_digest({name: tree})
+        if (here / name).is_dir():
+            hashed = hash_tree(tree.location, excludes=compile_excludes(tree.excludes)).digest
+            assert root_digest(str(pack), manifest, name) == hashed
+    located = locate(outputs, [])
+    for entry in read_entries(str(pack)):
+        assert os.path.exists(location_of(entry.path, located))
+
+
+def test_only_a_root_has_a_digest(tmp_path: Path) -> None:
+    source = write_folder({"a": {"x": b""}, "b": b""}, tmp_path / "o")
+    manifest = sealed(tmp_path / "pack", {name: OutputTree(str(source / name)) for name in ("a", "b")})
+    with pytest.raises(ValueError, match="no output is named 'a/x'"):
+        root_digest(str(tmp_path / "pack"), manifest, "a/x")
