@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from audit import audit_cache, leftovers
-from examples import seed_pack, write_contract, write_outputs
+from examples import seed_pack, write_contract
 from machine import Finished, Machine
 from plain_target import KINDS, open_target
 
@@ -278,7 +278,6 @@ def test_run_returns_the_status_of_a_failed_command_and_seeds_nothing(
     machine: Machine, script: str, status: int
 ) -> None:
     write_contract(machine.work)
-    write_outputs(machine.work, {})
     done = machine.run("run", "--", "sh", "-c", script)
     assert (done.status, done.stdout) == (status, "")
     assert done.stderr == f"ctxpack: the command failed with status {status}; nothing was seeded\n"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from ctxpack_identity import ContractInvalid, digest_of, uri_for
 from ctxpack_identity.faults import Fault
 from ctxpack_pantry import CtxPackError, Inspected, Listed, StoredPack, error_as_json, schema, schema_names
 from ctxpack_pantry.weakpoints import in_contract
+from registry2 import RegistryServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
@@ -45,31 +44,6 @@ def require_valid(document: dict[str, Any]) -> None:
     VALIDATORS[document["schema"].removeprefix("ctxpack/").removesuffix("/v1")].validate(document)
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """A registry that wants a password."""
-
-    def do_GET(self) -> None:
-        self.send_response(401)
-        self.send_header("WWW-Authenticate", 'Basic realm="closed"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def closed_registry() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with a contract file and its output."""
@@ -77,11 +51,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     write_contract(machine.work)
     (machine.work / "processed_data").mkdir()
     (machine.work / "processed_data" / "a.txt").write_text("made")
+    (machine.work / "make.sh").write_text("mkdir processed_data; printf made > processed_data/a.txt")
     return machine
 
 
 @pytest.fixture(scope="module")
-def documents(project: Machine, closed_registry: str) -> Documents:
+def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
     """What every command prints in the course of a project, by schema."""
     machine = project
     uri = machine.succeed("id")
@@ -97,8 +72,9 @@ def documents(project: Machine, closed_registry: str) -> Documents:
         f"export {uri} --tar pack.tar.gz",
         f"inspect {uri}",
         f"inspect {uri} --skip-cache",
-        "run -- true",
-        "run -- true",
+        "run -- sh make.sh",
+        "run -- sh make.sh",
+        f"verify {uri}",
         "ls",
         f"rm {uri}",
         "schema",
@@ -109,9 +85,10 @@ def documents(project: Machine, closed_registry: str) -> Documents:
         document = json.loads(machine.succeed(command, "--json", *rest))
         printed.setdefault(document["schema"], []).append(document)
     printed["ctxpack/ls/v1"].append(list_damaged_pack(machine))
+    printed["ctxpack/verify/v1"].append(json.loads(machine.run("verify", "--json", "--all").stdout))
     missing = machine.run("rm", "--json", NOWHERE)
     printed["ctxpack/rm/v1"].append(json.loads(missing.stdout))
-    printed["ctxpack/error/v1"] = [error_in(failed) for failed in (missing, *failures(machine, closed_registry))]
+    printed["ctxpack/error/v1"] = [error_in(failed) for failed in (missing, *failures(machine, auth_registry))]
     return {name.removeprefix("ctxpack/").removesuffix("/v1"): found for name, found in printed.items()}
 
 
@@ -132,7 +109,7 @@ def error_in(failed: Finished) -> dict[str, Any]:
     return document
 
 
-def failures(machine: Machine, closed_registry: str) -> Iterator[Finished]:
+def failures(machine: Machine, auth_registry: RegistryServer) -> Iterator[Finished]:
     """Yield a failure of each kind that a command can have."""
     uri = machine.succeed("id", "-q")
     yield machine.run("ls", "--json", "--cache", "contract.json")
@@ -142,8 +119,8 @@ def failures(machine: Machine, closed_registry: str) -> Iterator[Finished]:
     yield machine.run("schema", "--json", "nonsense")
     yield machine.run("run", "--json", "--", "no-such-program")
     yield machine.run("pull", "--json", NOWHERE)
-    yield machine.run("pull", "--json", NOWHERE, registry=f"{closed_registry}/packs")
-    yield machine.run("pull", "--json", NOWHERE, registry=f"https://{closed_registry}/packs")
+    yield machine.run("pull", "--json", NOWHERE, registry=f"{auth_registry.address}/packs")
+    yield machine.run("pull", "--json", NOWHERE, registry=f"https://{auth_registry.address}/packs")
     machine.succeed("seed", "-q")
     machine.succeed("push", "-q", uri)
     (machine.work / "processed_data" / "a.txt").write_text("made otherwise")
@@ -157,7 +134,7 @@ def failures(machine: Machine, closed_registry: str) -> Iterator[Finished]:
 
 def test_every_document_is_described_and_every_description_is_printed(documents: Documents) -> None:
     assert set(SECTIONS) == set(documents) == set(RESULTS)
-    assert len(SECTIONS) == 12
+    assert len(SECTIONS) == 13
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -258,7 +235,7 @@ def test_the_document_of_a_wrong_contract_follows_the_schema(where: str, faults:
 def test_every_code_of_a_weak_point_is_listed() -> None:
     sources = "".join(
         (ROOT / "packages/ctxpack-pantry/src/ctxpack_pantry" / name).read_text(encoding="utf-8")
-        for name in ("weakpoints.py", "uncovered.py")
+        for name in ("weakpoints.py", "uncovered.py", "clearing.py", "making.py", "seed.py")
     )
     found = re.findall(
         r"""WeakPoint\("([a-z-]+)"|(?:yield|return) "([a-z-]+)", f|\(\?P<([a-z-]+)>|_note\(root, "([a-z-]+)\"""",

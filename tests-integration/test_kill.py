@@ -249,7 +249,7 @@ def test_a_run_ended_while_its_command_runs_seeds_nothing(tmp_path: Path, number
     done = started.end_with(number)
     assert (done.status, done.stdout) == (STATUS.get(number, -number), "")
     assert audit_cache(machine.cache) == []
-    quick = "echo whole > processed_data/half"
+    quick = "mkdir processed_data; echo whole > processed_data/half"
     assert machine.succeed("run", "--", "sh", "-c", quick).startswith("Seeded: ")
     assert leftovers(machine.cache) == []
 

@@ -12,7 +12,7 @@ MEMORY_LIMIT = 150  # MiB, the limit of the project for every step
 # In a process of its own, so that its peak memory is that of this work alone. No chunk is kept.
 SCRIPT = """
 import os, re
-from ctxpack_bundle import Piece, assemble, inflate_chunk, make_chunks, pack, runs, unpack
+from ctxpack_bundle import OutputTree, Piece, assemble, inflate_chunk, make_chunks, pack, runs, unpack
 from ctxpack_identity import canonical_contract
 
 def peak_memory():
@@ -22,7 +22,7 @@ def peak_memory():
 
 transform = dict(code_hash="opaque", environment_hash="undeclared", params={}, tool="t", tool_version="1")
 contract = canonical_contract({}, [transform], outputs=["large"])
-manifest = assemble("pack", {"large": "large"}, contract=contract)
+manifest = assemble("pack", {"large": OutputTree("large")}, contract=contract)
 os.replace("large", "pack/artifacts/large")  # the same bytes, but sparse: saves 5 GiB of disk
 
 def pieces():

@@ -197,7 +197,7 @@ def named(section: str) -> pytest.MarkDecorator:
 
 def test_every_schema_file_has_its_name_and_every_name_its_file() -> None:
     assert sorted(schema_names()) == sorted(FILES)
-    assert len(schema_names()) == 16
+    assert len(schema_names()) == 17
 
 
 KEYWORDS = {
@@ -415,7 +415,7 @@ WHOLE = {
             {"name": "c", "uri": f"ctx://{B}", "listing": False},
             {"name": "d", "path": "s3://bucket/key", "exclude": ["x"], "listing": True},
         ],
-        outputs=[{"path": "out/a", "name": "b"}, {"path": "c/"}],
+        outputs=[{"path": "out/a", "name": "b", "exclude": ["x"], "symlinks": "refuse"}, {"path": "c/"}],
         command=["sh", "-c", ""],
         variables={"A": "x", "B": ""},
         platform={"os": "auto", "arch": "auto", "gpu": ""},

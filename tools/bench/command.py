@@ -17,6 +17,7 @@ from bench.goals import judge
 from bench.growing import growing
 from bench.hashing import hashing, rehashing
 from bench.measure import NotDone
+from bench.placing import placing
 from bench.plot import growth_plot, ratio_plot
 from bench.programs import DEBIAN, GO, PYTHON, SYSTEM, Absent, Programs, install_ctxpack
 from bench.pushing import pulling, pushing
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "seed": seeding,
     "push": pushing,
     "pull": pulling,
+    "place": placing,
     "repush": repushing,
     "versions": versioning,
     "cut": cutting,
@@ -91,6 +93,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ten-gib", action="store_true", help="let growth go to 10 GiB; needs some 60 GB of disk")
     parser.add_argument("--no-fetch", action="store_true", help="fetch no peers; use those that are there")
     parser.add_argument("--ctxpack", type=Path, help="the command to measure; default: that of this clone")
+    parser.add_argument(
+        "--before", type=Path, help="an earlier version of the command, to measure beside (place, startup)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing; print and plot these results")
     parser.add_argument("--work", type=Path, default=WORK, help="where to keep everything; default: .work/bench")
@@ -109,7 +114,7 @@ def _measure(options: argparse.Namespace, scratch: Path, path: Path) -> None:
     _note("installing CtxPack")
     ctxpack = options.ctxpack.absolute() if options.ctxpack else install_ctxpack(options.work / "ctxpack")
     programs = Programs(options.work / "peers", fetch=not options.no_fetch)
-    plan = Plan(options.scale, options.runs, options.patience, options.ten_gib, tuple(options.only))
+    plan = Plan(options.scale, options.runs, options.patience, options.ten_gib, tuple(options.only), options.before)
     stage = Stage(plan, scratch, options.work, ctxpack, programs, _note)
     versions = {}
     for name in (*SYSTEM, *DEBIAN, *GO, *PYTHON):

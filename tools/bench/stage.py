@@ -22,7 +22,7 @@ SCRIPTS = Path(__file__).with_name("contenders")
 class Plan(NamedTuple):
     """How much to measure. scale: of the workloads; patience: seconds for all runs of one contender in one table.
 
-    only: names of workloads; empty for all.
+    only: names of workloads; empty for all. before: an earlier version of the command ctxpack, to measure beside.
     """
 
     scale: float
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     patience: float
     ten_gib: bool = False
     only: tuple[str, ...] = ()
+    before: Path | None = None
 
 
 class Stage:

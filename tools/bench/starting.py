@@ -47,6 +47,14 @@ def starting(stage: Stage) -> Iterator[Table]:
 
         return Contender(f"python -c 'import {module}'", command, needs=(name,))
 
+    def earlier(name: str, *arguments: str) -> Contender:
+        command = stage.command(place, before or "", *arguments, CTXPACK_CACHE=f"{cache}-before", **registry)
+        return Contender(f"before: {name}", lambda run: command)
+
+    before = stage.plan.before
+    if before is not None:
+        seed = stage.command(place, before, "seed", "outputs", CTXPACK_CACHE=f"{cache}-before")
+        execute(seed, place)
     nothing = stage.command(place, stage.python, "-c", "pass")
     contenders = [
         Contender("python -c pass", lambda run: nothing, check=prints("")),
@@ -54,6 +62,8 @@ def starting(stage: Stage) -> Iterator[Table]:
         own("ctxpack id, tiny", "id", "contract.json", expected=uri.strip()),
         own("ctxpack pull, cached", "pull", uri.strip(), expected="artifacts"),
         own("ctxpack run, cached", "run", "--force", expected="Hit"),
+        *([earlier("pull, cached", "pull", uri.strip())] if before else []),
+        *([earlier("run, cached", "run", "--force")] if before else []),
         peer("git", "--version"),
         peer("skopeo", "--version"),
         peer("oras", "version"),

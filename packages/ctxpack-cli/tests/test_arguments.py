@@ -55,7 +55,14 @@ def test_each_command_has_its_arguments(line: str, expected: dict[str, object]) 
     assert vars(parse_arguments(line.split())) == {"command": command, **expected}
 
 
-RUN = HASHING | {"command": "run", "contract": "contract.json", "push": False, "offline": False, "force": False}
+RUN = HASHING | {
+    "command": "run",
+    "contract": "contract.json",
+    "push": False,
+    "offline": False,
+    "keep_outputs": False,
+    "force": False,
+}
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ def uri(cli: Cli, project: Path) -> str:
 
 @pytest.fixture
 def broken(project: Path) -> Path:
-    """The project, with a contract file broken.json besides, whose command cannot be started."""
+    """The project, with a contract file broken.json besides, whose command cannot be started, and its own output."""
     document = json.loads((project / "contract.json").read_text()) | {"command": ["no-such-program"]}
+    document["outputs"] = [{"path": "none"}]
     (project / "broken.json").write_text(json.dumps(document))
     return project
 
@@ -465,6 +466,7 @@ def test_the_command_finds_its_contract_and_uri(cli: Cli, project: Path) -> None
 
 
 def test_run_with_json(cli: Cli, project: Path) -> None:
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=["sh", "-c", "echo loud; sh ingest.sh"])
     uri = cli("id").out.strip()
     command = ("run", "--json", "--push")
@@ -477,6 +479,7 @@ def test_run_with_json(cli: Cli, project: Path) -> None:
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137), ("exit 130", 130)])
 def test_run_exits_with_the_status_of_a_failed_command(cli: Cli, project: Path, script: str, status: int) -> None:
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=["sh", "-c", script])
     done = cli("run")
     assert done == (status, "", f"ctxpack: the command failed with status {status}; nothing was seeded\n")

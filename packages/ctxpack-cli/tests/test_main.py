@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -161,6 +162,7 @@ def test_closed_streams_do_no_harm(cli: Cli, project: Path, closing: str, status
 
 def test_what_is_written_to_a_closed_stream_is_in_no_file(cli: Cli, project: Path) -> None:
     """The next file to be opened would get the number of the stream."""
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=["sh", "-c", "echo into stdout; sh ingest.sh"])
     assert shell(cli, "ctxpack run -q >&- 2>&-").status == 0
     held = [path.read_bytes() for path in cli.folder.parent.rglob("*") if path.is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -23,8 +24,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """A project with a large output, whose pack is in the registry oci:packs."""
     folder = tmp_path_factory.mktemp("large")
     make_project(folder)
-    write_contract(folder, command=["test", "-e", "processed_data"])  # the output is there already
+    write_contract(folder, command=["cp", "-r", "made", "processed_data"])
     (folder / "processed_data" / "a.txt").write_bytes(os.urandom(SIZE))
+    shutil.copytree(folder / "processed_data", folder / "made")
     (folder / "home").mkdir()
     environment = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"], "CTXPACK_REGISTRY": "oci:packs"}
     cli = Cli(folder, environment | {"CTXPACK_CACHE": "seeded"})
@@ -74,7 +76,6 @@ COMMANDS = {
     "pull into a folder": ["pull", "-q", "URI", "-o", "there"],
     "pull what is included": ["pull", "-q", "URI", "--include", "*", "-o", "some", "--force"],
     "run, a hit": ["run", "-q", "--force"],
-    "run, a miss": ["run", "-q", "--offline"],
 }
 
 
@@ -91,8 +92,27 @@ def test_ctrl_c_at_any_moment(large: Cli, tmp_path: Path, name: str) -> None:
     assert list(large.folder.glob(".*")) == []  # nothing unfinished beside an output
 
 
+def test_ctrl_c_at_any_moment_of_a_miss(large: Cli, tmp_path: Path) -> None:
+    """What was there, and only --force may replace, is there or beside it."""
+    output = large.folder / "processed_data"
+    outcomes = []
+    for index, moment in enumerate(MOMENTS):
+        shutil.rmtree(output)
+        shutil.copytree(large.folder / "made", output)
+        (output / "mine").write_text(str(index))
+        run = ("run", "-q", "--offline", "--force")
+        outcomes.append(run_and_signal(large, tmp_path / f"cache{index}", moment, signal.SIGINT, *run))
+        beside = [output, *large.folder.glob(".processed_data.*")]
+        assert outcomes[-1][0] == 0 or any((place / "mine").exists() for place in beside)
+        assert all(place.suffix == ".kept" for place in beside[1:])
+        for place in beside[1:]:
+            shutil.rmtree(place)
+    assert {outcome for outcome in outcomes if outcome[0] != 0} == {(130, "\nctxpack: interrupted\n")}
+
+
 def test_ctrl_c_while_the_command_runs(cli: Cli, project: Path, tmp_path: Path) -> None:
     started = project / "started"
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=["sh", "-c", "touch started; while :; do sleep 0.05; done"])
     status, errors = run_and_signal(cli, tmp_path / "cache", 0.1, signal.SIGINT, "run", began=started.exists)
     assert (status, errors) == (130, "\nctxpack: interrupted\n")
@@ -104,6 +124,7 @@ def test_sigterm_and_sighup_end_a_command_as_cleanly(large: Cli, tmp_path: Path,
 
 
 def test_a_signal_to_ctxpack_alone_ends_runs_command_too(cli: Cli, project: Path) -> None:
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=["sh", "-c", "echo $$ >pid; touch started; exec sleep 60"])
     child = cli.start("run")
     eventually((project / "started").exists)
@@ -117,9 +138,10 @@ def test_a_signal_to_ctxpack_alone_ends_runs_command_too(cli: Cli, project: Path
 
 def test_nohup_is_respected(cli: Cli, project: Path) -> None:
     script = (
-        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ctxpack_cli.main import main;"
-        "main(['run', '-q', '--', 'sh', '-c', 'kill -HUP $PPID; sh ingest.sh'])"
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ctxpack_cli.main import main;"
+        "main(['run', '-q', '--', 'sh', '-c', f'kill -HUP {os.getpid()} $PPID; sh ingest.sh'])"
     )
+    shutil.rmtree(project / "processed_data")
     write_contract(project, command=None)
     done = cli.python("-c", script)
     assert (done.status, done.out.split(":")[0], done.err) == (0, "Seeded", "")

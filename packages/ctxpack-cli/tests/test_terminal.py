@@ -106,6 +106,17 @@ def test_several_faults_have_a_line_each() -> None:
     )
 
 
+def test_of_many_faults_the_first_have_a_line_each_and_the_others_are_counted() -> None:
+    screen = Screen()
+    screen.terminal.fail(ContractInvalid("c.json", FAULTS, more=3))
+    assert screen.shown == (
+        "ctxpack: error: c.json: 5 faults\n"
+        "  /salt: expected a text, got 1; write it in quotes\n"
+        "  (whole document): expected something, got nothing\n"
+        "  and 3 more\n"
+    )
+
+
 def test_one_fault_is_one_line() -> None:
     screen = Screen()
     screen.terminal.fail(ContractInvalid("c.json", FAULTS[:1]))

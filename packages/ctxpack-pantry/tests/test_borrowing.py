@@ -393,7 +393,7 @@ def test_an_unrelated_pack_is_not_read_to_its_end_before_it_is_sent(
     monkeypatch.setattr("ctxpack_pantry.borrowing._UNRELATED", MIB)
     assert survey_of(pantry, registry, uri) is None
     monkeypatch.undo()
-    with pytest.raises(IntegrityError, match="other09: file differs from its listing"):
+    with pytest.raises(IntegrityError, match="other09: content differs from its digest"):
         survey_of(pantry, registry, uri)
 
 

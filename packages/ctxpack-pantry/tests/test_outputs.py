@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ctxpack_bundle import OutputTree
 from ctxpack_identity import InvalidInput
 from ctxpack_pantry import LoadedContractFile
 from ctxpack_pantry.outputs import locate_outputs, require_outputs
@@ -29,15 +30,24 @@ def located(loaded: LoadedContractFile, *given: str) -> dict[str, str]:
     """What is not where the contract file says."""
     found = locate_outputs(loaded, given)
     assert found.keys() == loaded.outputs.keys()
-    return {name: path for name, path in found.items() if path != loaded.outputs[name]}
+    return {name: tree.location for name, tree in found.items() if tree.location != loaded.outputs[name]}
 
 
 def test_without_more_they_lie_where_the_contract_file_says(loaded: LoadedContractFile, project: Project) -> None:
     assert locate_outputs(loaded, []) == {
-        "out": f"{project.root}/./out",
-        "report": f"{project.root}/made/summary.txt",
-        "all=1": f"{project.root}/made/..",
+        "out": OutputTree(f"{project.root}/./out"),
+        "report": OutputTree(f"{project.root}/made/summary.txt"),
+        "all=1": OutputTree(f"{project.root}/made/.."),
     }
+
+
+def test_what_is_left_out_and_whether_links_are_followed_holds_wherever_an_output_lies(project: Project) -> None:
+    project.write_contract(outputs=[{"path": "out", "exclude": ["*.tmp"], "symlinks": "follow"}])
+    loaded = project.load()
+    tree = OutputTree(f"{project.root}/out", ("*.tmp",), follow=True)
+    assert require_outputs(loaded) == locate_outputs(loaded, []) == {"out": tree}
+    for given in (["out=there"], {"out": "there"}):
+        assert locate_outputs(loaded, given) == {"out": tree._replace(location="there")}
 
 
 @pytest.mark.parametrize(
@@ -80,17 +90,17 @@ def test_a_file_with_an_equals_sign_in_its_name_is_a_path_unless_the_contract_de
     assert located(loaded, "out=1") == {"out": "1"}
     project.write_contract(outputs=[])
     undeclared = project.load()
-    assert locate_outputs(undeclared, ["out=1"]) == {"out=1": "out=1"}
+    assert locate_outputs(undeclared, ["out=1"]) == {"out=1": OutputTree("out=1")}
     assert locate_outputs(undeclared, ["none=1", "./out=1", "out="]) == {
-        "none": "1",
-        "out=1": "./out=1",
-        "out=": "out=",
+        "none": OutputTree("1"),
+        "out=1": OutputTree("./out=1"),
+        "out=": OutputTree("out="),
     }
 
 
 def test_paths_can_be_given_by_name(loaded: LoadedContractFile) -> None:
     found = locate_outputs(loaded, {"report": "a=b", "all=1": "/"})
-    assert found == loaded.outputs | {"report": "a=b", "all=1": "/"}
+    assert {name: tree.location for name, tree in found.items()} == loaded.outputs | {"report": "a=b", "all=1": "/"}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +145,7 @@ def test_a_path_that_gives_no_name_is_refused(loaded: LoadedContractFile, path: 
 def test_a_contract_without_outputs_takes_any_and_needs_them_named(project: Project) -> None:
     project.write_contract(outputs=[])
     loaded = project.load()
-    assert locate_outputs(loaded, ["x/one", "two=y"]) == {"one": "x/one", "two": "y"}
+    assert locate_outputs(loaded, ["x/one", "two=y"]) == {"one": OutputTree("x/one"), "two": OutputTree("y")}
     empty: list[Sequence[str] | dict[str, str]] = [[], {}]
     for given in empty:
         with pytest.raises(InvalidInput, match=r"contract\.json, /outputs: contract declares no outputs; say what"):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +24,6 @@ from ctxpack_identity import (
 )
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import tag_of
-from ctxpack_pantry.execution import execute
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -90,6 +86,7 @@ def test_offline_only_the_cache_is_asked(
     pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget
 ) -> None:
     pantry.run("contract.json", MAKE, push=True)
+    shutil.rmtree(project.out)
     before = len(registry.calls)
     assert not open_pantry("elsewhere").run("contract.json", MAKE, offline=True).hit
     assert open_pantry("elsewhere").run("contract.json", MAKE, offline=True).hit
@@ -99,7 +96,7 @@ def test_offline_only_the_cache_is_asked(
 def test_other_content_at_an_outputs_place_is_kept_on_a_hit_unless_forced(pantry: Pantry, project: Project) -> None:
     pantry.run("contract.json", MAKE)
     (project.out / "joined").write_text("my own notes")
-    with pytest.raises(InvalidInput, match=r"^out: something else is there already"):
+    with pytest.raises(InvalidInput, match=r"^\./out: something else is there already"):
         pantry.run("contract.json", MAKE)
     assert pantry.run("contract.json", MAKE, force=True).hit
     assert (project.out / "joined").read_text() == "alphabeta"
@@ -269,81 +266,165 @@ def test_of_two_that_run_at_once_one_executes_and_the_other_hits(
     assert leftovers() == []
 
 
-def test_a_damaged_pack_in_the_cache_is_neither_a_hit_nor_a_miss(pantry: Pantry, project: Project) -> None:
+@pytest.mark.parametrize("member", ["manifest.json", "files.jsonl", "artifacts/joined"])
+@pytest.mark.parametrize("pushed", [False, True])
+def test_a_damaged_pack_in_the_cache_is_fetched_anew_or_made_anew(
+    pantry: Pantry, project: Project, notices: list[str], member: str, pushed: bool
+) -> None:
+    pantry.run("contract.json", MAKE, push=pushed)
+    folder = pantry.cache.find(uri_digest(project.uri_of(MAKE)))
+    assert folder is not None
+    damaged = Path(folder, member)
+    damaged.chmod(0o644)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    shutil.rmtree(project.out)
+    assert pantry.run("contract.json", MAKE) == (project.uri_of(MAKE), pushed, 0)
+    assert contents(project.out) == {"joined": "alphabeta"}
+    assert runs(project) == 2 - pushed
+    [notice] = notices
+    assert notice.startswith("the cached pack is damaged, and was set aside in ")
+    assert str(damaged) in notice
+    assert pantry.verify().packs[0].damage == ""
+
+
+def test_what_a_damaged_pack_holds_is_replaced_by_no_run_unless_forced(pantry: Pantry, project: Project) -> None:
+    """What was placed may be its only good copy; but what a run left may be replaced, since that is made again."""
     pantry.run("contract.json", MAKE)
     folder = pantry.cache.find(uri_digest(project.uri_of(MAKE)))
     assert folder is not None
-    Path(folder, "manifest.json").chmod(0o644)
-    Path(folder, "manifest.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"manifest\.json"):
+    shutil.rmtree(project.out)
+    pantry.run("contract.json", MAKE)
+    shutil.rmtree(pantry.cache.side("runs"))
+    (Path(folder) / "artifacts/joined").chmod(0o644)
+    (Path(folder) / "artifacts/joined").write_text("damaged!!")
+    project.write_contract(params={"other": True})
+    with pytest.raises(InvalidInput, match="something else is there already"):
         pantry.run("contract.json", MAKE)
+    assert contents(project.out) == {"joined": "alphabeta"}
     assert runs(project) == 1
 
 
-class Interrupted(BaseException):
-    """What a signal handler may raise."""
+def test_outputs_of_an_earlier_run_are_absent_at_the_start_and_gone_at_the_end(
+    pantry: Pantry, project: Project
+) -> None:
+    """Case 04: an input is deleted, and the new pack has no output of it."""
+    each = shell("mkdir out; for f in raw_docs/*.txt; do cp $f out/; done")
+    assert not pantry.run("contract.json", each).hit
+    (project.inputs / "b.txt").unlink()
+    assert not pantry.run("contract.json", each).hit
+    assert contents(project.out) == {"a.txt": "alpha"}
+    assert contents(pantry.pull(project.uri_of(each)).folder) == {"a.txt": "alpha"}
 
 
-def _waits(thread: int) -> bool:
-    """Return whether a thread is inside Popen.wait."""
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        if frame.f_code is subprocess.Popen.wait.__code__:
-            return True
-        frame = frame.f_back
-    return False
+def test_what_a_failed_run_left_is_in_no_later_pack(
+    pantry: Pantry, project: Project, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shell('eval "$JOB"')
+    monkeypatch.setenv("JOB", "mkdir -p out; echo part >out/part; exit 9")
+    assert pantry.run("contract.json", job).status == 9
+    monkeypatch.setenv("JOB", "mkdir -p out; echo whole >out/whole")
+    notices.clear()
+    assert pantry.run("contract.json", job).status == 0
+    assert contents(project.out) == {"whole": "whole\n"}
+    assert notices == [
+        "./out: what a failed run of this contract left is deleted; --keep-outputs would keep it",
+    ]
 
 
-@pytest.fixture
-def interrupt(request: pytest.FixtureRequest) -> Callable[[type[BaseException], Callable[[], bool]], None]:
-    """Let a signal handler raise an exception in this thread, once it waits for a command and a condition holds."""
-
-    def arrange(error: type[BaseException], when: Callable[[], bool]) -> None:
-        def handler(number: int, frame: object) -> None:
-            raise error
-
-        def strike() -> None:
-            while not (when() and _waits(waiting)):
-                time.sleep(0.001)
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-        waiting = threading.get_ident()
-        before = signal.signal(signal.SIGUSR1, handler)
-        thread = threading.Thread(target=strike)
-        thread.start()
-        request.addfinalizer(lambda: signal.signal(signal.SIGUSR1, before))
-        request.addfinalizer(thread.join)
-
-    return arrange
+def test_what_a_failed_run_left_can_be_kept_which_is_a_weak_point(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shell('eval "$JOB"')
+    monkeypatch.setenv("JOB", "mkdir -p out; echo part >out/part; exit 9")
+    assert pantry.run("contract.json", job).status == 9
+    monkeypatch.setenv("JOB", "echo rest >out/rest")
+    assert pantry.run("contract.json", job, keep_outputs=True).status == 0
+    assert contents(project.out) == {"part": "part\n", "rest": "rest\n"}
+    [pack] = pantry.list_packs().packs
+    assert pack.manifest is not None
+    assert [point["code"] for point in pack.manifest.provenance["weak"]] == ["kept"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
+def test_what_is_the_users_own_is_refused_before_the_command_runs(pantry: Pantry, project: Project) -> None:
+    project.make_outputs("my own")
+    before = contents(project.out)
+    with pytest.raises(InvalidInput, match="something else is there already") as caught:
+        pantry.run("contract.json", MAKE)
+    assert caught.value.code == "E_OCCUPIED"
+    assert runs(project) == 0
+    assert contents(project.out) == before
+    assert [path.name for path in project.root.glob(".*")] == []
+
+
 @pytest.mark.parametrize(
-    "trap", ["", "trap 'rm started; exit 9' TERM;", "trap '' TERM;"], ids=["ends", "tidies", "ignores"]
+    ("script", "found"),
+    [("exit 3", "old"), ("mkdir out; exit 3", "old"), ("true", "old"), ("mkdir out; echo new >out/x; exit 3", "new")],
 )
-def test_an_interruption_ends_the_command(
-    tmp_path: Path,
-    interrupt: Callable[[type[BaseException], Callable[[], bool]], None],
-    error: type[BaseException],
-    trap: str,
+def test_what_was_moved_aside_comes_back_when_the_command_fails_and_leaves_nothing(
+    pantry: Pantry, project: Project, notices: list[str], script: str, found: str
 ) -> None:
-    """Also when Ctrl-C reaches only this process, and when the command ignores SIGTERM."""
-    started = Path("started")
-    interrupt(error, started.exists)
-    begun = time.monotonic()
-    with pytest.raises(error):
-        execute(shell(f"{trap} echo $$ >pid; touch started; while :; do sleep 0.05; done"), "", {}, grace=0.3)
-    assert time.monotonic() - begun < 10
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(Path("pid").read_text()), 0)
-    assert started.exists() is ("rm" not in trap)
+    """Also what only --force moved away; where the command left something, that stays beside it, and is said."""
+    project.make_outputs("my own")
+    own = contents(project.out)
+    notices.clear()
+    if script == "true":
+        with pytest.raises(InvalidInput, match="did not make this output"):
+            pantry.run("contract.json", shell(script), force=True)
+    else:
+        assert pantry.run("contract.json", shell(script), force=True).status == 3
+    beside = list(project.root.glob(".*"))
+    if found == "old":
+        assert (contents(project.out), beside) == (own, [])
+        with pytest.raises(InvalidInput, match="something else is there already"):
+            pantry.run("contract.json", shell(script))
+    else:
+        [kept] = beside
+        assert (contents(project.out), contents(kept)) == ({"x": "new\n"}, own)
+        assert notices == [f"what was at ./out is in {kept}"]
 
 
-def test_a_command_gets_time_to_tidy_up_after_ctrl_c(
-    interrupt: Callable[[type[BaseException], Callable[[], bool]], None],
+@pytest.mark.parametrize("output", [".", "..", "contract.json", "raw_docs", "raw_docs/..", "ingest.sh"])
+def test_an_output_that_holds_what_a_run_needs_is_refused_before_anything_runs(
+    pantry: Pantry, project: Project, output: str
 ) -> None:
-    """From a terminal, Ctrl-C reaches both processes; this command ends by itself, half a second later."""
-    interrupt(KeyboardInterrupt, Path("started").exists)
-    with pytest.raises(KeyboardInterrupt):
-        execute(shell("touch started; sleep 0.5; touch tidied"), "", {}, grace=30)
-    assert Path("tidied").exists()
+    project.write_contract(outputs=[{"path": output, "name": "o"}])
+    before = contents(project.root)
+    for force in (False, True):
+        with pytest.raises(InvalidInput) as caught:
+            pantry.run("contract.json", MAKE, force=force)
+        assert caught.value.code in ("E_OUTPUT_HOLDS", "E_OUTPUT_INSIDE", "E_INPUT_OUTPUT")
+    assert contents(project.root) == before
+    assert runs(project) == 0
+
+
+def test_an_output_that_holds_the_current_folder_is_refused(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.out / "below").mkdir(parents=True)
+    monkeypatch.chdir(project.out / "below")
+    with pytest.raises(InvalidInput, match="the output holds the current folder"):
+        pantry.run(str(project.contract), MAKE)
+    assert (project.out / "below").is_dir()
+
+
+@pytest.mark.parametrize("restore", ["true", "cp ../copy raw_docs/a.txt", "mv ../copy raw_docs/a.txt"])
+def test_an_input_that_changed_and_changed_back_is_refused(pantry: Pantry, project: Project, restore: str) -> None:
+    """Case S15: the same content again, but nobody knows which the outputs are from."""
+    shutil.copy2(project.inputs / "a.txt", project.root.parent / "copy")
+    script = f"mkdir out; printf other >raw_docs/a.txt; {restore}"
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run("contract.json", shell(script))
+    assert caught.value.code == "E_INPUT_CHANGED"
+    assert pantry.list_packs().packs == ()
+
+
+def test_an_input_that_got_a_hard_link_is_a_weak_point(pantry: Pantry, project: Project, notices: list[str]) -> None:
+    """As a backup makes it: of all that stat(2) says, ctime alone changes."""
+    linked = shell("mkdir out; ln raw_docs/a.txt ../backup")
+    assert pantry.run("contract.json", linked).status == 0
+    [pack] = pantry.list_packs().packs
+    assert pack.manifest is not None
+    [point] = pack.manifest.provenance["weak"]
+    assert point["code"] == "touched"
+    assert point["what"].startswith("input raw_docs: a.txt: ctime changed while the command ran")
+    assert f"weak point: {point['what']}" in notices

@@ -19,7 +19,7 @@ from ctxpack_pantry import Pantry
 if TYPE_CHECKING:
     from pantry_project import Project
 
-MAKE = ["sh", "-c", "mkdir -p out && cat raw_docs/*.txt >out/joined; echo $0 >>../log", "one"]
+MAKE = ["sh", "-c", "mkdir -p out more && cat raw_docs/*.txt >out/joined; echo $0 >>../log", "one"]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,6 @@ def another_output_name(project: Project) -> None:
 
 
 def one_output_more(project: Project) -> None:
-    (project.root / "more").mkdir()
     project.write_contract(outputs=[{"path": "out"}, {"path": "more"}])
 
 

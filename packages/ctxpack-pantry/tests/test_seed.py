@@ -12,12 +12,11 @@ import pytest
 from pantry_context import context_of
 from pantry_project import contents
 
-from ctxpack_bundle import read_entries
+from ctxpack_bundle import OutputTree, read_entries
 from ctxpack_cache import Cache
 from ctxpack_identity import (
     Conflict,
     CtxUri,
-    IntegrityError,
     InvalidInput,
     LocalFailure,
     NotFound,
@@ -195,7 +194,9 @@ def test_labels_and_the_run_are_in_the_provenance_and_not_in_the_identity(
     before = project.uri
     project.write_contract(labels={"team": "search"})
     execution = Execution(("sh", "ingest.sh"), 1.5)
-    seeded = seed(context_of(cache, registry), project.load(), {"out": str(project.out)}, execution=execution)
+    seeded = seed(
+        context_of(cache, registry), project.load(), {"out": OutputTree(str(project.out))}, execution=execution
+    )
     assert seeded.uri == before
     assert seeded.manifest.provenance["labels"] == {"team": "search"}
     assert seeded.manifest.provenance["run"] == {"command": ["sh", "ingest.sh"], "seconds": 1.5}
@@ -216,7 +217,7 @@ def test_an_input_that_changed_since_the_contract_was_resolved_is_named(
     before = pantry.resolve(str(project.contract))
     (project.inputs / "c.txt").write_text("gamma")
     with pytest.raises(InvalidInput) as caught:
-        seed(context_of(cache, registry), project.load(), {"out": str(project.out)}, expected=before)
+        seed(context_of(cache, registry), project.load(), {"out": OutputTree(str(project.out))}, expected=before)
     assert str(caught.value) == (
         "input raw_docs: changed while the command ran, so nothing was seeded: "
         f"expected {before.uri}, got {project.uri}; "
@@ -262,13 +263,22 @@ def test_a_cache_that_cannot_be_made_is_a_local_failure(
         open_pantry("file/cache").seed([], str(project.contract))
 
 
-def test_a_damaged_pack_under_the_same_uri_is_named_with_the_remedy(
-    pantry: Pantry, project: Project, cache: Cache
+@pytest.mark.parametrize("member", ["manifest.json", "files.jsonl", "inputs/raw_docs.jsonl", "artifacts/joined"])
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 1)])
+def test_a_damaged_pack_under_the_same_uri_is_set_aside_and_replaced(
+    pantry: Pantry, project: Project, notices: list[str], member: str, damage: Callable[[str], object]
 ) -> None:
+    """Nobody could use it, so it is no reason to refuse the good one."""
     seeded = pantry.seed([], str(project.contract))
-    os.chmod(seeded.folder, 0o755)
-    os.unlink(os.path.join(seeded.folder, "manifest.json"))
-    with pytest.raises(
-        IntegrityError, match=r"pack is damaged: No such file or directory; remove the pack \(ctxpack rm\)"
-    ):
-        pantry.seed([], str(project.contract))
+    whole = contents(seeded.folder)
+    path = Path(seeded.folder, member)
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+    damage(str(path))
+    again = pantry.seed([], str(project.contract))
+    assert (again.new, again.folder) == (True, seeded.folder)
+    found = contents(again.folder)
+    assert {**found, "manifest.json": ""} == {**whole, "manifest.json": ""}  # it says when it was made
+    [notice] = notices
+    assert notice.startswith("the cached pack is damaged, and was set aside in ")
+    assert str(path) in notice

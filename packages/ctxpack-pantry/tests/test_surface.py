@@ -41,6 +41,8 @@ def test_the_public_names_are_these() -> None:
         "Settings",
         "StoredPack",
         "Unavailable",
+        "Verified",
+        "VerifiedPack",
         "error_as_json",
         "init",
         "list_schemas",
@@ -50,6 +52,7 @@ def test_the_public_names_are_these() -> None:
         "printable",
         "schema",
         "schema_names",
+        "transforms",
     ]
     assert all(hasattr(ctxpack_pantry, name) for name in ctxpack_pantry.__all__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,7 +315,7 @@ def test_names_in_a_store_are_found_and_nothing_there_is_opened(
 
     for name in ("open", "listdir"):
         monkeypatch.setattr(f"ctxpack_pantry.weakpoints.os.{name}", fail)
-    root = HashedRoot("inputs/far", TreeSource("memory://far"), "memory://far", ())
+    root = HashedRoot("inputs/far", TreeSource("memory://far"), "memory://far", None)
     project.command = ["true"]
     project.write_contract()
     weak = WeakPoints(project.load())
@@ -614,6 +615,7 @@ def test_every_verb_says_each_once(pantry: Pantry, project: Project, notices: li
 def test_a_run_that_misses_says_each_once(
     pantry: Pantry, project: Project, notices: list[str], weak: list[str]
 ) -> None:
+    shutil.rmtree(project.out)
     assert not pantry.run(str(project.contract)).hit
     assert notices == [f"weak point: {what}" for what in weak]
 
@@ -635,6 +637,7 @@ def test_they_are_recorded_as_they_were_before_the_command_ran(pantry: Pantry, p
     write(project.root, {"src/main.py": ""})
     project.command = ["sh", "-c", "mkdir out; cd src; touch late.pyc"]
     project.write_contract(transforms=code())
+    shutil.rmtree(project.out)
     pantry.run(str(project.contract))
     [pack] = pantry.list_packs().packs
     assert pack.manifest is not None

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ctxpack_cli.commands import COMMANDS, WITH_COMMAND, load_command
+from ctxpack_cli.commands import COMMANDS, load_command
 from ctxpack_cli.options import add_common_options
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     parser = _command_parser(name)
     given = argparse.Namespace(command=name)
-    if name in WITH_COMMAND and "--" in words:
+    if parser.get_default("argv") is not None and "--" in words:  # see add_command_after_dashes
         end = words.index("--")
         given.argv, words = words[end + 1 :], words[:end]
         if not given.argv:

@@ -6,8 +6,7 @@ import json
 import shlex
 
 from ctxpack_cli.terminal import human_files, human_size
-from ctxpack_pantry import StoredPack, printable
-from ctxpack_pantry.contractview import transforms
+from ctxpack_pantry import StoredPack, printable, transforms
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:

@@ -187,6 +187,6 @@ def _text_of(error: CtxPackError) -> str:
     faults = getattr(error, "faults", ())
     if len(faults) < 2:
         return str(error)
-    return "\n".join(
-        [printable(f"{error.where}: {len(faults)} faults"), *(f"  {printable(str(fault))}" for fault in faults)]
-    )
+    more: int = getattr(error, "more", 0)
+    lines = [f"{error.where}: {len(faults) + more} faults", *(f"  {fault}" for fault in faults)]
+    return "\n".join(map(printable, [*lines, f"  and {more} more"] if more else lines))

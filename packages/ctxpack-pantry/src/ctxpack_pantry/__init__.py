@@ -17,6 +17,7 @@ from ctxpack_identity import (
     parse_uri,
     printable,
 )
+from ctxpack_identity.contractview import transforms
 from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         Removed,
         Seeded,
         StoredPack,
+        Verified,
+        VerifiedPack,
         error_as_json,
     )
     from ctxpack_pantry.schemafiles import Schemas, list_schemas, schema, schema_names
@@ -52,7 +55,7 @@ else:
             "policy": "Candidate Policy",
             "results": (
                 "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack "
-                "error_as_json"
+                "Verified VerifiedPack error_as_json"
             ),
             "schemafiles": "Schemas list_schemas schema schema_names",
             "settings": "Settings load_settings",
@@ -90,6 +93,8 @@ __all__ = [
     "Settings",
     "StoredPack",
     "Unavailable",
+    "Verified",
+    "VerifiedPack",
     "error_as_json",
     "init",
     "list_schemas",
@@ -99,4 +104,5 @@ __all__ = [
     "printable",
     "schema",
     "schema_names",
+    "transforms",
 ]

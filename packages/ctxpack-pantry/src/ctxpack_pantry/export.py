@@ -7,9 +7,9 @@ from contextlib import closing
 
 from ctxpack_bundle import make_chunk, pack, read_pack_manifest, stream_size
 from ctxpack_identity import CtxUri, InvalidInput
-from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.place import replace_whole
+from ctxpack_pantry.outlet import Outlet
+from ctxpack_pantry.replacing import replace_whole
 from ctxpack_pantry.results import Exported
 from ctxpack_pantry.squeezing import squeezed
 
@@ -32,13 +32,14 @@ def export(context: Context, uri: CtxUri, tar: str, *, force: bool = False) -> E
             fix="choose another name, or replace a file with --force",
             code="E_OCCUPIED",
         )
-    folder, received = find_cached(context, uri), 0
-    if folder is None:
-        from ctxpack_pantry.fetch import fetch
+    outlet = Outlet(context, uri)
 
-        folder, received = fetch(context, uri)
-    replace_whole(tar, lambda fresh: _write(context, folder, fresh))
-    return Exported(uri, tar, os.path.getsize(tar), received)
+    def write(folder: str) -> int:
+        replace_whole(tar, lambda fresh: _write(context, folder, fresh))
+        return os.path.getsize(tar)
+
+    size = outlet.take(write)
+    return Exported(uri, tar, size, outlet.received)
 
 
 def _write(context: Context, folder: str, path: str) -> None:

@@ -15,6 +15,7 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held, Holdings
 from ctxpack_pantry.lookup import require_found
+from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.tables import remember
 
 __all__ = ["Fetched", "fetch"]
@@ -43,6 +44,7 @@ def fetch(context: Context, uri: CtxUri) -> Fetched:
         download = Download(context, require_found(context, uri), ahead=not holdings.any())
         folder = holdings.lend(download.table, lambda held: _publish(cache, download, held))
         opened = download.opened
+        note_sealed(cache, uri, folder)
         remember(cache, target.name, opened.manifest, opened.located.data, download.table.data)
     return Fetched(folder, download.received)
 

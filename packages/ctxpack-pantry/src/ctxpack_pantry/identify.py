@@ -9,11 +9,13 @@ from ctxpack_identity.canonical import MAX_DEPTH, MAX_MEMBERS
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.looks import Looks
 from ctxpack_pantry.results import Identified
 from ctxpack_pantry.weakpoints import WeakPoints
 
 if TYPE_CHECKING:
-    from ctxpack_identity import CtxUri, Digest, TreeEntry
+    from ctxpack_identity import CtxUri, Digest, HashedRoot, TreeEntry
+    from ctxpack_identity.hashing.scan import Folder
     from ctxpack_pantry.context import Context
 
 __all__ = ["identify", "require_room", "say_weak_points"]
@@ -25,11 +27,12 @@ def identify(
     *,
     outputs: Mapping[str, str] | None = None,
     on_entry: Callable[[str, TreeEntry], object] | None = None,
+    before: Looks | None = None,
 ) -> Identified:
     """Return the contract and its URI; inputs, code and environment are hashed. No side effects.
 
     outputs: where outputs lie that do not lie where the contract file says. on_entry: called with the name of a listing
-    and each of its entries.
+    and each of its entries. before: the looks of an earlier call, to compare with.
     Raises: InvalidInput, LocalFailure; NotFound, PolicyRefused, IntegrityError for an input that is a pack;
     AccessDenied, Unavailable for such an input, and for a URL input.
     """
@@ -39,7 +42,12 @@ def identify(
 
         return outputs_digest_of(context, uri)
 
-    weak = WeakPoints(contract_file)
+    weak, looks = WeakPoints(contract_file), Looks(before)
+
+    def on_folder(root: HashedRoot, folder: Folder) -> None:
+        weak.on_folder(root, folder)
+        looks.on_folder(root, folder)
+
     resolution = identity.resolve(
         contract_file.file,
         contract_file.base,
@@ -48,7 +56,7 @@ def identify(
         pack_outputs=pack_outputs,
         hashing=context.hashing,
         on_entry=on_entry,
-        on_folder=weak.on_folder,
+        on_folder=on_folder,
     )
     return Identified(
         resolution.uri,
@@ -58,6 +66,8 @@ def identify(
         weak.found(resolution.contract),
         frozenset(resolution.listings),
         resolution.texts,
+        resolution.hashed,
+        looks,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from ctxpack_bundle import PackManifest, read_pack_manifest
+from ctxpack_bundle import PackManifest
 from ctxpack_identity import CtxUri, Digest
-from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
+from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
 from ctxpack_pantry.results import Inspected
 from ctxpack_pantry.weakpoints import WeakPoint, in_contract, limited
 
@@ -21,15 +22,21 @@ def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspe
 
     Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
     """
-    folder = None if skip_cache else find_cached(context, uri)
-    if folder is not None:
-        manifest, found_in, located = read_pack_manifest(folder), folder, None
+    outlet = Outlet(context, uri)
+    cached = None if skip_cache else outlet.cached(partial(_intact, context, uri))
+    if cached is not None:
+        (manifest, found_in), located = cached, None
     else:
-        from ctxpack_pantry.lookup import open_pack, require_found  # HTTP is loaded only when the registry is asked
+        from ctxpack_pantry.lookup import open_pack  # HTTP is loaded only when the registry is asked
 
-        located, manifest, _ = open_pack(context.target, require_found(context, uri))
+        located, manifest, _ = open_pack(context.target, outlet.located())
         found_in = context.target.name
     return Inspected(manifest, found_in, located, limited(_weak_points(manifest)))
+
+
+def _intact(context: Context, uri: CtxUri, folder: str) -> tuple[PackManifest, str]:
+    require_intact(context, uri, folder)
+    return manifest_of(uri, folder), folder
 
 
 def outputs_digest_of(context: Context, uri: CtxUri) -> Digest:

@@ -27,6 +27,7 @@ from ctxpack_identity import (
     canonical_json,
     parse_uri,
 )
+from ctxpack_identity.contractview import input_names, output_names, tools
 from ctxpack_identity.digest import DIGEST_PATTERN
 from ctxpack_oci import (
     IMAGE_MANIFEST_MEDIA_TYPE,
@@ -38,7 +39,6 @@ from ctxpack_oci import (
     parse_image_manifest,
 )
 from ctxpack_pantry.context import Notice
-from ctxpack_pantry.contractview import input_names, output_names, tools
 from ctxpack_pantry.transfer import at_once
 
 __all__ = ["Announcement", "Kin", "KinList", "encode_kin_list", "kin_of", "parse_kin_list"]

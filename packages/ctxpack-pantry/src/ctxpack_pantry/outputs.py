@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ctxpack_identity import InvalidInput
+from ctxpack_bundle import OutputTree
+from ctxpack_cache import Cache
+from ctxpack_identity import HashedRoot, InvalidInput
 from ctxpack_identity.contractfile import last_segment
 from ctxpack_identity.rules import is_output_name
 from ctxpack_pantry.contractfile import LoadedContractFile
 
-__all__ = ["locate_outputs", "require_outputs"]
+__all__ = ["locate_outputs", "require_apart", "require_outputs"]
 
 
-def locate_outputs(contract_file: LoadedContractFile, given: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Return where the outputs of a contract file lie, by name.
+def locate_outputs(
+    contract_file: LoadedContractFile, given: Sequence[str] | Mapping[str, str]
+) -> dict[str, OutputTree]:
+    """Return the outputs of a contract file on disk, by name.
 
     given: those that lie elsewhere: a path, whose last segment is the name, or NAME=PATH, or paths by name. A name
     alone changes nothing, unless something of that name is here. Where the contract file declares none, they are the
@@ -23,14 +27,15 @@ def locate_outputs(contract_file: LoadedContractFile, given: Sequence[str] | Map
     """
     if not given:
         return require_outputs(contract_file)
-    declared = contract_file.outputs
-    found: dict[str, str] = {}
-    for name, path in given.items() if isinstance(given, Mapping) else [_named(text, declared) for text in given]:
+    declared = _trees(contract_file)
+    paths = {name: tree.location for name, tree in declared.items()}
+    found: dict[str, OutputTree] = {}
+    for name, path in given.items() if isinstance(given, Mapping) else [_named(text, paths) for text in given]:
         if name in found:
             raise InvalidInput(
                 "two outputs have the same name",
                 where=name,
-                got=f"{found[name]} and {path}",
+                got=f"{found[name].location} and {path}",
                 fix="give one another name: NAME=PATH",
                 code="E_OUTPUT_NAME",
             )
@@ -43,12 +48,12 @@ def locate_outputs(contract_file: LoadedContractFile, given: Sequence[str] | Map
                 fix=f"say which one of these it is: NAME={path}",
                 code="E_OUTPUT_NAME",
             )
-        found[name] = path
+        found[name] = declared[name]._replace(location=path) if declared else OutputTree(path)
     return declared | found
 
 
-def require_outputs(contract_file: LoadedContractFile) -> dict[str, str]:
-    """Return where the declared outputs lie. Raises: InvalidInput when the contract file declares none."""
+def require_outputs(contract_file: LoadedContractFile) -> dict[str, OutputTree]:
+    """Return the declared outputs on disk, by name. Raises: InvalidInput when the contract file declares none."""
     if not contract_file.outputs:
         raise InvalidInput(
             "contract declares no outputs",
@@ -56,7 +61,48 @@ def require_outputs(contract_file: LoadedContractFile) -> dict[str, str]:
             fix='say what the command makes: "outputs": [{"path": "./processed_data"}]',
             code="E_NO_OUTPUTS",
         )
-    return contract_file.outputs
+    return _trees(contract_file)
+
+
+def require_apart(
+    contract_file: LoadedContractFile, outputs: Mapping[str, OutputTree], hashed: Iterable[HashedRoot], cache: Cache
+) -> None:
+    """Raise InvalidInput when an output is, or holds, what a run must not clear. hashed: inputs, code, environment."""
+    places = {f"output {name}": os.path.realpath(tree.location) for name, tree in outputs.items()}
+    fixed = [
+        ("the current folder", os.path.realpath(os.getcwd())),
+        ("the contract file", os.path.realpath(contract_file.path)),
+        ("the cache", os.path.realpath(cache.root)),
+        *((root.what, os.path.realpath(root.location)) for root in hashed if not root.is_url),
+    ]
+    for what, place in places.items():
+        if f"{place}/".startswith(os.path.join(os.path.realpath(cache.root), "")):
+            raise InvalidInput(
+                "the output lies in the cache",
+                where=f"{what} at {place}",
+                expected="a place outside the cache",
+                got=cache.root,
+                fix="move the output, or the cache (CTXPACK_CACHE)",
+                code="E_OUTPUT_HOLDS",
+            )
+        for other, inner in [*fixed, *((name, path) for name, path in places.items() if name != what)]:
+            if f"{inner}/".startswith(os.path.join(place, "")):
+                raise InvalidInput(
+                    f"the output holds {other}, and a run begins without its outputs",
+                    where=f"{what} at {place}",
+                    expected="a file or folder of its own",
+                    got=inner,
+                    fix="name a folder in it, and let the command write there",
+                    code="E_OUTPUT_HOLDS",
+                )
+
+
+def _trees(contract_file: LoadedContractFile) -> dict[str, OutputTree]:
+    places = contract_file.outputs
+    return {
+        output.name: OutputTree(places[output.name], output.excludes, output.follow)
+        for output in contract_file.file.outputs
+    }
 
 
 def _named(text: str, declared: Mapping[str, str]) -> tuple[str, str]:

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
     from ctxpack_oci import Target
     from ctxpack_pantry.policy import Policy
-    from ctxpack_pantry.results import Exported, Identified, Inspected, Listed, Pulled, Pushed, Ran, Removed, Seeded
+    from ctxpack_pantry.results import (
+        Exported,
+        Identified,
+        Inspected,
+        Listed,
+        Pulled,
+        Pushed,
+        Ran,
+        Removed,
+        Seeded,
+        Verified,
+    )
 
 __all__ = ["Pantry"]
 
@@ -138,11 +149,28 @@ class Pantry:
         *,
         push: bool = False,
         force: bool = False,
+        keep_outputs: bool = False,
         offline: bool = False,
     ) -> Ran:
         """Place the outputs if anybody made them already, else run the command. Parameters, Raises: as run.run."""
         with self._context() as context:
-            return verbs.run(context, _loaded(contract_file), command, push=push, force=force, offline=offline)
+            return verbs.run(
+                context,
+                _loaded(contract_file),
+                command,
+                push=push,
+                force=force,
+                keep_outputs=keep_outputs,
+                offline=offline,
+            )
+
+    def verify(self, *uris: CtxUri) -> Verified:
+        """Read packs of the cache whole, all of them if none is named, and set damaged ones aside.
+
+        Raises: as verification.verify does.
+        """
+        with self._context() as context:
+            return verbs.verify(context, uris or None)
 
     def list_packs(self) -> Listed:
         """Return the packs of the cache, sorted by URI. The manifest of a damaged pack is None."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from ctxpack_bundle import PackManifest, Selection, read_entries, read_pack_manifest
+from ctxpack_bundle import PackManifest, Selection, copy_out, read_entries
 from ctxpack_identity import CtxUri, InvalidInput
-from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held, Holdings
 from ctxpack_pantry.include import included
-from ctxpack_pantry.lookup import require_found
+from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.partial import PartialPack
-from ctxpack_pantry.place import all_into, copy_entries, place_made
+from ctxpack_pantry.place import hold, into_folder, place_made
 from ctxpack_pantry.results import Pulled
 
 __all__ = ["pick"]
@@ -30,24 +29,26 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
     Raises: NotFound when there is no such pack; InvalidInput when nothing in it matches, or when something else is at
     output; IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure, and then nothing has changed.
     """
-    [placing] = all_into(output)
+    placing = into_folder(output)
+    outlet = Outlet(context, uri)
 
-    def put(selection: Selection, make: Callable[[str], None]) -> None:
-        place_made(context, placing, selection.outputs.digest, make, force=force)
+    def put(selection: Selection, make: Callable[[str], None]) -> Selection:
+        with hold(context, [output]):
+            place_made(context, placing, selection.outputs.digest, make, force=force)
+        return selection
 
-    folder = find_cached(context, uri)
-    if folder is not None:
-        selection = _select(folder, read_pack_manifest(folder), patterns, folder)
-        put(selection, lambda fresh: copy_entries(folder, selection.entries(), fresh, context.progress))
-        received = 0
-    else:
-        download = Download(context, require_found(context, uri))
+    def copy(folder: str) -> Selection:
+        selection = _select(folder, manifest_of(uri, folder), patterns, folder)
+        return put(selection, lambda fresh: copy_out(folder, selection.entries(), fresh, progress=context.progress))
+
+    selection, received = outlet.cached(copy), 0
+    if selection is None:
+        download = Download(context, outlet.located())
 
         def attempt(held: Held) -> Selection:
             with PartialPack(context.cache, download, held) as pack:
                 selection = _select(pack.folder, download.opened.manifest, patterns, download.where)
-                put(selection, lambda fresh: pack.extract(selection, fresh))
-            return selection
+                return put(selection, lambda fresh: pack.extract(selection, fresh))
 
         selection = Holdings(context.cache).lend(download.table, attempt)
         received = download.received

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
-from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri
-from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
 from ctxpack_pantry.results import Pulled
 
 if TYPE_CHECKING:
@@ -24,30 +25,60 @@ def pull(
 ) -> Pulled:
     """Return the folder with the pack's outputs; the pack is fetched if the cache does not have it.
 
-    output: a folder for an ordinary copy; None returns the read-only folder of the cache. include: only the outputs
+    output: where to put an ordinary copy: a folder, or, if the pack is one file, that file; None returns the read-only
+    folder of the cache. What is damaged in the cache is set aside and fetched anew. include: only the outputs
     that these patterns (gitignore syntax) select; needs output, and fetches only the chunks that hold them. force:
     replace what is at output.
     Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure; InvalidInput when nothing
     matches, or when something else is at output.
     """
-    if include:
-        if output is None:
+    if output is None:
+        if include:
             raise InvalidInput(
                 "--include needs a folder to put the files in",
                 fix="name one with --output: the cache holds whole packs only",
                 code="E_USAGE",
             )
+        outlet = Outlet(context, uri)
+        return Pulled(uri, outlet.take(partial(_show, context, uri)), outlet.received)
+    try:
+        return _put(context, uri, output, include, force)
+    except LocalFailure:
+        if _is_writable(context.cache.root):
+            raise
+    from tempfile import TemporaryDirectory
+
+    context.notice(f"the cache {context.cache.root} cannot be written, so it does not keep the pack")
+    with TemporaryDirectory(prefix=".ctxpack-", dir=os.path.dirname(os.path.realpath(output))) as temporary:
+        return _put(context._replace(cache=type(context.cache)(temporary)), uri, output, include, force)
+
+
+def _put(context: Context, uri: CtxUri, output: str, include: Sequence[str], force: bool) -> Pulled:
+    if include:
         from ctxpack_pantry.pick import pick
 
         return pick(context, uri, include, output, force=force)
-    folder, received = find_cached(context, uri), 0
-    if folder is None:
-        from ctxpack_pantry.fetch import fetch
+    outlet = Outlet(context, uri)
+    return Pulled(uri, outlet.take(partial(_copy, context, uri, output, force)), outlet.received)
 
-        folder, received = fetch(context, uri)
-    if output is None:
-        return Pulled(uri, os.path.join(folder, "artifacts"), received)
-    from ctxpack_pantry.place import all_into, place
 
-    place(context, folder, all_into(output), force=force)
-    return Pulled(uri, output, received)
+def _is_writable(folder: str) -> bool:
+    """Return whether this process may write to folder, or make it."""
+    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _show(context: Context, uri: CtxUri, cached: str) -> str:
+    require_intact(context, uri, cached)
+    return os.path.join(cached, "artifacts")
+
+
+def _copy(context: Context, uri: CtxUri, output: str, force: bool, cached: str) -> str:
+    from ctxpack_pantry.place import all_into, hold, place
+
+    manifest = manifest_of(uri, cached)
+    placing = all_into(manifest, output)
+    with hold(context, [placing.tree.location]):
+        place(context, cached, manifest, [placing], force=force)
+    return placing.tree.location

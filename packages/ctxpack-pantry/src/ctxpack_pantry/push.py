@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctxpack_bundle import read_pack_manifest
 from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
 from ctxpack_pantry.artifact import build_image_manifest, tag_of
@@ -11,6 +10,7 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.kin import Announcement, kin_of
 from ctxpack_pantry.lookup import Located, admit, locate, open_pack
 from ctxpack_pantry.origins import Origins
+from ctxpack_pantry.outlet import manifest_of, read_whole, reading, set_aside
 from ctxpack_pantry.results import Pushed
 from ctxpack_pantry.sending import Sending, Sent
 from ctxpack_pantry.tables import Tables, remember
@@ -34,7 +34,23 @@ def push(context: Context, uri: CtxUri, *, borrow: bool = False) -> Pushed:
             where=f"cache {context.cache.root}",
             fix="make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache",
         )
-    return _Push(context, uri, folder).publish(borrow)
+    try:
+        with reading(uri, folder):
+            return _Push(context, uri, folder).publish(borrow)
+    except IntegrityError:
+        _set_damaged_aside(context, uri, folder)
+        raise
+
+
+def _set_damaged_aside(context: Context, uri: CtxUri, folder: str) -> None:
+    """Set the pack aside if it is the damaged one, and not what the registry has."""
+    try:
+        with reading(uri, folder):
+            read_whole(context, uri, folder)
+    except NotFound:
+        return
+    except IntegrityError as damage:
+        set_aside(context, uri, damage)
 
 
 class _Push:
@@ -43,15 +59,7 @@ class _Push:
     def __init__(self, context: Context, uri: CtxUri, folder: str) -> None:
         self._context, self._uri, self._folder = context, uri, folder
         self._target, self._origins = context.target, Origins(context.cache)
-        self._manifest = read_pack_manifest(folder)
-        if self._manifest.uri != uri:
-            raise IntegrityError(
-                "pack of another contract",
-                where=folder,
-                expected=uri,
-                got=self._manifest.uri,
-                fix=f"remove the pack (ctxpack rm {uri}), then pull or seed it again",
-            )
+        self._manifest = manifest_of(uri, folder)
         self._kin = kin_of(self._manifest.contract)
         self._sent = 0
         self._done = self._reported = 0  # bytes of the stream, in this attempt and at most

@@ -5,13 +5,14 @@ This module imports little, because every cache hit loads it.
 
 from __future__ import annotations
 
+from ctxpack_identity.contractview import tools
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.uri import CtxUri
-from ctxpack_pantry.contractview import tools
 
 if TYPE_CHECKING:
     from ctxpack_bundle import PackManifest
-    from ctxpack_identity import CtxPackError, Digest, ResolvedInput
+    from ctxpack_identity import CtxPackError, Digest, HashedRoot, ResolvedInput
+    from ctxpack_pantry.looks import Looks
     from ctxpack_pantry.lookup import Located
     from ctxpack_pantry.weakpoints import WeakPoint
 
@@ -27,6 +28,8 @@ __all__ = [
     "Removed",
     "Seeded",
     "StoredPack",
+    "Verified",
+    "VerifiedPack",
     "error_as_json",
 ]
 
@@ -45,7 +48,8 @@ class Initialised(NamedTuple):
 class Identified(NamedTuple):
     """A contract and its URI. canonical: the bytes whose SHA-256 is the URI; contract: their value. weak: weak points.
 
-    listings, texts: names of the listings, and texts by name, that a pack holds of what was hashed.
+    listings, texts: names of the listings, and texts by name, that a pack holds of what was hashed. hashed: all files
+    and folders that were; looks: what they looked like.
     """
 
     uri: CtxUri
@@ -55,6 +59,8 @@ class Identified(NamedTuple):
     weak: tuple[WeakPoint, ...]
     listings: frozenset[str]
     texts: dict[str, bytes]
+    hashed: tuple[HashedRoot, ...]
+    looks: Looks
 
     def as_json(self) -> Document:
         import json  # only this needs it
@@ -232,6 +238,28 @@ class Removed(NamedTuple):
 
     def as_json(self) -> Document:
         return {"schema": "ctxpack/rm/v1", "removed": list(self.removed), "missing": list(self.missing)}
+
+
+class VerifiedPack(NamedTuple):
+    """A pack of the cache that was read whole. size: bytes. damage: what was wrong with it, if something was."""
+
+    uri: CtxUri
+    files: int
+    size: int
+    damage: str = ""
+
+    def as_json(self) -> Document:
+        sound = {"files": self.files, "size": self.size}
+        return {"uri": self.uri, **({"damage": self.damage} if self.damage else sound)}
+
+
+class Verified(NamedTuple):
+    """The packs that were read whole, in the order in which they were named, or sorted by URI."""
+
+    packs: tuple[VerifiedPack, ...]
+
+    def as_json(self) -> Document:
+        return {"schema": "ctxpack/verify/v1", "packs": [pack.as_json() for pack in self.packs]}
 
 
 def error_as_json(error: CtxPackError) -> Document:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from ctxpack_bundle import read_pack_manifest
-from ctxpack_identity import CtxUri, InvalidInput, NotFound, uri_digest
-from ctxpack_identity.lighttyping import TYPE_CHECKING
-from ctxpack_pantry.admission import find_cached
+from ctxpack_identity import IntegrityError, InvalidInput, NotFound, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.identify import identify, require_room, say_weak_points
-from ctxpack_pantry.outputs import require_outputs
-from ctxpack_pantry.place import each_to, place
-from ctxpack_pantry.results import Identified, Ran
-
-if TYPE_CHECKING:
-    from ctxpack_pantry.provenance import Execution
+from ctxpack_pantry.identify import identify, say_weak_points
+from ctxpack_pantry.outlet import Outlet, manifest_of
+from ctxpack_pantry.outputs import require_apart, require_outputs
+from ctxpack_pantry.place import each_to, hold, place
+from ctxpack_pantry.results import Ran
 
 # A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 
@@ -31,40 +25,51 @@ def run(
     *,
     push: bool = False,
     force: bool = False,
+    keep_outputs: bool = False,
     offline: bool = False,
 ) -> Ran:
     """Place the declared outputs if their pack is in the cache or the registry; else run the command and seed them.
 
-    command: the contract's, where the contract file has none. It is run in the folder of the contract file. push: send
-    the pack to the registry too. force: replace what is at an output's place. offline: ask the cache only. On a miss
-    nothing is seeded when the command fails (its status is returned), an output is missing, or an input changed
-    meanwhile. Of two processes with one contract the second waits, and then hits.
+    command: the contract's, where the contract file has none. It is run in the folder of the contract file, and begins
+    without outputs. push: send the pack to the registry too. force: replace what is at an output's place, also if it
+    cannot be made again. keep_outputs: on a miss, keep what a failed run of this contract left there. offline: ask the
+    cache only. On a miss nothing is seeded when the command fails (its status is returned), an output is missing, or
+    an input or output changed meanwhile. Of two processes with one contract or one output the second waits.
     Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
     Conflict, IntegrityError, PolicyRefused, LocalFailure.
     """
     contract_file = _runnable(contract_file.with_command(command))
     outputs = require_outputs(contract_file)
     identified = identify(context, contract_file)
+    require_apart(contract_file, outputs, identified.hashed, context.cache)
     say_weak_points(context, identified)
     uri = identified.uri
-    waiting = "another process runs this contract; waiting"
-    with context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting)):
-        folder = find_cached(context, uri) if offline else _find(context, uri)
-        if folder is not None:
-            place(context, folder, each_to(read_pack_manifest(folder), outputs), force=force)
-        else:
-            from ctxpack_pantry.seed import seed
+    outlet = Outlet(context, uri)
+    places = [tree.location for tree in outputs.values()]
 
-            status, execution = _execute(context, contract_file, identified)
-            if status != 0:
-                return Ran(uri, False, status)
-            _require_made(outputs)
-            seed(context, contract_file, outputs, execution=execution, expected=identified)
-    if push:
+    def use(folder: str) -> bool:
+        manifest = manifest_of(uri, folder)
+        with hold(context, places):
+            place(context, folder, manifest, each_to(manifest, outputs), force=force)
+        return True
+
+    hit, status = outlet.cached(use), 0
+    if not hit:
+        waiting = "another process runs this contract; waiting"
+        with context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting)):
+            hit = outlet.cached(use) or (not offline and _is_fetched(outlet, use))
+            if not hit:
+                from ctxpack_pantry.making import make
+
+                with hold(context, places) as held:
+                    status = make(
+                        context, contract_file, identified, outputs, held=held, force=force, keep_outputs=keep_outputs
+                    )
+    if push and not status:
         from ctxpack_pantry.push import push as push_pack
 
         push_pack(context, uri)
-    return Ran(uri, folder is not None, 0)
+    return Ran(uri, bool(hit), status)
 
 
 def _runnable(contract_file: LoadedContractFile) -> LoadedContractFile:
@@ -80,40 +85,13 @@ def _runnable(contract_file: LoadedContractFile) -> LoadedContractFile:
     return contract_file
 
 
-def _execute(context: Context, contract_file: LoadedContractFile, identified: Identified) -> tuple[int, Execution]:
-    """Run the command of the contract, which finds the contract in a file. Raises: as execute does."""
-    from ctxpack_pantry.execution import execute
-
-    require_room(contract_file, identified)
-    contract = identified.contract
-    with context.cache.staging() as staging:
-        path = os.path.abspath(os.path.join(staging, "contract.json"))
-        with open(path, "xb") as file:
-            file.write(identified.canonical)
-        variables = {**contract["variables"], "CTXPACK_CONTRACT": path, "CTXPACK_URI": identified.uri}
-        return execute(contract["command"], contract_file.base, variables)
-
-
-def _find(context: Context, uri: CtxUri) -> str | None:
-    """Return the pack's folder, fetched if necessary, or None for a miss. Raises: as fetch does, but not NotFound."""
-    folder = find_cached(context, uri)
-    if folder is not None:
-        return folder
-    from ctxpack_pantry.fetch import fetch
-
+def _is_fetched(outlet: Outlet, use: Callable[[str], bool]) -> bool:
+    """Return whether the registry has the pack, which was used then."""
     try:
-        return fetch(context, uri).folder
+        return outlet.fetched(use)
     except NotFound:
-        return None
-
-
-def _require_made(outputs: Mapping[str, str]) -> None:
-    """Raise InvalidInput when the command ended with 0 but did not make what the contract declares."""
-    missing = [output for output in outputs.values() if not os.path.exists(output)]
-    if missing:
-        raise InvalidInput(
-            "the command did not make this output, so nothing was seeded",
-            where=missing[0],
-            fix="make the command write it, or correct /outputs in the contract",
-            code="E_OUTPUT_MISSING",
-        )
+        return False
+    except IntegrityError as error:
+        if error is not outlet.damage:
+            raise
+        return False  # said, when the pack was set aside

@@ -25,6 +25,7 @@ _PACKAGES = {
         "run",
         "ls",
         "rm",
+        "verify",
         "schemas",
         "error",
     ),

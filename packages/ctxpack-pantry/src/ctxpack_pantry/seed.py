@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctxpack_bundle import PackManifest, RootListings, assemble, read_entries, read_pack_manifest
-from ctxpack_identity import Conflict, CtxUri, InvalidInput, uri_digest
+from ctxpack_bundle import OutputTree, PackManifest, RootListings, assemble, read_entries, read_pack_manifest
+from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_identity.hashing.scan import Found
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, require_room, say_weak_points
+from ctxpack_pantry.outlet import reading, require_intact, set_aside
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.results import Identified, Seeded
+from ctxpack_pantry.sealed import note_sealed
+from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = ["VERSION", "seed"]
 
@@ -22,28 +26,36 @@ VERSION = "0.1.0"  # of this package; packs are marked with it
 def seed(
     context: Context,
     contract_file: LoadedContractFile,
-    outputs: Mapping[str, str],
+    outputs: Mapping[str, OutputTree],
     *,
     execution: Execution | None = None,
     expected: Identified | None = None,
+    weak: Sequence[WeakPoint] = (),
 ) -> Seeded:
     """Hash the contract file's inputs, copy outputs into the cache, and publish them under the URI.
 
     outputs: where they lie, by name (see locate_outputs). execution: of the command that made them, for provenance.
-    expected: what was identified before the command ran; inputs that changed since are an error, because it is not
-    known which version made the outputs.
+    expected: what was identified before the command ran; inputs that changed since, even if they changed back, are an
+    error, because it is not known which version made the outputs. weak: weak points of the execution.
     Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure; as identify does.
     """
     contract_file.require_no_map("seed")
     cache = context.cache
     with cache.staging() as staging:
         listings = RootListings(staging)
-        identified = identify(context, contract_file, outputs=outputs, on_entry=listings.add)
+        identified = identify(
+            context,
+            contract_file,
+            outputs={name: tree.location for name, tree in outputs.items()},
+            on_entry=listings.add,
+            before=expected and expected.looks,
+        )
         require_room(contract_file, identified)
         if expected is None:
             say_weak_points(context, identified)
+            weak = [*identified.weak, *weak]
         else:
-            _require_same(expected, identified)
+            weak = [*expected.weak, *weak, *_require_same(context, expected, identified)]
         listed = identified.listings | _list_packs(context, identified, listings)
         for root, text in identified.texts.items():
             listings.add_text(root, text)
@@ -52,9 +64,10 @@ def seed(
             base=contract_file.base,
             labels=contract_file.file.labels,
             upstream={resolved.name: resolved.uri for resolved in identified.inputs if resolved.uri},
-            weak=(expected or identified).weak,
+            weak=weak,
             execution=execution,
         )
+        private = _Private()
         with cache.flush_ahead(staging):
             manifest = assemble(
                 staging,
@@ -63,20 +76,65 @@ def seed(
                 listings=listings.finish(listed),
                 provenance=provenance,
                 progress=context.progress,
+                on_found=private.look,
             )
+        private.say(context)
         key = uri_digest(identified.uri)
         with cache.lock(key):
-            present = cache.find(key)
+            present = _intact(context, identified.uri)
             if present is not None:
                 return _already_there(present, manifest)
             folder = cache.publish(key, staging)
+            note_sealed(cache, identified.uri, folder)
     return Seeded(identified.uri, folder, manifest, True)
 
 
-def _require_same(before: Identified, after: Identified) -> None:
-    if before.uri == after.uri:
-        return
-    changed = _changed(before.contract, after.contract)
+def _intact(context: Context, uri: CtxUri) -> str | None:
+    """Return the folder of the pack in the cache; None when there is none, or when it was damaged, which is said."""
+    folder = context.cache.find(uri_digest(uri))
+    if folder is None:
+        return None
+    try:
+        with reading(uri, folder):
+            require_intact(context, uri, folder)
+    except NotFound:
+        return None  # it was removed meanwhile
+    except IntegrityError as damage:
+        set_aside(context, uri, damage)
+        return None
+    return folder
+
+
+class _Private:
+    """Counts the outputs that only their owner may read: a pack keeps 0644 and 0755, and whoever has it reads all."""
+
+    def __init__(self) -> None:
+        self._count, self._first = 0, ""
+
+    def look(self, found: Found) -> None:
+        if not found.is_empty_folder and not found.stat.st_mode & 0o077:
+            self._count += 1
+            self._first = self._first or found.path
+
+    def say(self, context: Context) -> None:
+        if self._count:
+            others = f" and {self._count - 1} more" if self._count > 1 else ""
+            what = "only their owner may read them here, but whoever can pull the pack can read them, too"
+            context.notice(f"private outputs ({self._first}{others}): {what}")
+
+
+def _require_same(context: Context, before: Identified, after: Identified) -> list[WeakPoint]:
+    """Return a weak point for each input that was touched. Raises: InvalidInput when one changed."""
+    changed = _changed(before.contract, after.contract) if before.uri != after.uri else []
+    different = after.looks.differences.values()
+    back = [one.where for one in different if not one.touched]
+    if before.uri == after.uri and not back:
+        what = "ctime changed while the command ran, as a backup that makes hard links changes it"
+        touched = [WeakPoint("touched", f"{one.where}: {what}") for one in different]
+        for point in touched:
+            context.notice(f"weak point: {point.what}")
+        return touched
+    changed = changed or back
     fix = "run it again when nothing writes to it"
     if any(what.startswith("code") for what in changed):
         fix = "let the command write elsewhere: a notebook that runs in place, for example, changes itself"
@@ -84,7 +142,7 @@ def _require_same(before: Identified, after: Identified) -> None:
         "changed while the command ran, so nothing was seeded",
         where=", ".join(changed) or "the contract",
         expected=before.uri,
-        got=after.uri,
+        got=after.uri if before.uri != after.uri else "a file with another mtime, size or inode, and the same content",
         fix=fix,
         code="E_INPUT_CHANGED",
     )

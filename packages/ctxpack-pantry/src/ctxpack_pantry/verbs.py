@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.removal import remove_packs
     from ctxpack_pantry.run import run
     from ctxpack_pantry.seed import seed
+    from ctxpack_pantry.verification import verify
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
@@ -34,6 +35,7 @@ else:
             "removal": "remove_packs",
             "run": "run",
             "seed": "seed",
+            "verification": "verify",
         },
         package=__package__,
     )
@@ -50,4 +52,5 @@ __all__ = [
     "run",
     "say_weak_points",
     "seed",
+    "verify",
 ]

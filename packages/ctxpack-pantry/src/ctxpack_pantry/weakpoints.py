@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from ctxpack_identity.contract import OPAQUE
+from ctxpack_identity.contractview import transforms
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing.outside import is_hashed
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.rules import UNDECLARED
-from ctxpack_pantry.contractview import transforms
 from ctxpack_pantry.uncovered import CodeFolder, uncovered
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class WeakPoints:
 
     def _around(self) -> Iterator[WeakPoint]:
         """Yield what lies around the roots: the contract file in them, and what they need and do not cover."""
-        roots = {root: root.place(self._contract_file.base) for root in self._looks}
+        roots = {root: root.place() for root in self._looks}
         for place in roots.values():
             if is_hashed(self._contract_file.path, place):
                 what = "the contract file lies in it, so a change of its layout or labels changes the URI; exclude it"

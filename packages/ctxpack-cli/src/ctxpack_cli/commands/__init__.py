@@ -19,7 +19,7 @@ if TYPE_CHECKING:
             """Do what arguments ask for, print the result, and return the exit status. Raises: CtxPackError."""
 
 
-__all__ = ["COMMANDS", "WITH_COMMAND", "load_command"]
+__all__ = ["COMMANDS", "load_command"]
 
 # The help is here, not in the modules: `ctxpack --help` shows all of it and must not load the pantry.
 COMMANDS = {
@@ -32,12 +32,10 @@ COMMANDS = {
     "inspect": "show what made a pack and what it holds, without fetching it",
     "run": "place the outputs; run COMMAND only if no pack has them yet",
     "ls": "list the packs in the cache",
+    "verify": "read packs in the cache whole, and set damaged ones aside",
     "rm": "remove packs from the cache, never from the registry",
     "schema": "print the JSON Schema of contracts and of what --json prints",
 }
-
-# These take the contract's command after "--". (`run` does so itself: the words of its command may come without "--".)
-WITH_COMMAND = ("init", "id")
 
 
 def load_command(name: str) -> Command:

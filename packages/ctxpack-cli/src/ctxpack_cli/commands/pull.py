@@ -15,7 +15,9 @@ __all__ = ["act", "add_arguments"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     parser.add_argument("uri", metavar="URI")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="put an ordinary copy there")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH", help="put an ordinary copy there; a pack of one file becomes that file"
+    )
     parser.add_argument(
         "--include",
         action="append",

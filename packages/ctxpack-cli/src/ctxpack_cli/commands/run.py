@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_contract_option(parser)
     parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
-    parser.add_argument("--force", action="store_true", help="on a hit, replace what is at an output's place")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at an output's place, even if it cannot be made again"
+    )
+    parser.add_argument(
+        "--keep-outputs", action="store_true", help="on a miss, keep what a failed run of the same contract left"
+    )
     command = parser.add_argument(
         "argv",
         nargs=argparse.PARSER,
@@ -41,6 +46,7 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
             arguments.argv or (),
             push=arguments.push,
             force=arguments.force,
+            keep_outputs=arguments.keep_outputs,
             offline=arguments.offline,
         )
     if ran.status:

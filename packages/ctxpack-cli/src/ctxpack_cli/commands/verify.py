@@ -1,0 +1,34 @@
+"""``ctxpack verify``"""
+
+from __future__ import annotations
+
+import argparse
+
+from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.terminal import Terminal, human_files, human_size
+from ctxpack_pantry import IntegrityError, InvalidInput, parse_uri
+
+__all__ = ["act", "add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uris", nargs="*", metavar="URI")
+    parser.add_argument("--all", action="store_true", help="all packs in the cache")
+
+
+def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    uris = [parse_uri(uri) for uri in arguments.uris]
+    if arguments.all == bool(uris):
+        raise InvalidInput("which packs?", where="verify", fix="name their URIs, or say --all", code="E_USAGE")
+    with open_pantry(arguments, terminal) as pantry:
+        verified = pantry.verify(*uris)
+    sound = [pack for pack in verified.packs if not pack.damage]
+    damaged = [pack.uri for pack in verified.packs if pack.damage]
+    terminal.show(
+        verified, *(f"Sound: {pack.uri} ({human_files(pack.files)}, {human_size(pack.size)})" for pack in sound)
+    )
+    if damaged:
+        raise IntegrityError(
+            "damaged, and set aside", where=", ".join(damaged), fix="`ctxpack pull` fetches it anew, `ctxpack run` too"
+        )
+    return 0

@@ -1,0 +1,115 @@
+"""Making: on a miss, the command of a contract is run, and what it made is seeded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from ctxpack_bundle import OutputTree
+from ctxpack_cache.pathlock import PathLocks
+from ctxpack_cache.tree import walk
+from ctxpack_identity import InvalidInput
+from ctxpack_pantry.clearing import Clearing
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.execution import Ended, execute, open_below
+from ctxpack_pantry.identify import require_room
+from ctxpack_pantry.results import Identified
+from ctxpack_pantry.seed import seed
+from ctxpack_pantry.weakpoints import WeakPoint
+
+__all__ = ["make"]
+
+
+def make(
+    context: Context,
+    contract_file: LoadedContractFile,
+    identified: Identified,
+    outputs: Mapping[str, OutputTree],
+    *,
+    held: PathLocks,
+    force: bool,
+    keep_outputs: bool,
+) -> int:
+    """Run the command and seed its outputs; return its status. Unless that is 0, nothing is seeded.
+
+    held: the places of the outputs, which stay held until the command has ended, even if this process is killed.
+    force, keep_outputs, Raises: as run.run.
+    """
+    require_room(contract_file, identified)
+    with Clearing(context, identified.uri, outputs, force=force, keep=keep_outputs) as clearing:
+        ended = _execute(context, contract_file, identified, held)
+        weak = [
+            WeakPoint("survivor", f"process {process.pid} ({process.name}), which the command left behind, still runs")
+            for process in ended.survivors
+        ]
+        for point in weak:
+            context.notice(f"weak point: {point.what}")
+        if ended.status:
+            return ended.status
+        _require_made(clearing.missing())
+        made = clearing.made_outputs()
+        _require_closed(ended, [os.path.realpath(tree.location) for tree in made.values()])
+        seed(
+            context,
+            contract_file,
+            made,
+            execution=ended.execution,
+            expected=identified,
+            weak=(*clearing.weak, *weak),
+        )
+        clearing.made = True
+    return 0
+
+
+def _execute(context: Context, contract_file: LoadedContractFile, identified: Identified, held: PathLocks) -> Ended:
+    """Run the command of the contract, which finds the contract in a file. Raises: as execute does."""
+    contract = identified.contract
+    with context.cache.staging() as staging:
+        path = os.path.abspath(os.path.join(staging, "contract.json"))
+        with open(path, "xb") as file:
+            file.write(identified.canonical)
+        variables = {**contract["variables"], "CTXPACK_CONTRACT": path, "CTXPACK_URI": identified.uri}
+        return execute(
+            contract["command"], contract_file.base, variables, keep_open=held.descriptors, notice=context.notice
+        )
+
+
+def _require_made(missing: list[str]) -> None:
+    """Raise InvalidInput when the command ended with 0 but did not make what the contract declares."""
+    if missing:
+        raise InvalidInput(
+            "the command did not make this output, so nothing was seeded",
+            where=missing[0],
+            fix="make the command write it, or correct /outputs in the contract",
+            code="E_OUTPUT_MISSING",
+        )
+
+
+def _require_closed(ended: Ended, places: Sequence[str]) -> None:
+    """Raise InvalidInput when a process that the command left may still write to an output."""
+    fix = "let the command wait for it (in a shell: `wait`), or end it"
+    for process in open_below(ended.survivors, places):
+        raise InvalidInput(
+            "a process that the command left behind has an output open, so nothing was seeded",
+            where=f"process {process.pid} ({process.name})",
+            fix=fix,
+            code="E_OUTPUT_OPEN",
+        )
+    for path in places if ended.survivors else ():
+        if written := _written_since(path, ended.ended):
+            raise InvalidInput(
+                "a process that the command left behind still runs, and this changed meanwhile, so nothing was seeded",
+                where=written,
+                fix=fix,
+                code="E_OUTPUT_OPEN",
+            )
+
+
+def _written_since(path: str, moment: int) -> str:
+    """Return the path of something at or below path that changed after that time (ns); "" if nothing did."""
+    for found in chain([path], (entry.path for entry in walk(path)) if os.path.isdir(path) else ()):
+        if os.lstat(found).st_ctime_ns > moment:
+            return found
+    return ""
