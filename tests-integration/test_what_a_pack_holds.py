@@ -465,7 +465,7 @@ def test_an_output_below_an_input_is_refused_by_run_and_seed_before_anything_run
 
 # ---- --keep-outputs
 
-CHECKPOINT = 'mkdir -p out; echo step >> out/steps; [ "$OK" ] || { die; exit 9; }; echo > out/r'
+CHECKPOINT = 'mkdir -p out; [ -e out/first ] || echo > out/first; echo step >> out/steps; [ "$OK" ] || { die; exit 9; }; echo > out/r'
 
 
 def kept(project: Project) -> str:
@@ -477,7 +477,7 @@ def kept(project: Project) -> str:
     return steps
 
 
-@pytest.mark.parametrize("ended", ["failed", "failed twice", "killed", "only ctxpack was killed"])
+@pytest.mark.parametrize("ended", ["failed", "failed twice", "killed", "killed twice", "only ctxpack was killed"])
 def test_checkpoints_of_a_failed_run_are_kept_when_asked(project: Project, ended: str) -> None:
     job(project, DIE + CHECKPOINT)
     if ended.startswith("failed"):
@@ -486,7 +486,9 @@ def test_checkpoints_of_a_failed_run_are_kept_when_asked(project: Project, ended
         killed_in_its_command(project, alone=ended.startswith("only"))
     if ended == "failed twice":
         assert project.call("run", "--keep-outputs").status == 9
-    steps = "step\n" * (3 if ended == "failed twice" else 2)
+    if ended == "killed twice":
+        killed_in_its_command(project, "--keep-outputs")
+    steps = "step\n" * (3 if ended.endswith("twice") else 2)
     assert kept(project) == steps
     assert project.succeed("run", "--keep-outputs").startswith("Hit: ")
 

@@ -273,7 +273,7 @@ def test_a_note_is_there_before_the_command_starts_and_says_what_is_there_after_
         write(project.out)
     note = note_of(cache, project.out)
     assert note is not None
-    assert note == RunNote(URI, ours=True, left=Site(str(project.out)).look())
+    assert note == RunNote(URI, ours=True, left=Site(str(project.out)).look(), began=note.began)
 
 
 @pytest.mark.parametrize("uri", [URI, OTHER])

@@ -237,7 +237,10 @@ def test_a_pack_in_the_folder_of_another_uri_is_not_pushed(pantry: Pantry, regis
     os.rename(folder, moved)
     with pytest.raises(IntegrityError) as caught:
         pantry.push(other)
-    assert str(caught.value) == f"{moved}: pack of another contract: expected {other}, got {uri}"
+    assert (
+        str(caught.value)
+        == f"{moved}: pack of another contract: expected {other}, got {uri}; pull it anew, or make it again"
+    )
     assert registry.calls == []
     assert pantry.cache.find(uri_digest(other)) is None  # set aside
 

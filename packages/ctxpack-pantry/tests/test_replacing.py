@@ -214,7 +214,7 @@ def test_when_the_new_content_cannot_be_made_nothing_changes(there: Path, old: M
     with pytest.raises(expected) as caught:
         replace_whole(str(there), fail)
     if isinstance(fault, OSError):
-        assert str(caught.value) == f"{there}: cannot be written: No space; nothing was changed there"
+        assert str(caught.value) == f"{os.path.realpath(there)}: cannot be written: No space; nothing was changed there"
     assert (read(there), beside(there)) == (before, [])
 
 

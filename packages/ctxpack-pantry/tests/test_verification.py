@@ -112,7 +112,9 @@ def test_a_pack_in_the_folder_of_another_is_damaged(pantry: Pantry, uris: list[C
     os.rename(one, f"{one}.moved")
     os.rename(other, one)
     [pack] = pantry.verify(uris[0]).packs
-    assert pack.damage == f"{one}: pack of another contract: expected {uris[0]}, got {uris[1]}"
+    assert pack.damage == (
+        f"{one}: pack of another contract: expected {uris[0]}, got {uris[1]}; pull it anew, or make it again"
+    )
 
 
 def test_what_was_read_is_known_to_be_whole(pantry: Pantry, uris: list[CtxUri]) -> None:

@@ -39,28 +39,28 @@ class Clearing:
     ) -> None:
         self._context, self._uri, self._force, self._keep = context, uri, force, keep
         self._notes = RunNotes(context.cache)
-        self._outputs = [_Cleared(Site(tree.location), self._notes) for tree in outputs.values()]
-        self._trees = outputs
+        self._outputs = {name: _Cleared(tree, self._notes) for name, tree in outputs.items()}
         self._undo = ExitStack()
         self.weak = tuple[WeakPoint, ...]()
         self.made = False
 
     def __enter__(self) -> Clearing:
-        sites = {name: output.site for name, output in zip(self._trees, self._outputs, strict=True)}
+        outputs = self._outputs
+        sites = {name: output.site for name, output in outputs.items()}
         finish_killed(self._context, sites.values())
-        for output in self._outputs:
+        for output in outputs.values():
             output.site.tidy()
             output.before = self._notes.read(output.site.real)
-        standing = Standing(self._context, sites, {name: tree.follow for name, tree in self._trees.items()})
+        standing = Standing(self._context, sites, {name: output.tree.follow for name, output in outputs.items()})
         kept = self._kept(standing)
         held = standing.require_held(force=self._force, keep=kept)
         with ExitStack() as undo:
-            for name, output in zip(self._trees, self._outputs, strict=True):
+            for name, output in outputs.items():
                 undo.callback(self._settle, output)
                 if name not in kept:
                     output.clear(self._uri, standing.seen[name], held=held[name])
-            for output in self._outputs:
-                output.start(self._uri)
+            for name, output in outputs.items():
+                output.start(self._uri, kept=name in kept)
             self._undo = undo.pop_all()
         return self
 
@@ -69,19 +69,16 @@ class Clearing:
 
     def missing(self) -> list[str]:
         """Return the paths of the outputs that the command did not make."""
-        return [output.site.path for output in self._outputs if output.is_missing]
+        return [output.site.path for output in self._outputs.values() if output.is_missing]
 
     def made_outputs(self) -> dict[str, OutputTree]:
         """Return the outputs with links resolved that were there before the command ran."""
-        return {
-            name: tree._replace(location=output.location)
-            for (name, tree), output in zip(self._trees.items(), self._outputs, strict=True)
-        }
+        return {name: output.tree._replace(location=output.location) for name, output in self._outputs.items()}
 
     def _kept(self, standing: Standing) -> frozenset[str]:
         """Return the outputs whose place stays as it is: what a failed run of this contract left."""
         left = {}
-        for name, output in zip(self._trees, self._outputs, strict=True):
+        for name, output in self._outputs.items():
             note = output.before
             if note is not None and note.uri == self._uri and not note.made and standing.is_left(name):
                 left[name] = output.site.path
@@ -103,12 +100,13 @@ class Clearing:
 class _Cleared:
     """One output. before: the note that was there."""
 
-    def __init__(self, site: Site, notes: RunNotes) -> None:
-        self.site, self._notes = site, notes
+    def __init__(self, tree: OutputTree, notes: RunNotes) -> None:
+        self.tree, self._notes = tree, notes
+        self.site = site = Site(tree.location)
         self._link = site.path.rstrip("/") if os.path.islink(site.path.rstrip("/")) else ""
         self._stays = site.stays or bool(self._link)
         self._began = 0
-        self._held = False
+        self._started = self._held = False
         self.before: RunNote | None = None
 
     @property
@@ -142,9 +140,10 @@ class _Cleared:
         except OSError as error:
             raise not_written(site, error) from error
 
-    def start(self, uri: CtxUri) -> None:
-        """Note that from now on the work of the command is there."""
-        self._began = time.time_ns() - _TICK_NS
+    def start(self, uri: CtxUri, *, kept: bool) -> None:
+        """Note that from now on the work of the command is there. kept: beside that of an earlier run."""
+        self._started = True
+        self._began = self.before.began if kept and self.before else time.time_ns() - _TICK_NS
         note = RunNote(uri, ours=True, began=self._began)
         if os.path.lexists(self.site.old):
             note = note._replace(aside=self.site.old, held=self._held, aside_of=self._failed)
@@ -152,7 +151,7 @@ class _Cleared:
 
     def settle(self, uri: CtxUri, *, made: bool) -> str:
         """Put back or delete what was moved aside; return where it is when it has to be kept."""
-        site, started, kept = self.site, self._began > 0, ""
+        site, started, kept = self.site, self._started, ""
         try:
             if os.path.lexists(site.old):
                 if site.is_empty and not made:
@@ -171,7 +170,7 @@ class _Cleared:
         elif not os.path.lexists(site.real):
             self._notes.replace(site.real, None)
         else:
-            self._notes.write(site.real, RunNote(uri, ours=True, left=site.look(), made=made))
+            self._notes.write(site.real, RunNote(uri, ours=True, left=site.look(), made=made, began=self._began))
         return kept
 
     @property

@@ -148,7 +148,13 @@ def manifest_of(uri: CtxUri, folder: str) -> PackManifest:
 
     manifest = read_pack_manifest(folder)
     if manifest.uri != uri:
-        raise IntegrityError("pack of another contract", where=folder, expected=uri, got=manifest.uri)
+        raise IntegrityError(
+            "pack of another contract",
+            where=folder,
+            expected=uri,
+            got=manifest.uri,
+            fix="pull it anew, or make it again",
+        )
     return manifest
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from ctxpack_cache.fingerprint import fingerprint
 from ctxpack_cache.tree import remove_tree, walk
@@ -73,12 +74,14 @@ class Site:
         return self._look_at(old)
 
     def is_since(self, began: int) -> bool:
-        """Return whether everything there came into being, or into its folder, at that time (ns) or later."""
+        """Return whether everything there was made at that time (ns) or later.
+
+        By ctime, which a program cannot set, and mtime, since a file that is moved here gets a new ctime.
+        """
         try:
-            if os.lstat(self.real).st_ctime_ns < began:
-                return False
             below = walk(self.real) if os.path.isdir(self.real) else ()
-            return all(entry.stat(follow_symlinks=False).st_ctime_ns >= began for entry in below)
+            states = chain([os.lstat(self.real)], (entry.stat(follow_symlinks=False) for entry in below))
+            return all(min(state.st_ctime_ns, state.st_mtime_ns) >= began for state in states)
         except OSError:
             return False
 
@@ -135,10 +138,14 @@ class Site:
         if os.path.lexists(old or self.old) and not os.path.lexists(self.real):
             os.rename(old or self.old, self.real)
 
-    def delete_contents(self, seen: str) -> None:
-        """Delete what is there; if it is a folder, all that is in it. seen, Raises: as put."""
+    def require(self, seen: str) -> None:
+        """Raise InvalidInput when a look at what is there is not seen any more."""
         if self.look() != seen:
             raise self._changed()
+
+    def delete_contents(self, seen: str) -> None:
+        """Delete what is there; if it is a folder, all that is in it. seen, Raises: as put."""
+        self.require(seen)
         if os.path.isdir(self.real):
             for path in self._children():
                 _remove(path)
@@ -250,6 +257,8 @@ def replace_all(made: Sequence[tuple[Site, str, Callable[[str], None]]]) -> None
             for site, _, make in made:
                 os.makedirs(os.path.dirname(site.fresh), exist_ok=True)
                 make(site.fresh)
+            for site, seen, _ in made:
+                site.require(seen)  # of all, before the first is replaced
             for site, seen, _ in made:
                 site.put(seen)
         finally:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 
-from ctxpack_bundle.folder import MANIFEST
-from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, digest_of, hex_of, uri_digest
+from ctxpack_identity.digest import digest_of, hex_of
+from ctxpack_identity.errors import CtxPackError, IntegrityError
 from ctxpack_identity.hashing.filehash import open_regular
+from ctxpack_identity.lighttyping import TYPE_CHECKING
+from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.notes import Notes
+
+if TYPE_CHECKING:
+    from ctxpack_cache import Cache
 
 __all__ = ["forget_sealed", "note_sealed", "require_sealed"]
 
@@ -24,7 +28,7 @@ def note_sealed(cache: Cache, uri: CtxUri, folder: str) -> None:
     """Note the digest of the manifest of the pack in folder, which was just published."""
     try:
         Notes(cache, _KIND).write(_name(uri), _state(folder).encode())
-    except (OSError, IntegrityError, LocalFailure):
+    except (OSError, CtxPackError):
         return  # it was removed meanwhile
 
 
@@ -36,7 +40,7 @@ def require_sealed(cache: Cache, uri: CtxUri, folder: str) -> None:
     if same_file and noted != found:
         raise IntegrityError(
             "manifest is not what was published",
-            where=os.path.join(folder, MANIFEST),
+            where=os.path.join(folder, "manifest.json"),
             expected=noted.partition(" ")[2],
             got=found.partition(" ")[2],
         )
@@ -48,7 +52,7 @@ def forget_sealed(cache: Cache, uri: CtxUri) -> None:
 
 
 def _state(folder: str) -> str:
-    with open(open_regular(os.path.join(folder, MANIFEST)), "rb") as file:
+    with open(open_regular(os.path.join(folder, "manifest.json")), "rb") as file:
         return f"{os.fstat(file.fileno()).st_ino} {digest_of(file.read())}"
 
 
