@@ -465,7 +465,10 @@ def test_an_output_below_an_input_is_refused_by_run_and_seed_before_anything_run
 
 # ---- --keep-outputs
 
-CHECKPOINT = 'mkdir -p out; [ -e out/first ] || echo > out/first; echo step >> out/steps; [ "$OK" ] || { die; exit 9; }; echo > out/r'
+CHECKPOINT = (
+    "mkdir -p out; [ -e out/first ] || echo > out/first; echo step >> out/steps; "
+    '[ "$OK" ] || { die; exit 9; }; echo > out/r'
+)
 
 
 def kept(project: Project) -> str:
