@@ -176,7 +176,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a linked listing": (
         "code/0.jsonl",
         becomes_link,
-        "Too many levels of symbolic links",
+        "pack is damaged: symbolic link",
     ),
     "a linked manifest": (
         "manifest.json",

@@ -125,7 +125,8 @@ def unreadable_member(location: str, error: OSError) -> IntegrityError | LocalFa
     """Return the error for a file or folder of a pack that the system does not find, or does not let us read."""
     if error.errno not in _DAMAGE:
         return unreadable(location, error)
-    return IntegrityError(f"pack is damaged: {error.strerror}", where=location, fix=IN_CACHE)
+    reason = "symbolic link" if error.errno == errno.ELOOP else error.strerror
+    return IntegrityError(f"pack is damaged: {reason}", where=location, fix=IN_CACHE)
 
 
 def create_member(location: str, *, executable: bool = False, modes: int = SEALED) -> int:
