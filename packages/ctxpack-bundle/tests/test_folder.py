@@ -60,7 +60,7 @@ def test_a_member_is_a_regular_file_of_its_size(tmp_path: Path) -> None:
         open_member(str(tmp_path), "a", 3, executable=True)
     assert (caught.value.expected, caught.value.got) == ("3 bytes executable", "3 bytes not executable")
     (tmp_path / "link").symlink_to("a")
-    with pytest.raises(IntegrityError, match="pack is damaged: Too many levels of symbolic links"):
+    with pytest.raises(IntegrityError, match="pack is damaged: symbolic link"):
         open_member(str(tmp_path), "link", 3)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(IntegrityError, match="not the file its listing names"):
