@@ -8,10 +8,11 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from types import TracebackType
 
 from ctxpack_bundle.holes import LEAST_HOLE, Block, data_ranges, has_holes
-from ctxpack_bundle.sidehash import WORTHWHILE, SideHash, hash_blocks
+from ctxpack_bundle.sidehash import BUFFERS, WORTHWHILE, SideHash, hash_blocks
 from ctxpack_identity.disk import write_all
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.progress import OnBytes
@@ -69,8 +70,9 @@ class Copier:
 
 
 def _blocks(source: int, size: int, where: str, on_bytes: OnBytes, *, sparse: bool) -> Iterator[Block]:
-    """Yield what can be read from source, in two buffers in turn, and stop one byte after size bytes."""
-    block, other = memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK))
+    """Yield what can be read from source, in some buffers in turn, and stop one byte after size bytes."""
+    buffers = cycle([memoryview(bytearray(_BLOCK)) for _ in range(BUFFERS)])
+    block = next(buffers)
     length = 0
     for start, stop in _ranges(source, size + 1, where, sparse=sparse):
         while length < start:
@@ -82,7 +84,7 @@ def _blocks(source: int, size: int, where: str, on_bytes: OnBytes, *, sparse: bo
             yield block[:count]
             length += count
             on_bytes(count)
-            block, other = other, block
+            block = next(buffers)
         if length < stop:
             return
 

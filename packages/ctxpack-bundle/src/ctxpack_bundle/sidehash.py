@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
@@ -11,7 +12,10 @@ from types import TracebackType
 from ctxpack_bundle.holes import Block, write_block
 from ctxpack_identity.hashing.threads import Job, Threads
 
-__all__ = ["WORTHWHILE", "SideHash", "hash_blocks"]
+__all__ = ["BUFFERS", "WORTHWHILE", "SideHash", "hash_blocks"]
+
+# With two, each thread would sleep until the other has done a block, and waking up takes as long as half of one.
+BUFFERS = 4
 
 WORTHWHILE = 1 << 20  # bytes of content; with less, a second thread costs more than it saves
 
@@ -40,22 +44,22 @@ class SideHash:
     def write(self, blocks: Iterable[Block], fd: int) -> tuple[str, int]:
         """Write blocks to fd, a descriptor at the start of an empty file; holes are left out.
 
-        A block is in use until the next block but one is requested, so two buffers in turn are enough.
+        A block is in use until BUFFERS more blocks were requested, so that many buffers in turn are enough.
         Returns: SHA-256 (64 hexadecimal digits) and length (bytes) of them all, with the zeros of the holes.
         Raises: OSError when fd cannot be written; whatever blocks raises.
         """
         if self._threads is None:
             self._threads = Threads(1)
         digest, length = hashlib.sha256(), 0
-        hashing: Job | None = None
+        hashing = deque[Job]()
         for block in blocks:
-            if hashing is not None:
-                hashing.result()
-            hashing = self._threads.submit(partial(_update, digest, block))
+            if len(hashing) == BUFFERS - 1:
+                hashing.popleft().result()
+            hashing.append(self._threads.submit(partial(_update, digest, block)))
             length += write_block(fd, block)
         os.ftruncate(fd, length)
-        if hashing is not None:
-            hashing.result()
+        for job in hashing:
+            job.result()
         return digest.hexdigest(), length
 
 
