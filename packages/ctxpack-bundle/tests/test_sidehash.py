@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_bundle.folder import create_member
-from ctxpack_bundle.sidehash import SideHash, hash_blocks
+from ctxpack_bundle.sidehash import BUFFERS, SideHash, hash_blocks
 
 
 def hash_threads() -> list[str]:
@@ -52,13 +52,13 @@ def test_holes_are_hashed_as_zeros_and_not_written(
     assert path.read_bytes() == whole
 
 
-def test_two_buffers_in_turn_are_enough(tmp_path: Path) -> None:
-    buffers = [bytearray(1 << 20), bytearray(1 << 20)]
+def test_so_many_buffers_in_turn_are_enough(tmp_path: Path) -> None:
+    buffers = [bytearray(1 << 20) for _ in range(BUFFERS)]
     wanted = hashlib.sha256()
 
     def blocks() -> Iterator[memoryview]:
         for number in range(20):
-            buffer = buffers[number % 2]
+            buffer = buffers[number % BUFFERS]
             buffer[:] = bytes([number]) * len(buffer)
             wanted.update(buffer)
             yield memoryview(buffer)
