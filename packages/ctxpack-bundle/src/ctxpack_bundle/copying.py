@@ -19,7 +19,7 @@ from ctxpack_identity.progress import OnBytes
 
 __all__ = ["Copier"]
 
-_BLOCK = 1 << 19  # bytes read at once
+_BLOCK = 1 << 20  # bytes read at once
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2): the files share their data until one of them is written to
 _NO_CLONE = frozenset(

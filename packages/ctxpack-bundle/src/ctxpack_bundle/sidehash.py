@@ -15,7 +15,7 @@ from ctxpack_identity.hashing.threads import Job, Threads
 __all__ = ["BUFFERS", "WORTHWHILE", "SideHash", "hash_blocks"]
 
 # With two, each thread would sleep until the other has done a block, and waking up takes as long as half of one.
-BUFFERS = 4
+BUFFERS = 3
 
 WORTHWHILE = 1 << 20  # bytes of content; with less, a second thread costs more than it saves
 
