@@ -377,5 +377,5 @@ def test_a_pack_damaged_in_the_cache_is_not_pushed(tmp_path: Path, target: Plain
     damaged.chmod(0o600)
     damaged.write_bytes(flipped(damaged.read_bytes(), -1))
     done = machine.run("push", uri)
-    must_refuse(done, os.fspath(damaged), "content differs from its digest", "ctxpack rm")
+    must_refuse(done, os.fspath(damaged), "content differs from its digest", "make it again")
     assert target.manifest(tag_of(uri)) is None

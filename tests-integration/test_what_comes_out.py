@@ -1120,9 +1120,16 @@ def test_a_pack_of_the_registry_is_placed_without_a_cache_that_can_be_written(
     case = copy_of(original, tmp_path / "machine")
     case.remove()
     prefix = read_only(case, "another user")
-    done = case.call("pull", case.uri, "-o", "got", prefix=prefix, registry=case.has)
-    assert done.status == 0, done
-    assert content_of(case.work / "got") == whole
+    for arguments in (["-o", "got"], ["-o", "new/folder/got"], ["--include", "*.txt", "-o", "some"]):
+        done = case.call("pull", case.uri, *arguments, prefix=prefix, registry=case.has)
+        assert done.status == 0, done
+        assert "cannot be written, so it does not keep the pack" in done.stderr
+    assert content_of(case.work / "got") == content_of(case.work / "new/folder/got") == whole
+    assert (case.work / "some").is_dir()
+    assert list(case.work.rglob(".ctxpack-*")) == []
+    (case.work / "taken").write_text("the user's")
+    done = case.call("pull", case.uri, "-o", "taken/got", prefix=prefix, registry=case.has)
+    assert (done.status, "taken" in done.stderr) == (1, True), done
 
 
 # ---- a pack of one file

@@ -21,7 +21,7 @@ from ctxpack_identity import CtxPackError, IntegrityError, LocalFailure, TreeEnt
 
 MakePack = Callable[..., Path]
 MIB = 1 << 20
-REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
+REMEDY = "; pull it anew, or make it again"
 CONTENT = {"a": b"1", "bin": {"run": Executable(b"#!")}, "empty": {}, "large": b"x" * (2 * MIB), "void": b""}
 
 

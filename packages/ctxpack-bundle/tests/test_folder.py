@@ -14,7 +14,7 @@ from ctxpack_bundle import read_entries, read_pack_manifest
 from ctxpack_bundle.folder import ParentFolders, open_member, unreadable_member
 from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_of, hex_of
 
-REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
+REMEDY = "; pull it anew, or make it again"
 
 
 def test_manifest_and_entries_are_read_from_the_folder(tmp_path: Path) -> None:

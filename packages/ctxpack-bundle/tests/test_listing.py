@@ -100,10 +100,7 @@ MALFORMED = {
 def test_a_line_in_any_other_form_is_refused(line: str) -> None:
     with pytest.raises(IntegrityError) as caught:
         read(GOOD.encode() + line.encode())
-    assert str(caught.value) == (
-        "files.jsonl, line 2: malformed line"
-        "; if the pack is in the cache, remove it (ctxpack rm); then pull or seed it again"
-    )
+    assert str(caught.value) == ("files.jsonl, line 2: malformed line; pull it anew; if the error stays, make it again")
 
 
 def test_a_line_that_is_not_utf_8_is_refused() -> None:

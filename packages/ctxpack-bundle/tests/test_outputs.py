@@ -14,7 +14,7 @@ from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 FOLDER = (Root(name="out", type="folder"),)
 
-REMEDY = "; if the pack is in the cache, remove it (ctxpack rm); then pull or seed it again"
+REMEDY = "; pull it anew; if the error stays, make it again"
 TWICE = "path occurs twice, or both as a file and as a folder"
 
 
@@ -97,7 +97,7 @@ def test_an_entry_below_no_root_is_refused_before_it_is_yielded(wrong: tuple[Roo
 
 def test_a_root_without_entries_is_refused() -> None:
     promised = announced(FILES, roots(("a", "file"), ("b", "folder"), ("z", "file")))
-    with pytest.raises(IntegrityError, match=r"outputs are not those of the manifest: .*, without z; if"):
+    with pytest.raises(IntegrityError, match=r"outputs are not those of the manifest: .*, without z; pull"):
         list(checked_entries(entries(*FILES), promised, where="here"))
 
 

@@ -26,7 +26,7 @@ from ctxpack_bundle import (
 from ctxpack_identity import IntegrityError, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
-REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
+REMEDY = "; pull it anew, or make it again"
 GIB = 1 << 30
 TEXT = {"a.txt": b"one", "b": {"c.txt": b"three"}, "empty": {}, "void": b""}
 

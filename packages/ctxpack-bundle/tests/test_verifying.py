@@ -19,7 +19,7 @@ from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_of,
 
 MakePack = Callable[..., Path]
 MIB = 1 << 20
-REMEDY = "; if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
+REMEDY = "; pull it anew, or make it again"
 CONTENT = {"a": b"one", "b": {"c": b"two", "empty": {}}, "large": b"x" * (2 * MIB)}
 
 

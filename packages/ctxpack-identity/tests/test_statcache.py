@@ -479,8 +479,8 @@ RUN = """
 import sys, time
 from types import SimpleNamespace
 from ctxpack_identity import Hashing, hash_tree
-from ctxpack_identity.hashing import statcache
-statcache.is_local = lambda path: True
+from ctxpack_identity.hashing import filesystem, statcache
+filesystem.is_local = lambda path: True
 statcache.time = SimpleNamespace(time_ns=lambda: time.time_ns() + 10**10)
 statcache.WORTHWHILE = 1
 statcache.UNWRITTEN_BYTES = 1

@@ -226,6 +226,26 @@ def test_what_a_link_leads_to_is_refused_under_the_same_conditions(
         assert contents(tmp_path / "mine") == {}
 
 
+def test_what_comes_to_where_a_run_was_killed_while_it_deleted_is_not_deleted(
+    clear: Callable[..., Clearing], project: Project, held: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    project.out.rename(target)
+    project.out.symlink_to(target)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("ctxpack_pantry.replacing._remove", lambda path: os._exit(7))
+        clear().__enter__()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    shutil.rmtree(target)
+    write(target, "my own")
+    with pytest.raises(InvalidInput) as caught, clear():
+        raise AssertionError
+    assert caught.value.code == "E_OCCUPIED"
+    assert contents(target) == {"file": "my own"}
+
+
 def test_the_contents_of_a_mount_point_are_deleted(
     clear: Callable[..., Clearing], project: Project, held: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,8 +16,6 @@ from ctxpack_pantry.githead import is_in_head
 
 ANSWERS = 0.2  # seconds that a git that never answers is given
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-
 
 def git(folder: Path, *arguments: str, check: bool = True) -> str:
     settings = ["-c", "user.name=us", "-c", "user.email=us@example.org", "-c", "protocol.file.allow=always"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the tests run."""
-    monkeypatch.setattr("ctxpack_pantry.looks.is_local", lambda path: True)
+    monkeypatch.setattr("ctxpack_identity.hashing.filesystem.is_local", lambda path: True)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def compared(before: list[Folder], after: list[Folder]) -> dict[str, Difference]
 def test_off_this_machine_inode_and_ctime_do_not_count_but_size_and_mtime_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctxpack_pantry.looks.is_local", lambda path: False)
+    monkeypatch.setattr("ctxpack_identity.hashing.filesystem.is_local", lambda path: False)
     path = tmp_path / "x"
     path.mkdir()
     (path / "a").write_text("alpha")
@@ -173,12 +173,12 @@ def test_each_file_system_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.
         asked.append(path)
         return True
 
-    monkeypatch.setattr("ctxpack_pantry.looks.is_local", ask)
+    monkeypatch.setattr("ctxpack_identity.hashing.filesystem.is_local", ask)
     (tmp_path / "a").write_text("alpha")
     looks = Looks()
     for at in ("", "one/", "two/"):
         looks.on_folder(ROOT, folder(tmp_path, ["a"], at=at))
-    assert asked == [f"{tmp_path}/"]
+    assert asked == [f"{tmp_path}/a"]
 
 
 def stored(path: Path, names: list[str], versions: list[str]) -> Folder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pantry_context import context_of
-from pantry_project import contents
+from pantry_project import contents, flip
 
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, LocalFailure, NotFound, Unavailable, uri_digest
@@ -45,17 +45,6 @@ def folder_of(cache: Cache, uri: CtxUri) -> Path:
     folder = cache.find(uri_digest(uri))
     assert folder is not None
     return Path(folder)
-
-
-def flip(path: Path) -> None:
-    """Change one bit, and nothing else that stat(2) says but ctime."""
-    before = path.stat()
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    path.chmod(before.st_mode)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def cut(path: Path) -> None:

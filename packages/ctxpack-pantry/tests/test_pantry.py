@@ -197,7 +197,7 @@ def many_inputs(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
         (project.inputs / f"{number}.txt").write_text(f"{number}\n")
     minute_later = time.time_ns() + 60_000_000_000
     monkeypatch.setattr("ctxpack_identity.hashing.statcache.time.time_ns", lambda: minute_later)
-    monkeypatch.setattr("ctxpack_identity.hashing.statcache.is_local", lambda path: True)
+    monkeypatch.setattr("ctxpack_identity.hashing.filesystem.is_local", lambda path: True)
     return project
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -232,7 +231,6 @@ def git(project: Project, *arguments: str) -> None:
     subprocess.run(["git", *names, *arguments], cwd=project.root, check=True, capture_output=True)
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_what_is_in_gits_head_can_be_made_again(held: Held, project: Project) -> None:
     git(project, "init", "-q")
     git(project, "add", ".")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_project import flip
 
 from ctxpack_bundle import PackManifest, read_pack_manifest
 from ctxpack_identity import CtxUri, NotFound, uri_digest
@@ -38,17 +39,6 @@ def folder_of(pantry: Pantry, uri: CtxUri) -> str:
 def whole(pantry: Pantry, uri: CtxUri) -> VerifiedPack:
     outputs = read_pack_manifest(folder_of(pantry, uri)).outputs
     return VerifiedPack(uri, outputs.files, outputs.size)
-
-
-def flip(path: Path) -> None:
-    """Change one bit, and nothing that stat(2) says but ctime."""
-    before = path.stat()
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    path.chmod(before.st_mode)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_packs_that_are_whole_stay_and_their_sizes_are_told(pantry: Pantry, uris: list[CtxUri]) -> None:

@@ -6,6 +6,6 @@ from typing import Final
 
 __all__ = ["EITHER", "IN_CACHE", "IN_REGISTRY"]
 
-IN_CACHE: Final = "if the cache still has the pack, remove it (ctxpack rm); then pull or seed it again"
+IN_CACHE: Final = "pull it anew, or make it again"
 IN_REGISTRY: Final = "pull again; if the error stays, the pack in the registry is damaged"
-EITHER: Final = "if the pack is in the cache, remove it (ctxpack rm); then pull or seed it again"
+EITHER: Final = "pull it anew; if the error stays, make it again"

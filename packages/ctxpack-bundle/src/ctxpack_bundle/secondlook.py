@@ -13,7 +13,7 @@ from ctxpack_bundle.order import comes_first
 from ctxpack_bundle.outputtree import LocatedRoot, find_outputs, location_of
 from ctxpack_identity import InvalidInput, TreeEntry
 from ctxpack_identity.hashing.filehash import hash_file
-from ctxpack_identity.hashing.filesystem import is_local
+from ctxpack_identity.hashing.filesystem import LocalDevices
 from ctxpack_identity.hashing.scan import Found
 
 __all__ = ["FirstLook", "output_changed"]
@@ -35,7 +35,7 @@ class FirstLook:
 
     def __init__(self) -> None:
         self._states, self._ctimes = array("q"), array("q")
-        self._local: dict[int, bool] = {}  # by device
+        self._local = LocalDevices()
 
     def note(self, found: Found) -> None:
         """Take the next file or empty folder, in canonical order, before it is copied."""
@@ -63,18 +63,12 @@ class FirstLook:
     def _look(self, found: Found) -> tuple[int, int]:
         """Return a hash of what must not change, and the ctime (ns), which may; 0 where it does not count."""
         status = found.stat
-        local = self._is_local(found)
+        local = self._local.holds(found.location, status)
         inode = (status.st_dev, status.st_ino) if local else ()
         if found.is_empty_folder:
             return hash((*inode, status.st_mode)), 0
         state = hash((*inode, status.st_size, status.st_mtime_ns, status.st_mode))
         return state, status.st_ctime_ns if local else 0
-
-    def _is_local(self, found: Found) -> bool:
-        device = found.stat.st_dev
-        if device not in self._local:
-            self._local[device] = is_local(found.location)
-        return self._local[device]
 
 
 def output_changed(location: str) -> InvalidInput:

@@ -135,7 +135,7 @@ class _Cleared:
                         raise
                     self._stays = True
             if self._stays:
-                self._notes.write(site.real, RunNote(uri, ours=True, made=True))  # also what a kill leaves of it
+                self._notes.replace(site.real, None)  # what a kill leaves of it cannot be told from the user's
                 site.delete_contents(seen)
         except OSError as error:
             raise not_written(site, error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 
-from ctxpack_identity.hashing.filesystem import is_local
+from ctxpack_identity.hashing.filesystem import LocalDevices
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 
@@ -36,15 +36,15 @@ class Difference(NamedTuple):
 class Looks:
     """What stat(2) said of every file that was hashed: 16 bytes for each folder.
 
-    Size, mtime and inode, and beside them ctime, which the hard links of a backup change, too; on file systems that are
-    not local, size and mtime; in a store, size and version.
+    Size, mtime and inode, and apart from them ctime, which the hard links of a backup change as well; on file systems
+    that are not local, size and mtime; in a store, size and version.
     before: the looks to compare with. differences: from them, at most one for each root.
     """
 
     def __init__(self, before: Looks | None = None) -> None:
         self._before = before
         self._roots: dict[str, tuple[array[int], array[int]]] = {}
-        self._local: dict[int, bool] = {}
+        self._local = LocalDevices()
         self.differences: dict[str, Difference] = {}
 
     def on_folder(self, root: HashedRoot, folder: Folder) -> None:
@@ -56,7 +56,7 @@ class Looks:
             found[0].append(hash((folder.path, tuple(sizes), tuple(folder.store.versions))))
             found[1].append(0)
         else:
-            local = self._is_local(folder)
+            local = all(self._local.holds(folder.location + name, s) for name, s in folder.files)
             seen = [(name, s.st_size, s.st_mtime_ns, local and s.st_ino) for name, s in folder.files]
             found[0].append(hash((folder.path, tuple(seen))))
             found[1].append(hash(tuple([s.st_ctime_ns for _, s in folder.files])) if local else 0)
@@ -65,23 +65,12 @@ class Looks:
 
     def _compare(self, root: HashedRoot, folder: Folder, number: int, before: Looks) -> None:
         was, now = before._roots.get(root.listing), self._roots[root.listing]
+        same = was is not None and number < len(was[0]) and was[0][number] == now[0][number]
+        if was is not None and same and was[1][number] == now[1][number]:
+            return
         noted = self.differences.get(root.listing)
-        if was is not None and number < len(was[0]) and was[0][number] == now[0][number]:
-            if was[1][number] == now[1][number] or noted is not None:
-                return
-            touched = True
-        else:
-            touched = False
-            if noted is not None and not noted.touched:
-                return
-        self.differences[root.listing] = Difference(root.what, folder.path, touched, _latest(folder))
-
-    def _is_local(self, folder: Folder) -> bool:
-        for _, status in folder.files[:1]:
-            if status.st_dev not in self._local:
-                self._local[status.st_dev] = is_local(folder.location or ".")
-            return self._local[status.st_dev]
-        return True
+        if noted is None or (noted.touched and not same):
+            self.differences[root.listing] = Difference(root.what, folder.path, same, _latest(folder))
 
 
 def _latest(folder: Folder) -> tuple[str, ...]:

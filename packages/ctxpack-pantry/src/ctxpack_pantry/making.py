@@ -109,7 +109,11 @@ def _require_closed(ended: Ended, places: Sequence[str]) -> None:
 
 def _written_since(path: str, moment: int) -> str:
     """Return the path of something at or below path that changed after that time (ns); "" if nothing did."""
-    for found in chain([path], (entry.path for entry in walk(path)) if os.path.isdir(path) else ()):
-        if os.lstat(found).st_ctime_ns > moment:
-            return found
+    found = path
+    try:
+        for found in chain([path], (entry.path for entry in walk(path)) if os.path.isdir(path) else ()):
+            if os.lstat(found).st_ctime_ns > moment:
+                return found
+    except FileNotFoundError:
+        return found  # it went just now
     return ""

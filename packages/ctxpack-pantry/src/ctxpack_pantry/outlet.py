@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Every cached hit loads this module, so what only a damaged or missing pack needs is imported where it is used.
 
-__all__ = ["Outlet", "manifest_of", "read_whole", "reading", "require_intact", "set_aside"]
+__all__ = ["Outlet", "damage_of", "manifest_of", "read_whole", "reading", "require_intact"]
 
 _ATTEMPTS = 3  # a pack may be removed, and come back, while it is handed out
 
@@ -163,10 +163,8 @@ def require_intact(context: Context, uri: CtxUri, folder: str) -> None:
 
     By its fingerprint; when that differs or is not known, everything is read, and the fingerprint renewed.
     """
-    cache, key = context.cache, uri_digest(uri)
-    if cache.is_as_published(key):
-        return
-    read_whole(context, uri, folder)
+    if not context.cache.is_as_published(uri_digest(uri)):
+        read_whole(context, uri, folder)
 
 
 def read_whole(context: Context, uri: CtxUri, folder: str) -> PackManifest:
@@ -187,6 +185,22 @@ def read_whole(context: Context, uri: CtxUri, folder: str) -> PackManifest:
     verify_pack(folder, progress=context.progress)
     cache.confirm(key, before)
     return manifest
+
+
+def damage_of(
+    context: Context, uri: CtxUri, folder: str, look: Callable[[Context, CtxUri, str], object]
+) -> IntegrityError | None:
+    """Return what is wrong with the cached pack in folder, which is set aside then; None when it is sound.
+
+    look: require_intact or read_whole. Raises: NotFound when it was removed meanwhile.
+    """
+    try:
+        with reading(uri, folder):
+            look(context, uri, folder)
+    except IntegrityError as damage:
+        set_aside(context, uri, damage)
+        return damage
+    return None
 
 
 def set_aside(context: Context, uri: CtxUri, damage: IntegrityError) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
+from ctxpack_identity.disk import translated
 from ctxpack_identity.errors import InvalidInput, LocalFailure
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri
@@ -43,14 +44,18 @@ def pull(
         return Pulled(uri, outlet.take(partial(_show, context, uri)), outlet.received)
     try:
         return _put(context, uri, output, include, force)
-    except LocalFailure:
-        if _is_writable(context.cache.root):
+    except LocalFailure as failure:
+        if not failure.where.startswith(context.cache.root) or _is_writable(context.cache.root):
             raise
     from tempfile import TemporaryDirectory
 
     context.notice(f"the cache {context.cache.root} cannot be written, so it does not keep the pack")
-    with TemporaryDirectory(prefix=".ctxpack-", dir=os.path.dirname(os.path.realpath(output))) as temporary:
-        return _put(context._replace(cache=type(context.cache)(temporary)), uri, output, include, force)
+    beside = os.path.dirname(os.path.realpath(output))
+    with translated("cannot make a cache beside the output", beside, elsewhere="choose another place"):
+        os.makedirs(beside, exist_ok=True)
+        temporary = TemporaryDirectory(prefix=".ctxpack-", dir=beside)
+    with temporary as folder:
+        return _put(context._replace(cache=type(context.cache)(folder)), uri, output, include, force)
 
 
 def _put(context: Context, uri: CtxUri, output: str, include: Sequence[str], force: bool) -> Pulled:

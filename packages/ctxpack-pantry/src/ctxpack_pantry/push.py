@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
 from ctxpack_pantry.artifact import build_image_manifest, tag_of
@@ -10,7 +12,7 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.kin import Announcement, kin_of
 from ctxpack_pantry.lookup import Located, admit, locate, open_pack
 from ctxpack_pantry.origins import Origins
-from ctxpack_pantry.outlet import manifest_of, read_whole, reading, set_aside
+from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading
 from ctxpack_pantry.results import Pushed
 from ctxpack_pantry.sending import Sending, Sent
 from ctxpack_pantry.tables import Tables, remember
@@ -38,19 +40,9 @@ def push(context: Context, uri: CtxUri, *, borrow: bool = False) -> Pushed:
         with reading(uri, folder):
             return _Push(context, uri, folder).publish(borrow)
     except IntegrityError:
-        _set_damaged_aside(context, uri, folder)
+        with suppress(NotFound):  # whether the cached pack is the damaged one, and not what the registry has
+            damage_of(context, uri, folder, read_whole)
         raise
-
-
-def _set_damaged_aside(context: Context, uri: CtxUri, folder: str) -> None:
-    """Set the pack aside if it is the damaged one, and not what the registry has."""
-    try:
-        with reading(uri, folder):
-            read_whole(context, uri, folder)
-    except NotFound:
-        return
-    except IntegrityError as damage:
-        set_aside(context, uri, damage)
 
 
 class _Push:

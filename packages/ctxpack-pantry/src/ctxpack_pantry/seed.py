@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxpack_bundle import OutputTree, PackManifest, RootListings, assemble, read_entries, read_pack_manifest
-from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, uri_digest
 from ctxpack_identity.hashing.scan import Found
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, require_room, say_weak_points
-from ctxpack_pantry.outlet import reading, require_intact, set_aside
+from ctxpack_pantry.outlet import damage_of, require_intact
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.results import Identified, Seeded
 from ctxpack_pantry.sealed import note_sealed
@@ -92,17 +92,11 @@ def seed(
 def _intact(context: Context, uri: CtxUri) -> str | None:
     """Return the folder of the pack in the cache; None when there is none, or when it was damaged, which is said."""
     folder = context.cache.find(uri_digest(uri))
-    if folder is None:
-        return None
     try:
-        with reading(uri, folder):
-            require_intact(context, uri, folder)
-    except NotFound:
-        return None  # it was removed meanwhile
-    except IntegrityError as damage:
-        set_aside(context, uri, damage)
+        is_sound = folder is not None and damage_of(context, uri, folder, require_intact) is None
+    except NotFound:  # it was removed meanwhile
         return None
-    return folder
+    return folder if is_sound else None
 
 
 class _Private:

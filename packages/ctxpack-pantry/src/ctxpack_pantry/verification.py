@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ctxpack_identity import CtxUri, IntegrityError, NotFound, uri_digest, uri_for
+from ctxpack_bundle import PackManifest
+from ctxpack_identity import CtxUri, NotFound, uri_digest, uri_for
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.outlet import read_whole, reading, set_aside
+from ctxpack_pantry.outlet import damage_of, read_whole
 from ctxpack_pantry.results import Verified, VerifiedPack
 
 __all__ = ["verify"]
@@ -31,10 +32,9 @@ def _verify(context: Context, uri: CtxUri) -> VerifiedPack:
     folder = context.cache.find(uri_digest(uri))
     if folder is None:
         raise NotFound("not in the cache", where=uri, fix="`ctxpack ls` lists the cache")
-    try:
-        with reading(uri, folder):
-            outputs = read_whole(context, uri, folder).outputs
-    except IntegrityError as damage:
-        set_aside(context, uri, damage)
+    read: list[PackManifest] = []
+    damage = damage_of(context, uri, folder, lambda *pack: read.append(read_whole(*pack)))
+    if damage is not None:
         return VerifiedPack(uri, 0, 0, str(damage))
-    return VerifiedPack(uri, outputs.files, outputs.size)
+    [manifest] = read
+    return VerifiedPack(uri, manifest.outputs.files, manifest.outputs.size)

@@ -1,10 +1,8 @@
 """Which file systems are local, and what is mounted.
 
-Local are those whose inode numbers and times this machine's kernel keeps.
-
-Not local are network file systems, on which other machines write too; those that invent inode numbers (FAT); images
-with the times of their builder (squashfs); and all that are not known, so every one where the system has no
-/proc/self/mountinfo (macOS).
+Local are those whose inode numbers and times this machine's kernel keeps. Not local are network file systems, on which
+other machines write too; those that invent inode numbers (FAT); images with the times of their builder (squashfs); and
+all that are not known, so every one where the system has no /proc/self/mountinfo (macOS).
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["is_local", "is_mount"]
+__all__ = ["LocalDevices", "is_local", "is_mount"]
 
 _LOCAL = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs"}
@@ -23,9 +21,23 @@ _LOCAL = frozenset(
 def is_local(path: str) -> bool:
     """Return whether path, with links followed, lies on a local file system; it need not exist.
 
-    Reads the table of mounts each time: whoever asks about many paths keeps the answer for each st_dev.
+    Reads the table of mounts each time; LocalDevices does so once for each device.
     """
     return _file_system(os.path.realpath(path)) in _LOCAL
+
+
+class LocalDevices:
+    """Which devices are local, each asked about once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, bool] = {}
+
+    def holds(self, path: str, status: os.stat_result) -> bool:
+        """Return whether path lies on a local file system. status: stat(2) of it, links followed."""
+        device = status.st_dev
+        if device not in self._known:
+            self._known[device] = is_local(path)
+        return self._known[device]
 
 
 def is_mount(path: str) -> bool:

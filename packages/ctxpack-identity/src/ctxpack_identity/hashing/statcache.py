@@ -18,7 +18,7 @@ import marshal
 import os
 import time
 
-from ctxpack_identity.hashing.filesystem import is_local
+from ctxpack_identity.hashing.filesystem import LocalDevices
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,7 +56,7 @@ class StatCache:
         self._seen_files = self._seen_bytes = 0
         self._index: DigestIndex | None = None
         self._has_sqlite = True
-        self._local: dict[int, bool] = {}
+        self._local = LocalDevices()
         self._looked_up_ns: dict[bytes, int] = {}
         self._unwritten: dict[bytes, _Record] = {}
         self._unwritten_bytes = 0
@@ -126,12 +126,7 @@ class StatCache:
 
     def _is_local(self, folder: Folder) -> bool:
         """Whether all files are on local file systems; followed links may lead to several."""
-        for name, status in folder.files:
-            if status.st_dev not in self._local:
-                self._local[status.st_dev] = is_local(folder.location + name)
-            if not self._local[status.st_dev]:
-                return False
-        return True
+        return all(self._local.holds(folder.location + name, status) for name, status in folder.files)
 
 
 def _matches(record: tuple[bytes, str] | None, folder: Folder) -> list[str | None]:
