@@ -9,7 +9,6 @@ from bench.compare import compare, expect, expect_copy, tidy_few, write_contract
 from bench.measure import Command, Contender, Run, execute
 from bench.results import Table
 from bench.stage import Stage
-from bench.verdict import OURS
 from bench.workloads import Workload
 
 __all__ = ["placing"]
@@ -18,9 +17,8 @@ WORKLOADS = ("W2", "W3out")
 
 
 def placing(stage: Stage) -> Iterator[Table]:
-    versions = {OURS: stage.ctxpack} | ({"before": stage.plan.before} if stage.plan.before else {})
     for workload in stage.workloads(WORKLOADS):
-        seeded = {name: _Seeded(stage, name, program, workload) for name, program in versions.items()}
+        seeded = {name: _Seeded(stage, name, program, workload) for name, program in stage.versions.items()}
         copies = [one.copied() for one in seeded.values()]
         yield compare(stage, "place", workload, [*copies, _cp(stage, workload)])
         shown = [one.shown() for one in seeded.values()]

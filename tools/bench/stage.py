@@ -75,6 +75,11 @@ class Stage:
             yield registry
 
     @property
+    def versions(self) -> dict[str, Path]:
+        """The command to measure, and the earlier one, if it is measured beside it."""
+        return {"ctxpack": self.ctxpack} | ({"before": self.plan.before} if self.plan.before else {})
+
+    @property
     def python(self) -> Path:
         """The interpreter that runs CtxPack; the bounds in Python run on the same."""
         return self.ctxpack.with_name("python")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
 from bench.compare import compare, expect, prints, write_contract
 from bench.measure import Command, Contender, Run, execute
@@ -17,21 +19,24 @@ IMPORTS = {"oras-py": "oras.client", "model-signing": "model_signing"}
 
 def starting(stage: Stage) -> Iterator[Table]:
     runs = 4 * stage.plan.runs + 1  # short runs vary more, and cost little
+    versions = stage.versions
     place = stage.folder("start")
     inputs, outputs = place / "inputs", place / "outputs"
     for folder in (inputs, outputs):
         folder.mkdir()
         (folder / "note.txt").write_text("tiny\n")
     contract = write_contract(place, "start", inputs)
-    cache = place / "cache"
-    registry = {"CTXPACK_REGISTRY": f"oci:{place}/layout"}
-    execute(stage.cli(place, cache, "seed", "outputs"), place)
-    _, uri = execute(stage.cli(place, cache, "id", contract), place)
+    layout = f"oci:{place}/layout"
 
-    def own(name: str, *arguments: str, expected: str) -> Contender:
-        command = stage.cli(place, cache, *arguments, **registry)
+    def call(version: str, *arguments: str | Path) -> Command:
+        cache = place / f"cache of {version}"
+        return stage.command(place, versions[version], *arguments, CTXPACK_CACHE=cache, CTXPACK_REGISTRY=layout)
+
+    def own(version: str, name: str, *arguments: str, expected: str) -> Contender:
         return Contender(
-            name, lambda run: command, check=lambda run: expect(expected in run.stdout, expected, run.stdout[:200])
+            f"{version} {name}",
+            lambda run: call(version, *arguments),
+            check=lambda run: expect(expected in run.stdout, expected, run.stdout[:200]),
         )
 
     def peer(name: str, *arguments: str) -> Contender:
@@ -47,23 +52,21 @@ def starting(stage: Stage) -> Iterator[Table]:
 
         return Contender(f"python -c 'import {module}'", command, needs=(name,))
 
-    def earlier(name: str, *arguments: str) -> Contender:
-        command = stage.command(place, before or "", *arguments, CTXPACK_CACHE=f"{cache}-before", **registry)
-        return Contender(f"before: {name}", lambda run: command)
+    def hits(version: str) -> list[Contender]:
+        execute(call(version, "seed", "outputs"), place)
+        _, found = execute(call(version, "id", contract), place)
+        uri = found.strip()
+        return [
+            own(version, "--help", "--help", expected="usage: ctxpack"),
+            own(version, "id, tiny", "id", "contract.json", expected=uri),
+            own(version, "pull, cached", "pull", uri, expected="artifacts"),
+            own(version, "run, cached", "run", "--force", expected="Hit"),
+        ]
 
-    before = stage.plan.before
-    if before is not None:
-        seed = stage.command(place, before, "seed", "outputs", CTXPACK_CACHE=f"{cache}-before")
-        execute(seed, place)
     nothing = stage.command(place, stage.python, "-c", "pass")
     contenders = [
         Contender("python -c pass", lambda run: nothing, check=prints("")),
-        own("ctxpack --help", "--help", expected="usage: ctxpack"),
-        own("ctxpack id, tiny", "id", "contract.json", expected=uri.strip()),
-        own("ctxpack pull, cached", "pull", uri.strip(), expected="artifacts"),
-        own("ctxpack run, cached", "run", "--force", expected="Hit"),
-        *([earlier("pull, cached", "pull", uri.strip())] if before else []),
-        *([earlier("run, cached", "run", "--force")] if before else []),
+        *chain.from_iterable(map(hits, versions)),
         peer("git", "--version"),
         peer("skopeo", "--version"),
         peer("oras", "version"),

@@ -518,7 +518,7 @@ def test_what_the_user_put_there_after_a_kill_is_the_users_own(
             write(project.out)
             os._exit(9)
 
-    monkeypatch.setattr("ctxpack_pantry.clearing._TICK_NS", 0)  # the test does not wait for a tick
+    monkeypatch.setattr("ctxpack_pantry.clearing.TICK_NS", 0)  # the test does not wait for a tick
     write(project.root / "earlier", "my own")
     child = os.fork()
     if child == 0:

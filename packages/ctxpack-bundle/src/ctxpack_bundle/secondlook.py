@@ -13,12 +13,11 @@ from ctxpack_bundle.order import comes_first
 from ctxpack_bundle.outputtree import LocatedRoot, find_outputs, location_of
 from ctxpack_identity import InvalidInput, TreeEntry
 from ctxpack_identity.hashing.filehash import hash_file
-from ctxpack_identity.hashing.filesystem import LocalDevices
+from ctxpack_identity.hashing.filesystem import TICK_NS, LocalDevices
 from ctxpack_identity.hashing.scan import Found
 
 __all__ = ["FirstLook", "output_changed"]
 
-_TICK_NS: Final = 20_000_000  # the clock of file times ticks every 10 ms or more often
 _UNCERTAIN: Final = -1  # in place of a ctime
 
 
@@ -41,7 +40,7 @@ class FirstLook:
         """Take the next file or empty folder, in canonical order, before it is copied."""
         state, ctime = self._look(found)
         self._states.append(state)
-        self._ctimes.append(ctime if ctime < time.time_ns() - _TICK_NS else _UNCERTAIN)
+        self._ctimes.append(ctime if ctime < time.time_ns() - TICK_NS else _UNCERTAIN)
 
     def require_same(self, folder: str, roots: list[LocatedRoot]) -> None:
         """Look again. folder: has the listing of what was noted, in the same order.

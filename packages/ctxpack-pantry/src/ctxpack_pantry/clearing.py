@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from ctxpack_bundle import OutputTree
 from ctxpack_identity import CtxUri
+from ctxpack_identity.hashing.filesystem import TICK_NS
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.replacing import FIXED, Site, not_written
 from ctxpack_pantry.runnotes import RunNote, RunNotes
@@ -20,8 +21,6 @@ from ctxpack_pantry.standing import Standing
 from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = ["Clearing", "finish_killed"]
-
-_TICK_NS = 20_000_000  # the clock of file times ticks every 10 ms or more often, and is behind meanwhile
 
 
 class Clearing:
@@ -143,7 +142,7 @@ class _Cleared:
     def start(self, uri: CtxUri, *, kept: bool) -> None:
         """Note that from now on the work of the command is there. kept: beside that of an earlier run."""
         self._started = True
-        self._began = self.before.began if kept and self.before else time.time_ns() - _TICK_NS
+        self._began = self.before.began if kept and self.before else time.time_ns() - TICK_NS
         note = RunNote(uri, ours=True, began=self._began)
         if os.path.lexists(self.site.old):
             note = note._replace(aside=self.site.old, held=self._held, aside_of=self._failed)

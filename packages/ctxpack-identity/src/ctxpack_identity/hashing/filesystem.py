@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["LocalDevices", "is_local", "is_mount"]
+__all__ = ["TICK_NS", "LocalDevices", "is_local", "is_mount"]
+
+TICK_NS = 20_000_000  # the clock of file times ticks every 10 ms or more often, and is behind meanwhile
 
 _LOCAL = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "overlay", "ramfs", "reiserfs"}
