@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Forks
 from machine import Machine
 from plain_target import KINDS, PlainTarget, open_target
 
@@ -36,6 +37,13 @@ def auth_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry
     """A running registry:2 with htpasswd: ``address``, ``storage``, ``username``, ``password``."""
     with RegistryServer(tmp_path_factory.mktemp("auth-registry"), guarded=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The process whose forks are the commands of a ForkedMachine."""
+    with Forks() as forks:
+        yield forks
 
 
 @pytest.fixture(params=KINDS)

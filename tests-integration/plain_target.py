@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -20,7 +21,9 @@ __all__ = ["KINDS", "Layout", "PlainTarget", "Repository", "open_target", "tag_o
 
 KINDS = ("registry", "auth_registry", "layout")
 
+_TRIES = 20
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
 class PlainTarget(Protocol):
@@ -30,7 +33,7 @@ class PlainTarget(Protocol):
     environment: dict[str, str]
 
     def manifest(self, tag: str) -> bytes | None:
-        """Return the image manifest that tag names, or None if there is no such tag."""
+        """Return the image manifest, or the index, that tag names, or None if there is no such tag."""
         ...
 
     def blob(self, digest: str) -> bytes:
@@ -54,16 +57,16 @@ class Repository:
         return f"{address}/{self.name}"
 
     def manifest(self, tag: str) -> bytes | None:
-        return self._get(f"manifests/{tag}", Accept=MANIFEST_TYPE)
+        return self._get(f"manifests/{tag}", Accept=f"{MANIFEST_TYPE}, {INDEX_TYPE}")
 
     def blob(self, digest: str) -> bytes:
         data = self._get(f"blobs/{digest}")
         assert data is not None, f"{digest} is not there"
         return data
 
-    def put_manifest(self, tag: str, data: bytes) -> None:
+    def put_manifest(self, tag: str, data: bytes, media_type: str = MANIFEST_TYPE) -> None:
         """Let tag name data, unchecked."""
-        self._send("PUT", f"manifests/{tag}", data, **{"Content-Type": MANIFEST_TYPE})
+        self._send("PUT", f"manifests/{tag}", data, **{"Content-Type": media_type})
 
     def put_blob(self, digest: str, data: bytes) -> None:
         with self._open(self._request("POST", "blobs/uploads/", b"")) as answer:
@@ -72,14 +75,18 @@ class Repository:
         self._open(request).close()
 
     def _get(self, path: str, **headers: str) -> bytes | None:
-        try:
-            with self._open(self._request("GET", path, None, **headers)) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 404:
-                return None
-            raise
+        for patience in reversed(range(_TRIES)):
+            try:
+                with self._open(self._request("GET", path, None, **headers)) as answer:
+                    return answer.read()
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code == 404:
+                    return None
+                if error.code != 500 or not patience:
+                    raise
+                time.sleep(0.1)  # registry:2 is just writing the tag, for a client that may have been killed
+        raise AssertionError("one of the tries is the last one")
 
     def _send(self, method: str, path: str, data: bytes, **headers: str) -> None:
         self._open(self._request(method, path, data, **headers)).close()

@@ -382,7 +382,7 @@ def test_an_invalid_registry_location_is_refused(machine: Machine, registry: str
     ("text", "message"),
     [
         ("registry = 1", "setting 'registry' is empty or not a text; write registry = \"...\""),
-        ("registri = 'x'", "unknown setting 'registri': expected registry or cache"),
+        ("registri = 'x'", "unknown setting 'registri': expected registry or settle"),
         ("registry", "not TOML: "),
     ],
 )

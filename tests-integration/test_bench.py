@@ -58,6 +58,7 @@ CONTENDERS = {
     "push": CLIENTS | {"limit: curl PATCH"},
     "pull": CLIENTS | {"limit: curl GET"},
     "requests": set(),  # its rows are steps of CtxPack alone
+    "settle": {"ctxpack, CTXPACK_SETTLE=0", "ctxpack, default settle time"},
     "documents": {f"ctxpack, {shape}" for shape in SHAPES},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
@@ -67,6 +68,7 @@ CONTENDERS = {
 }
 # Every machine that runs these tests has the programs for these.
 ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
+ALWAYS |= CONTENDERS["settle"]
 ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
 
 
@@ -94,7 +96,7 @@ def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:
     [path] = (tmp_path / "results").glob("*.json")
     results = load(path)
     assert [table.title for table in results.tables] == [
-        *("hash W2", "push W2", "pull W2", "requests small", "startup tiny"),
+        *("hash W2", "push W2", "pull W2", "requests small", "settle small", "startup tiny"),
         *("documents contracts", "documents manifests"),
     ]
     for table in results.tables:

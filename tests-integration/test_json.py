@@ -29,7 +29,7 @@ SECTIONS = dict(re.findall(r"^## `ctxpack/([a-z]+)/v1`\n(.*?)(?=^## |\Z)", PAGE,
 RESULTS = [name for name in schema_names() if name not in ("contract-file", "contract", "map", "item")]
 VALIDATORS = {name: Draft202012Validator(schema(name)) for name in RESULTS}
 NOWHERE = "ctx://sha256:" + "0" * 64
-OPTIONAL = {"pull": {"files", "size"}, "inspection": {"image"}, "error": {"exit", "faults"}}
+OPTIONAL = {"push": {"replaced"}, "pull": {"files", "size"}, "inspection": {"image"}, "error": {"exit", "faults"}}
 
 Documents = dict[str, list[dict[str, Any]]]
 
@@ -74,16 +74,29 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
         f"inspect {uri} --skip-cache",
         "run -- sh make.sh",
         "run -- sh make.sh",
+        "run --push --recompute -- sh make.sh",
         f"verify {uri}",
         "ls",
+        f"push {uri} --repair",
         f"rm {uri}",
         "schema",
     )
     printed: Documents = {}
+
+    def note(output: str) -> None:
+        document = json.loads(output)
+        printed.setdefault(document["schema"], []).append(document)
+
     for line in lines:
         command, *rest = line.split()
-        document = json.loads(machine.succeed(command, "--json", *rest))
-        printed.setdefault(document["schema"], []).append(document)
+        note(machine.succeed(command, "--json", *rest))
+    note(machine.run("run", "--json", "--", "sh", "-c", "exit 3").stdout)
+    output = machine.work / "processed_data" / "a.txt"
+    output.write_text("made otherwise")
+    note(machine.succeed("seed", "--json"))
+    note(machine.succeed("push", "--json", "--replace", uri))
+    note(machine.succeed("rm", "--json", "--registry", uri))
+    output.write_text("made")
     printed["ctxpack/ls/v1"].append(list_damaged_pack(machine))
     printed["ctxpack/verify/v1"].append(json.loads(machine.run("verify", "--json", "--all").stdout))
     missing = machine.run("rm", "--json", NOWHERE)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from audit import audit_cache
 from examples import content_of
+from forks import ForkedMachine, Forks
 from machine import Machine
 from neutral_git import git
 from project import FILES, Project
@@ -24,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "machine")
+def machine(tmp_path: Path, forks: Forks) -> Machine:
+    return ForkedMachine(forks, tmp_path / "machine")
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def project(machine: Machine) -> Project:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Project:
+def other(tmp_path: Path, forks: Forks) -> Project:
     """The same project on another machine, in a folder with another name."""
-    machine = Machine(tmp_path / "other")
+    machine = ForkedMachine(forks, tmp_path / "other")
     return Project(machine, machine.work / "some where" / "else")
 
 
@@ -842,7 +843,7 @@ def test_weak_points_are_said_by_every_verb_and_kept_for_others(project: Project
     lines = [f"ctxpack: weak point: {what}" for _, what in points]
     done = project.call("run", "--push")
     uri = done.stdout.strip().removeprefix("Seeded: ")
-    assert done.stderr.splitlines() == lines
+    assert done.stderr.splitlines()[: len(lines)] == lines
     assert project.call("run").stderr.splitlines() == lines
     assert project.call("seed").stderr.splitlines()[: len(lines)] == lines
     assert project.call("run", "--quiet").stderr == ""

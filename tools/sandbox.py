@@ -6,10 +6,12 @@ import os
 import sysconfig
 from pathlib import Path
 
-__all__ = ["private_environment"]
+__all__ = ["SETTLE", "private_environment"]
 
 # Other variables could bring the settings, registry, credentials or proxy of the developer into a test.
 KEPT = ("LANG", "TERM")
+
+SETTLE = "CTXPACK_SETTLE"
 
 
 def private_environment(home: Path) -> dict[str, str]:
@@ -20,6 +22,9 @@ def private_environment(home: Path) -> dict[str, str]:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     environment["CTXPACK_CACHE"] = str(home / ".cache" / "ctxpack")
+    # Each registry here has one writer, so a push need not wait to see whether another one wrote the tag at the same
+    # time. What tests races sets its own time.
+    environment[SETTLE] = "0"
     for name, folder in {
         "HOME": ".",
         "TMPDIR": "tmp",

@@ -4,21 +4,26 @@
     python3 tools/test.py lint types  # some steps
 
 Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The
-commands of the steps are in hatch.toml. Exit status 0 only if every step passed.
+commands of the steps are in hatch.toml. Two steps run at the same time; what each of them writes is printed as a whole,
+in the order of the steps, and is in ``.work/log/``. Exit status 0 only if every step passed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".work"
@@ -26,8 +31,16 @@ VENV = WORK / "venv"
 EMPTY_CONFIG = WORK / "hatch" / "config.toml"  # not the one of the developer
 BIN = VENV / "bin"
 
-# "programs" is a function here, the others are scripts of hatch.toml.
+LOGS = WORK / "log"
+
+# "programs" is a function here, the others are scripts of hatch.toml. They are printed in this order.
 STEPS = ("programs", "lint", "types", "isolated", "integration")
+
+# The steps of one lane run one after the other, the lanes at the same time. Each lane takes about as long as the other,
+# and the tests mostly wait for a disk or use one core.
+LANES = (("lint", "types", "isolated"), ("programs", "integration"))
+
+LOOK_SECONDS = 0.1  # how often the output of a step is looked at
 
 # Variables that would bring in another environment or another configuration of hatch.
 FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
@@ -68,13 +81,52 @@ def run_steps(steps: list[str]) -> int:
     require_python()
     environment = contained_environment()
     install_hatch(environment)
+    make_environment(environment)
     outcomes = [Outcome("set-up", True, time.monotonic() - begun, [])]
+    LOGS.mkdir(exist_ok=True)
+    with started(steps, environment) as running:
+        for step, outcome in running.items():
+            print(f"\n--- {step}", flush=True)
+            follow(LOGS / step, outcome)
+            outcomes.append(outcome.result())
+    return sum_up(outcomes, time.monotonic() - begun)
+
+
+@contextlib.contextmanager
+def started(steps: list[str], environment: dict[str, str]) -> Iterator[dict[str, Future[Outcome]]]:
+    """Start the lanes of steps; give the outcome of each step, in the order of steps. No step begins after an error."""
+    running: dict[str, Future[Outcome]] = {step: Future() for step in steps}
+    stopping = threading.Event()
+
+    def run_lane(lane: list[str]) -> None:
+        for step in lane:
+            try:
+                if not stopping.is_set():
+                    running[step].set_result(run_step(step, environment))
+            except BaseException as error:
+                running[step].set_exception(error)
+
     for step in steps:
-        print(f"\n--- {step}", flush=True)
-        begun = time.monotonic()
-        passed, counts = obtain_programs() if step == "programs" else run_script(step, environment)
-        outcomes.append(Outcome(step, passed, time.monotonic() - begun, counts))
-    return sum_up(outcomes)
+        (LOGS / step).write_bytes(b"")
+    with ThreadPoolExecutor(len(LANES)) as lanes:
+        for lane in LANES:
+            lanes.submit(run_lane, [step for step in lane if step in running])
+        try:
+            yield running
+        except BaseException:
+            stopping.set()
+            raise
+
+
+def follow(log: Path, outcome: Future[Outcome]) -> None:
+    """Print what is written to log until there is an outcome."""
+    with log.open(encoding="utf-8", errors="replace", newline="") as output:
+        ended = False
+        while not ended:
+            with contextlib.suppress(TimeoutError):
+                outcome.exception(LOOK_SECONDS)
+            ended = outcome.done()
+            print(output.read(), end="", flush=True)
 
 
 def require_python() -> None:
@@ -88,7 +140,12 @@ def require_python() -> None:
 
 
 def contained_environment() -> dict[str, str]:
-    """Return the environment of this process, changed so that hatch, uv and pip keep their files in .work."""
+    """Return the environment of this process, changed so that hatch, uv and pip keep their files in .work.
+
+    They trust what this machine trusts, so that they reach an index behind a private certificate authority.
+    """
+    from authorities import trusting  # after require_python, since an older Python may not be able to read it
+
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     cache = WORK / "cache"
     environment["PATH"] = os.pathsep.join([str(BIN), environment.get("PATH", os.defpath)])
@@ -100,7 +157,7 @@ def contained_environment() -> dict[str, str]:
     environment["PYTHONUNBUFFERED"] = "1"
     if sys.stdout.isatty() and "NO_COLOR" not in environment:
         environment["FORCE_COLOR"] = "1"  # the tools see a pipe, not the terminal
-    return environment
+    return trusting(environment, WORK / "authorities.pem")
 
 
 def install_hatch(environment: dict[str, str]) -> None:
@@ -123,41 +180,57 @@ def install_hatch(environment: dict[str, str]) -> None:
     stamp.write_text(made_from, "utf-8")
 
 
-def obtain_programs() -> tuple[bool, list[str]]:
+def make_environment(environment: dict[str, str]) -> None:
+    """Make the environment that the steps share, or add what it lacks, before two steps try to at the same time."""
+    command = [str(BIN / "hatch"), "run", "python", "--version"]
+    if subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise CannotBegin(f"`{shlex.join(command)}` failed; the reason is above")
+
+
+def run_step(step: str, environment: dict[str, str]) -> Outcome:
+    """Run a step, its output in LOGS."""
+    begun = time.monotonic()
+    with (LOGS / step).open("w", encoding="utf-8") as output:
+        passed = obtain_programs(environment, output) if step == "programs" else run_script(step, environment, output)
+    return Outcome(step, passed, time.monotonic() - begun, pytest_counts((LOGS / step).read_text("utf-8", "replace")))
+
+
+def obtain_programs(environment: dict[str, str], output: TextIO) -> bool:
     """Find or get registry:2 and oras before the tests that need them, so that one early message names an absence."""
     import oras  # after require_python, since an older Python cannot read them
     import registry2
 
     try:
-        print(shlex.join(registry2.obtain()))
-        print(oras.obtain())
+        print(shlex.join(registry2.obtain()), file=output, flush=True)
+        print(oras.obtain(environment), file=output)
     except (registry2.RegistryUnavailable, oras.OrasUnavailable) as error:
-        print(error)
-        return False, []
-    return True, []
+        print(error, file=output)
+        return False
+    return True
 
 
-def run_script(step: str, environment: dict[str, str]) -> tuple[bool, list[str]]:
-    """Run a script of hatch.toml; return whether it passed, and the last lines of pytest."""
-    counts = []
+def run_script(step: str, environment: dict[str, str], output: TextIO) -> bool:
+    """Run a script of hatch.toml; return whether it passed."""
     command = [str(BIN / "hatch"), "run", step]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip("= \n")
-            if re.match(r"(\d+ (passed|failed|error)|no tests ran).* in [\d.]+s", plain):
-                counts.append(plain)
-    return process.returncode == 0, counts
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    return done.returncode == 0
 
 
-def sum_up(outcomes: list[Outcome]) -> int:
+def pytest_counts(output: str) -> list[str]:
+    """Return the last line of each run of pytest."""
+    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip("= \n") for line in output.splitlines())
+    return [line for line in plain if re.match(r"(\d+ (passed|failed|error)|no tests ran).* in [\d.]+s", line)]
+
+
+def sum_up(outcomes: list[Outcome], seconds: float) -> int:
+    """Print how each step ended, and the seconds that passed altogether; return the exit status."""
     print("\n--- summary")
     for one in outcomes:
         first, *others = one.counts or [""]
         print(f"{one.step:12} {'ok' if one.passed else 'FAILED':6} {one.seconds:7.1f} s  {first}".rstrip())
         for count in others:
             print(f"{'':31}{count}")
+    print(f"{'together':19} {seconds:7.1f} s")
     return 0 if all(one.passed for one in outcomes) else 1
 
 

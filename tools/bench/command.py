@@ -25,6 +25,7 @@ from bench.repushing import repushing
 from bench.requesting import requesting
 from bench.results import Results, Table, load, save
 from bench.seeding import seeding
+from bench.settling import settling
 from bench.squeezing import squeezing
 from bench.stage import Plan, Stage, remove_tree
 from bench.starting import starting
@@ -50,6 +51,7 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "cut": cutting,
     "squeeze": squeezing,
     "requests": requesting,
+    "settle": settling,
     "startup": starting,
     "documents": documents,
     "growth": growing,

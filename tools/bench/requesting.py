@@ -14,7 +14,7 @@ from bench.trips import Listener, trips
 from bench.wire import Meter
 from bench.workloads import Workload, measure_folder
 
-__all__ = ["requesting"]
+__all__ = ["requesting", "small_pack"]
 
 FILES = 5  # together far less than a chunk of data
 LINES = 100  # in each
@@ -25,7 +25,7 @@ DELAY = 0.05  # seconds; more than threads need to send all that they send at on
 def requesting(stage: Stage) -> Iterator[Table]:
     """Yield one table, its steps in order. Each step is done once, because the requests do not vary."""
     place = stage.folder("requests")
-    workload = _small_pack(place / "outputs")
+    workload = small_pack(place / "outputs")
     table = Table(section="requests", workload=workload.name, files=workload.files, size=workload.size)
     own = CtxPack(stage, place / "ctxpack")
     listener = Listener(DELAY)
@@ -53,7 +53,8 @@ def requesting(stage: Stage) -> Iterator[Table]:
     yield table
 
 
-def _small_pack(folder: Path) -> Workload:
+def small_pack(folder: Path) -> Workload:
+    """Make a folder of a few small files."""
     folder.mkdir()
     for number in range(FILES):
         lines = (f"{number} {line} {line * line}\n" for line in range(LINES))

@@ -16,7 +16,12 @@ import sys
 from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
-VENV = CLONE / ".work" / "demo" / "venv"
+sys.path.insert(0, str(CLONE / "tools"))
+
+from authorities import trusting  # noqa: E402
+
+WORK = CLONE / ".work"
+VENV = WORK / "demo" / "venv"
 COMMANDS = VENV / "bin"
 STAMP = VENV / "made-from"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -51,8 +56,13 @@ def make() -> None:
 
 def run(*command: str) -> None:
     """Run command with its output on stderr: stdout is for the result. Raises: CalledProcessError."""
-    cache = os.environ.get("PIP_CACHE_DIR", str(CLONE / ".work" / "cache" / "pip"))
-    subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, "PIP_CACHE_DIR": cache})
+    subprocess.run(command, check=True, stdout=sys.stderr, env=contained_environment())
+
+
+def contained_environment() -> dict[str, str]:
+    """Return the environment of this process, changed so that pip caches in .work and trusts what this machine does."""
+    environment = {"PIP_CACHE_DIR": str(WORK / "cache" / "pip"), **os.environ}
+    return trusting(environment, WORK / "authorities.pem")
 
 
 def main() -> None:

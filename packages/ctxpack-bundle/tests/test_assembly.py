@@ -38,6 +38,7 @@ from ctxpack_identity import (
     parse_canonical_contract,
     tree_digest,
 )
+from ctxpack_identity.hashing import outlook
 from ctxpack_identity.tree import file_digest
 
 MakePack = Callable[..., Path]
@@ -184,7 +185,63 @@ def test_progress_is_reported_in_bytes(tmp_path: Path, make_pack: MakePack) -> N
     make_pack(tmp_path / "f", progress=lambda *step: reported.append(step))
     assert {stage for stage, *_ in reported} == {"seed"}
     assert sum(advanced for _, advanced, _ in reported) == 3 << 20
-    assert len(reported) == 3
+    assert reported[-1] == ("seed", 0, 3 << 20), "the walk ends after the only file, and the total is known then"
+    assert len(reported) == 3 + 1
+
+
+folders_and_files = folder_trees() | st.binary(max_size=50)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), folders_and_files, min_size=1),
+    st.sampled_from([0, 1000]),
+    st.sampled_from([0, 1000]),
+)
+def test_the_total_is_right_whenever_it_is_told(
+    tmp_path_factory: pytest.TempPathFactory, content: Mapping[str, Any], after: int, turn: int
+) -> None:
+    here = write_folder({"outputs": content, "pack": {}}, tmp_path_factory.mktemp("total") / "w")
+    reported: list[tuple[str, int, int | None]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlook, "AFTER", after)
+        patch.setattr(outlook, "TURN", turn)
+        outputs = named([here / "outputs" / name for name in content])
+        progress = lambda *step: reported.append(step)  # noqa: E731
+        manifest = assemble(str(here / "pack"), outputs, contract=canonical(CONTRACT), progress=progress)
+    size = manifest.outputs.size
+    assert sum(advanced for _, advanced, _ in reported) == size
+    assert {total for *_, total in reported} <= {None, size}
+    assert not size or reported[-1][2] == size
+    if turn and not after:
+        unknown = [advanced for _, advanced, total in reported if advanced and total is None]
+        assert len(unknown) <= 1, "all is counted at the first opportunity"
+
+
+def test_holes_count_as_what_they_are_read_as(
+    tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "AFTER", 0)
+    reported: list[tuple[str, int, int | None]] = []
+    for name in ("a", "b"):
+        with open(tmp_path / name, "xb") as file:
+            file.seek(5 << 20)
+            file.write(b"end")
+            file.truncate(9 << 20)
+    make_pack(tmp_path / "a", tmp_path / "b", progress=lambda *step: reported.append(step))
+    assert sum(advanced for _, advanced, _ in reported) == 18 << 20
+    assert [total for *_, total in reported] == [None] + [18 << 20] * (len(reported) - 1)
+
+
+def test_what_a_count_cannot_walk_is_an_error_of_the_copy(
+    tmp_path: Path, make_pack: MakePack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "AFTER", 0)
+    source = write_folder({"a": b"1", "b": b"2", "c": {}}, tmp_path / "out")
+    (source / "c/link").symlink_to("../a")
+    reported: list[tuple[str, int, int | None]] = []
+    with pytest.raises(InvalidInput, match="symbolic link"):
+        make_pack(source, progress=lambda *step: reported.append(step))
+    assert reported == [("seed", 1, None), ("seed", 1, None)]
 
 
 ENTRY = TreeEntry("x", 0, hex_of(digest_of(b"")))

@@ -25,6 +25,7 @@ from ctxpack_bundle.chunk import (
     make_chunks,
     runs,
 )
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import IntegrityError
 
 MIB = 1 << 20
@@ -181,7 +182,7 @@ def test_a_chunk_that_is_not_one_plain_gzip_member_is_refused(data: bytes, size:
     with pytest.raises(IntegrityError) as caught:
         inflate_chunk(data, size, where="layer 3")
     assert str(caught.value).startswith(f"layer 3: {fault}")
-    assert str(caught.value).endswith("; pull again; if the error stays, the pack in the registry is damaged")
+    assert str(caught.value).endswith(f"; {IN_REGISTRY}")
 
 
 NO_MEMBER = [(data, fault) for data, _, fault in REFUSED if "announced" not in fault and "no size" not in fault]

@@ -124,10 +124,10 @@ def require_whole(pieces: list[Piece], pushed: Pushed) -> None:
     assert there == [Piece(*record[:3]) for record in pushed.table] == pieces
 
 
-def test_every_version_of_1000_histories_is_within_the_bounds() -> None:
+def test_every_version_of_500_histories_is_within_the_bounds() -> None:
     """push() has parsed each table, so no more than 16 layers interleave, and no chunks overlap."""
     borrowed = dirty = 0
-    for seed in range(1000):
+    for seed in range(500):
         for number, (pieces, pushed) in enumerate(history(seed)):
             require_whole(pieces, pushed)
             share = dead(pushed)
@@ -135,8 +135,8 @@ def test_every_version_of_1000_histories_is_within_the_bounds() -> None:
             assert len(pushed.layers) + FIRST_DATA_LAYER <= MAX_LAYERS, f"history {seed}, version {number}"
             borrowed += pushed.sent < stored(pieces)
             dirty += share > 0.1
-    assert borrowed > 5000
-    assert dirty > 1000
+    assert borrowed > 2500
+    assert dirty > 500
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.03])

@@ -36,6 +36,7 @@ from ctxpack_bundle import (
     unpack_listing,
 )
 from ctxpack_bundle.members import manifest_part
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import IntegrityError, hash_tree
 
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500), File("g", b"g")]
@@ -145,7 +146,7 @@ def test_a_flipped_bit_is_refused_in_needed_pieces_and_has_no_effect_in_others(q
     right = read_folder(quick_arena.staging / "picked")
     needed = (1, 3, 4, 5)
     for number in range(1, len(pieces)):
-        for position in range(len(pieces[number])):
+        for position in range(0, len(pieces[number]), 1 if number in needed else 5):
             changed = [*pieces[:number], flipped(pieces[number], position), *pieces[number + 1 :]]
             if number in needed:
                 assert refused(quick_arena, changed, wanted).where.startswith("a pack"), (number, position)
@@ -196,7 +197,7 @@ def test_another_member_in_place_of_the_wanted_one_is_refused(arena: Any) -> Non
     error = refused(arena, pieces, by_path("a"))
     assert str(error) == (
         "a pack, artifacts/a: archive differs from its listing: expected the one header format v1 allows"
-        "; pull again; if the error stays, the pack in the registry is damaged"
+        f"; {IN_REGISTRY}"
     )
 
 

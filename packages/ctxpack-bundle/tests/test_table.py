@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_bundle.chunk import MAX_CHUNK_BYTES, MAX_PIECE_BYTES, make_chunk
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_bundle.table import (
     FIRST_DATA_LAYER,
     MAX_INTERLEAVED,
@@ -28,7 +29,7 @@ from ctxpack_bundle.table import (
 )
 from ctxpack_identity import IntegrityError, digest_of
 
-REMEDY = "; pull again; if the error stays, the pack in the registry is damaged"
+REMEDY = f"; {IN_REGISTRY}"
 
 
 def digest(number: int) -> bytes:
@@ -247,7 +248,7 @@ def test_interleaved_is_the_number_of_spans_that_share_a_point(drawn: Sequence[t
 
 def test_a_table_takes_hardly_more_memory_than_its_data() -> None:
     """Also one of a stranger, whose chunks are all in one layer, and in no order."""
-    count = 200_000
+    count = 50_000
     data = encoded(Record(digest(offset), 1, 1, 2, offset) for offset in reversed(range(count)))
     tracemalloc.start()
     try:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctxpack_bundle import pack, pack_manifest_of, parse_pack_manifest, unpack
+from ctxpack_bundle.remedy import IN_REGISTRY
 from ctxpack_identity import IntegrityError
 
 FILES = [File("a", b"one"), File("b/c/d", b"!", executable=True), File("b/e/"), File("f", b"x" * 1500)]
@@ -26,7 +27,7 @@ LISTED = {
     "inputs/void.jsonl": b"",
 }
 STREAM = stream(forge(FILES, listed=LISTED))
-PULL_AGAIN = "; pull again; if the error stays, the pack in the registry is damaged"
+PULL_AGAIN = f"; {IN_REGISTRY}"
 
 
 def test_every_member_is_written(arena: Any) -> None:

@@ -14,7 +14,7 @@ from forged_pack import CONTRACT, File, canonical, listing, manifest
 from hypothesis import given
 from made_pack import make_pack_in, named
 
-from ctxpack_bundle import RootListings, assemble, read_pack_manifest, verify_pack
+from ctxpack_bundle import RootListings, assemble, folder_size, read_pack_manifest, verify_pack
 from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_of, hex_of
 
 MakePack = Callable[..., Path]
@@ -68,10 +68,11 @@ def test_a_sealed_pack_is_sound(pack: Path) -> None:
 
 
 def test_progress_is_reported_in_bytes(pack: Path) -> None:
-    reported: list[tuple[str, int]] = []
-    verify_pack(str(pack), progress=lambda stage, advanced, total: reported.append((stage, advanced)))
-    assert {stage for stage, _ in reported} == {"hash"}
-    assert sum(advanced for _, advanced in reported) == sum(p.stat().st_size for p in pack.rglob("*") if p.is_file())
+    reported: list[tuple[str, int, int | None]] = []
+    manifest = verify_pack(str(pack), progress=lambda *step: reported.append(step))
+    size = sum(file.stat().st_size for file in files_of(pack))
+    assert {(stage, total) for stage, _, total in reported} == {("hash", size)}
+    assert sum(advanced for _, advanced, _ in reported) == size == folder_size(manifest)
 
 
 def files_of(pack: Path) -> Iterator[Path]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxpack_cli import commands
 from ctxpack_cli.arguments import parse_arguments
@@ -16,6 +20,7 @@ from ctxpack_cli.options import add_common_options
 
 COMMON = {"json": False, "quiet": False, "cache": None}
 REGISTRY = COMMON | {"registry": None}
+PUSH = REGISTRY | {"uri": "U", "borrow": False, "repair": False, "replace": False}
 PULL = REGISTRY | {"uri": "U", "output": None, "force": False, "include": None}
 HASHING = REGISTRY | {"rehash": False}
 INIT = COMMON | {"argv": [], "contract": "contract.json", "input": [], "output": [], "code": []}
@@ -32,8 +37,9 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("id --canonical c.json", ID | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
         ("seed a n=b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "n=b"]}),
-        ("push U", REGISTRY | {"uri": "U", "borrow": False}),
-        ("push U --borrow", REGISTRY | {"uri": "U", "borrow": True}),
+        ("push U", PUSH),
+        ("push U --borrow", PUSH | {"borrow": True}),
+        ("push --repair --replace U", PUSH | {"repair": True, "replace": True}),
         ("export U --tar F --force", REGISTRY | {"uri": "U", "tar": "F", "force": True}),
         ("pull U", PULL),
         ("pull U -o there --force", PULL | {"output": "there", "force": True}),
@@ -41,12 +47,12 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
         ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
         ("ls", COMMON),
-        ("rm U V", COMMON | {"uris": ["U", "V"]}),
+        ("rm U V", REGISTRY | {"uris": ["U", "V"]}),
         ("schema", COMMON | {"name": None}),
         ("schema id", COMMON | {"name": "id"}),
         (
             "push U --json -q --cache C --registry R",
-            {"json": True, "quiet": True, "cache": "C", "registry": "R", "uri": "U", "borrow": False},
+            PUSH | {"json": True, "quiet": True, "cache": "C", "registry": "R"},
         ),
     ],
 )
@@ -59,6 +65,10 @@ RUN = HASHING | {
     "command": "run",
     "contract": "contract.json",
     "push": False,
+    "on_conflict": "adopt",
+    "recompute": False,
+    "replace": False,
+    "no_argv": False,
     "offline": False,
     "keep_outputs": False,
     "force": False,
@@ -74,8 +84,21 @@ RUN = HASHING | {
         ("run -- env -- x", {"argv": ["env", "--", "x"]}),
         ("run -- run -- x", {"argv": ["run", "--", "x"]}),
         ("run -- -x", {"argv": ["-x"]}),
-        ("run", {"argv": None}),
-        ("run --offline", {"argv": None, "offline": True}),
+        ("run", {"argv": []}),
+        ("run --offline", {"argv": [], "offline": True}),
+        ("run sh a.sh --force --quiet", {"argv": ["sh", "a.sh", "--force", "--quiet"]}),
+        ("run --push sh a.sh -q", {"argv": ["sh", "a.sh", "-q"], "push": True}),
+        ("run --contract c.json sh -c x --help", {"argv": ["sh", "-c", "x", "--help"], "contract": "c.json"}),
+        ("run --contract=c.json -q sh --version", {"argv": ["sh", "--version"], "contract": "c.json", "quiet": True}),
+        ("run --contract run run --contract x", {"argv": ["run", "--contract", "x"], "contract": "run"}),
+        ("run --registry sh sh --registry", {"argv": ["sh", "--registry"], "registry": "sh"}),
+        ("run --on-conflict fail fail --on-conflict", {"argv": ["fail", "--on-conflict"], "on_conflict": "fail"}),
+        ("run -q -- sh a.sh -- x", {"argv": ["sh", "a.sh", "--", "x"], "quiet": True}),
+        ("run -- -- x", {"argv": ["--", "x"]}),
+        ("run sh --", {"argv": ["sh", "--"]}),
+        ("run - -q", {"argv": ["-", "-q"]}),
+        ("run x=y --json=z", {"argv": ["x=y", "--json=z"]}),
+        ("run --cache -1 sh -2", {"argv": ["sh", "-2"], "cache": "-1"}),
         ("run sh a.sh", {"argv": ["sh", "a.sh"]}),
         ("run sh -- a", {"argv": ["sh", "--", "a"]}),
         ("run cmd -x --json", {"argv": ["cmd", "-x", "--json"]}),
@@ -134,6 +157,11 @@ def test_all_words_after_the_first_dashes_are_the_command(line: str, expected: d
         ("--registry R -q id --rehash -- id -- x", "id --registry R -q --rehash -- id -- x"),
         ("--input a init -- x", "init --input a -- x"),
         ("-q run sh a.sh", "run -q sh a.sh"),
+        ("--quiet run sh a.sh --force", "run -q -- sh a.sh --force"),
+        ("--contract run --json run run --force -q", "run --contract run --json -- run --force -q"),
+        ("--push run --offline sh --help", "run --push --offline -- sh --help"),
+        ("--registry=R run --contract=c sh -oo", "run --registry R --contract c -- sh -oo"),
+        ("-q run -- sh -- -x", "run -q -- sh -- -x"),
         ("--json run -- env -- x", "run --json -- env -- x"),
         ("--json schema id", "schema id --json"),
     ],
@@ -184,10 +212,9 @@ def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> Non
         ("--registry x ls", "ctxpack: error: ctxpack ls has no option --registry"),
         ("--registry=x ls", "ctxpack: error: ctxpack ls has no option --registry\n"),
         ("--output x push U", "ctxpack: error: ctxpack push has no option --output"),
-        ("--json nonsense", "ctxpack: error: no command 'nonsense'; the commands are init, id, seed, "),
         ("-q", "ctxpack: error: no command is named; the commands are init, id, seed, "),
         ("--output", "argument -o/--output: expected one argument"),
-        ("--output --json pull U", "argument -o/--output: expected one argument"),
+        ("--output -q pull U", "argument -o/--output: expected one argument"),
         ("--json=x id", "argument --json: ignored explicit argument 'x'"),
         ("--help=x", "argument -h/--help: ignored explicit argument 'x'"),
         ("-- id", "ctxpack: error: no command '--'; the commands are init, id, seed, "),
@@ -196,20 +223,29 @@ def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> Non
         ("push U V", "unrecognized arguments: V"),
         ("pull U --output", "expected one argument"),
         ("pull U --include", "expected one argument"),
-        ("rm", "the following arguments are required: URI"),
         ("run --", "ctxpack run: error: nothing comes after --\n"),
         ("run --push --", "ctxpack run: error: nothing comes after --\n"),
-        ("--json run --", "ctxpack run: error: nothing comes after --\n"),
+        ("-q run --", "ctxpack run: error: nothing comes after --\n"),
         ("id --", "ctxpack id: error: nothing comes after --\n"),
         ("id c.json --", "ctxpack id: error: nothing comes after --\n"),
-        ("--json id --", "ctxpack id: error: nothing comes after --\n"),
+        ("-q id --", "ctxpack id: error: nothing comes after --\n"),
         ("init --", "ctxpack init: error: nothing comes after --\n"),
         ("init --input -- x", "argument --input: expected one argument"),
         ("id a b -- x", "unrecognized arguments: b"),
         ("id --nonsense -- x", "ctxpack: error: ctxpack id has no option --nonsense"),
         ("schema a b", "unrecognized arguments: b"),
         ("ls --registry x", "ctxpack: error: ctxpack ls has no option --registry"),
+        ("run --nonsense sh --json", "ctxpack: error: ctxpack run has no option --nonsense"),
+        ("run -5 sh", "ctxpack: error: ctxpack run has no option -5"),
+        ("run --contract", "argument --contract: expected one argument"),
+        ("run --contract -- sh", "argument --contract: expected one argument"),
+        ("run --on-conflict sh sh", "argument --on-conflict: invalid choice: 'sh'"),
+        ("--nonsense run sh --json", "ctxpack: error: ctxpack has no option --nonsense"),
+        ("push -- U --json", "usage: ctxpack push "),
+        (f"ls {'x' * 5000}", "xxx … xxx"),
+        ("ls --\x1b[2J", "ctxpack ls has no option --\\u001b[2J\n"),
     ],
+    ids=lambda text: text[:80],
 )
 def test_bad_usage_ends_with_status_2_and_says_why(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -219,6 +255,66 @@ def test_bad_usage_ends_with_status_2_and_says_why(line: str, message: str, caps
     assert message in err
     assert err.startswith("usage: ctxpack")
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "where"),
+    [
+        ("--json", "no command is named; the commands are init, id, ", "ctxpack"),
+        ("--json nonsense", "no command 'nonsense'; the commands are init, id, ", "ctxpack"),
+        ("nonsense --json", "no command 'nonsense'; the commands are init, id, ", "ctxpack"),
+        ("--nonsense --json ls", "ctxpack has no option --nonsense", "ctxpack"),
+        ("--json --nonsense run sh", "ctxpack has no option --nonsense", "ctxpack"),
+        ("ls --json --nonsense", "ctxpack ls has no option --nonsense", "ctxpack ls"),
+        ("run --nonsense --json sh -q", "ctxpack run has no option --nonsense", "ctxpack run"),
+        ("run --json --contract", "argument --contract: expected one argument", "ctxpack run"),
+        ("--json run --push=1 sh", "argument --push: ignored explicit argument '1'", "ctxpack run"),
+        ("--json run --", "nothing comes after --", "ctxpack run"),
+        ("id --json --", "nothing comes after --", "ctxpack id"),
+        ("push --json", "the following arguments are required: URI", "ctxpack push"),
+        ("push U V --json", "unrecognized arguments: V", "ctxpack push"),
+        ("-q --output --json pull U", "argument -o/--output: expected one argument", "ctxpack"),
+        (f"--json {'x' * 5000}", f"no command '{'x' * 5000}'; the commands", "ctxpack"),
+    ],
+    ids=lambda text: text[:80],
+)
+def test_with_json_bad_usage_is_a_document(
+    line: str, what: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(line.split())
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    document = json.loads(err)
+    assert (document["schema"], document["code"], document["exit"]) == ("ctxpack/error/v1", "E_USAGE", 2)
+    assert document["what"].startswith(what)
+    assert (document["where"], document["fix"]) == (where, f"`{where} --help` shows what it takes")
+
+
+WORDS = st.sampled_from(["sh", "--", "-", "-q", "--json", "--force", "--contract", "--cache=x", "--help", "-x", "run"])
+
+
+@given(st.sampled_from([[], ["-q"], ["--push", "--json"], ["--contract", "c"]]), st.lists(WORDS, max_size=6))
+def test_no_word_of_runs_command_is_parsed(options: list[str], words: list[str]) -> None:
+    command = ["sh", *words]
+    for line in (["run", *options, *command], ["run", *options, "--", *command], [*options, "run", *command]):
+        arguments = parse_arguments(line)
+        assert arguments.argv == ["sh", *words]
+        assert (arguments.quiet, arguments.json) == ("-q" in options, "--json" in options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_options_are_known_before_the_commands_name(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that the help shows, even if they were added to a group of options."""
+    with pytest.raises(SystemExit):
+        parse_arguments([command, "--help"])
+    options = re.findall(r"^  (?:-\w, |-\w \w+, )?(--[\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert {"--json", "--help"} <= set(options)
+    for option in set(options) - {"--help"}:
+        with pytest.raises(SystemExit):
+            parse_arguments([option])
+        assert "has no option" not in capsys.readouterr().err
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

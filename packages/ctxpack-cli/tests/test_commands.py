@@ -24,7 +24,7 @@ NOWHERE = "ctx://sha256:" + "0" * 64
 @pytest.fixture
 def uri(cli: Cli, project: Path) -> str:
     """The URI of the project's contract, whose pack is in the cache."""
-    return cli("seed", "-q").out.removeprefix("Seeded: ").strip()
+    return cli("seed", "-q").out.strip()
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_seed_takes_an_output_that_lies_elsewhere_by_name(cli: Cli, project: Pat
     (project / "elsewhere").mkdir()
     (project / "elsewhere" / "mine.txt").write_text("n")
     uri = cli("id").out.strip()
-    assert cli("seed", "-q", "notes=elsewhere/mine.txt") == (0, f"Seeded: {uri}\n", "")
+    assert cli("seed", "-q", "notes=elsewhere/mine.txt") == (0, f"{uri}\n", "")
     held = cli("inspect", uri, "--json").document["outputs"]
     assert held["roots"] == [{"name": "notes", "type": "file"}, {"name": "processed_data", "type": "folder"}]
     cli("pull", uri, "-o", "there")
@@ -272,8 +272,14 @@ def test_seed_with_json(cli: Cli, project: Path) -> None:
 
 def test_push_says_where_the_pack_is_now(cli: Cli, uri: str, tmp_path: Path) -> None:
     layout = f"oci:{tmp_path}/home/.local/share/ctxpack/registry"
-    assert cli("push", uri) == (0, f"Pushed: {uri}\n", f"ctxpack: {layout} has it now\n")
-    assert cli("push", uri) == (0, f"Pushed: {uri}\n", f"ctxpack: {layout} had it already; nothing was sent\n")
+    alone = (
+        "ctxpack: only this machine sees that registry; name one for everybody with --registry or CTXPACK_REGISTRY\n"
+    )
+    now, already = f"ctxpack: {layout} has it now\n", f"ctxpack: {layout} had it already; nothing was sent\n"
+    assert cli("push", uri) == (0, f"Pushed: {uri}\n", now + alone)
+    assert cli("push", uri) == (0, f"Pushed: {uri}\n", already + alone)
+    assert cli("push", uri, "--registry", layout) == (0, f"Pushed: {uri}\n", already)
+    assert cli("push", uri, "-q") == (0, f"{uri}\n", "")
 
 
 def test_push_with_json(cli: Cli, uri: str) -> None:
@@ -287,7 +293,10 @@ def test_push_with_json(cli: Cli, uri: str) -> None:
 
 def test_pull_prints_the_folder_that_holds_the_outputs(cli: Cli, shared: str, tmp_path: Path) -> None:
     done = cli("pull", shared, env={"CTXPACK_CACHE": "elsewhere"})
-    assert (done.status, done.err) == (0, "")
+    assert done.status == 0
+    layout = f"oci:{tmp_path}/home/.local/share/ctxpack/registry"
+    assert re.fullmatch(rf"ctxpack: fetched [\d.]+ KiB from {layout}\n", done.err)
+    assert cli("pull", shared, env={"CTXPACK_CACHE": "elsewhere"}) == (0, done.out, "")
     assert done.out == f"elsewhere/v1/packs/{shared.removeprefix('ctx://sha256:')}/artifacts\n"
     assert (cli.folder / done.out.strip() / "a.txt").read_text() == "ALPHA"
 
@@ -305,11 +314,12 @@ def test_pull_into_a_folder(cli: Cli, shared: str) -> None:
 
 
 def test_pull_with_json(cli: Cli, shared: str) -> None:
-    hit = {"schema": "ctxpack/pull/v1", "uri": shared, "folder": "there", "received": 0}
+    hit = {"schema": "ctxpack/pull/v1", "uri": shared, "folder": "there", "received": 0, "registry": None}
     assert cli("pull", shared, "-o", "there", "--json").document == hit
     miss = cli("pull", shared, "-o", "there", "--json", env={"CTXPACK_CACHE": "elsewhere"}).document
     assert miss["received"] > 0
-    assert miss == hit | {"received": miss["received"]}
+    assert miss["registry"].startswith("oci:/")
+    assert miss == hit | {name: miss[name] for name in ("received", "registry")}
 
 
 ELSEWHERE = {"CTXPACK_CACHE": "elsewhere"}
@@ -321,18 +331,22 @@ def notes(cli: Cli, project: Path) -> str:
     (project / "processed_data" / "notes").mkdir()
     (project / "processed_data" / "notes" / "b.md").write_text("b")
     (project / "processed_data" / "notes" / "c.tmp").write_text("c")
-    uri = cli("seed", "-q").out.removeprefix("Seeded: ").strip()
+    uri = cli("seed", "-q").out.strip()
     cli("push", "-q", uri)
     return uri
 
 
-@pytest.mark.parametrize("environment", [{}, ELSEWHERE], ids=["from the cache", "from the registry"])
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [({}, "from the cache"), (ELSEWHERE, r"fetched [\d.]+ K?i?B from oci:/.*/registry")],
+    ids=["from the cache", "from the registry"],
+)
 def test_pull_include_puts_only_matching_files_into_the_folder(
-    cli: Cli, notes: str, environment: dict[str, str]
+    cli: Cli, notes: str, environment: dict[str, str], said: str
 ) -> None:
     done = cli("pull", notes, "--include", "notes/", "--include", "!*.tmp", "-o", "there", env=environment)
     assert (done.status, done.out) == (0, "there\n")
-    assert re.fullmatch(r"ctxpack: 1 file, 1 B; fetched [\d.]+ K?i?B\n", done.err)
+    assert re.fullmatch(rf"ctxpack: 1 file, 1 B; {said}\n", done.err)
     assert [path.relative_to(cli.folder).as_posix() for path in (cli.folder / "there").rglob("*")] == [
         "there/notes",
         "there/notes/b.md",
@@ -343,13 +357,15 @@ def test_pull_include_puts_only_matching_files_into_the_folder(
 def test_pull_include_with_json(cli: Cli, notes: str) -> None:
     line = ["pull", notes, "--include", "*.txt", "--include", "notes", "-o", "there", "--json"]
     hit = {"schema": "ctxpack/pull/v1", "uri": notes, "folder": "there", "files": 3, "size": 7, "received": 0}
+    hit |= {"registry": None}
     assert cli(*line).document == hit
     (cli.folder / "there" / "a.txt").write_text("my own notes")
     refused = cli(*line, env=ELSEWHERE)
     assert (refused.status, refused.out, json.loads(refused.err)["code"]) == (2, "", "E_OCCUPIED")
     miss = cli(*line, "--force", env=ELSEWHERE).document
     assert miss["received"] > 0
-    assert miss == hit | {"received": miss["received"]}
+    assert miss["registry"].startswith("oci:/")
+    assert miss == hit | {name: miss[name] for name in ("received", "registry")}
 
 
 @pytest.mark.parametrize(
@@ -471,9 +487,12 @@ def test_run_with_json(cli: Cli, project: Path) -> None:
     uri = cli("id").out.strip()
     command = ("run", "--json", "--push")
     first = cli(*command)
-    assert first.document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": False, "status": 0}
-    assert first.err == "loud\n"
-    assert cli(*command).document == {"schema": "ctxpack/run/v1", "uri": uri, "hit": True, "status": 0}
+    assert {"schema": "ctxpack/run/v1", "uri": uri, "hit": False, "status": 0}.items() <= first.document.items()
+    assert first.document["pushed"]["new"] is True
+    assert first.err.startswith("loud\n")
+    second = cli(*command).document
+    assert {"schema": "ctxpack/run/v1", "uri": uri, "hit": True, "status": 0}.items() <= second.items()
+    assert second["pushed"]["new"] is False
     assert cli("inspect", uri, "--skip-cache", "-q").status == 0
 
 
@@ -528,7 +547,7 @@ def test_rm_of_a_missing_pack_removes_the_others_and_is_status_3(cli: Cli, uri: 
 def test_rm_with_json_counts_a_pack_named_twice_once(cli: Cli, uri: str) -> None:
     assert cli("rm", "--json", uri, uri) == (
         0,
-        json.dumps({"missing": [], "removed": [uri], "schema": "ctxpack/rm/v1"}, indent=2) + "\n",
+        json.dumps({"missing": [], "registry": None, "removed": [uri], "schema": "ctxpack/rm/v1"}, indent=2) + "\n",
         "",
     )
     missing = cli("rm", "--json", uri)
@@ -659,11 +678,10 @@ def test_a_registry_that_refuses_access_is_status_4_and_no_miss(
 
 
 def test_settings_come_from_the_file_beside_the_contract(cli: Cli, project: Path) -> None:
-    (project / "ctxpack.toml").write_text('cache = "kept"\nregistry = "oci:packs"\n')
+    (project / "ctxpack.toml").write_text('registry = "oci:packs"\n')
     below = cli.folder / "below"
     below.mkdir()
     assert type(cli)(below, cli.environment)("seed", "--contract", "../contract.json", "../processed_data").status == 0
-    assert (project / "kept" / "v1" / "packs").is_dir()
     uri = cli("id").out.strip()
     assert f"oci:{project}/packs has it now" in cli("push", uri).err
     assert cli("push", uri, "--registry", "oci:elsewhere").err == "ctxpack: oci:elsewhere has it now\n"
@@ -674,7 +692,7 @@ def test_a_broken_settings_file_is_status_2_and_named(cli: Cli, project: Path) -
     done = cli("ls")
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        f"ctxpack: error: {project}/ctxpack.toml: unknown setting 'regsitry': expected registry or cache; "
+        f"ctxpack: error: {project}/ctxpack.toml: unknown setting 'regsitry': expected registry or settle; "
         "correct the name, or remove the setting\n"
     )
 

@@ -91,10 +91,16 @@ def test_with_ctxpack_debug_a_bug_shows_its_traceback(cli: Cli) -> None:
         ("open('missing')", "missing: No such file or directory"),
         ("raise OSError(28, os.strerror(28))", "No space left on device"),
         ("raise OSError('odd')", "OSError"),
-        ("raise MemoryError", "unexpected MemoryError: ; this is a bug in ctxpack"),
+        ("raise MemoryError", "memory ran out; give this process more memory"),
+        ("raise MemoryError('no room')", "memory ran out: no room; give this process more memory"),
+        ("raise OSError(12, os.strerror(12))", "memory ran out: [Errno 12] Cannot allocate memory; give "),
+        ('raise RuntimeError("can\'t start new thread")', "memory ran out: can't start new thread; give this process"),
+        ("raise ImportError('x.so: failed to map segment from shared object')", "memory ran out: x.so: failed to map"),
+        ("raise ImportError('x')", "unexpected ImportError: x; this is a bug in ctxpack"),
+        ("raise RuntimeError('x')", "unexpected RuntimeError: x; this is a bug in ctxpack"),
+        ("raise BrokenPipeError(32, os.strerror(32))", "Broken pipe"),
         ("raise ValueError('\\x1b[2K')", "unexpected ValueError: \\u001b[2K; this is a bug in ctxpack"),
     ],
-    ids=["missing file", "full disk", "no reason", "memory", "control characters"],
 )
 def test_a_failure_of_the_machine_is_shown_in_the_words_of_the_system(cli: Cli, statement: str, said: str) -> None:
     done = with_ls(cli, statement)
@@ -142,9 +148,59 @@ def shell(cli: Cli, script: str) -> Finished:
 def test_a_closed_pipe_on_stdout_ends_the_command_silently(cli: Cli, project: Path) -> None:
     done = shell(cli, 'ctxpack id --canonical | true; echo "${PIPESTATUS[0]}"')
     assert done.err == ""
-    assert done.out in ("0\n", "1\n")  # it may have been written before the reader left
-    done = with_ls(cli, "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r); terminal.say('x')")
-    assert done == (1, "", "")
+    assert done.out == "0\n"
+    leaving = "r, w = os.pipe(); os.dup2(w, 1); os.close(w); os.close(r)"
+    assert with_ls(cli, f"{leaving}; terminal.say('x'); terminal.say('x' * 100000)") == (0, "", "")
+    assert with_ls(cli, f"{leaving}; terminal.say('x'); raise Conflict('x')") == (8, "", "ctxpack: error: x\n")
+    assert with_ls(cli, f"{leaving}; print('x')") == (0, "", "")
+    assert with_ls(cli, f"{leaving}; terminal.say('x'); open('made', 'x').write('made')") == (0, "", "")
+    assert (project / "made").read_text() == "made"
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(cli: Cli) -> None:
+    done = with_ls(cli, "r, w = os.pipe(); os.close(r); terminal.say('x'); os.write(w, b'x')")
+    assert done == (1, "x\n", "ctxpack: error: Broken pipe\n")
+
+
+def test_a_reader_of_stderr_that_leaves_is_no_failure(cli: Cli) -> None:
+    leaving = "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)"
+    assert with_ls(cli, f"{leaving}; terminal.hint('x'); terminal.say('x')") == (0, "x\n", "")
+    assert with_ls(cli, f"{leaving}; terminal.hint('x'); raise Conflict('x')") == (8, "", "")
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "ls --help", "schema contract", "id --canonical", "ls -q"])
+def test_nobody_needs_to_read_the_output(cli: Cli, project: Path, line: str) -> None:
+    assert shell(cli, f"trap '' PIPE; ctxpack {line} | exit 0; exit $PIPESTATUS") == (0, "", "")
+
+
+def test_memory_that_runs_out_while_modules_load_is_one_line(cli: Cli) -> None:
+    script = (
+        "import sys\n"
+        "class Full:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'ctxpack_cli.session': raise MemoryError\n"
+        "sys.meta_path.insert(0, Full())\n"
+        "from ctxpack_cli.main import main; main(['ls'])"
+    )
+    assert cli.python("-c", script) == (1, "", "ctxpack: error: memory ran out\n")
+    done = cli.python("-c", script, env={"CTXPACK_DEBUG": "1"})
+    assert (done.status, done.err.splitlines()[-1]) == (1, "MemoryError")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "0", "LANG": "C"}],
+    ids=lambda environment: " ".join(environment.values()),
+)
+def test_file_names_are_utf8_whatever_the_locale_is(cli: Cli, environment: dict[str, str]) -> None:
+    environment |= {"PYTHONCOERCECLOCALE": "0"}
+    there = cli("init", "größe.json", "--input", "読む", env=environment)
+    assert (there.status, there.out) == (0, "größe.json\n"), there.err
+    assert cli("init", "größe.json", env=environment).err == cli("init", "größe.json").err
+    assert '"path": "読む"' in (cli.folder / "größe.json").read_text(encoding="utf-8")
+    script = "import os; from ctxpack_cli.main import main; os.write(2, b'started '); main(['init', '\\xe9'])"
+    assert cli.python("-c", script, env=environment).err.startswith("started started ctxpack: fill it in, ")
+    assert cli.python("-X", "utf8", "-c", script, env=environment).err.startswith("started ctxpack: ")
 
 
 def test_a_full_disk_for_stdout_is_an_error(cli: Cli, project: Path) -> None:

@@ -158,7 +158,7 @@ def test_no_provenance_controls_the_terminal_or_the_layout(provenance: dict[str,
     assert len(lines) == usual + (shown + 2 if shown else 0)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.dictionaries(MEMBERS | st.text(), JSON | st.lists(st.dictionaries(MEMBERS | st.text(), JSON))))
 def test_a_contract_of_any_shape_is_shown(contract: dict[str, Any]) -> None:
     """A pack may hold a contract of a schema that is not known here."""

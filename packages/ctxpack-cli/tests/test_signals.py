@@ -144,7 +144,7 @@ def test_nohup_is_respected(cli: Cli, project: Path) -> None:
     shutil.rmtree(project / "processed_data")
     write_contract(project, command=None)
     done = cli.python("-c", script)
-    assert (done.status, done.out.split(":")[0], done.err) == (0, "Seeded", "")
+    assert (done.status, done.out.split(":")[0], done.err) == (0, "ctx", "")
 
 
 def test_repeated_ctrl_c_shows_no_traceback(large: Cli, tmp_path: Path) -> None:

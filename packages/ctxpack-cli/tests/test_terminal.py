@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_cli.terminal import Terminal, human_size
+from ctxpack_cli.terminal import Terminal, human_size, json_text
 from ctxpack_identity import ContractInvalid
 from ctxpack_identity.faults import Fault
 from ctxpack_pantry import IntegrityError
@@ -147,6 +147,42 @@ def test_a_result_is_a_line_or_with_json_a_document(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == '{\n  "name": "ä",\n  "schema": "ctxpack/push/v1"\n}\n'
 
 
+def test_with_quiet_the_bare_result_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(quiet=True).terminal.show(Shown(), "Pushed: x", bare="x")
+    assert capsys.readouterr().out == "x\n"
+    Screen(quiet=True).terminal.show(Shown(), "Pushed: x")
+    Screen().terminal.show(Shown(), "Pushed: x", bare="x")
+    assert capsys.readouterr().out == "Pushed: x\nPushed: x\n"
+    Screen(quiet=True, as_json=True).terminal.show(Shown(), "Pushed: x", bare="x")
+    assert json.loads(capsys.readouterr().out) == Shown().as_json()
+    screen = Screen()
+    screen.errors.close()
+    screen.terminal.hint("nobody reads this")
+    screen.terminal.show(Shown(), "Pushed: x", bare="x")
+    assert capsys.readouterr().out == "Pushed: x\n"
+
+
+CONTROLS = "\0\x1b\n\r\x7f\x80\x9b\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069\ufeff\U000e0001"
+
+
+@given(st.recursive(st.text() | st.text(CONTROLS), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_no_character_of_a_document_controls_the_terminal(value: object) -> None:
+    for indent in (None, 2):
+        text = json_text(value, indent=indent)
+        assert all(c.isprintable() or c == "\n" for c in text)
+        assert indent or "\n" not in text
+        assert json.loads(text) == value
+
+
+def test_what_controls_a_terminal_is_escaped_in_documents() -> None:
+    text = json_text({CONTROLS: CONTROLS + "\udc80\udfff größe 読む"})
+    assert text.isprintable()
+    assert "größe 読む" in text
+    assert text.count("\\u009b") == 2
+    assert "\\udc80\\udfff" in text
+    assert "\\udb40\\udc01" in text
+
+
 def test_a_path_that_is_not_valid_text_is_printed_as_its_bytes(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     Screen().terminal.say(os.fsdecode(b"a\xff\xc3\xa4"))
     sys.stdout.flush()
@@ -218,6 +254,16 @@ def test_each_stage_counts_from_zero() -> None:
     assert screen.shown.endswith("\r\033[Kplacing 2.00 MiB, 1.00 MiB/s")
 
 
+def test_a_stage_that_goes_on_after_its_end_counts_from_zero() -> None:
+    """As when `run` hashes inputs before and after the command."""
+    screen = Screen(live=True)
+    screen.advance(0, 0, 2 * MIB)
+    screen.advance(2, 2 * MIB, 2 * MIB)
+    screen.advance(100, MIB, 4 * MIB)
+    screen.advance(1, MIB, 4 * MIB)
+    assert screen.shown.endswith("pulling 2.00 MiB of 4.00 MiB, 2.00 MiB/s, 0:02 left")
+
+
 @pytest.mark.parametrize(
     "act",
     [lambda terminal: terminal.hint("x"), lambda terminal: terminal.fail(ERROR), lambda terminal: terminal.say("x")],
@@ -232,6 +278,23 @@ def test_any_other_output_first_erases_the_progress_line(
     before = screen.shown
     act(screen.terminal)
     assert screen.shown.startswith(before + "\r\033[K")
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_after_its_end_a_command_draws_nothing(live: bool) -> None:
+    """Threads of an interrupted transfer still report."""
+    screen = Screen(live=live)
+    screen.advance(0, 0)
+    screen.advance(20, 10 * MIB)
+    screen.terminal.close()
+    shown = screen.shown
+    assert shown
+    for stage in ("pull", "place"):
+        screen.advance(20, MIB, stage=stage)
+    screen.terminal.hint("nobody waits for this")
+    assert screen.shown == shown
+    screen.terminal.fail(ERROR)
+    assert screen.shown.count("error") == 1
 
 
 def test_a_closed_stderr_raises_nothing() -> None:

@@ -185,11 +185,14 @@ def test_progress_counts_every_byte_once(large: Path, executor: Executor | None)
     seen: list[int] = []
 
     def progress(stage: str, advanced: int, total: int | None) -> None:
-        assert (stage, total) == ("hash", None)
+        assert stage == "hash"
         seen.append(advanced)
+        totals.append(total)
 
+    totals: list[int | None] = []
     tree = hash_tree(str(large), hashing=Hashing(executor=executor, progress=progress))
-    assert sum(seen) == tree.size
+    assert sum(seen) == tree.size == totals[-1]
+    assert set(totals) <= {None, tree.size}
 
 
 def test_progress_is_called_while_a_large_file_is_read(tmp_path: Path) -> None:
@@ -231,6 +234,8 @@ class Known:
     def look_up(self, folder: Folder) -> list[str | None]:
         return [self.digests.get(folder.path + name) for name, _ in folder.files]
 
+    peek = look_up
+
     def remember(self, folder: Folder, digests: list[str]) -> None:
         self.remembered.append((folder.path, digests))
 
@@ -251,20 +256,24 @@ def test_only_files_without_a_known_digest_are_hashed(tmp_path: Path) -> None:
 MEASURE = """
 import re, resource, sys
 from ctxpack_identity import hash_tree
+def peak():
+    return int(re.search(r"VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1])
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+hash_tree(sys.argv[1] + "/00")  # loads all modules that it takes
+before = peak()
 tree = hash_tree(sys.argv[1])
-print(tree.files, re.search(r"VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1])
+print(tree.files, peak() - before)
 """
 
 
 @pytest.mark.parametrize("shape", ["files", "empty folders"])
 def test_memory_and_descriptors_are_bounded(tmp_path: Path, shape: str) -> None:
-    files = 100_000 if shape == "files" else 0
-    for number in range(200):
-        folder = tmp_path / f"{number:03}"
+    files = 25_000 if shape == "files" else 0
+    for number in range(50):
+        folder = tmp_path / f"{number:02}"
         folder.mkdir()
-        for inner in range(500 if files else 50):
+        for inner in range(500 if files else 200):
             if files:
                 os.close(os.open(folder / f"{inner:03}", os.O_CREAT))
             else:
@@ -272,9 +281,9 @@ def test_memory_and_descriptors_are_bounded(tmp_path: Path, shape: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path), "32"], capture_output=True, text=True, check=True
     )
-    found, peak = map(int, done.stdout.split())
+    found, grown = map(int, done.stdout.split())
     assert found == files
-    assert peak < 40 << 10  # KiB
+    assert grown < 6 << 10  # KiB; a list of 25,000 paths would take 2 MiB more than what it takes for 1,000 files
 
 
 # ---- folders without files, and each folder reported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_identity import ContractInvalid, CtxPackError, errors, parse_contract_file, parse_uri
-from ctxpack_identity.errors import InvalidInput, Unavailable, printable
+from ctxpack_identity.disk import local_failure
+from ctxpack_identity.errors import InvalidInput, Unavailable, printable, shortened
 
-CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "printable"]
+CLASSES = [getattr(errors, name) for name in errors.__all__ if isinstance(getattr(errors, name), type)]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,29 @@ def test_the_text_has_the_fields_that_are_set_in_one_order(fields: dict[str, str
 def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert str(InvalidInput("x", where=text, got=text, fix=text)) == f"{shown}: x: got {shown}; {shown}"
+
+
+@pytest.mark.parametrize("field", ["where", "expected", "got", "fix"])
+def test_a_message_shows_both_ends_of_a_part_that_is_too_long(field: str) -> None:
+    text = f"begins {'/n' * 5000} ends"
+    error = InvalidInput("it failed", **{field: text})
+    assert getattr(error, field) == text
+    assert len(str(error)) < 500
+    assert all(part in str(error) for part in ("it failed", "begins /n", f"({len(text)} characters)", "/n ends"))
+
+
+@given(st.text(max_size=1000))
+def test_a_text_of_usual_length_is_shown_whole(text: str) -> None:
+    assert len(shortened(text)) < 440
+    assert shortened(text) == text or len(text) > 400
+
+
+def test_a_machine_without_memory_is_told_from_a_disk_without_room() -> None:
+    error = local_failure(OSError(errno.ENOMEM, "Cannot allocate memory"), "cannot read", "a", elsewhere="try later")
+    assert (error.code, str(error)) == (
+        "E_MEMORY",
+        "a: cannot read: memory ran out; give this process more memory (`ulimit -v`), or try later",
+    )
 
 
 @given(st.text())

@@ -239,6 +239,8 @@ class Stale:
     def look_up(self, folder: Folder) -> list[str | None]:
         return [self._digest for _ in folder.files]
 
+    peek = look_up
+
     def remember(self, folder: Folder, digests: list[str]) -> None:
         raise AssertionError("nothing is hashed")
 

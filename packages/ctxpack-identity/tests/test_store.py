@@ -27,12 +27,90 @@ def caused(error: Exception, **attributes: Any) -> Exception:
     return error
 
 
+def not_found(cause: Exception) -> Exception:
+    """Return the FileNotFoundError that fsspec makes of every failure of HTTP."""
+    error = FileNotFoundError("hunter2")
+    error.__cause__ = cause
+    return error
+
+
+def while_handling(context: Exception, *, suppressed: bool = False) -> Exception:
+    error = FileNotFoundError("hunter2")
+    error.__context__ = context
+    error.__suppress_context__ = suppressed
+    return error
+
+
+def garbled(error: Exception) -> Exception:
+    """Return error as aiohttp raises it for an answer that it cannot parse: with a status that no server sent."""
+    error.__cause__ = foreign("BadStatusLine", type("HttpProcessingError", (Exception,), {}), code=400)
+    return error
+
+
 BOTO = {"ResponseMetadata": {"HTTPStatusCode": 403}}
 BAD = {"ResponseMetadata": {"HTTPStatusCode": 400}}
 
 CASES: list[tuple[Exception, type[CtxPackError], str]] = [
     (FileNotFoundError("hunter2"), InvalidInput, "no such object or folder; check the URL"),
     (foreign("ClientResponseError", status=404), InvalidInput, "no such object or folder; check the URL"),
+    (not_found(foreign("ClientResponseError", status=404)), InvalidInput, "no such object or folder; check the URL"),
+    (not_found(foreign("ClientResponseError", status=410)), InvalidInput, "no such object or folder; check the URL"),
+    (not_found(FileNotFoundError("hunter2")), InvalidInput, "no such object or folder; check the URL"),
+    (not_found(KeyError("hunter2")), InvalidInput, "no such object or folder; check the URL"),
+    (not_found(ValueError("hunter2")), InvalidInput, "the store refused this URL: got ValueError; check the URL"),
+    (not_found(IndexError("hunter2")), InvalidInput, "no such object or folder; check the URL"),
+    (while_handling(KeyError("hunter2")), InvalidInput, "no such object or folder; check the URL"),
+    (
+        while_handling(foreign("ClientResponseError", status=503), suppressed=True),
+        InvalidInput,
+        "no such object or folder; check the URL",
+    ),
+    *[
+        (not_found(foreign("ClientResponseError", status=status)), AccessDenied, f"the store refuses it: got {got}")
+        for status, got in ((401, "ClientResponseError (401)"), (403, "ClientResponseError (403)"))
+    ],
+    *[
+        (
+            not_found(foreign("ClientResponseError", status=status)),
+            Unavailable,
+            f"the store did not give it: got ClientResponseError ({status}); try again later",
+        )
+        for status in (408, 425, 429, 500, 502, 503, 504, 599)
+    ],
+    (
+        not_found(not_found(foreign("ClientResponseError", status=503))),
+        Unavailable,
+        "the store did not give it: got ClientResponseError (503)",
+    ),
+    (
+        while_handling(foreign("ClientResponseError", status=500)),
+        Unavailable,
+        "the store did not give it: got ClientResponseError (500)",
+    ),
+    (
+        not_found(foreign("ClientResponseError", status=400)),
+        InvalidInput,
+        "the store refused this URL: got ClientResponseError (400); check",
+    ),
+    (not_found(ConnectionRefusedError("hunter2")), Unavailable, "the store did not give it: got ConnectionRefusedErr"),
+    (
+        not_found(foreign("ClientConnectorDNSError", OSError)),
+        Unavailable,
+        "the store did not give it: got ClientConnectorDNSError",
+    ),
+    (not_found(foreign("ServerTimeoutError", builtins.TimeoutError)), Unavailable, "the store did not give it: got S"),
+    (not_found(foreign("ClientPayloadError")), Unavailable, "the store did not give it: got ClientPayloadError"),
+    (not_found(foreign("TooManyRedirects")), Unavailable, "the store did not give it: got TooManyRedirects"),
+    (not_found(foreign("InvalidURL", ValueError)), InvalidInput, "the store refused this URL: got InvalidURL; check"),
+    (not_found(PermissionError("hunter2")), AccessDenied, "the store refuses it: got PermissionError"),
+    (
+        not_found(caused(foreign("ClientResponseError", status=400), code=400)),
+        InvalidInput,
+        "the store refused this URL: got ClientResponseError (400)",
+    ),
+    (garbled(foreign("ClientResponseError", status=400)), Unavailable, "the store did not give it: got ClientResponse"),
+    (garbled(foreign("ClientPayloadError")), Unavailable, "the store did not give it: got ClientPayloadError; try"),
+    (not_found(foreign("SomeBug", TypeError)), LocalFailure, "the library that opens such URLs failed: got SomeBug"),
     (PermissionError("hunter2"), AccessDenied, "the store refuses it: got PermissionError; check the credentials that"),
     (foreign("ClientResponseError", status=403), AccessDenied, "the store refuses it: got ClientResponseError (403)"),
     (foreign("ClientError", response=BOTO), AccessDenied, "the store refuses it: got ClientError (403)"),
@@ -106,6 +184,14 @@ def test_an_object_that_expires_while_it_is_open_has_changed(store: MemoryStore,
     store.before_answer = failing("read", error)
     with pytest.raises(InvalidInput, match="store://b/docs/a: changed while it was read; try again"):
         hash_tree("store://b/docs")
+
+
+def test_an_error_that_was_raised_from_itself_is_translated(store: MemoryStore) -> None:
+    for error, message in ((FileNotFoundError(2, "x"), "no such object"), (ConnectionError("x"), "did not give it")):
+        error.__cause__ = error
+        store.before_answer = failing("info", error)
+        with pytest.raises(CtxPackError, match=message):
+            hash_tree("store://b/docs")
 
 
 def test_ctrl_c_is_not_translated(store: MemoryStore) -> None:

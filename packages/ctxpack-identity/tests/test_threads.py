@@ -29,6 +29,19 @@ def test_result_returns_or_raises_what_the_work_did(monkeypatch: pytest.MonkeyPa
     threads.close()
 
 
+def test_waiting_returns_whether_a_job_has_run() -> None:
+    go = threading.Event()
+    threads = Threads(1)
+    job = threads.submit(partial(go.wait, 60))
+    assert not job.wait(0)
+    assert not job.wait(0.001)
+    go.set()
+    assert job.wait(60)
+    assert job.wait(0)
+    assert job.result() is True
+    threads.close()
+
+
 def test_all_threads_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(3, timeout=20)
     threads = Threads(3)

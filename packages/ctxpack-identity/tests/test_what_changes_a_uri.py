@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from contracts import shuffled
 from folders import write_folder
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ctxpack_identity import CtxUri, Hashing, parse_contract_file, resolve
@@ -336,6 +336,7 @@ def _folders(content: Folder) -> Iterator[tuple[Folder, str]]:
     "change",
     [flip_a_byte, add_a_byte, rename, nest_deeper, remove, add_an_empty_folder, make_a_file_a_folder],
 )
+@settings(max_examples=40)
 @given(content=folders, random=randoms)
 def test_every_change_of_the_data_matters(
     place: Callable[[], Path], change: Callable[[Folder, Any], None], content: Folder, random: Any

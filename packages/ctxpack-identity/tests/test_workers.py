@@ -394,6 +394,24 @@ def test_children_close_locks_and_pipes_of_their_parent(four_cores: None, nothin
         local.close()
 
 
+def test_waiting_returns_whether_a_child_has_answered(
+    started: tuple[LocalWorkers, Batch, list[int]],
+) -> None:
+    local, batch, children = started
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    try:
+        jobs = [local.submit(batch) for _ in range(3)]
+        assert not any(job.wait(0) for job in jobs)
+        assert not jobs[2].wait(0.001)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGCONT)
+    assert jobs[2].wait(60)
+    assert jobs[0].wait(0)
+    assert [job.result() for job in jobs] == [hash_batch(batch)] * 3
+
+
 def test_children_ignore_signals_that_the_parent_handles(four_cores: None, nothing_left: None, tmp_path: Path) -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(os.getpid()))

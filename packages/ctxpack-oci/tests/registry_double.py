@@ -221,6 +221,11 @@ class RegistryDouble:
             if ":" not in reference:
                 self.tags[reference] = name
             return Answer(status=201, headers={"Docker-Content-Digest": name})
+        if seen.method == "DELETE":
+            if self.manifests.pop(reference, None) is None:
+                return fault(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            self.tags = {tag: name for tag, name in self.tags.items() if name != reference}
+            return Answer(status=202)
         found = self.manifests.get(self.tags.get(reference, reference))
         if found is None or found[0] not in seen.headers.get("accept", ""):
             return fault(404, "MANIFEST_UNKNOWN", "manifest unknown")
@@ -250,7 +255,7 @@ class RegistryDouble:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 self.give(double.answer(Seen(method=self.command, target=self.path, headers=headers, body=body)))
 
-            do_GET = do_HEAD = do_PUT = do_POST = handle_any
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
             def give(self, answer: Answer) -> None:
                 if answer.hang_up:

@@ -257,7 +257,8 @@ def entry(**members: object) -> dict[str, object]:
 def test_a_malformed_tag_is_refused(layout: Layout, folder: Path, entries: list[object], message: str) -> None:
     push_all(layout)
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
-    with pytest.raises(IntegrityError, match=f"{message}.*; this folder is no intact OCI image layout; name another"):
+    fix = "(this folder is no intact OCI image layout; name another|`ctxpack push URI --repair` heals it)"
+    with pytest.raises(IntegrityError, match=f"{message}.*; {fix}"):
         layout.fetch_tag("one")
     assert layout.fetch_tag("other") is None
 
@@ -275,7 +276,7 @@ def test_a_tag_whose_manifest_is_missing_is_damage_and_not_a_miss(layout: Layout
     push_all(layout)
     blob(folder, ROOT).unlink()
     with pytest.raises(
-        IntegrityError, match=f"^tag one of .*: {ROOT.digest} is missing; push the pack again"
+        IntegrityError, match=f"^tag one of .*: {ROOT.digest} is missing; `ctxpack push URI --repair` heals"
     ) as caught:
         layout.fetch_tag("one")
     assert caught.value.code == "E_INCOMPLETE"
@@ -524,3 +525,64 @@ def test_a_file_instead_of_the_folder_is_not_an_empty_layout(tmp_path: Path) -> 
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InvalidInput, match="not a folder; name the folder of an OCI image layout"):
         Layout(tmp_path / "file").fetch_tag("v1")
+
+
+OTHER_DATA = encode_image_manifest(ImageManifest(config=CONFIG, layers=(LAYER, LAYER)))
+OTHER = describe(OTHER_DATA, IMAGE_MANIFEST_MEDIA_TYPE)
+
+
+def test_a_tag_is_resolved_whatever_it_names(layout: Layout, folder: Path) -> None:
+    assert layout.resolve_tag("one") is None
+    push_all(layout)
+    blob(folder, ROOT).unlink()
+    assert (layout.resolve_tag("one"), layout.resolve_tag("two")) == (ROOT.digest, None)
+
+
+def test_a_tag_is_set_only_if_it_names_what_was_expected(layout: Layout) -> None:
+    push_all(layout)
+    layout.push(OTHER, OTHER_DATA)
+    assert layout.conditional_tags
+    for before in (None, OTHER.digest):
+        assert not layout.tag_if(OTHER, "one", before)
+        assert layout.resolve_tag("one") == ROOT.digest
+    assert layout.tag_if(OTHER, "one", ROOT.digest)
+    assert layout.tag_if(ROOT, "new", None)
+    assert (layout.resolve_tag("one"), layout.resolve_tag("new")) == (OTHER.digest, ROOT.digest)
+
+
+def test_of_many_that_set_a_new_tag_at_once_one_succeeds(layout: Layout) -> None:
+    push_all(layout)
+    data = [encode_image_manifest(ImageManifest(config=CONFIG, layers=(LAYER,) * number)) for number in range(2, 10)]
+    images = [describe(one, IMAGE_MANIFEST_MEDIA_TYPE) for one in data]
+    for image, one in zip(images, data, strict=True):
+        layout.push(image, one)
+    with ThreadPoolExecutor(len(images)) as pool:
+        won = list(pool.map(lambda image: layout.tag_if(image, "new", None), images))
+    [winner] = [image for image, is_first in zip(images, won, strict=True) if is_first]
+    assert layout.resolve_tag("new") == winner.digest
+
+
+def test_a_deleted_tag_is_gone_with_its_manifest_and_their_other_tags(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    layout.push(OTHER, OTHER_DATA)
+    layout.tag(OTHER, "kept")
+    layout.tag(ROOT, "alias")
+    assert layout.delete("one") == ROOT.digest
+    assert layout.delete("one") is None
+    assert list(layout.tags()) == ["kept"]
+    assert not layout.exists(ROOT)
+    assert layout.exists(LAYER)
+    with pytest.raises(NotFound, match="manifest is not there"):
+        layout.tag(ROOT, "one")
+
+
+def test_a_tag_of_a_missing_manifest_can_be_deleted(layout: Layout, folder: Path) -> None:
+    push_all(layout)
+    blob(folder, ROOT).unlink()
+    assert layout.delete("one") == ROOT.digest
+    assert layout.fetch_tag("one") is None
+
+
+def test_deleting_from_a_layout_that_does_not_exist_makes_none(layout: Layout, folder: Path) -> None:
+    assert layout.delete("one") is None
+    assert not folder.exists()

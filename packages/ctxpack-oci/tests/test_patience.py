@@ -16,7 +16,9 @@ def test_each_wait_is_twice_the_last_less_jitter(clock: Clock, patience: Patienc
     def fail(_: Deadline) -> None:
         raise Transient("busy", where="there")
 
-    with pytest.raises(Unavailable, match=r"^there: busy \(5 attempts\); try again later$"):
+    with pytest.raises(
+        Unavailable, match=r"^there: busy \(5 attempts\); try again later; if it stays, ask the operator$"
+    ):
         persist(fail, size=0, patience=msgspec.structs.replace(patience, jitter=lambda: 0.0))
     assert clock.waits == [0.25, 0.5, 1.0, 2.0]
 

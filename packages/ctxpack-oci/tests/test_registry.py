@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from registry_double import Answer, Clock, RegistryDouble, digest, fault
+from registry_double import Answer, Clock, RegistryDouble, Seen, digest, fault
 
 from ctxpack_identity.errors import (
     AccessDenied,
@@ -542,7 +542,8 @@ def test_after_five_attempts_the_registry_is_unavailable(registry: Registry, dou
     with pytest.raises(Unavailable) as caught:
         registry.fetch_tag(TAG)
     assert str(caught.value) == (
-        f"tag {TAG} of {registry.name}: {double.url} answered 503 (UNAVAILABLE) (5 attempts); try again later"
+        f"tag {TAG} of {registry.name}: {double.url} answered 503 (UNAVAILABLE) (5 attempts); try again later; if it "
+        "stays, ask the operator"
     )
     assert caught.value.may_retry
     assert len(double.seen) == 5
@@ -559,3 +560,91 @@ def test_a_refusal_that_will_not_change_is_not_tried_again(registry: Registry, d
     with pytest.raises(Unavailable, match="answered 501"):
         registry.exists(LAYER)
     assert len(double.seen) == 1
+
+
+def test_a_tag_is_resolved_by_one_head(registry: Registry, double: RegistryDouble) -> None:
+    assert registry.fetch_tag(TAG) is None  # so it is a registry
+    assert registry.resolve_tag(TAG) is None
+    push_all(registry)
+    double.seen.clear()
+    assert registry.resolve_tag(TAG) == ROOT.digest
+    assert [one.method for one in double.seen] == ["HEAD"]
+
+
+def test_a_tag_is_resolved_by_its_bytes_where_the_registry_names_no_digest(
+    registry: Registry, double: RegistryDouble
+) -> None:
+    push_all(registry)
+    double.plan("HEAD", TAG_PATH, Answer())
+    double.plan("GET", TAG_PATH, Answer(body=b"no manifest at all"))
+    assert registry.resolve_tag(TAG) == digest(b"no manifest at all")
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_a_tag_that_cannot_be_resolved_is_not_absent(registry: Registry, double: RegistryDouble, status: int) -> None:
+    double.plan("HEAD", TAG_PATH, Answer(status=status), times=9)
+    with pytest.raises((AccessDenied, Unavailable)):
+        registry.resolve_tag(TAG)
+
+
+def test_registries_have_no_conditional_tags(registry: Registry) -> None:
+    assert not registry.conditional_tags
+    with pytest.raises(TypeError):
+        registry.tag_if(ROOT, TAG, None)
+
+
+def test_a_deleted_tag_is_gone_with_its_manifest(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", "/v2/", Answer(body=b"{}"))
+    push_all(registry)
+    assert registry.delete(TAG) == ROOT.digest
+    assert (double.tags, double.manifests) == ({}, {})
+    assert registry.delete(TAG) is None
+
+
+def test_a_tag_that_survives_its_manifest_is_deleted_by_name(registry: Registry, double: RegistryDouble) -> None:
+    """As in a registry that does not find the tags of a manifest."""
+    double.plan("GET", "/v2/", Answer(body=b"{}"))
+    push_all(registry)
+    double.plan("DELETE", f".*/{ROOT.digest}", Answer(status=202))
+
+    def forget(seen: Seen) -> Answer:
+        double.tags.clear()
+        return Answer(status=202)
+
+    double.plan("DELETE", TAG_PATH, forget)
+    assert registry.delete(TAG) == ROOT.digest
+    assert registry.resolve_tag(TAG) is None
+
+
+@pytest.mark.parametrize("answer", [Answer(status=405), fault(400, "UNSUPPORTED"), fault(405, "UNSUPPORTED", "no")])
+def test_a_registry_that_does_not_delete_says_what_else_to_do(
+    registry: Registry, double: RegistryDouble, answer: Answer
+) -> None:
+    push_all(registry)
+    double.plan("DELETE", ".*", answer)
+    with pytest.raises(AccessDenied, match=r"the registry does not delete: .*ctxpack push --replace") as caught:
+        registry.delete(TAG)
+    assert caught.value.code == "E_NO_DELETION"
+    assert registry.fetch_tag(TAG) is not None
+
+
+def test_what_somebody_else_deleted_meanwhile_is_deleted(registry: Registry, double: RegistryDouble) -> None:
+    double.plan("GET", "/v2/", Answer(body=b"{}"))
+    push_all(registry)
+
+    def forget(seen: Seen) -> Answer:
+        double.tags.clear()
+        return fault(404, "MANIFEST_UNKNOWN")
+
+    double.plan("DELETE", ".*", forget)
+    assert registry.delete(TAG) == ROOT.digest
+
+
+@pytest.mark.parametrize("code", ["MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"])
+def test_a_manifest_is_put_again_while_another_client_pushes_a_blob_of_it(
+    registry: Registry, double: RegistryDouble, code: str
+) -> None:
+    """registry:2 writes the link of a blob in two steps, and reads it meanwhile."""
+    double.plan("PUT", ".*/manifests/.*", fault(400, code), times=2)
+    push_all(registry)
+    assert registry.fetch_tag(TAG) == (ROOT, DATA)

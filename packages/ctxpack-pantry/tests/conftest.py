@@ -99,7 +99,8 @@ def open_pantry(tmp_path: Path, registry: FaultyTarget, notices: list[str]) -> C
     """Make a pantry with a cache of that name below tmp_path, and with registry."""
 
     def make(cache: str = "cache") -> Pantry:
-        settings = Settings(Setting(f"oci:{tmp_path / 'registry'}", "test"), Setting(str(tmp_path / cache), "test"))
+        where = Setting(f"oci:{tmp_path / 'registry'}", "test"), Setting(str(tmp_path / cache), "test")
+        settings = Settings(*where, settle=Setting("0", "test"))
         return Pantry(settings, target=registry, notice=notices.append)
 
     return make

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import pytest
 
-from ctxpack_identity import LocalFailure, Unavailable
+from ctxpack_identity import Digest, LocalFailure, Unavailable
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, Layout, TaggedManifest, parse_image_manifest
 from ctxpack_oci.disk import Disk
 from ctxpack_pantry.artifact import LAYER_MEDIA_TYPE
@@ -83,10 +83,18 @@ class FaultyTarget:
     def name(self) -> str:
         return "the registry"
 
+    @property
+    def conditional_tags(self) -> bool:
+        return False
+
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
         self._called("fetch_tag", tag)
         self._negatives = 0
         return self.layout.fetch_tag(tag)
+
+    def resolve_tag(self, tag: str) -> Digest | None:
+        self._called("resolve_tag", tag)
+        return self.layout.resolve_tag(tag)
 
     def exists(self, descriptor: Descriptor) -> bool:
         self._called("exists", descriptor.digest)
@@ -125,6 +133,13 @@ class FaultyTarget:
     def tag(self, descriptor: Descriptor, tag: str) -> None:
         self._called("tag", tag)
         self.layout.tag(descriptor, tag)
+
+    def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
+        raise TypeError("a registry has no conditional tag")
+
+    def delete(self, tag: str) -> Digest | None:
+        self._called("delete", tag)
+        return self.layout.delete(tag)
 
     def tags(self) -> Iterator[str]:
         self._called("tags", "")

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pantry_context import context_of
 from pantry_project import Project, contents
+from pantry_target import FaultyTarget
 
-from ctxpack_bundle import pack
-from ctxpack_identity import CtxUri, InvalidInput, LocalFailure
+from ctxpack_bundle import pack, read_pack_manifest, stream_size
+from ctxpack_cache import Cache
+from ctxpack_identity import CtxUri, InvalidInput, LocalFailure, uri_digest
 from ctxpack_pantry import Pantry
+from ctxpack_pantry.export import export
 
 
 @pytest.fixture
@@ -32,6 +36,17 @@ def test_the_file_is_the_stream_of_the_pack(pantry: Pantry, uri: CtxUri, tmp_pat
     with tarfile.open(tmp_path / "pack.tar.gz") as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")
     assert contents(tmp_path / "unpacked/artifacts") == contents(project.out)
+
+
+def test_progress_adds_up_to_its_total(cache: Cache, registry: FaultyTarget, uri: CtxUri, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int | None]] = []
+    context = context_of(cache, registry, progress=lambda *step: steps.append(step))
+    export(context, uri, str(tmp_path / "pack.tar.gz"))
+    folder = cache.find(uri_digest(uri))
+    assert folder is not None
+    size = stream_size(read_pack_manifest(folder))
+    assert {(stage, total) for stage, _, total in steps} == {("export", size)}
+    assert sum(advanced for _, advanced, _ in steps) == size
 
 
 def test_a_pack_that_the_cache_has_not_is_fetched_first(

@@ -15,7 +15,14 @@ from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, NotFound, digest_of, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, describe, parse_image_manifest
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.artifact import build_image_manifest, describe_contract, describe_layer, describe_table, tag_of
+from ctxpack_pantry.artifact import (
+    ANOTHER_CLIENT,
+    build_image_manifest,
+    describe_contract,
+    describe_layer,
+    describe_table,
+    tag_of,
+)
 from ctxpack_pantry.lookup import OpenedPack, locate, open_pack, open_table, require_found
 
 if TYPE_CHECKING:
@@ -123,7 +130,7 @@ def test_no_tag_is_no_pack(cache: Cache, registry: FaultyTarget) -> None:
 
 
 OTHER = "sha256:" + "0" * 64
-ASK = "; another client wrote this tag; ask the people who can push to this repository"
+ASK = f"; {ANOTHER_CLIENT}"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,8 @@ ASK = "; another client wrote this tag; ask the people who can push to this repo
         ),
         (
             lambda document: document["layers"][0].update(digest=OTHER),
-            f", layer 0, {OTHER}: a layer is missing; push the pack again",
+            f", layer 0, {OTHER}: a layer is missing; `ctxpack push ctx://{{contract}} --repair` heals it from a cache "
+            "that has the pack; `ctxpack run --recompute` makes the pack anew",
         ),
         (
             lambda document: document["config"].update(size=1),

@@ -106,4 +106,4 @@ def test_a_second_push_without_the_note_opens_the_pack(pantry: Pantry, registry:
     Origins(pantry.cache).forget(uri)
     before = len(registry.calls)
     assert not pantry.push(uri).new
-    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch"]
+    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch", "resolve_tag"]

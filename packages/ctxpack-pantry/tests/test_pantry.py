@@ -16,7 +16,7 @@ from pantry_project import contents
 
 from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, digest_of, uri_digest
 from ctxpack_identity.hashing import filehash
-from ctxpack_pantry import Pantry, Settings
+from ctxpack_pantry import Pantry, Removed, Settings
 from ctxpack_pantry.seed import VERSION
 from ctxpack_pantry.settings import Setting
 
@@ -138,7 +138,7 @@ def test_an_empty_cache_lists_nothing_and_is_not_made(pantry: Pantry, tmp_path: 
 def test_removing_is_from_the_cache_only(pantry: Pantry, project: Project) -> None:
     uri = pantry.seed([], str(project.contract)).uri
     pantry.push(uri)
-    assert [pantry.remove(uri) for _ in range(2)] == [((uri,), ()), ((), (uri,))]
+    assert [pantry.remove(uri) for _ in range(2)] == [Removed((uri,), ()), Removed((), (uri,))]
     assert pantry.list_packs().packs == ()
     assert contents(pantry.pull(uri).folder) == contents(project.out)
 
@@ -263,3 +263,15 @@ def reading() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filehash, "_open", noting)
         yield read
+
+
+def test_removing_from_the_registry_too_leaves_nothing_to_pull(
+    pantry: Pantry, project: Project, open_pantry: Callable[..., Pantry]
+) -> None:
+    uri = pantry.seed([], str(project.contract)).uri
+    pantry.push(uri)
+    assert pantry.remove(uri, registry=True) == Removed((uri,), (), "the registry")
+    for one in (pantry, open_pantry("elsewhere")):
+        with pytest.raises(NotFound):
+            one.pull(uri)
+    assert pantry.remove(uri, registry=True) == Removed((), (uri,), "the registry")

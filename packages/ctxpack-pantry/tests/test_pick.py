@@ -156,7 +156,7 @@ def test_selected_outputs_are_placed_and_only_their_chunks_are_fetched(
     assert contents(there) == pushed.only("large-2", "deep", "tool")
     needed = pushed.holding("large-2", "deep/empty", "tool")
     received = image.head + image.cost(pushed.listing()) + image.cost(needed)
-    assert picked == (pushed.uri, str(there), received, 2, SIZE + len("#!/bin/sh\n"))
+    assert picked == Pulled(pushed.uri, str(there), received, 2, SIZE + len("#!/bin/sh\n"), target.name)
     assert received < image.size * 3 / 4
     assert asked(target, image) == {0, 1} | layers_of(image, [*needed, *pushed.listing()])
     assert list(cache.packs()) == []
@@ -194,8 +194,8 @@ def test_outputs_of_a_cached_pack_are_copied_from_the_cache(
     expected = {path: held for path, held in pushed.only("tool", "many").items() if path not in nines}
     assert contents(there) == expected
     size = 180 * 700 + len("#!/bin/sh\n")
-    assert picked == (pushed.uri, str(there), 0, 181, size)
-    assert {(stage, total) for stage, _, total in steps} == {("place", None)}
+    assert picked == Pulled(pushed.uri, str(there), 0, 181, size)
+    assert {(stage, total) for stage, _, total in steps} == {("place", size)}
     assert sum(step for _, step, _ in steps) == size
 
 
@@ -211,7 +211,8 @@ def test_the_pantry_looks_in_the_cache_first(
     elsewhere = open_pantry("user").pull(uri, str(tmp_path / "other"), include=["joined", "deep/"])
     assert contents(tmp_path / "other") == contents(there) == {"deep": "/", "deep/empty": "/", "joined": "alphabeta"}
     assert elsewhere.received > here.received == 0
-    assert elsewhere[3:] == here[3:] == (1, 9)
+    assert elsewhere[3:5] == here[3:5] == (1, 9)
+    assert (elsewhere.registry, here.registry) == ("the registry", None)
 
 
 def test_the_file_of_a_pack_of_one_file_can_be_picked(pantry: Pantry, project: Project, there: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_second_push_sends_nothing_and_costs_one_request(pantry: Pantry, regis
     assert [call.method for call in registry.calls[before:]] == ["fetch_tag"]
 
 
-def test_the_same_outputs_seeded_elsewhere_are_not_sent_again_and_cost_two_requests(
+def test_the_same_outputs_seeded_elsewhere_are_not_sent_again_and_cost_three_requests(
     pantry: Pantry, open_pantry: Callable[..., Pantry], registry: FaultyTarget, uri: CtxUri, project: Project
 ) -> None:
     first = pantry.push(uri)
@@ -94,7 +94,7 @@ def test_the_same_outputs_seeded_elsewhere_are_not_sent_again_and_cost_two_reque
     elsewhere.seed([], str(project.contract))
     before = len(registry.calls)
     assert elsewhere.push(uri) == first._replace(sent=0, new=False)
-    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch"]
+    assert [call.method for call in registry.calls[before:]] == ["fetch_tag", "fetch", "resolve_tag"]
 
 
 def test_only_the_layers_that_the_registry_lacks_are_sent(
@@ -128,8 +128,9 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
     assert str(caught.value) == (
         f"the registry:{tag_of(uri)}: the registry holds other outputs of the same contract: "
         f"expected outputs {theirs.manifest.outputs_digest}, got {ours.manifest.outputs_digest}; "
-        "this push overwrote nothing; the transform is not deterministic, or something it depends on is missing from "
-        "the contract"
+        "this push replaced nothing. The transform is not deterministic, or something it depends on is missing from "
+        "the contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push URI "
+        "--replace`; to remove theirs: `ctxpack rm URI --registry`; to keep both: another `salt` in one contract"
     )
     assert registry.layout.fetch_tag(tag_of(uri)) == before
     assert registry.count("push") == registry.count("tag") == 0
@@ -138,7 +139,7 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
 def test_other_outputs_pushed_during_a_push_are_a_conflict_and_stay(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
-    registry.after("fetch_tag", 1, rival)  # between our first look and the second
+    registry.after("resolve_tag", 0, rival)  # between our first look and the second
     with pytest.raises(Conflict):
         pantry.push(uri)
     assert registry.count("tag") == 0
@@ -150,7 +151,7 @@ def test_the_same_outputs_pushed_during_a_push_are_success(
 ) -> None:
     peer = open_pantry("peer")
     peer.seed([], str(project.contract))
-    registry.after("fetch_tag", 1, lambda: push(context_of(peer.cache, registry.layout), uri))
+    registry.after("resolve_tag", 0, lambda: push(context_of(peer.cache, registry.layout), uri))
     pushed = pantry.push(uri)
     theirs = registry.layout.fetch_tag(tag_of(uri))
     assert theirs is not None
@@ -162,7 +163,7 @@ def test_other_outputs_tagged_after_ours_are_a_conflict(
     pantry: Pantry, registry: FaultyTarget, uri: CtxUri, rival: Callable[[], object]
 ) -> None:
     """Both found no tag; the registry keeps the last one, and the first writer gets an error."""
-    registry.after("fetch_tag", 2, rival)  # between our tag and our last look
+    registry.after("resolve_tag", 1, rival)  # between our tag and our last look
     with pytest.raises(Conflict, match="the registry holds other outputs of the same contract"):
         pantry.push(uri)
     assert registry.count("tag") == 1
@@ -278,7 +279,7 @@ def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
     uri = Versions(project, 700 << 10).seed(pantry)
     push(context_of(pantry.cache, registry), uri)
     whole = image_of(registry, uri)
-    calls = {"fetch_tag": 3, "exists": ABSENT_RUN, "push": len(whole.layers) + 2, "tag": 1}
+    calls = {"fetch_tag": 1, "exists": ABSENT_RUN, "push": len(whole.layers) + 2, "resolve_tag": 2, "tag": 1}
     assert registry.count("push") == calls["push"] > 8
     for method, number in [(method, number) for method, count in calls.items() for number in range(count)]:
         target = FaultyTarget(tmp_path / f"{method} {number}")
@@ -292,7 +293,7 @@ def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
             push(context_of(pantry.cache, target), uri)
         wait_until_idle()
         assert leftovers() == []
-        tagged = (method, number) == ("fetch_tag", 2)  # the look after the tag
+        tagged = (method, number) == ("resolve_tag", 1)  # the look after the tag
         assert list(target.layout.tags()) == [tag_of(uri)] * tagged
         present = {digest_from_hex(path.name) for path in (target.folder / "blobs/sha256").glob("*")}
         before = len(target.calls)

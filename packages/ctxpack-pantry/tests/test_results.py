@@ -18,13 +18,18 @@ ONE, OTHER = CtxUri("ctx://sha256:" + "1" * 64), CtxUri("ctx://sha256:" + "2" * 
 
 
 def test_a_pull_has_the_number_and_size_of_its_files_only_with_include() -> None:
-    document = {"schema": "ctxpack/pull/v1", "uri": ONE, "folder": "there", "received": 7}
+    document = {"schema": "ctxpack/pull/v1", "uri": ONE, "folder": "there", "received": 7, "registry": None}
     assert Pulled(ONE, "there", 7).as_json() == document
     assert Pulled(ONE, "there", 7, 0, 0).as_json() == document | {"files": 0, "size": 0}
 
 
 def test_a_removal_names_the_packs_that_were_removed_and_those_that_were_missing() -> None:
-    assert Removed((ONE,), (OTHER,)).as_json() == {"schema": "ctxpack/rm/v1", "removed": [ONE], "missing": [OTHER]}
+    assert Removed((ONE,), (OTHER,)).as_json() == {
+        "schema": "ctxpack/rm/v1",
+        "removed": [ONE],
+        "missing": [OTHER],
+        "registry": None,
+    }
 
 
 def test_a_list_has_a_damaged_pack_without_what_its_manifest_would_say(pantry: Pantry, project: Project) -> None:

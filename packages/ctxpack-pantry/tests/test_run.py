@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pantry_project import contents
@@ -17,6 +17,7 @@ from ctxpack_identity import (
     AccessDenied,
     Conflict,
     CtxPackError,
+    CtxUri,
     IntegrityError,
     InvalidInput,
     Unavailable,
@@ -24,6 +25,7 @@ from ctxpack_identity import (
 )
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.artifact import tag_of
+from ctxpack_pantry.results import Ran
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -56,7 +58,7 @@ def runs(project: Project) -> int:
 
 def test_on_a_miss_the_command_runs_and_its_outputs_are_seeded(pantry: Pantry, project: Project) -> None:
     ran = pantry.run("contract.json", MAKE)
-    assert ran == (project.uri_of(MAKE), False, 0)
+    assert ran == Ran(project.uri_of(MAKE), False, 0)
     [pack] = pantry.list_packs().packs
     assert contents(Path(pack.folder, "artifacts")) == {"joined": "alphabeta"}
     assert pack.manifest is not None
@@ -67,7 +69,7 @@ def test_on_a_miss_the_command_runs_and_its_outputs_are_seeded(pantry: Pantry, p
 def test_on_a_hit_in_the_cache_the_outputs_are_placed_and_nothing_runs(pantry: Pantry, project: Project) -> None:
     pantry.run("contract.json", MAKE)
     shutil.rmtree(project.out)
-    assert pantry.run("contract.json", MAKE) == (project.uri_of(MAKE), True, 0)
+    assert pantry.run("contract.json", MAKE) == Ran(project.uri_of(MAKE), True, 0)
     assert contents(project.out) == {"joined": "alphabeta"}
     assert runs(project) == 1
 
@@ -117,7 +119,7 @@ def test_a_failing_commands_status_is_returned_and_nothing_is_seeded(
     pantry: Pantry, project: Project, leftovers: Callable[[], list[str]]
 ) -> None:
     fail = shell("mkdir -p out; exit 7")
-    assert pantry.run("contract.json", fail, push=True) == (project.uri_of(fail), False, 7)
+    assert pantry.run("contract.json", fail, push=True) == Ran(project.uri_of(fail), False, 7)
     assert pantry.list_packs().packs == ()
     assert leftovers() == []
 
@@ -278,7 +280,7 @@ def test_a_damaged_pack_in_the_cache_is_fetched_anew_or_made_anew(
     damaged.chmod(0o644)
     damaged.write_bytes(bytes(damaged.stat().st_size))
     shutil.rmtree(project.out)
-    assert pantry.run("contract.json", MAKE) == (project.uri_of(MAKE), pushed, 0)
+    assert pantry.run("contract.json", MAKE) == Ran(project.uri_of(MAKE), pushed, 0, "the registry" if pushed else None)
     assert contents(project.out) == {"joined": "alphabeta"}
     assert runs(project) == 2 - pushed
     [notice] = notices
@@ -428,3 +430,133 @@ def test_an_input_that_got_a_hard_link_is_a_weak_point(pantry: Pantry, project: 
     assert point["code"] == "touched"
     assert point["what"].startswith("input raw_docs: a.txt: ctime changed while the command ran")
     assert f"weak point: {point['what']}" in notices
+
+
+RANDOM = shell("echo ran >>../log && mkdir -p out && wc -l <../log >out/joined")
+"""A command that gives other outputs each time."""
+
+
+@pytest.fixture
+def rival(open_pantry: Callable[..., Pantry], project: Project) -> Pantry:
+    """Another machine, whose pack of RANDOM is in the registry; its outputs are not here."""
+    rival = open_pantry("rival")
+    rival.run("contract.json", RANDOM, push=True)
+    shutil.rmtree(project.out)
+    return rival
+
+
+def test_a_push_that_finds_other_outputs_adopts_them(
+    pantry: Pantry, project: Project, rival: Pantry, notices: list[str]
+) -> None:
+    ran = pantry.run("contract.json", RANDOM, push=True, offline=True)
+    assert runs(project) == 2
+    assert (ran.hit, ran.adopted, ran.status) == (False, True, 0)
+    assert ran.pushed is not None
+    [theirs], [ours] = rival.list_packs().packs, pantry.list_packs().packs
+    assert theirs.manifest is not None
+    assert ours.manifest == theirs.manifest
+    assert ran.pushed.outputs == theirs.manifest.outputs_digest
+    assert contents(project.out) == contents(Path(ours.folder, "artifacts")) == {"joined": "1\n"}
+    assert "--on-conflict=fail" in notices[-1]
+    assert pantry.run("contract.json", RANDOM, push=True).hit
+
+
+def test_a_cached_hit_that_finds_other_outputs_adopts_them_too(pantry: Pantry, project: Project, rival: Pantry) -> None:
+    pantry.run("contract.json", RANDOM, offline=True)
+    ran = pantry.run("contract.json", RANDOM, push=True)
+    assert (ran.hit, ran.adopted) == (True, True)
+    assert contents(project.out) == {"joined": "1\n"}
+
+
+def test_what_somebody_changed_meanwhile_is_not_replaced_by_adopted_outputs(
+    pantry: Pantry, project: Project, rival: Pantry
+) -> None:
+    pantry.run("contract.json", RANDOM, offline=True)
+    key = uri_digest(project.uri_of(RANDOM))
+    (project.out / "joined").unlink()
+    (project.out / "joined").write_text("mine")
+    with pytest.raises(InvalidInput, match="something else is there already"):
+        pantry.run("contract.json", RANDOM, push=True)
+    assert contents(project.out) == {"joined": "mine"}
+    folder = pantry.cache.find(key)
+    assert folder is not None
+    assert contents(Path(folder, "artifacts")) == {"joined": "2\n"}
+
+
+@pytest.mark.parametrize("options", [{"on_conflict": "fail"}, {"recompute": True}])
+def test_a_conflict_fails_when_that_was_asked_for(
+    pantry: Pantry, project: Project, rival: Pantry, options: dict[str, Any]
+) -> None:
+    with pytest.raises(Conflict, match=r"--replace.*rm URI --registry.*salt"):
+        pantry.run("contract.json", RANDOM, push=True, offline=True, **options)
+    assert contents(project.out) == {"joined": "2\n"}
+    [pack] = pantry.list_packs().packs
+    assert contents(Path(pack.folder, "artifacts")) == {"joined": "2\n"}
+
+
+def test_a_recomputation_runs_though_there_is_a_pack_and_replaces_it(
+    pantry: Pantry, project: Project, rival: Pantry, notices: list[str]
+) -> None:
+    first = pantry.run("contract.json", RANDOM)
+    assert first.hit
+    again = pantry.run("contract.json", RANDOM, recompute=True)
+    assert (again.hit, again.uri) == (False, first.uri)
+    assert contents(project.out) == {"joined": "2\n"}
+    [pack] = pantry.list_packs().packs
+    assert contents(Path(pack.folder, "artifacts")) == {"joined": "2\n"}
+    assert "the cached pack had other outputs" in notices[-1]
+    replaced = pantry.run("contract.json", RANDOM, recompute=True, push=True, replace=True).pushed
+    assert replaced is not None
+    assert replaced.replaced is not None
+    assert replaced.outputs != replaced.replaced.outputs
+    assert contents(open_folder(rival, first.uri)) == {"joined": "3\n"}
+
+
+def open_folder(pantry: Pantry, uri: CtxUri) -> str:
+    """Return the outputs of the registry's pack."""
+    pantry.remove(uri)
+    return pantry.pull(uri).folder
+
+
+def test_a_recomputation_with_the_same_outputs_changes_nothing(pantry: Pantry, project: Project) -> None:
+    pantry.run("contract.json", MAKE)
+    [before] = pantry.list_packs().packs
+    assert not pantry.run("contract.json", MAKE, recompute=True).hit
+    assert runs(project) == 2
+    assert pantry.list_packs().packs == (before,)
+
+
+def test_a_recomputation_that_fails_keeps_the_pack(pantry: Pantry, project: Project) -> None:
+    once = shell("mkdir out && echo 1 >out/joined && mkdir ../once")
+    pantry.run("contract.json", once)
+    [before] = pantry.list_packs().packs
+    assert pantry.run("contract.json", once, recompute=True).status == 1
+    assert pantry.list_packs().packs == (before,)
+
+
+def test_a_command_whose_arguments_are_hidden_is_no_part_of_contract_and_pack(pantry: Pantry, project: Project) -> None:
+    secret = [*MAKE, "--api-key=X"]
+    ran = pantry.run("contract.json", secret, argv=False)
+    assert ran.uri == project.uri
+    [pack] = pantry.list_packs().packs
+    assert pack.manifest is not None
+    assert pack.manifest.provenance["run"]["command"] == ["sh"]
+    held = [path.read_bytes() for path in Path(pack.folder).rglob("*") if path.is_file()]
+    assert not any(b"api-key" in data for data in held)
+    assert pantry.run("contract.json", ["another"], argv=False).hit
+
+
+def test_arguments_that_the_contract_file_names_cannot_be_hidden_which_is_said(
+    pantry: Pantry, project: Project, notices: list[str]
+) -> None:
+    project.command = MAKE
+    project.write_contract()
+    assert pantry.run("contract.json", argv=False).uri == project.uri
+    assert "the contract file names the command, so the pack shows its arguments" in notices
+
+
+@pytest.mark.parametrize("options", [{"replace": True}, {"on_conflict": "win"}])
+def test_options_that_mean_nothing_are_refused(pantry: Pantry, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run("contract.json", MAKE, **options)
+    assert caught.value.code == "E_USAGE"

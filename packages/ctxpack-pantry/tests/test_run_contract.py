@@ -15,6 +15,7 @@ import pytest
 
 from ctxpack_identity import InvalidInput, uri_digest
 from ctxpack_pantry import Pantry
+from ctxpack_pantry.results import Ran
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -40,8 +41,8 @@ def log(project: Project) -> list[str]:
 
 def test_the_command_of_the_contract_file_runs_once(pantry: Pantry, project: Project) -> None:
     contract = str(project.contract)
-    assert pantry.run(contract) == (project.uri, False, 0)
-    assert pantry.run(contract) == (project.uri, True, 0)
+    assert pantry.run(contract) == Ran(project.uri, False, 0)
+    assert pantry.run(contract) == Ran(project.uri, True, 0)
     assert (project.out / "joined").read_text() == "alphabeta"
     assert log(project) == ["one"]
 
@@ -104,7 +105,7 @@ def test_another_value_of_a_variable_that_is_only_named_is_another_name(
 def test_where_outputs_lie_is_not_in_the_name(pantry: Pantry, project: Project) -> None:
     before = pantry.run(str(project.contract)).uri
     project.write_contract(outputs=[{"path": "made/here", "name": "out"}])
-    assert pantry.run(str(project.contract)) == (before, True, 0)
+    assert pantry.run(str(project.contract)) == Ran(before, True, 0)
     assert (project.root / "made/here/joined").read_text() == "alphabeta"
 
 
@@ -132,7 +133,7 @@ def test_the_command_runs_in_the_folder_of_the_contract_file(
 ) -> None:
     project.command = ["sh", "-c", "mkdir out && pwd -P >out/folder"]
     project.write_contract()
-    assert pantry.run(name(project)) == (project.uri, False, 0)
+    assert pantry.run(name(project)) == Ran(project.uri, False, 0)
     assert Path((project.out / "folder").read_text().strip()).samefile(project.root)
 
 
@@ -181,7 +182,7 @@ shutil.copy(path, out / "contract")
 def test_what_the_command_writes_to_its_contract_changes_nothing(pantry: Pantry, project: Project) -> None:
     project.command = ["sh", "-c", 'mkdir out; echo "{}" >"$CTXPACK_CONTRACT"; rm "$CTXPACK_CONTRACT"']
     project.write_contract()
-    assert pantry.run(str(project.contract)) == (project.uri, False, 0)
+    assert pantry.run(str(project.contract)) == Ran(project.uri, False, 0)
     assert pantry.run(str(project.contract)).hit
 
 
@@ -212,11 +213,11 @@ def test_a_variable_that_is_only_named_and_not_set_is_refused_by_name(
 def test_the_same_command_beside_one_in_the_file_is_the_same_work(pantry: Pantry, project: Project) -> None:
     uri = project.uri
     assert pantry.resolve(str(project.contract), MAKE).uri == uri
-    assert pantry.run(str(project.contract), MAKE) == (uri, False, 0)
+    assert pantry.run(str(project.contract), MAKE) == Ran(uri, False, 0)
     project.command = None
     project.write_contract()
     assert pantry.resolve(str(project.contract), MAKE).uri == uri
-    assert pantry.run(str(project.contract), MAKE) == (uri, True, 0)
+    assert pantry.run(str(project.contract), MAKE) == Ran(uri, True, 0)
     assert pantry.resolve(str(project.contract)).uri != uri
 
 
@@ -302,7 +303,7 @@ def test_a_canonical_contract_is_a_contract_file_with_its_outputs_beside_it(
     pantry: Pantry, project: Project, canonical: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MODEL", raising=False)
-    assert pantry.run(str(canonical)) == (project.uri, False, 0)
+    assert pantry.run(str(canonical)) == Ran(project.uri, False, 0)
     assert (canonical.parent / "out/model").read_text() == "large\n"
     assert (canonical.parent / "report").read_text() == "alphabeta"
     assert pantry.run(str(canonical)).hit

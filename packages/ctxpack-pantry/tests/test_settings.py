@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,9 +12,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxpack_identity import InvalidInput
 from ctxpack_pantry import Settings, load_settings
+from ctxpack_pantry.settings import Setting, unknown_variables
 
 
 def load(where: Path, **flags: str) -> Settings:
@@ -30,9 +35,10 @@ def write(path: Path, text: str) -> Path:
 
 def test_with_nothing_set_packs_go_to_folders_of_the_user(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    assert load(tmp_path) == (
-        (f"oci:{home}/.local/share/ctxpack/registry", "default"),
-        (f"{home}/.cache/ctxpack", "default"),
+    assert load(tmp_path) == Settings(
+        Setting(f"oci:{home}/.local/share/ctxpack/registry", "default"),
+        Setting(f"{home}/.cache/ctxpack", "default"),
+        Setting("0.5", "default"),
     )
 
 
@@ -78,22 +84,26 @@ def test_the_first_source_that_names_a_setting_wins(
             "user": f"{tmp_path}/home/.config/ctxpack/config.toml",
         }
         assert found.origin == origins[expected]
+    assert found.from_folder == (expected in ("beside", "above"))
 
 
 def test_only_the_nearest_project_file_counts(tmp_path: Path) -> None:
-    write(tmp_path / "project" / "ctxpack.toml", 'cache = "/outer"\nregistry = "outer.test/x"')
-    write(tmp_path / "project" / "deep" / "ctxpack.toml", 'cache = "/inner"')
+    write(tmp_path / "project" / "ctxpack.toml", 'settle = 1\nregistry = "outer.test/x"')
+    write(tmp_path / "project" / "deep" / "ctxpack.toml", "settle = 2")
     settings = load(tmp_path)
-    assert settings.cache.value == "/inner"
+    assert settings.settle.value == "2.0"
     assert settings.registry.origin == "default"
 
 
 def test_each_setting_has_its_own_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTXPACK_CACHE", "/from/environment")
-    write(tmp_path / "project" / "ctxpack.toml", 'cache = "/from/file"\nregistry = "file.test/x"')
-    settings = load(tmp_path)
-    assert settings.cache == ("/from/environment", "CTXPACK_CACHE")
-    assert settings.registry.value == "file.test/x"
+    path = write(tmp_path / "project" / "ctxpack.toml", 'registry = "file.test/x"')
+    user = write(tmp_path / "home/.config/ctxpack/config.toml", 'cache = "/from/file"\nsettle = 3')
+    assert load(tmp_path) == Settings(
+        Setting("file.test/x", str(path), True),
+        Setting("/from/environment", "CTXPACK_CACHE"),
+        Setting("3.0", str(user)),
+    )
 
 
 def test_an_empty_variable_or_flag_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,17 +112,195 @@ def test_an_empty_variable_or_flag_is_ignored(tmp_path: Path, monkeypatch: pytes
 
 
 def test_folders_in_a_file_are_relative_to_that_file(tmp_path: Path) -> None:
-    write(tmp_path / "project" / "ctxpack.toml", 'cache = "kept"\nregistry = "oci:../packs"')
+    write(tmp_path / "project" / "ctxpack.toml", 'registry = "oci:../packs"')
+    write(tmp_path / "home/.config/ctxpack/config.toml", 'cache = "kept"\nregistry = "oci:none"')
     settings = load(tmp_path)
-    assert settings.cache.value == f"{tmp_path}/project/kept"
+    assert settings.cache.value == f"{tmp_path}/home/.config/ctxpack/kept"
     assert settings.registry.value == f"oci:{tmp_path}/project/../packs"
 
 
 def test_a_tilde_in_a_file_is_the_home_folder(tmp_path: Path) -> None:
-    write(tmp_path / "project" / "ctxpack.toml", 'cache = "~/kept"\nregistry = "oci:~/packs"')
+    write(tmp_path / "home/.config/ctxpack/config.toml", 'cache = "~/kept"\nregistry = "oci:~/packs"')
     settings = load(tmp_path)
     assert settings.cache.value == f"{tmp_path}/home/kept"
     assert settings.registry.value == f"oci:{tmp_path}/home/packs"
+
+
+def test_a_tilde_that_no_shell_saw_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    flags = load(tmp_path, cache="~/kept", registry="oci:~/packs")
+    assert (flags.cache.value, flags.registry.value) == (f"{home}/kept", f"oci:{home}/packs")
+    monkeypatch.setenv("CTXPACK_CACHE", "~/kept")
+    monkeypatch.setenv("CTXPACK_REGISTRY", "oci:~/packs")
+    assert load(tmp_path)[:2] == (
+        Setting(f"oci:{home}/packs", "CTXPACK_REGISTRY"),
+        Setting(f"{home}/kept", "CTXPACK_CACHE"),
+    )
+
+
+def test_the_registry_of_the_user_is_known_beside_that_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "project" / "ctxpack.toml", 'registry = "folder.test/x"')
+    assert load(tmp_path).users_registry == ""
+    write(tmp_path / "home/.config/ctxpack/config.toml", 'registry = "user.test/x"')
+    settings = load(tmp_path)
+    assert (settings.registry.value, settings.registry.from_folder) == ("folder.test/x", True)
+    assert settings.users_registry == "user.test/x"
+
+
+@pytest.mark.parametrize("text", ['cache = "/c"', 'cache = "kept"', "cache = 5", 'cache = "/c"\nregistry = "a.test/x"'])
+def test_a_folder_names_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    path = write(tmp_path / "project" / "ctxpack.toml", text)
+    for cache in ("", "/another"):
+        monkeypatch.setenv("CTXPACK_CACHE", cache)
+        with pytest.raises(InvalidInput) as caught:
+            load(tmp_path)
+        assert caught.value.code == "E_SETTINGS"
+        assert str(caught.value) == (
+            f"{path}: a folder's settings may not name the cache; "
+            f"write it in {tmp_path}/home/.config/ctxpack/config.toml, or use --cache or CTXPACK_CACHE"
+        )
+
+
+# -- settle -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0.0), ("0.25", 0.25), ("60", 60.0), ("6e1", 60.0), ("-0.0", 0.0), ("0x1e", 30.0)]
+)
+def test_a_settle_time_in_a_file(tmp_path: Path, text: str, seconds: float) -> None:
+    path = write(tmp_path / "project" / "ctxpack.toml", f"settle = {text}")
+    settle = load(tmp_path).settle
+    assert (float(settle.value), settle.origin) == (seconds, str(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["61", "60.1", "-1", "nan", "-nan", "inf", "-inf", "1e999", "9" * 999, "0x" + "f" * 5000]
+)
+def test_a_wrong_settle_time_in_a_file_is_named(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "project" / "ctxpack.toml", f"settle = {text}")
+    with pytest.raises(
+        InvalidInput, match="settle: not a settle time: expected a number of seconds, 0 to 60"
+    ) as caught:
+        load(tmp_path)
+    assert caught.value.where == f"{path}, settle"
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["true", '"0.5"', "[1]", "2026-01-01", '""'])
+def test_a_settle_time_in_a_file_is_a_number(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "project" / "ctxpack.toml", f"settle = {text}")
+    with pytest.raises(InvalidInput, match=r"setting 'settle' is not a number; write settle = 0\.5, in seconds"):
+        load(tmp_path)
+
+
+def test_a_settle_time_in_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "project" / "ctxpack.toml", "settle = 1")
+    monkeypatch.setenv("CTXPACK_SETTLE", "0.125")
+    assert load(tmp_path).settle == Setting("0.125", "CTXPACK_SETTLE")
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "61", "nan", "inf", "1e9", "0,5", "1s", " ", "--"])
+def test_a_wrong_settle_time_in_the_environment_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("CTXPACK_SETTLE", text)
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path)
+    assert (caught.value.where, caught.value.code) == ("CTXPACK_SETTLE", "E_SETTINGS")
+    assert str(caught.value).startswith(
+        f"CTXPACK_SETTLE: not a settle time: expected a number of seconds, 0 to 60, got {text!r}; "
+    )
+
+
+@given(st.floats() | st.integers() | st.text())
+def test_a_settle_time_is_a_number_of_seconds_or_an_error(value: float | str) -> None:
+    environ = {"CTXPACK_SETTLE": str(value), "CTXPACK_CACHE": "/c", "CTXPACK_REGISTRY": "a.test/x"}
+    if isinstance(value, float | int) and not 0 <= value <= 60:
+        with pytest.raises(InvalidInput, match=r"^CTXPACK_SETTLE: not a settle time"):
+            load_settings(environ=environ)
+        return
+    with contextlib.suppress(InvalidInput):
+        assert 0 <= float(load_settings(environ=environ).settle.value) <= 60
+
+
+# -- no home folder ---------------------------------------------------------------------------------------------------
+
+NO_HOME = {"HOME": ""}
+"""As good as no HOME for a user whom the system does not know."""
+
+
+def test_made_by_hand_they_need_no_settle_time() -> None:
+    assert Settings(Setting("a.test/x", ""), Setting("/c", "")).settle.value == "0.5"
+
+
+@pytest.mark.parametrize("home", ["", "home", "~", "./home"])
+@pytest.mark.parametrize("given", ["default", "flag", "variable"])
+def test_a_cache_in_a_home_folder_that_is_not_known_is_an_error(tmp_path: Path, home: str, given: str) -> None:
+    environ = {"HOME": home, "CTXPACK_REGISTRY": "a.test/x"}
+    if given == "variable":
+        environ["CTXPACK_CACHE"] = "~/kept"
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(beside=str(tmp_path), environ=environ, cache="~/kept" if given == "flag" else None)
+    where = {"default": "cache", "flag": "--cache", "variable": "CTXPACK_CACHE"}[given]
+    shown = "~/.cache/ctxpack" if given == "default" else "~/kept"
+    assert str(caught.value) == (
+        f"{where}: the home folder for {shown} is not known: expected HOME with an absolute path; "
+        "set HOME, or name the cache with --cache or CTXPACK_CACHE"
+    )
+    assert caught.value.code == "E_SETTINGS"
+
+
+def test_without_a_home_folder_the_registry_is_an_error_only_when_it_is_opened(tmp_path: Path) -> None:
+    settings = load_settings(beside=str(tmp_path), environ=NO_HOME, cache="/c")
+    assert settings.registry == Setting("oci:~/.local/share/ctxpack/registry", "default")
+
+
+def test_no_home_folder_is_needed_where_nothing_lies_in_it(tmp_path: Path) -> None:
+    folders = {name: str(tmp_path / name) for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    write(tmp_path / "XDG_CONFIG_HOME/ctxpack/config.toml", "settle = 4")
+    settings = load_settings(beside=str(tmp_path), environ=NO_HOME | folders)
+    assert settings.cache.value == f"{tmp_path}/XDG_CACHE_HOME/ctxpack"
+    assert settings.registry.value == f"oci:{tmp_path}/XDG_DATA_HOME/ctxpack/registry"
+    assert settings.settle.value == "4.0"
+    assert load_settings(beside=str(tmp_path), environ=NO_HOME, cache="/c", registry="a.test/x")[:2] == (
+        Setting("a.test/x", "--registry"),
+        Setting("/c", "--cache"),
+    )
+
+
+# -- variables --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("CTXPACK_REGISTY", "CTXPACK_REGISTRY"),
+        ("CTXPACK_registry", "CTXPACK_REGISTRY"),
+        ("CTXPACK_CACHE_DIR", "CTXPACK_CACHE"),
+        ("CTXPACK_USER", "CTXPACK_USERNAME"),
+        ("CTXPACK_PASS", "CTXPACK_PASSWORD"),
+        ("CTXPACK_SETTEL", "CTXPACK_SETTLE"),
+    ],
+)
+def test_an_unknown_variable_is_told_with_the_nearest_one(name: str, known: str) -> None:
+    assert unknown_variables({name: "hunter2"}) == [f'the variable {name} is ignored; did you mean "{known}"?']
+
+
+def test_an_unknown_variable_without_a_neighbour_is_told_with_all(tmp_path: Path) -> None:
+    (line,) = unknown_variables({"CTXPACK_QQQ": "hunter2"})
+    assert line.startswith("the variable CTXPACK_QQQ is ignored; ctxpack knows CTXPACK_REGISTRY, CTXPACK_CACHE, ")
+
+
+def test_known_variables_and_those_of_others_are_not_told() -> None:
+    known = ["REGISTRY", "CACHE", "SETTLE", "USERNAME", "PASSWORD", "DEBUG", "CONTRACT", "URI"]
+    assert unknown_variables({**{f"CTXPACK_{name}": "" for name in known}, "CTXPACKS": "", "X_CTXPACK_Y": ""}) == []
+
+
+def test_the_known_variables_are_those_that_the_sources_name() -> None:
+    packages = Path(__file__).parents[2]
+    sources = [path.read_text(encoding="utf-8") for path in packages.glob("*/src/**/*.py")]
+    named = {name for text in sources for name in re.findall(r"\bCTXPACK_[A-Z]+\b", text)} - {"CTXPACK_REGISTY"}
+    assert unknown_variables(dict.fromkeys(named, "")) == []
 
 
 @pytest.mark.parametrize(
@@ -126,10 +314,13 @@ def test_a_tilde_in_a_file_is_the_home_folder(tmp_path: Path) -> None:
         ("\xff", "not TOML: 'utf-8' codec can't decode byte 0xff"),
         (
             "regsitry = 'x'",
-            "unknown setting 'regsitry': expected registry or cache; correct the name, or remove the setting",
+            "unknown setting 'regsitry': expected registry or settle; correct the name, or remove the setting",
         ),
-        ("cache = 5", r"setting 'cache' is empty or not a text; write cache = \"\.\.\.\", or remove the setting"),
-        ("cache = ''", "setting 'cache' is empty or not a text"),
+        ("registry = 5", r"setting 'registry' is empty or not a text; write registry = \"\.\.\.\", or remove the set"),
+        ("registry = ''", "setting 'registry' is empty or not a text"),
+        ('registry = "oci:a\\u0000b"', "setting 'registry' is empty or not a text"),
+        ("settle = " + "9" * 5000, "not TOML: Exceeds the limit"),
+        ("registry = " + "[" * 50_000, "not TOML: "),
         ("[registry]\nurl = 'x'", "setting 'registry' is empty or not a text"),
     ],
 )
@@ -142,8 +333,24 @@ def test_a_wrong_settings_file_is_named_with_its_fault(tmp_path: Path, text: str
     assert (caught.value.where, caught.value.code) == (str(path), "E_SETTINGS")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cache = 5", r"setting 'cache' is empty or not a text; write cache = \"\.\.\.\", or remove the setting"),
+        ("cache = ''", "setting 'cache' is empty or not a text"),
+        ('cache = "a\\u0000b"', "setting 'cache' is empty or not a text"),
+        ("cahce = 'x'", "unknown setting 'cahce': expected registry, cache or settle"),
+    ],
+)
+def test_a_wrong_settings_file_of_the_user_is_named_with_its_fault(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "home/.config/ctxpack/config.toml", text)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(tmp_path)
+    assert (caught.value.where, caught.value.code) == (str(path), "E_SETTINGS")
+
+
 def test_a_bad_user_file_is_an_error_even_when_the_project_sets_everything(tmp_path: Path) -> None:
-    write(tmp_path / "project" / "ctxpack.toml", 'cache = "/c"\nregistry = "file.test/x"')
+    write(tmp_path / "project" / "ctxpack.toml", 'settle = 1\nregistry = "file.test/x"')
     write(tmp_path / "home/.config/ctxpack/config.toml", "nonsense")
     with pytest.raises(InvalidInput, match=r"config\.toml: not TOML"):
         load(tmp_path)
@@ -154,7 +361,10 @@ def test_no_file_is_read_when_flags_and_variables_set_everything(
 ) -> None:
     write(tmp_path / "project" / "ctxpack.toml", "nonsense")
     monkeypatch.setenv("CTXPACK_REGISTRY", "environment.test/x")
-    assert load(tmp_path, cache="/flag") == (("environment.test/x", "CTXPACK_REGISTRY"), ("/flag", "--cache"))
+    monkeypatch.setenv("CTXPACK_SETTLE", "1")
+    assert load(tmp_path, cache="/flag") == Settings(
+        Setting("environment.test/x", "CTXPACK_REGISTRY"), Setting("/flag", "--cache"), Setting("1", "CTXPACK_SETTLE")
+    )
 
 
 def test_a_file_that_cannot_be_read_is_a_local_failure() -> None:
@@ -169,7 +379,7 @@ except CtxPackError as error:
     print(type(error).__name__, error)
 """
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path: other users cannot enter the folders above
-        path = write(Path(folder, "ctxpack.toml"), 'cache = "/c"')
+        path = write(Path(folder, "ctxpack.toml"), "settle = 1")
         path.chmod(0)
         os.chmod(folder, 0o755)
         done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)

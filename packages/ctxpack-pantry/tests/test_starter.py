@@ -261,3 +261,9 @@ def test_it_is_relative_to_the_contract_file_and_not_to_the_current_folder(
     written = Path(init(f"{scripts.name}/new.json", command=["python", "main.py"]).contract_file).read_text()
     [transform] = json.loads(written)["transforms"]
     assert (transform["code"], transform["environment"]) == ({"path": "./main.py"}, {"path": "./uv.lock"})
+
+
+@pytest.mark.parametrize("path", ["", "sub/"])
+def test_a_contract_file_needs_a_name(path: str) -> None:
+    with pytest.raises(InvalidInput, match="no name of a file"):
+        init(path)

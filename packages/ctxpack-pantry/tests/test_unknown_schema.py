@@ -14,6 +14,7 @@ from pantry_project import contents
 from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, canonical_json, digest_of, uri_for
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.results import Ran
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -126,7 +127,7 @@ def test_a_pack_with_other_outputs_than_its_contract_names_fills_none(
     pantry: Pantry, project: Project, misnamed: CtxUri, notices: list[str]
 ) -> None:
     """It is damaged: a miss, which is said."""
-    assert pantry.run(str(project.contract)) == (misnamed, False, 0)
+    assert pantry.run(str(project.contract)) == Ran(misnamed, False, 0)
     assert contents(project.root / "made") == {"joined": "new"}
     assert len(notices) == 1
     assert OTHER_OUTPUTS in notices[0]

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pantry_context import context_of
 from pantry_project import flip
 
-from ctxpack_bundle import PackManifest, read_pack_manifest
+from ctxpack_bundle import PackManifest, folder_size, read_pack_manifest
 from ctxpack_identity import CtxUri, NotFound, uri_digest
 from ctxpack_pantry import Context, Pantry, Verified, VerifiedPack, verification
 from ctxpack_pantry.outlet import read_whole
+from ctxpack_pantry.verification import verify
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -105,6 +107,31 @@ def test_a_pack_in_the_folder_of_another_is_damaged(pantry: Pantry, uris: list[C
     assert pack.damage == (
         f"{one}: pack of another contract: expected {uris[0]}, got {uris[1]}; pull it anew, or make it again"
     )
+
+
+@pytest.mark.parametrize("damage", ["", "shorter", "longer", "manifest", "removed"])
+def test_all_packs_have_one_total(pantry: Pantry, uris: list[CtxUri], damage: str) -> None:
+    """What is damaged or removed counts as done."""
+    sizes = [folder_size(read_pack_manifest(folder_of(pantry, uri))) for uri in uris]
+    steps: list[tuple[str, int, int | None]] = []
+
+    def progress(stage: str, advanced: int, total: int | None) -> None:
+        if damage == "removed" and not steps:
+            pantry.remove(uris[2])
+        steps.append((stage, advanced, total))
+
+    if damage in ("shorter", "longer"):
+        path = f"{folder_of(pantry, uris[1])}/artifacts/joined"
+        os.chmod(path, 0o600)
+        os.truncate(path, 0 if damage == "shorter" else 1 << 20)
+    if damage == "manifest":
+        path = f"{folder_of(pantry, uris[1])}/manifest.json"
+        os.chmod(path, 0o600)
+        os.truncate(path, 9)
+        sizes[1] = 0
+    verify(context_of(pantry.cache, pantry.target, progress=progress))
+    assert {(stage, total) for stage, _, total in steps} == {("hash", sum(sizes))}
+    assert sum(advanced for _, advanced, _ in steps) == sum(sizes)
 
 
 def test_what_was_read_is_known_to_be_whole(pantry: Pantry, uris: list[CtxUri]) -> None:

@@ -7,7 +7,7 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ctxpack_bundle.assembly import RootListings, assemble
-    from ctxpack_bundle.chunk import Piece, inflate_chunk, inflate_first, make_chunk, make_chunks, runs
+    from ctxpack_bundle.chunk import Piece, both_chunks, inflate_chunk, inflate_first, make_chunk, make_chunks, runs
     from ctxpack_bundle.copyout import copy_out
     from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
         read_chunk,
     )
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
-    from ctxpack_bundle.verifying import verify_pack
+    from ctxpack_bundle.verifying import folder_size, verify_pack
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
             "assembly": "RootListings assemble",
-            "chunk": "Piece inflate_chunk inflate_first make_chunk make_chunks runs",
+            "chunk": "Piece both_chunks inflate_chunk inflate_first make_chunk make_chunks runs",
             "copyout": "copy_out",
             "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
@@ -59,7 +59,7 @@ else:
             "stream": "PackStream",
             "table": "FIRST_DATA_LAYER MAX_LAYERS Record Table TableDraft encode_table parse_table read_chunk",
             "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
-            "verifying": "verify_pack",
+            "verifying": "folder_size verify_pack",
         },
     )
 
@@ -90,10 +90,12 @@ __all__ = [
     "assemble",
     "average_like",
     "average_of",
+    "both_chunks",
     "content_span",
     "copy_out",
     "encode_pack_manifest",
     "encode_table",
+    "folder_size",
     "inflate_chunk",
     "inflate_first",
     "listing_excerpt",

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
 from ctxpack_bundle.listing import MAX_LINE_BYTES, listing_line
 from ctxpack_bundle.outputs import Totals
-from ctxpack_bundle.outputtree import SHOWN, OutputTree, find_outputs, locate
+from ctxpack_bundle.outputtree import SHOWN, LocatedRoot, OutputTree, find_outputs, locate
 from ctxpack_bundle.packmanifest import FILES, LISTING_PATTERN, Listing, PackManifest, Root, encode_pack_manifest
 from ctxpack_bundle.secondlook import FirstLook, output_changed
 from ctxpack_identity import (
@@ -30,9 +30,11 @@ from ctxpack_identity import (
 )
 from ctxpack_identity.contractview import output_names
 from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
+from ctxpack_identity.hashing.outlook import Outlook
 from ctxpack_identity.hashing.scan import Found
 from ctxpack_identity.packpath import check_path
 from ctxpack_identity.packtext import check_text
+from ctxpack_identity.progress import OnBytes
 
 __all__ = ["RootListings", "assemble"]
 
@@ -124,14 +126,25 @@ def assemble(
     os.mkdir(artifacts)
     parents = ParentFolders(artifacts)
     first_look = FirstLook()
+    outlook, begun = Outlook("seed", progress), 0
+    outlook.enter(lambda: _sizes(roots, begun))
+
+    def report(count: int) -> None:
+        outlook.report(count)
+        outlook.tick()
+
     with Copier() as copier:
         for root, found in find_outputs(roots):
+            begun += 1
+            outlook.begin(_size(found))
             first_look.note(found)
             if on_found is not None:
                 on_found(found)
-            entry = _copy(found, parents, copier, progress, follow=root.follow)
+            entry = _copy(found, parents, copier, report, follow=root.follow)
             totals.add(entry)
             listing.add(entry)
+    outlook.leave()
+    outlook.finish()
     manifest = msgspec.structs.replace(
         manifest,
         listings=(listing.finish(FILES), *listings),
@@ -143,32 +156,36 @@ def assemble(
     return manifest
 
 
-def _copy(found: Found, parents: ParentFolders, copier: Copier, progress: Progress, *, follow: bool) -> TreeEntry:
+def _sizes(roots: list[LocatedRoot], begun: int) -> Iterator[int]:
+    """Yield the bytes of each file and each empty folder of roots, but 0 for so many of the first."""
+    for number, (_, found) in enumerate(find_outputs(roots)):
+        yield _size(found) if number >= begun else 0
+
+
+def _size(found: Found) -> int:
+    return 0 if found.is_empty_folder else found.stat.st_size
+
+
+def _copy(found: Found, parents: ParentFolders, copier: Copier, report: OnBytes, *, follow: bool) -> TreeEntry:
     check_path(found.path)
     target = parents.make(found.path)
     if found.is_empty_folder:
         os.mkdir(target)
         return TreeEntry(found.path, 0, "")
     try:
-        sha256, size = _copy_file(found, target, copier, progress, follow=follow)
+        sha256, size = _copy_file(found, target, copier, report, follow=follow)
     except InvalidInput as error:
         raise output_changed(found.location) from error
     return TreeEntry(found.path, size, sha256, _is_executable(found))
 
 
-def _copy_file(found: Found, target: str, copier: Copier, progress: Progress, *, follow: bool) -> tuple[str, int]:
+def _copy_file(found: Found, target: str, copier: Copier, report: OnBytes, *, follow: bool) -> tuple[str, int]:
     """Copy a file, and return SHA-256 and size. Raises: InvalidInput when it is not what it was when it was found."""
     source = open_regular(found.location, follow=follow)
     try:
         copy = create_member(target, executable=_is_executable(found))
         try:
-            sha256, size = copier.copy(
-                source,
-                copy,
-                found.stat.st_size,
-                where=found.location,
-                on_bytes=lambda count: progress("seed", count, None),
-            )
+            sha256, size = copier.copy(source, copy, found.stat.st_size, where=found.location, on_bytes=report)
         finally:
             os.close(copy)
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)

@@ -26,6 +26,7 @@ __all__ = [
     "MAX_FIRST_PIECE_BYTES",
     "MAX_PIECE_BYTES",
     "Piece",
+    "both_chunks",
     "inflate_chunk",
     "inflate_first",
     "make_chunk",
@@ -87,6 +88,11 @@ def make_chunks(pieces: Sequence[bytes]) -> list[bytes]:
 def make_chunk(piece: bytes) -> bytes:
     """Return a piece that is a run of its own as a gzip member (RFC 1952)."""
     return make_chunks([piece])[0]
+
+
+def both_chunks(piece: bytes) -> tuple[bytes, bytes]:
+    """Return the two chunks that this writer makes of a piece: the compressed one, and the one that stores it."""
+    return _member(piece, _compressed(piece)), _member(piece, _stored(piece))
 
 
 def inflate_chunk(data: bytes | memoryview, size: int, *, where: str) -> bytes:

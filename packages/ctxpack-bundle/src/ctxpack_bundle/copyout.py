@@ -23,19 +23,26 @@ _MODES = 0o777  # less the umask, as for every file that a user makes
 
 
 def copy_out(
-    folder: str, entries: Iterable[TreeEntry], destination: str, *, prefix: str = "", progress: Progress = silent
+    folder: str,
+    entries: Iterable[TreeEntry],
+    destination: str,
+    *,
+    prefix: str = "",
+    progress: Progress = silent,
+    total: int | None = None,
 ) -> None:
     """Copy outputs of the pack in folder to destination, a path where nothing is yet.
 
     entries: the outputs, known to be safe, in canonical order; all paths begin with prefix. What follows prefix is the
     path below destination; if nothing does, destination itself is that file or empty folder. Without entries,
-    destination is an empty folder. After an error the caller removes what is there.
+    destination is an empty folder. After an error the caller removes what is there. total: bytes of all that is placed,
+    here and elsewhere, for progress.
     Raises: IntegrityError for a file that is missing or differs from its entry; LocalFailure when the pack cannot be
     read; OSError when destination cannot be written, FileExistsError when something is there.
     """
 
     def report(count: int) -> None:
-        progress("place", count, None)
+        progress("place", count, total)
 
     parents: ParentFolders | None = None
     location = ""

@@ -21,7 +21,6 @@ from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, encode_pack_manifest
 from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_identity import (
-    Hashing,
     IntegrityError,
     InvalidInput,
     LocalFailure,
@@ -31,14 +30,20 @@ from ctxpack_identity import (
     hex_of,
     silent,
 )
+from ctxpack_identity.hashing.outlook import Outlook
 
-__all__ = ["verify_pack"]
+__all__ = ["folder_size", "verify_pack"]
+
+
+def folder_size(manifest: PackManifest) -> int:
+    """Return how many bytes the files of a pack's folder have together, the manifest's own among them."""
+    return manifest.outputs.size + sum(document.size for document in _documents(manifest))
 
 
 def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
     """Return the manifest of the pack in folder, after every file of it was read and compared.
 
-    progress: called while bytes are hashed, with the stage "hash".
+    progress: called while bytes are hashed, with the stage "hash" and the folder_size as total.
     Raises: IntegrityError for the first thing that is wrong: a manifest, listing or text that is damaged, a file or
     folder that differs from its listing, is missing or is in none, outputs that are not the manifest's; LocalFailure
     when something cannot be read.
@@ -50,8 +55,8 @@ def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
     try:
         hash_tree(
             folder,
-            hashing=Hashing(progress=progress),
             on_entry=lambda found: _require_same(folder, next(members, None), found),
+            outlook=Outlook("hash", progress, total=folder_size(manifest)),
         )
     except InvalidInput as error:  # a link or a device, say
         raise IntegrityError(f"pack is damaged: {error.what}", where=error.where, fix=IN_CACHE) from error
@@ -86,10 +91,15 @@ def _members(folder: str, manifest: PackManifest) -> Iterator[TreeEntry]:
         empty = False
     if empty:
         yield TreeEntry(f"{ARTIFACTS}/", 0, "")
+    yield from _documents(manifest)  # all of them come after ARTIFACTS
+
+
+def _documents(manifest: PackManifest) -> list[TreeEntry]:
+    """Return all that the folder must have besides outputs, in canonical order."""
     data = encode_pack_manifest(manifest)
-    others = [TreeEntry(listing.path, listing.size, hex_of(listing.digest)) for listing in manifest.listings]
-    others.append(TreeEntry(MANIFEST, len(data), hashlib.sha256(data).hexdigest()))
-    yield from sorted(others, key=lambda entry: entry.path.split("/"))  # all of them come after ARTIFACTS
+    found = [TreeEntry(listing.path, listing.size, hex_of(listing.digest)) for listing in manifest.listings]
+    found.append(TreeEntry(MANIFEST, len(data), hashlib.sha256(data).hexdigest()))
+    return sorted(found, key=lambda entry: entry.path.split("/"))
 
 
 def _require_same(folder: str, expected: TreeEntry | None, found: TreeEntry | None) -> None:

@@ -17,13 +17,29 @@ if TYPE_CHECKING:
 __all__ = ["parse_arguments"]
 
 _NOTHING = "nothing comes after --"
+_MOST = 400  # characters of a message, of which users may have typed any number
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments, with ``command`` set. Exits with status 2 on bad usage, 0 after --help or --version.
 
-    Options may come before the command's name.
+    Options may come before the command's name. With --json, bad usage is a JSON document too.
     """
+    try:
+        return _parse(argv)
+    except _BadUsage as error:
+        if "--json" in _own_words(argv):
+            _fail_in_json(error)
+        from ctxpack_pantry import printable  # takes a while to load, which --help must not wait for
+
+        text = str(error)
+        if len(text) > _MOST:
+            text = f"{text[: _MOST // 2]} … {text[-_MOST // 2 :]}"
+        error.parser.print_usage(sys.stderr)
+        error.parser.exit(2, printable(f"{error.said_by}: error: {text}") + "\n")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if not argv:
         parser = _main_parser()
         parser.print_help()
@@ -35,24 +51,34 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     parser = _command_parser(name)
     given = argparse.Namespace(command=name)
-    if parser.get_default("argv") is not None and "--" in words:  # see add_command_after_dashes
-        end = words.index("--")
-        given.argv, words = words[end + 1 :], words[:end]
-        if not given.argv:
-            parser.error(_NOTHING)
+    if parser.get_default("argv") is not None:  # see options.add_command_…
+        words, given.argv = _without_command(parser, words)
     arguments, unknown = parser.parse_known_args(words, given)
     if unknown:
         _refuse(parser, unknown)
     return arguments
 
 
-def _main_parser() -> argparse.ArgumentParser:
+def _without_command(parser: _Parser, words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are ours and those of the contract's command, of which nothing is parsed.
+
+    The command comes after ``--``, or begins with the first word that is no option, if no other words are expected.
+    """
+    end = parser.first_word(words)
+    if parser.has_positionals:
+        end = words.index("--") if "--" in words else len(words)
+    if words[end:] == ["--"]:
+        parser.error(_NOTHING)
+    return words[:end], words[end + 1 :] if words[end : end + 1] == ["--"] else words[end:]
+
+
+def _main_parser() -> _Parser:
     """Return the parser of `ctxpack --help` and `ctxpack --version`, which also describes the commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ctxpack",
         description="Bazel-grade identity for AI data pipelines. Pull by URI.",
-        epilog="Settings: flag, then CTXPACK_REGISTRY and CTXPACK_CACHE, then ctxpack.toml, then the user's file. "
-        "With nothing set, packs are pushed to an OCI layout in your data folder.",
+        epilog="Settings: flag, then CTXPACK_REGISTRY, CTXPACK_CACHE and CTXPACK_SETTLE, then ctxpack.toml, then the "
+        "user's file. With nothing set, packs are pushed to an OCI layout in your data folder.",
         allow_abbrev=False,
         formatter_class=_Formatter,
     )
@@ -66,9 +92,9 @@ def _main_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command_parser(name: str) -> argparse.ArgumentParser:
+def _command_parser(name: str) -> _Parser:
     help = COMMANDS[name]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"ctxpack {name}",
         description=f"{help[0].upper()}{help[1:]}.",
         allow_abbrev=False,
@@ -87,21 +113,76 @@ def _name_first(argv: Sequence[str]) -> list[str]:
     if argv[0] in ("-h", "--help", "--version"):  # without loading any command
         _main_parser().parse_args(argv[:1])
     finder = _CommandFinder()
-    found, unknown = finder.parse_known_args(argv)
+    index = finder.first_word(argv)
+    found, unknown = finder.parse_known_args(argv[:index])
     if found.about:
         _main_parser().parse_args([found.about])
     if unknown:
         _refuse(finder, unknown)
-    if not found.words:
+    if index == len(argv):
         finder.error(f"no command is named; the commands are {', '.join(COMMANDS)}")
-    options = argv[: len(argv) - len(found.words)]
-    return [found.words[0], *options, *found.words[1:]]
+    return [argv[index], *argv[:index], *argv[index + 1 :]]
 
 
-class _CommandFinder(argparse.ArgumentParser):
+def _own_words(argv: Sequence[str]) -> Sequence[str]:
+    """Return the words of argv that are ours, whatever is wrong with them: those before the command that `run` runs."""
+    finder = _CommandFinder()
+    end = finder.first_word(argv)
+    if argv[end : end + 1] == ["run"]:
+        end += 1
+        return argv[: end + finder.first_word(argv[end:])]
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+class _BadUsage(Exception):
+    """What parser does not understand. said_by: the name before the message."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str, said_by: str) -> None:
+        super().__init__(message)
+        self.parser, self.said_by = parser, said_by
+
+
+class _Parser(argparse.ArgumentParser):
+    """Knows which options take a value, and whether words that are no options are expected."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.has_positionals = False
+        self._takes_value: dict[str, bool] = {}
+        super().__init__(**settings)
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        action = super().add_argument(*names, **settings)
+        self._takes_value |= dict.fromkeys(action.option_strings, action.nargs != 0)
+        self.has_positionals |= not action.option_strings
+        return action
+
+    def error(self, message: str) -> NoReturn:
+        raise _BadUsage(self, message, self.prog)
+
+    def first_word(self, words: Sequence[str]) -> int:
+        """Return the index of the first word that is neither an option nor the value of one, or is ``--``.
+
+        The number of words if there is none. An option that is not known takes no value.
+        """
+        index = 0
+        while index < len(words) and words[index].startswith("-") and words[index] not in ("-", "--"):
+            index += 2 if self._wants_next(words[index]) else 1
+        return min(index, len(words))
+
+    def _wants_next(self, option: str) -> bool:
+        """Return whether the word after option is its value. Several short options can be one word, as in -qo."""
+        if option.startswith("--"):
+            return self._takes_value.get(option, False)
+        for position, letter in enumerate(option[1:], start=2):
+            if self._takes_value.get(f"-{letter}", False):
+                return position == len(option)
+        return False
+
+
+class _CommandFinder(_Parser):
     """Knows the options of all commands, so that it knows which word is not the value of an option.
 
-    It loads all commands, so it is used only when the command line begins with an option.
+    It loads all commands, so it is used only when the command line begins with an option, or is wrong.
     """
 
     def __init__(self) -> None:
@@ -109,9 +190,8 @@ class _CommandFinder(argparse.ArgumentParser):
         add_common_options(self)
         for name in COMMANDS:
             load_command(name).add_arguments(self)
-        super().add_argument("-h", "--help", dest="about", action="store_const", const="--help")
-        super().add_argument("--version", dest="about", action="store_const", const="--version")
-        super().add_argument("words", nargs=argparse.REMAINDER)
+        self.add_argument("-h", "--help", dest="about", action="store_const", const="--help")
+        self.add_argument("--version", dest="about", action="store_const", const="--version")
         self.usage = "ctxpack [options] COMMAND ..."
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
@@ -122,14 +202,24 @@ class _CommandFinder(argparse.ArgumentParser):
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
-    """Exit with status 2, naming the option among the words that parser does not know, or else these words."""
+    """Raise _BadUsage, naming the option among the words that parser does not know, or else these words."""
     if unknown == ["--"]:
         parser.error(_NOTHING)
     option = next((word.partition("=")[0] for word in unknown if word.startswith("-") and len(word) > 1), None)
     if option is None:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    parser.print_usage(sys.stderr)
-    parser.exit(2, f"ctxpack: error: {parser.prog} has no option {option}\n")
+    raise _BadUsage(parser, f"{parser.prog} has no option {option}", "ctxpack")
+
+
+def _fail_in_json(error: _BadUsage) -> NoReturn:
+    from ctxpack_cli.exitcode import exit_code  # these take a while to load, which --help must not wait for
+    from ctxpack_cli.terminal import Terminal
+    from ctxpack_pantry import InvalidInput
+
+    program = error.parser.prog
+    fault = InvalidInput(str(error), where=program, fix=f"`{program} --help` shows what it takes", code="E_USAGE")
+    Terminal(sys.stderr, live=False, quiet=True, as_json=True).fail(fault)
+    error.parser.exit(exit_code(fault))
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     6 registry or network, 7 trust policy, 8 conflict, 130 Ctrl-C; `run` exits as its command did.
     """
     try:
+        _require_utf8()
         _reopen_closed_streams()
         from ctxpack_cli.signals import exit_after
 
@@ -27,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.stderr.write("\nctxpack: interrupted\n")
         finally:
             os._exit(130)
+    except MemoryError:  # while our modules were being loaded, or while another error was being said
+        if os.environ.get("CTXPACK_DEBUG"):
+            raise
+        try:
+            os.write(2, b"ctxpack: error: memory ran out\n")
+        finally:
+            os._exit(1)
 
 
 def _status(argv: Sequence[str]) -> int:
@@ -37,6 +45,18 @@ def _status(argv: Sequence[str]) -> int:
     from ctxpack_cli.session import run_command
 
     return run_command(arguments)
+
+
+def _require_utf8() -> None:
+    """Start again in the UTF-8 mode of Python if the locale has another encoding, such as ASCII.
+
+    File names are UTF-8 in contracts and packs. A locale must neither make others of them nor refuse some.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        try:
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        except OSError:
+            return  # this Python cannot be started again; most names are ASCII
 
 
 def _reopen_closed_streams() -> None:

@@ -6,6 +6,7 @@ import argparse
 
 __all__ = [
     "add_command_after_dashes",
+    "add_command_after_options",
     "add_common_options",
     "add_contract_argument",
     "add_contract_option",
@@ -37,6 +38,16 @@ def add_command_after_dashes(parser: argparse.ArgumentParser, synopsis: str) -> 
     """Say that the contract's command may come after ``--``; parse_arguments takes it from there."""
     parser.set_defaults(argv=[])
     parser.usage = f"ctxpack {synopsis} [-- COMMAND [ARG ...]]"
+
+
+def add_command_after_options(parser: argparse.ArgumentParser, synopsis: str, help: str) -> None:
+    """Say that the contract's command may come after the options, of which parser must have nothing else.
+
+    parse_arguments takes it from there, ``--`` or not.
+    """
+    parser.set_defaults(argv=[])
+    parser.usage = f"ctxpack {synopsis} [-- COMMAND [ARG ...]]"
+    parser.add_argument_group("COMMAND", help)
 
 
 def add_contract_argument(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,19 @@ import os
 
 from ctxpack_cli.terminal import Terminal
 from ctxpack_pantry import Pantry, load_settings
+from ctxpack_pantry.settings import unknown_variables
 
 __all__ = ["open_pantry"]
 
 
 def open_pantry(arguments: argparse.Namespace, terminal: Terminal) -> Pantry:
-    """Return the pantry, to be closed by the caller. ctxpack.toml is looked for beside the contract file."""
+    """Return the pantry, to be closed by the caller. ctxpack.toml is looked for beside the contract file.
+
+    Variables that look like ours and are not read are said.
+    """
     folder = os.path.dirname(getattr(arguments, "contract", "")) or "."
     settings = load_settings(registry=getattr(arguments, "registry", None), cache=arguments.cache, beside=folder)
+    for line in unknown_variables(os.environ):
+        terminal.hint(line)
     rehash = getattr(arguments, "rehash", False)
     return Pantry(settings, progress=terminal.progress, notice=terminal.hint, rehash=rehash)

@@ -6,14 +6,14 @@ import json
 import shlex
 
 from ctxpack_cli.terminal import human_files, human_size
-from ctxpack_pantry import StoredPack, printable, transforms
+from ctxpack_pantry import Pushed, StoredPack, printable, transforms
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["inspection_text", "pack_line"]
+__all__ = ["inspection_text", "pack_line", "push_lines"]
 
 
 def inspection_text(document: dict[str, Any]) -> str:
@@ -31,6 +31,20 @@ def inspection_text(document: dict[str, Any]) -> str:
         shown = [f"  {row}" for row in rows]
         lines += ["", heading, *shown] if shown else []
     return "\n".join(map(printable, lines))  # line by line: a line feed in a value must not start a line
+
+
+def push_lines(pushed: Pushed, *, is_default: bool) -> Iterator[str]:
+    """Yield what people should know of a push. is_default: whether nobody named the registry."""
+    before = pushed.replaced
+    if before is None:
+        had = "had it already; nothing was sent" if not pushed.sent else f"lacked {human_size(pushed.sent)} of it"
+        yield f"{pushed.registry} {'has it now' if pushed.new else had}"
+    else:
+        yield f"{pushed.registry} has it now, as {pushed.image}, in place of {before.image}; claims about that are void"
+        if pushed.new:
+            yield f"outputs are now {pushed.outputs}, and were {before.outputs or 'not readable'}"
+    if is_default:
+        yield "only this machine sees that registry; name one for everybody with --registry or CTXPACK_REGISTRY"
 
 
 def pack_line(pack: StoredPack) -> str:

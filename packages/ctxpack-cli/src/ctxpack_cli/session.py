@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
-import sys
 
 from ctxpack_cli.commands import load_command
 from ctxpack_cli.exitcode import exit_code
@@ -21,14 +21,10 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal.of(arguments)
     try:
-        status = load_command(arguments.command).act(arguments, terminal)
-        sys.stdout.flush()
-        return status
+        return load_command(arguments.command).act(arguments, terminal)
     except CtxPackError as error:
         terminal.fail(error)
         return exit_code(error)
-    except BrokenPipeError:
-        return 1  # the reader of our output has left; no message can reach it
     except Exception as error:
         if os.environ.get("CTXPACK_DEBUG"):
             raise
@@ -39,11 +35,30 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def _unexpected(error: Exception) -> CtxPackError:
+    if _lacks_memory(error):
+        reason = str(error)
+        return LocalFailure(
+            f"memory ran out: {reason}" if reason else "memory ran out",
+            fix="give this process more memory and threads (`ulimit -v`, `ulimit -u`, the limits of its container)",
+            code="E_MEMORY",
+        )
     if isinstance(error, OSError):
-        where = error.filename if isinstance(error.filename, str) else ""
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         return LocalFailure(error.strerror or type(error).__name__, where=where)
     return LocalFailure(
         f"unexpected {type(error).__name__}: {error}",
         fix="this is a bug in ctxpack; CTXPACK_DEBUG=1 shows where it happened",
         code="E_BUG",
+    )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether the system has refused memory. Some of these exceptions can be told only by what they say."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, RuntimeError) and "can't start new thread" in text)
+        or (isinstance(error, ImportError) and ("failed to map segment" in text or "cannot allocate memory" in text))
     )

@@ -92,6 +92,8 @@ def _leave(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+        except (BrokenPipeError, ConnectionResetError):
+            continue  # its reader has left, and wants no more of it
         except OSError:
             status = status or 1
     os._exit(status)

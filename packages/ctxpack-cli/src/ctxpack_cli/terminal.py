@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def as_json(self) -> dict[str, Any]: ...
 
 
-__all__ = ["Terminal", "human_files", "human_size"]
+__all__ = ["Terminal", "human_files", "human_size", "json_text"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two drawings on a terminal
@@ -35,6 +35,7 @@ _VERBS = {
     "push": "pushing",
     "pull": "pulling",
     "place": "placing",
+    "check": "checking",
     "compare": "comparing",
     "export": "exporting",
 }
@@ -64,6 +65,7 @@ class Terminal:
         self._done, self._total = 0, 0
         self._started = self._shown = clock()
         self._drawn = False
+        self._closed = self._unread = False
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Terminal:
@@ -72,28 +74,38 @@ class Terminal:
         color = live and not os.environ.get("NO_COLOR")
         return cls(sys.stderr, live=live, quiet=arguments.quiet, as_json=arguments.json, color=color)
 
-    def show(self, result: Result, *lines: str) -> None:
-        """Print the result of a command: lines, or with --json the result's document."""
+    def show(self, result: Result, *lines: str, bare: str = "") -> None:
+        """Print the result of a command: lines, or with --json the result's document.
+
+        bare: instead of lines with --quiet, for `$(…)`.
+        """
         if self.as_json:
-            lines = (json.dumps(result.as_json(), ensure_ascii=False, indent=2, sort_keys=True),)
+            lines = (json_text(result.as_json(), indent=2),)
+        elif self._quiet and bare:
+            lines = (bare,)
         for line in lines:
             self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line of the result."""
+        self.write(os.fsencode(line + "\n"))  # a path may not be valid text: print its bytes
+
+    def write(self, data: bytes) -> None:
+        """Write bytes of the result to stdout. If its reader has left, nobody wants the rest, which is no failure."""
         with self._lock:
             self._erase()
-        # A path may not be valid text: print its bytes.
-        sys.stdout.buffer.write(os.fsencode(line + "\n"))
-        sys.stdout.buffer.flush()  # before the hints, also where both streams end up in one file
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()  # before the hints, also where both streams end up in one file
+        except (BrokenPipeError, ConnectionResetError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also what is still in the buffer
 
     def hint(self, message: str) -> None:
         """Print a line that people need and programs do not."""
-        if self._quiet:
-            return
         with self._lock:
-            self._erase()
-            self._write(f"ctxpack: {printable(message)}\n")
+            if not self._quiet and not self._closed:
+                self._erase()
+                self._write(f"ctxpack: {printable(message)}\n")
 
     def fail(self, error: CtxPackError) -> None:
         """Print an error: what, where, expected, got, what to do."""
@@ -101,7 +113,7 @@ class Terminal:
             self._erase()
             if self.as_json:
                 document = error_as_json(error) | {"exit": exit_code(error)}
-                self._write(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n")
+                self._write(json_text(document) + "\n")
             else:
                 label = "\033[1;31merror:\033[0m" if self._color else "error:"
                 self._write(f"ctxpack: {label} {_text_of(error)}\n")
@@ -110,17 +122,19 @@ class Terminal:
         """Count bytes, and show the count from time to time. A ctxpack_pantry.Progress."""
         with self._lock:
             now = self._clock()
-            if stage != self._stage:
+            is_over = advanced > 0 and 0 < self._total <= self._done  # as when `run` hashes a second time
+            if stage != self._stage or is_over:
                 self._stage, self._done, self._started, self._shown = stage, 0, now, now
             self._done += advanced
             self._total = total or 0
             due = _REDRAW if self._live else _LINE
-            if not self._quiet and now - self._started >= _FIRST and now - self._shown >= due:
+            if not self._quiet and not self._closed and now - self._started >= _FIRST and now - self._shown >= due:
                 self._shown = now
                 self._draw(now - self._started)
 
     def close(self) -> None:
-        """Erase the progress line."""
+        """Erase the progress line, and draw no other: threads of an interrupted command may still report."""
+        self._closed = True
         with self._lock:
             self._erase()
 
@@ -145,11 +159,24 @@ class Terminal:
             self._drawn = False
 
     def _write(self, text: str) -> None:
+        if self._unread:
+            return
         try:
             self._errors.write(text)
             self._errors.flush()
         except (OSError, ValueError):  # the work goes on without stderr
-            self._quiet = True
+            self._unread = True
+
+
+def json_text(value: object, *, indent: int | None = None, sort_keys: bool = True) -> str:
+    """Return value as JSON in which characters that do not print are escaped, so that none can control a terminal.
+
+    >>> json_text({"name": "größe\\x9b\\u202e"})
+    '{"name": "größe\\\\u009b\\\\u202e"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys)
+    # They are all inside strings. A line feed is not: there it is escaped already.
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
 
 
 def human_files(count: int) -> str:
@@ -174,6 +201,10 @@ def human_size(count: float) -> str:
     if index == 0:
         return f"{count:.0f} B"
     return f"{count:.{2 if count < 10 else 1 if count < 100 else 0}f} {units[index]}"
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ _KNOWN = {
     errno.EACCES: ("permission denied", "give yourself write access to this folder", "E_PERMISSION"),
     errno.EPERM: ("operation not permitted", "make yourself the owner of this folder", "E_PERMISSION"),
     errno.EROFS: ("read-only filesystem", "make it writable", "E_READ_ONLY"),
+    errno.ENOMEM: ("memory ran out", "give this process more memory (`ulimit -v`)", "E_MEMORY"),
 }
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

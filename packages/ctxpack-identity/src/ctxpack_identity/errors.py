@@ -26,7 +26,11 @@ __all__ = [
     "PolicyRefused",
     "Unavailable",
     "printable",
+    "shortened",
 ]
+
+_MOST = 400  # characters of a part of a message; more than most paths have
+_ENDING = 80  # of them from the end, where a path has the name of the file
 
 
 class CtxPackError(Exception):
@@ -63,10 +67,10 @@ class CtxPackError(Exception):
 
     def __str__(self) -> str:
         compared = ", ".join(
-            f"{label} {value}" for label, value in (("expected", self.expected), ("got", self.got)) if value
+            f"{label} {shortened(value)}" for label, value in (("expected", self.expected), ("got", self.got)) if value
         )
-        text = ": ".join(part for part in (self.where, self.what, compared) if part)
-        return printable(f"{text}; {self.fix}" if self.fix else text)
+        text = ": ".join(part for part in (shortened(self.where), self.what, compared) if part)
+        return printable(f"{text}; {shortened(self.fix)}" if self.fix else text)
 
 
 class InvalidInput(CtxPackError):
@@ -116,6 +120,17 @@ class LocalFailure(CtxPackError):
     """This machine could not do it: disk full, permission denied, file vanished."""
 
     code = "E_LOCAL"
+
+
+def shortened(text: str) -> str:
+    """Return text without its middle if it is too long for a message, such as a path of thousands of characters.
+
+    >>> shortened("a/" * 1000)[314:347]
+    'a/a/a/… (2000 characters) …a/a/a/'
+    """
+    if len(text) <= _MOST:
+        return text
+    return f"{text[: _MOST - _ENDING]}… ({len(text)} characters) …{text[-_ENDING:]}"
 
 
 def printable(text: str) -> str:

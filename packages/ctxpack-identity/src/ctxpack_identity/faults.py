@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ctxpack_identity.canonical import pointer
 from ctxpack_identity.digest import DIGEST_PATTERN, Digest
-from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.errors import InvalidInput, shortened
 from ctxpack_identity.lighttyping import Any, NamedTuple, cast
 
 __all__ = ["MOST_FAULTS", "ContractInvalid", "Fault", "Reader", "did_you_mean", "quoted", "shown"]
@@ -44,8 +44,9 @@ class Fault(NamedTuple):
     fix: str
 
     def __str__(self) -> str:
-        text = f"{self.pointer or '(whole document)'}: expected {self.expected}, got {self.got}"
-        return f"{text}; {self.fix}" if self.fix else text
+        where = shortened(self.pointer) or "(whole document)"
+        text = f"{where}: expected {shortened(self.expected)}, got {shortened(self.got)}"
+        return f"{text}; {shortened(self.fix)}" if self.fix else text
 
 
 class ContractInvalid(InvalidInput):

@@ -16,18 +16,18 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ctxpack_identity.errors import AccessDenied, IntegrityError
+from ctxpack_identity.errors import AccessDenied, IntegrityError, Unavailable
 from ctxpack_oci.challenge import Challenge, parse_challenges
-from ctxpack_oci.credentials import Credentials
+from ctxpack_oci.credentials import Credentials, advice_for
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.http import MAX_ERROR_BYTES, Transport
 from ctxpack_oci.origin import Origin, origin_of, share_owner
 from ctxpack_oci.patience import Deadline, Patience, persist
-from ctxpack_oci.refusal import ASK_OPERATOR, refusal
+from ctxpack_oci.refusal import ASK_OPERATOR, message_of
 
 __all__ = ["Action", "Authenticator"]
 
-Action = Literal["pull", "pull,push"]
+Action = Literal["pull", "pull,push", "pull,push,delete"]
 
 DEFAULT_LIFE = 60.0  # seconds of a token without expires_in (distribution-spec, "Token Response Fields")
 LONGEST_LIFE = 24 * 3600.0  # seconds
@@ -58,6 +58,7 @@ class Authenticator:
         host: str,
         repository: str,
         credentials: Credentials | None,
+        advice: str,
         patience: Patience,
     ) -> None:
         self._transport = transport
@@ -65,6 +66,7 @@ class Authenticator:
         self._host = host
         self._repository = repository
         self._credentials = credentials
+        self._advice = advice or advice_for(host, credentials)
         self._patience = patience
         self._lock = threading.Lock()  # one thread fetches a token, the others wait for it
         self._challenge: Challenge | None = None
@@ -92,10 +94,7 @@ class Authenticator:
                 f"the credentials were not sent to {self._withheld_from}, because it and {self._host} "
                 f"have no common owner; {ASK_OPERATOR}"
             )
-        variables = "set CTXPACK_USERNAME and CTXPACK_PASSWORD"
-        if self._credentials:
-            return f"check the credentials from {self._credentials.source}, `docker login {self._host}`, or {variables}"
-        return f"`docker login {self._host}`, or {variables}"
+        return self._advice
 
     def _choose(self, reply: Reply) -> Challenge | None:
         """The challenge to answer, remembered for the next request: Bearer before Basic."""
@@ -127,8 +126,8 @@ class Authenticator:
         )
         if reply.status in (400, 401, 403):  # 400 for an invalid refresh token (RFC 6749, 5.2)
             raise AccessDenied(f"answered {reply.status}", where=where, fix=self.login)
-        if reply.status != 200:
-            raise refusal(reply, where=where, login=self.login)
+        if reply.status != 200:  # a 404 too: the service does not know whether the registry has something
+            raise Unavailable(message_of(reply), where=where, fix=ASK_OPERATOR)
         return self._parse_token(reply.body, where)
 
     def _token_request(self, realm: str, service: str, origin: Origin, action: Action, where: str) -> Request:

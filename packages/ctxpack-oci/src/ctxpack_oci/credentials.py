@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ import msgspec
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_oci.location import DOCKER_HUB
 
-__all__ = ["Credentials", "find_credentials"]
+__all__ = ["Credentials", "Login", "advice_for", "find_login"]
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # the key of `docker login` for Docker Hub, older than registry v2
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -37,50 +38,86 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
         return f"Credentials(username={self.username!r}, source={self.source!r}, secrets hidden)"
 
 
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """The credentials for a registry, None when there are none. advice: what to do when the registry wants others."""
+
+    credentials: Credentials | None
+    advice: str
+
+
+# In these files null is as good as no member: docker, podman and the libraries in Go write and read it so.
 class _Entry(msgspec.Struct):
-    auth: str = ""
-    username: str = ""
-    password: str = ""
-    identitytoken: str = ""
+    auth: str | None = None
+    username: str | None = None
+    password: str | None = None
+    identitytoken: str | None = None
 
 
 class _Config(msgspec.Struct, rename="camel"):
-    auths: dict[str, _Entry | None] = {}
-    cred_helpers: dict[str, str] = {}
-    creds_store: str = ""
+    auths: dict[str, _Entry | None] | None = None
+    cred_helpers: dict[str, str | None] | None = None
+    creds_store: str | None = None
 
 
 class _Secret(msgspec.Struct, rename="pascal"):
-    username: str = ""
-    secret: str = ""
+    username: str | None = None
+    secret: str | None = None
 
 
-def find_credentials(host: str, environ: Mapping[str, str], *, repository: str = "") -> Credentials | None:
-    """Return the credentials for host, or None when there are none.
+def find_login(host: str, environ: Mapping[str, str], *, repository: str = "", named_by: str = "") -> Login:
+    """Return the credentials for host, as far as there are any, and what to do when they do not help.
 
-    host: with its port when it has one. repository: for podman's keys, which may name a part of a registry.
-    Order: CTXPACK_USERNAME with CTXPACK_PASSWORD; docker's config.json; podman's auth files. In a file the longest
-    matching key wins; for one key, a credential helper wins over an entry of the file.
-    Raises: InvalidInput, when a file is malformed, when one of the two variables is missing, and when only a
-    credential helper that does not work should have the credentials.
+    host: with its port when it has one. repository: for podman's keys, which may name a part of a registry. named_by:
+    see `open_target`.
+    Order: CTXPACK_USERNAME with CTXPACK_PASSWORD, unless named_by; docker's config.json; podman's auth files. In a file
+    the longest matching key wins; for one key, a credential helper wins over an entry of the file. A helper that does
+    not work is no error, because anonymous access may do: advice names it.
+    Raises: InvalidInput, when a file is malformed, and when one of the two variables is missing.
     """
-    found = _from_environment(environ)
-    if found:
-        return found
+    withheld = bool(named_by and (environ.get("CTXPACK_USERNAME") or environ.get("CTXPACK_PASSWORD")))
+    found = None if named_by else _from_environment(environ)
     broken: list[str] = []
-    for path in _config_files(environ):
-        for candidate in _from_config(_read_config(path), _keys(host, repository), path, environ):
-            if isinstance(candidate, Credentials):
-                return candidate
-            broken.append(candidate)
+    for candidate in _stored(host, repository, environ) if found is None else ():
+        if isinstance(candidate, Credentials):
+            found = candidate
+            break
+        broken.append(candidate)
+    advice = advice_for(host, found, named_by=named_by, withheld=withheld, broken=broken)
+    return Login(credentials=found, advice=advice)
+
+
+def advice_for(
+    host: str,
+    credentials: Credentials | None,
+    *,
+    named_by: str = "",
+    withheld: bool = False,
+    broken: Sequence[str] = (),
+) -> str:
+    """Return what to do when host refuses these credentials, or wants some where there are None.
+
+    named_by: see `open_target`; withheld: whether the environment has credentials that were not used because of it.
+    broken: what is wrong with each credential helper that gave none.
+    """
+    variables = "set CTXPACK_USERNAME and CTXPACK_PASSWORD"
+    if named_by:
+        yourself = "name the registry yourself with --registry, CTXPACK_REGISTRY or your own settings file"
+        variables = yourself if withheld else f"{variables} and {yourself}"
+    steps = [f"`docker login {host}`", f"or {variables}"]
+    if credentials:
+        steps.insert(0, f"check the credentials from {credentials.source}")
     if broken:
-        raise InvalidInput(
-            "credential helper does not work",
-            where="; ".join(broken),
-            fix=f"install it, run `docker login {host}`, or set CTXPACK_USERNAME and CTXPACK_PASSWORD",
-            code="E_CREDENTIAL_HELPER",
-        )
-    return None
+        steps.insert(0, "install, repair or remove it" if len(broken) == 1 else "install, repair or remove them")
+    facts = list(broken)
+    if withheld:
+        facts.append(f"CTXPACK_USERNAME and CTXPACK_PASSWORD were not sent, because {named_by} names the registry")
+    return f"{'; '.join(facts)}: {', '.join(steps)}" if facts else ", ".join(steps)
+
+
+def _stored(host: str, repository: str, environ: Mapping[str, str]) -> Iterator[Credentials | str]:
+    """The credentials in all files, the best first; text for a helper that does not work."""
+    for path in _config_files(environ):
+        yield from _from_config(_read_config(path), _keys(host, repository), path, environ)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
@@ -92,7 +129,9 @@ def _from_environment(environ: Mapping[str, str]) -> Credentials | None:
 
 
 def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    home = environ.get("HOME")
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        home = ""  # a file in the working directory may be somebody else's
     if environ.get("DOCKER_CONFIG"):
         yield Path(environ["DOCKER_CONFIG"], "config.json")
     elif home:
@@ -117,7 +156,8 @@ def _read_config(path: Path) -> _Config:
     if len(data) > MAX_CONFIG_BYTES:
         _malformed(path, f"more than {MAX_CONFIG_BYTES} bytes")
     try:
-        return msgspec.json.decode(data, type=_Config)
+        # Docker takes an empty file for one without a login, and null for an empty document.
+        return msgspec.json.decode(data, type=_Config | None) or _Config() if data.strip() else _Config()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _malformed(path, str(error), cause=error)
 
@@ -133,16 +173,15 @@ def _from_config(
     config: _Config, keys: list[str], path: Path, environ: Mapping[str, str]
 ) -> Iterator[Credentials | str]:
     """The credentials in config for keys, the best first; text for a helper of a key that does not work."""
+    auths, store = config.auths or {}, config.creds_store or ""
     for key in keys:
-        entries = {name: entry for name, entry in config.auths.items() if _plain(name) == key}
-        helpers = {helper for name, helper in config.cred_helpers.items() if _plain(name) == key}
-        if not helpers and config.creds_store and (entries or key == keys[-1]):
-            helpers = {config.creds_store}
-        for helper in helpers:
+        entries = {name: entry for name, entry in auths.items() if _plain(name) == key}
+        named = {helper for name, helper in (config.cred_helpers or {}).items() if _plain(name) == key} - {None}
+        if not named and (entries or key == keys[-1]):
+            named = {store}
+        for helper in filter(None, named):  # "" stands for the file itself
             found = _from_helper(helper, key, path, environ)
-            # The global store is asked for every host, but should have only those with an (empty) entry.
-            expected = bool(entries) or helper != config.creds_store
-            if isinstance(found, Credentials) or (found and expected):
+            if found:
                 yield found
         for name, entry in entries.items():
             credentials = _from_entry(entry or _Entry(), name, path)
@@ -158,7 +197,7 @@ def _plain(name: str) -> str:
 
 
 def _from_entry(entry: _Entry, name: str, path: Path) -> Credentials | None:
-    username, password = entry.username, entry.password
+    username, password = entry.username or "", entry.password or ""
     if entry.auth:
         try:
             decoded = base64.b64decode(entry.auth, validate=True).decode("utf-8")
@@ -191,8 +230,10 @@ def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) 
             env=dict(environ),
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{program} (named in {path}) failed: {type(error).__name__}"
+    except subprocess.TimeoutExpired:
+        return f"{program} (named in {path}) did not answer in {HELPER_SECONDS:.0f} seconds"
+    except OSError as error:
+        return f"{program} (named in {path}) failed: {error.strerror or type(error).__name__}"
     if done.returncode != 0:
         missing = b"not found" in done.stdout  # the protocol's "credentials not found in native keychain"
         return None if missing else f"{program} (named in {path}) ended with status {done.returncode}"
@@ -204,7 +245,7 @@ def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) 
         return None
     if answer.username == "<token>":
         return Credentials(identity_token=answer.secret, source=program)
-    return Credentials(username=answer.username, password=answer.secret, source=program)
+    return Credentials(username=answer.username or "", password=answer.secret, source=program)
 
 
 def _malformed(path: Path, what: str, *, cause: Exception | None = None) -> NoReturn:

@@ -13,6 +13,7 @@ __all__ = [
     "DAMAGED",
     "MAX_BLOB_BYTES",
     "MAX_WHOLE_BYTES",
+    "REPAIR",
     "Descriptor",
     "check_bytes",
     "check_digest",
@@ -20,7 +21,9 @@ __all__ = [
     "describe",
 ]
 
-DAMAGED = "try again; if the error stays, the registry holds damaged data"  # what to do about bytes that were fetched
+# What to do about content that is missing, or about bytes that were fetched.
+REPAIR = "`ctxpack push URI --repair` heals it from a cache that has the pack"
+DAMAGED = f"try again; if the error stays, the registry holds damaged data: {REPAIR}"
 MAX_BLOB_BYTES = 32 * 1024 * 1024  # bytes; of a blob that is whole in memory: a table has at most 32 MiB
 MAX_WHOLE_BYTES = 8 * 1024 * 1024  # bytes; a blob up to this size is read when a part was wanted and the whole came
 

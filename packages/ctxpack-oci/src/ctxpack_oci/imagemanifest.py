@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from ctxpack_identity.errors import IntegrityError
-from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes
+from ctxpack_oci.descriptor import MAX_BLOB_BYTES, REPAIR, Descriptor, check_bytes
 
 __all__ = [
     "IMAGE_MANIFEST_MEDIA_TYPE",
@@ -150,6 +150,6 @@ def _expect_media_type(media_type: object, *, where: str) -> None:
             where=where,
             expected=IMAGE_MANIFEST_MEDIA_TYPE,
             got=str(media_type)[:120],
-            fix="this tag or digest does not name a pack",
+            fix=f"this tag or digest does not name a pack; {REPAIR}",
             code="E_MANIFEST",
         )

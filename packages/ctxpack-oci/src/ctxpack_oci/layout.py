@@ -11,17 +11,17 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
-from ctxpack_identity.digest import parse_digest
+from ctxpack_identity.digest import Digest, hex_of, parse_digest
 from ctxpack_identity.disk import translated
 from ctxpack_identity.errors import IntegrityError, InvalidInput, NotFound
 from ctxpack_oci.content import BLOCK_BYTES, Incoming, Outgoing, callers_errors
-from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_length
+from ctxpack_oci.descriptor import DAMAGED, REPAIR, Descriptor, check_bytes, check_length
 from ctxpack_oci.disk import Disk, publish
 from ctxpack_oci.imagemanifest import (
     IMAGE_MANIFEST_MEDIA_TYPE,
@@ -54,6 +54,10 @@ class Layout:
     def name(self) -> str:
         return f"oci:{self._folder}"
 
+    @property
+    def conditional_tags(self) -> bool:
+        return True
+
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
         check_tag(tag)
         found = [entry for entry in self._entries(self._read_index()) if _tag_of(entry) == tag]
@@ -61,14 +65,18 @@ class Layout:
             return None
         where = where_tag(self.name, tag)
         if len(found) > 1:
-            raise _damaged("the tag is in index.json more than once", where)
+            raise IntegrityError("the tag is in index.json more than once", where=where, fix=REPAIR, code="E_LAYOUT")
         descriptor = _without_tag(_descriptor(found[0], where))
         try:
             return TaggedManifest(descriptor, self.fetch(descriptor))
         except NotFound as error:
             raise IntegrityError(
-                f"{descriptor.digest} is missing", where=where, fix="push the pack again", code="E_INCOMPLETE"
+                f"{descriptor.digest} is missing", where=where, fix=REPAIR, code="E_INCOMPLETE"
             ) from error
+
+    def resolve_tag(self, tag: str) -> Digest | None:
+        check_tag(tag)
+        return self._named_by(self._read_index(), tag)
 
     def exists(self, descriptor: Descriptor) -> bool:
         with _translated(where_content(self.name, descriptor)):
@@ -121,20 +129,27 @@ class Layout:
                 self._publish(descriptor, blocks, where)
 
     def tag(self, descriptor: Descriptor, tag: str) -> None:
+        self._set_tag(descriptor, tag, lambda named: True)
+
+    def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
+        return self._set_tag(descriptor, tag, lambda named: named == before)
+
+    def delete(self, tag: str) -> Digest | None:
         check_tag(tag)
-        where = where_tag(self.name, tag)
-        if not self.exists(descriptor):
-            raise NotFound(
-                "manifest is not there", where=where_content(self.name, descriptor), fix="run ctxpack push again"
-            )
-        with _translated(where):
+        with _translated(where_tag(self.name, tag)):
+            if self._read_index() is None:
+                return None
             self._prepare()
-            self._disk.sync_folder(self._blobs)  # after a crash, a tag must not be there without the files it needs
             with self._locked():
-                self._sweep()
                 index = self._read_index()
-                self._entries(index)  # raises for a malformed index.json, which is not repaired
-                self._replace_index(_with_tag(index, descriptor, tag))
+                named = self._named_by(index, tag)
+                if index is None or named is None:
+                    return None
+                rest = [entry for entry in self._entries(index) if entry.get("digest") != named]
+                self._replace_index({**index, "manifests": [entry for entry in rest if _tag_of(entry) != tag]})
+                with contextlib.suppress(FileNotFoundError):
+                    (self._blobs / hex_of(named)).unlink()
+                return named
 
     def tags(self) -> Iterator[str]:
         names = (_tag_of(entry) for entry in self._entries(self._read_index()))
@@ -142,6 +157,33 @@ class Layout:
 
     def close(self) -> None:
         pass
+
+    def _set_tag(self, descriptor: Descriptor, tag: str, may: Callable[[Digest | None], bool]) -> bool:
+        """Let tag name descriptor if may agrees; return whether it did. may: asked what tag names, under the lock."""
+        check_tag(tag)
+        self._require(descriptor)
+        with _translated(where_tag(self.name, tag)):
+            self._prepare()
+            self._disk.sync_folder(self._blobs)  # after a crash, a tag must not be there without the files it needs
+            with self._locked():
+                self._sweep()
+                self._require(descriptor)  # it may have been deleted meanwhile
+                index = self._read_index()
+                if not may(self._named_by(index, tag)):
+                    return False
+                self._replace_index(_with_tag(index, descriptor, tag))
+                return True
+
+    def _require(self, manifest: Descriptor) -> None:
+        if not self.exists(manifest):
+            raise NotFound(
+                "manifest is not there", where=where_content(self.name, manifest), fix="run ctxpack push again"
+            )
+
+    def _named_by(self, index: dict[str, Any] | None, tag: str) -> Digest | None:
+        """Return the digest that tag names in index. Raises: IntegrityError for a malformed one; it is not repaired."""
+        found = [entry for entry in self._entries(index) if _tag_of(entry) == tag]
+        return _descriptor(found[-1], where_tag(self.name, tag)).digest if found else None
 
     def _publish(self, descriptor: Descriptor, blocks: Iterable[bytes], where: str) -> None:
         with _translated(where):
@@ -179,7 +221,7 @@ class Layout:
             if opened is None:
                 return None
             with open(opened, "rb") as file:
-                data = file.read(limit + 1)
+                data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         try:
             if len(data) <= limit:
                 return msgspec.json.decode(data, type=dict[str, Any])

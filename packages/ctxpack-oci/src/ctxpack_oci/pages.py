@@ -24,7 +24,8 @@ _next_link = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?').search
 def pages(repository: Repository, url: str, *, where: str) -> Iterator[Reply]:
     """Yield the pages of the list at url, none when the registry answers 404.
 
-    Raises: IntegrityError, when a page is too long, there are too many pages, or the next one is at another server.
+    Raises: IntegrityError, when a page is too long, there are too many pages, or the next one is at another server;
+    Unavailable, when the 404 is not that of a registry.
     """
     asked: set[str] = set()
     while url:
@@ -33,6 +34,7 @@ def pages(repository: Repository, url: str, *, where: str) -> Iterator[Reply]:
         asked.add(url)
         reply = repository.ask(Request(method="GET", url=url, where=where, limit=MAX_PAGE_BYTES))
         if reply.status == 404:
+            repository.expect_miss(reply, where)
             return
         repository.expect(reply, (200,), where)
         yield reply

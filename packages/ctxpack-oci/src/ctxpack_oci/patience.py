@@ -80,7 +80,7 @@ def persist(attempt: Callable[[Deadline], T], *, size: int, patience: Patience) 
             wait = _wait(number, failure.after, patience)
             if number == patience.attempts or deadline.left() <= wait:
                 tries = "1 attempt" if number == 1 else f"{number} attempts"
-                fix = failure.fix or "try again later"
+                fix = failure.fix or "try again later; if it stays, ask the operator"
                 raise Unavailable(f"{failure.what} ({tries})", where=failure.where, fix=fix) from failure
             patience.sleep(wait)
     raise AssertionError("Patience.attempts must be at least 1")

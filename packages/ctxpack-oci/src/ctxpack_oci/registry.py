@@ -9,9 +9,9 @@ from typing import BinaryIO
 import msgspec
 
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
-from ctxpack_identity.errors import Conflict, IntegrityError, InvalidInput
+from ctxpack_identity.errors import AccessDenied, Conflict, IntegrityError, InvalidInput
 from ctxpack_oci.content import Incoming, Outgoing, callers_errors
-from ctxpack_oci.credentials import Credentials, find_credentials
+from ctxpack_oci.credentials import Credentials, find_login
 from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
 from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
@@ -51,9 +51,14 @@ class Registry:
         credentials: Credentials | None = None,
         patience: Patience | None = None,
         network: Network | None = None,
+        advice: str = "",
     ) -> None:
         self._repository = Repository(
-            location, credentials=credentials, patience=patience or Patience(), network=network or Network()
+            location,
+            credentials=credentials,
+            patience=patience or Patience(),
+            network=network or Network(),
+            advice=advice,
         )
         self._lock = threading.Lock()
         self._manifests: dict[Digest, bytes] = {}
@@ -61,6 +66,10 @@ class Registry:
     @property
     def name(self) -> str:
         return self._repository.name
+
+    @property
+    def conditional_tags(self) -> bool:
+        return False
 
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
         check_tag(tag)
@@ -70,12 +79,30 @@ class Registry:
         )
         reply = self._repository.ask(request)
         if reply.status == 404:
+            self._repository.expect_miss(reply, where)
             return None
         self._repository.expect(reply, (200,), where)
         digest = receipt_of(reply) or digest_of(reply.body)
         check_digest(digest_of(reply.body), digest, where=where, fix=DAMAGED)
         descriptor = Descriptor(media_type=_kind_of_body(reply, where), digest=digest, size=len(reply.body))
         return TaggedManifest(descriptor, reply.body)
+
+    def resolve_tag(self, tag: str) -> Digest | None:
+        check_tag(tag)
+        url, where = f"{self._repository.base}/manifests/{tag}", where_tag(self.name, tag)
+        head = Request(method="HEAD", url=url, where=where, headers={"Accept": _ACCEPT})
+        reply = self._repository.ask(head)
+        if reply.status == 404:
+            self._repository.expect_miss(reply, where)
+            return None
+        self._repository.expect(reply, (200,), where)
+        receipt = receipt_of(reply)
+        if receipt is None:
+            whole = msgspec.structs.replace(head, method="GET", limit=MAX_IMAGE_MANIFEST_BYTES)
+            reply = self._repository.ask(whole)
+            self._repository.expect(reply, (200,), where)
+            receipt = receipt_of(reply) or digest_of(reply.body)
+        return receipt
 
     def exists(self, descriptor: Descriptor) -> bool:
         where = where_content(self.name, descriptor)
@@ -130,6 +157,19 @@ class Registry:
         else:
             self._repository.expect_created(reply, descriptor.digest, where)
 
+    def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
+        raise TypeError("registries have no conditional tag")
+
+    def delete(self, tag: str) -> Digest | None:
+        digest = self.resolve_tag(tag)
+        if digest is None:
+            return None
+        # By digest, which every registry that deletes can do, and which takes its tags along nearly everywhere.
+        self._delete(digest, tag)
+        if self.resolve_tag(tag) == digest:
+            self._delete(tag, tag)
+        return digest
+
     def tags(self) -> Iterator[str]:
         where = f"tags of {self.name}"
         url = f"{self._repository.base}/tags/list?n={PAGE_ITEMS}"
@@ -166,11 +206,30 @@ class Registry:
         return self._repository.persist(lambda deadline: self._send_manifest(request, deadline), size=len(data))
 
     def _send_manifest(self, request: Request, deadline: Deadline) -> Reply:
-        """One PUT. While another client pushes a blob again, registry:2 answers that it does not know the blob."""
+        """One PUT. While another client pushes a blob again, registry:2 does not know it, or reads half of its link."""
         reply = self._repository.send(request, deadline, action="pull,push")
-        if "MANIFEST_BLOB_UNKNOWN" in codes_of(reply):
+        if codes_of(reply) & {"MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"}:
             raise Transient(message_of(reply), where=request.where)
         return reply
+
+    def _delete(self, reference: str, tag: str) -> None:
+        """Delete a manifest, or only a tag. reference: digest or tag. One that is gone already is no error."""
+        where = where_tag(self.name, tag)
+        request = Request(method="DELETE", url=f"{self._repository.base}/manifests/{reference}", where=where)
+        # registry:2 takes "delete" for a scope of its own, others want that of a push.
+        reply = self._repository.persist(
+            lambda deadline: self._repository.send(request, deadline, action="pull,push,delete"), size=0
+        )
+        if reply.status == 405 or "UNSUPPORTED" in codes_of(reply):
+            raise AccessDenied(
+                f"the registry does not delete: {message_of(reply)}",
+                where=where,
+                fix="delete the tag in its own interface, or let its operator allow deletion; "
+                "`ctxpack push --replace` puts another pack there",
+                code="E_NO_DELETION",
+            )
+        if reply.status != 404:
+            self._repository.expect(reply, (202, 200, 204), where)
 
     def _accept_immutable(self, descriptor: Descriptor, tag: str, reply: Reply) -> None:
         """Return if tag names descriptor already. ECR with immutable tags refuses a PUT in this case too."""
@@ -194,13 +253,13 @@ class Registry:
                 del self._manifests[next(iter(self._manifests))]
 
 
-def open_registry(location: RegistryLocation, environ: Mapping[str, str]) -> Registry:
+def open_registry(location: RegistryLocation, environ: Mapping[str, str], *, named_by: str = "") -> Registry:
     """Return the registry at location, with what environ says of credentials, proxies and certificate authorities.
 
-    Raises: InvalidInput, when what environ names is malformed.
+    named_by: see `open_target`. Raises: InvalidInput, when what environ names is malformed.
     """
-    credentials = find_credentials(location.host, environ, repository=location.repository)
-    return Registry(location, credentials=credentials, network=network_from(environ))
+    login = find_login(location.host, environ, repository=location.repository, named_by=named_by)
+    return Registry(location, credentials=login.credentials, advice=login.advice, network=network_from(environ))
 
 
 def _accept(descriptor: Descriptor) -> dict[str, str]:

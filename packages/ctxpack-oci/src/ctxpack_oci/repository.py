@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from ctxpack_identity.digest import Digest, parse_digest
-from ctxpack_identity.errors import CtxPackError, IntegrityError, InvalidInput
+from ctxpack_identity.errors import AccessDenied, CtxPackError, IntegrityError, InvalidInput, Unavailable
 from ctxpack_oci.auth import Action, Authenticator
 from ctxpack_oci.credentials import Credentials
 from ctxpack_oci.exchange import Reply, Request
@@ -15,23 +16,31 @@ from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.origin import origin_of
 from ctxpack_oci.patience import Deadline, Patience, persist
 from ctxpack_oci.proxy import Network
-from ctxpack_oci.refusal import ASK_OPERATOR, refusal
+from ctxpack_oci.refusal import ASK_OPERATOR, CHECK_SETTING, codes_of, message_of, refusal
 
 __all__ = ["Repository", "receipt_of"]
 
 T = TypeVar("T")
 
+_PAGE_FOR_PEOPLE = ("text/html", "application/xhtml+xml")
 _CREATED = (201, 200, 204)  # the specification says 201; some registries answer with another success
 
 
 class Repository:
     """Sends requests to one repository. Safe for use from several threads, which share connections and tokens.
 
-    name: for messages. base: the URL that all paths of the repository start with.
+    name: for messages. base: the URL that all paths of the repository start with. advice: what to do when access is
+    denied, "" for the usual advice.
     """
 
     def __init__(
-        self, location: RegistryLocation, *, credentials: Credentials | None, patience: Patience, network: Network
+        self,
+        location: RegistryLocation,
+        *,
+        credentials: Credentials | None,
+        patience: Patience,
+        network: Network,
+        advice: str = "",
     ) -> None:
         self.name = str(location)
         self._home = location.origin
@@ -44,8 +53,11 @@ class Repository:
             host=location.host,
             repository=location.repository,
             credentials=credentials,
+            advice=advice,
             patience=patience,
         )
+        self._lock = threading.Lock()  # one thread asks whether this is a registry, the others wait for the answer
+        self._speaks_protocol: bool | None = None
 
     def ask(self, request: Request) -> Reply:
         """Return the answer to a GET or HEAD, whatever its status. Raises: Unavailable, when no attempt succeeds."""
@@ -63,6 +75,28 @@ class Repository:
         """Return if reply has one of these statuses. Raises: the error for its status."""
         if reply.status not in statuses:
             raise self.refusal(reply, where)
+
+    def expect_miss(self, reply: Reply, where: str) -> None:
+        """Return if reply, a 404, says that the registry lacks what was asked for.
+
+        It does so with the JSON document of the specification ("Error Codes"), from wherever the registry redirects to.
+        The 404 of the registry's own server without that document counts too, if `/v2/` there answers as the
+        specification wants ("Determining Support"), which is asked once. Web servers answer 404 for everything.
+        Raises: Unavailable otherwise, for it is not known what the registry has.
+        """
+        if any(codes_of(reply)):
+            if origin_of(reply.url) == self._home:
+                self._speaks_protocol = True
+            return
+        if origin_of(reply.url) != self._home or not self._is_registry():
+            raise Unavailable(
+                message_of(reply),
+                where=where,
+                expected="the answer of a registry",
+                got=f"one of {origin_of(reply.url) or 'another server'} that is no OCI registry",
+                fix=CHECK_SETTING,
+                code="E_NO_REGISTRY",
+            )
 
     def expect_created(self, reply: Reply, digest: Digest, where: str) -> None:
         """Return if reply says that the registry stored content with this digest.
@@ -104,6 +138,19 @@ class Repository:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    def _is_registry(self) -> bool:
+        """Whether the registry's own server answers `/v2/`, and not with a page for people."""
+        with self._lock:
+            if self._speaks_protocol is None:
+                request = Request(method="GET", url=f"{self._home}/v2/", where=f"registry {self._home}")
+                try:
+                    reply = self.ask(request)
+                    kind = reply.headers.get("Content-Type", "").strip().lower()
+                    self._speaks_protocol = reply.status in (200, 401) and not kind.startswith(_PAGE_FOR_PEOPLE)
+                except AccessDenied:  # by the token service that its 401 named
+                    self._speaks_protocol = True
+            return self._speaks_protocol
 
 
 def receipt_of(reply: Reply) -> Digest | None:

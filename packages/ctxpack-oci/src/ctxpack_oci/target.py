@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
+from ctxpack_identity.digest import Digest
 from ctxpack_identity.errors import IntegrityError, InvalidInput
 from ctxpack_oci.descriptor import Descriptor
 from ctxpack_oci.imagemanifest import is_manifest
@@ -36,11 +37,23 @@ class Target(Protocol):
         """The name in messages, for example ``127.0.0.1:5000/team/packs`` or ``oci:/srv/packs``."""
         ...
 
+    @property
+    def conditional_tags(self) -> bool:
+        """Whether `tag_if` works here. Registries have no such thing (distribution-spec, "Pushing Manifests")."""
+        ...
+
     def fetch_tag(self, tag: str) -> TaggedManifest | None:
         """Return the manifest that tag names now, with its bytes, or None when the target has no such tag. One request.
 
         Docker Hub counts a GET of a manifest against the user's quota, but not a HEAD. A pull needs the GET anyway.
         Raises: IntegrityError, when the tag is there but its manifest is missing, damaged or too large.
+        """
+        ...
+
+    def resolve_tag(self, tag: str) -> Digest | None:
+        """Return the digest that tag names now, or None when the target has no such tag. Its manifest is not read.
+
+        So the answer is also known for a manifest that is missing, damaged or of no known kind.
         """
         ...
 
@@ -93,6 +106,22 @@ class Target(Protocol):
         """Let tag name a manifest that was pushed before. The tag may have named another manifest.
 
         Raises: NotFound, when that manifest is not there.
+        """
+        ...
+
+    def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
+        """Let tag name a manifest that was pushed before, if it names before now; None: if there is no such tag.
+
+        Return whether it did, decided in one step. Only where `conditional_tags` says that the target can.
+        Raises: as tag does; TypeError where the target cannot.
+        """
+        ...
+
+    def delete(self, tag: str) -> Digest | None:
+        """Delete tag and the manifest that it names, with other tags of it; return its digest, None without such a tag.
+
+        Blobs stay until the target collects its garbage.
+        Raises: AccessDenied, when the target does not allow it.
         """
         ...
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Pushed,
         Ran,
         Removed,
+        Replaced,
         Seeded,
         StoredPack,
         Verified,
@@ -54,7 +55,7 @@ else:
             "pantry": "Pantry",
             "policy": "Candidate Policy",
             "results": (
-                "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Seeded StoredPack "
+                "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Replaced Seeded StoredPack "
                 "Verified VerifiedPack error_as_json"
             ),
             "schemafiles": "Schemas list_schemas schema schema_names",
@@ -88,6 +89,7 @@ __all__ = [
     "Pushed",
     "Ran",
     "Removed",
+    "Replaced",
     "Schemas",
     "Seeded",
     "Settings",

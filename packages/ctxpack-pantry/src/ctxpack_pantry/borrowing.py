@@ -21,6 +21,7 @@ from ctxpack_oci import Target
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.kin import KinList
 from ctxpack_pantry.lookup import Located, admit, locate, open_table
+from ctxpack_pantry.share import Share
 from ctxpack_pantry.tables import Base, Tables
 from ctxpack_pantry.transfer import at_once
 
@@ -101,7 +102,7 @@ def survey(folder: str, manifest: PackManifest, bases: Sequence[Base], progress:
     found = [array("i") for _ in bases]
     digests, sizes, have = bytearray(), array("I"), [0] * len(bases)
     last = [-1] * len(bases)
-    seen, total = 0, stream_size(manifest)
+    seen, share = 0, Share(progress, stream_size(manifest))
     listings = sum(listing.size for listing in manifest.listings)  # of the same inputs they are the same anyway
     with closing(pack(folder, average)) as pieces:
         for piece in islice(pieces, 1, None):
@@ -109,7 +110,7 @@ def survey(folder: str, manifest: PackManifest, bases: Sequence[Base], progress:
             digests += sha256
             sizes.append(len(piece))
             seen += len(piece)
-            progress("compare", len(piece), total)
+            share.report("compare", len(piece))
             for number, index in enumerate(indexes):
                 record = index.find(sha256, last[number])
                 found[number].append(record)
@@ -117,6 +118,8 @@ def survey(folder: str, manifest: PackManifest, bases: Sequence[Base], progress:
                     have[number] += len(piece) if seen > listings else 0
                     last[number] = record
             if seen - listings > _UNRELATED and max(have) <= _TRIFLE:
+                share.finish("compare")
                 return None
+    share.finish("compare")
     best = max(range(len(bases)), key=have.__getitem__)
     return Survey(bases[best], bytes(digests), sizes, found[best]) if have[best] > _TRIFLE else None

@@ -30,7 +30,8 @@ class Context(NamedTuple):
     """Where packs are, how files are hashed, and what is called meanwhile. Leaving it saves what was hashed.
 
     open_target: returns the registry; a cache hit never opens it. known: digests of unchanged files. executor: hashes
-    inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them.
+    inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them. settle:
+    seconds, see `tagging`.
     """
 
     cache: Cache
@@ -40,6 +41,7 @@ class Context(NamedTuple):
     progress: Progress
     notice: Notice
     policy: Policy | None
+    settle: float = 0.0
 
     @property
     def target(self) -> Target:

@@ -11,6 +11,7 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.outlet import Outlet
 from ctxpack_pantry.replacing import replace_whole
 from ctxpack_pantry.results import Exported
+from ctxpack_pantry.share import Share
 from ctxpack_pantry.squeezing import squeezed
 
 __all__ = ["export"]
@@ -43,12 +44,13 @@ def export(context: Context, uri: CtxUri, tar: str, *, force: bool = False) -> E
 
 
 def _write(context: Context, folder: str, path: str) -> None:
-    total = stream_size(read_pack_manifest(folder))
+    share = Share(context.progress, stream_size(read_pack_manifest(folder)))
     with open(path, "xb") as file, closing(pack(folder)) as pieces:
         file.write(make_chunk(next(pieces)))
         with closing(squeezed(pieces)) as chunks:
             for size, _, chunk in chunks:
                 file.write(chunk)
-                context.progress("export", size, total)
+                share.report("export", size)
         file.flush()
         os.fsync(file.fileno())
+    share.finish("export")

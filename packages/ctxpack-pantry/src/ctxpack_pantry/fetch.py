@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from ctxpack_bundle import PackManifest, stream_size, unpack
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, LocalFailure, uri_digest
+from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, uri_digest
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
-from ctxpack_pantry.holdings import Held, Holdings
-from ctxpack_pantry.lookup import require_found
+from ctxpack_pantry.holdings import NOTHING_HELD, Held, Holdings
+from ctxpack_pantry.lookup import Admitted, require_found
 from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.tables import remember
 
-__all__ = ["Fetched", "fetch"]
+__all__ = ["Fetched", "fetch", "is_whole"]
 
 
 class Fetched(NamedTuple):
@@ -28,35 +28,57 @@ class Fetched(NamedTuple):
     received: int
 
 
-def fetch(context: Context, uri: CtxUri) -> Fetched:
+def fetch(context: Context, uri: CtxUri, *, replace: bool = False) -> Fetched:
     """Return the pack of uri, fetched unless the cache has it; pieces that other cached packs hold are not fetched.
 
-    Two processes that want one pack share the work: the second waits.
+    Two processes that want one pack share the work: the second waits. replace: fetch it also if the cache has a pack,
+    which then gives way, in the end.
     Raises: NotFound when the registry has no such pack; IntegrityError when anything that it serves differs from its
     digest, and then nothing is left in the cache; PolicyRefused, AccessDenied, Unavailable, LocalFailure.
     """
     cache, target = context.cache, context.target
     with cache.lock(uri_digest(uri), on_wait=lambda: context.notice("another process fetches this pack; waiting")):
-        folder = find_cached(context, uri)
+        folder = None if replace else find_cached(context, uri)
         if folder is not None:
             return Fetched(folder, 0)
         holdings = Holdings(cache)
         download = Download(context, require_found(context, uri), ahead=not holdings.any())
-        folder = holdings.lend(download.table, lambda held: _publish(cache, download, held))
+        folder = holdings.lend(download.table, lambda held: _publish(cache, download, held, replace))
         opened = download.opened
         note_sealed(cache, uri, folder)
         remember(cache, target.name, opened.manifest, opened.located.data, download.table.data)
     return Fetched(folder, download.received)
 
 
-def _publish(cache: Cache, download: Download, held: Held) -> str:
-    opened = download.opened
+def is_whole(context: Context, located: Admitted) -> bool:
+    """Return whether the registry has the whole pack, as a fetch would find it. All of it is fetched.
+
+    Raises: as fetch does, but not IntegrityError.
+    """
+    try:
+        download = Download(context, located)
+        with context.cache.staging() as staging:
+            _unpack(download, NOTHING_HELD, staging)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _publish(cache: Cache, download: Download, held: Held, replace: bool) -> str:
+    key = uri_digest(download.opened.located.uri)
     with cache.staging() as staging:
-        _require_room(staging, opened.manifest)
-        rest = download.pieces(range(len(download.table)), held, staging)
-        with closing(rest), cache.flush_ahead(staging):
-            unpack(chain([opened.first], rest), staging, where=download.where)
-        return cache.publish(uri_digest(opened.located.uri), staging)
+        with cache.flush_ahead(staging):
+            _unpack(download, held, staging)
+        if replace:
+            cache.remove(key)
+        return cache.publish(key, staging)
+
+
+def _unpack(download: Download, held: Held, staging: str) -> None:
+    opened = download.opened
+    _require_room(staging, opened.manifest)
+    with closing(download.pieces(range(len(download.table)), held, staging)) as rest:
+        unpack(chain([opened.first], rest), staging, where=download.where)
 
 
 def _require_room(staging: str, manifest: PackManifest) -> None:

@@ -28,18 +28,21 @@ def make(
     identified: Identified,
     outputs: Mapping[str, OutputTree],
     *,
+    command: Sequence[str],
     held: PathLocks,
     force: bool,
     keep_outputs: bool,
+    replace: bool,
+    argv: bool,
 ) -> int:
     """Run the command and seed its outputs; return its status. Unless that is 0, nothing is seeded.
 
     held: the places of the outputs, which stay held until the command has ended, even if this process is killed.
-    force, keep_outputs, Raises: as run.run.
+    replace: outputs in the cache give way. command, force, keep_outputs, argv, Raises: as run.run.
     """
     require_room(contract_file, identified)
     with Clearing(context, identified.uri, outputs, force=force, keep=keep_outputs) as clearing:
-        ended = _execute(context, contract_file, identified, held)
+        ended = _execute(context, contract_file, identified, command, held)
         weak = [
             WeakPoint("survivor", f"process {process.pid} ({process.name}), which the command left behind, still runs")
             for process in ended.survivors
@@ -55,25 +58,26 @@ def make(
             context,
             contract_file,
             made,
-            execution=ended.execution,
+            execution=ended.execution if argv else ended.execution.without_arguments(),
             expected=identified,
             weak=(*clearing.weak, *weak),
+            replace=replace,
         )
         clearing.made = True
     return 0
 
 
-def _execute(context: Context, contract_file: LoadedContractFile, identified: Identified, held: PathLocks) -> Ended:
-    """Run the command of the contract, which finds the contract in a file. Raises: as execute does."""
+def _execute(
+    context: Context, contract_file: LoadedContractFile, identified: Identified, command: Sequence[str], held: PathLocks
+) -> Ended:
+    """Run the command, which finds the contract in a file. Raises: as execute does."""
     contract = identified.contract
     with context.cache.staging() as staging:
         path = os.path.abspath(os.path.join(staging, "contract.json"))
         with open(path, "xb") as file:
             file.write(identified.canonical)
         variables = {**contract["variables"], "CTXPACK_CONTRACT": path, "CTXPACK_URI": identified.uri}
-        return execute(
-            contract["command"], contract_file.base, variables, keep_open=held.descriptors, notice=context.notice
-        )
+        return execute(command, contract_file.base, variables, keep_open=held.descriptors, notice=context.notice)
 
 
 def _require_made(missing: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 
 from ctxpack_identity.errors import LocalFailure
@@ -39,6 +40,13 @@ class Notes:
         except OSError:
             return b""
         return data if len(data) <= limit else b""
+
+    def age(self, name: str) -> float:
+        """Return how many seconds ago a note was written; 0 when there is none."""
+        try:
+            return max(0.0, time.time() - os.stat(os.path.join(self.folder, name)).st_mtime)
+        except OSError:
+            return 0.0
 
     def names(self, below: str = "") -> list[str]:
         """Return the names of the notes in the folder below, in any order."""

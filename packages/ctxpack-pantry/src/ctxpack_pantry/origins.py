@@ -1,8 +1,9 @@
 """Origins: the image manifest with which a cached pack came from a repository, or was pushed to it.
 
 One note for each pack and repository, ``origins/<64 hex of the URI>/<64 hex>``, named after the SHA-256 of the
-repository's name: the digest of the pack's manifest.json, a line feed, and the image manifest as the repository has it.
-A note about another manifest.json than the cached one is stale, and is ignored.
+repository's name: the digest of the pack's manifest.json, " settled" if a push found that the tag stayed, a line feed,
+and the image manifest as the repository has it. A note about another manifest.json than the cached one is stale, and
+ignored.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ctxpack_identity.digest import digest_of, hex_of
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.notes import Notes
+from ctxpack_pantry.settings import LONGEST_SETTLE
 
 if TYPE_CHECKING:
     from ctxpack_cache import Cache
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Origins"]
 
 _KIND = "origins"
+_SETTLED = " settled"
 _MAX_NOTE = (4 << 20) + 128  # bytes: an image manifest of the largest size, and the digest before it
 
 
@@ -30,9 +33,18 @@ class Origins:
     def __init__(self, cache: Cache) -> None:
         self._notes = Notes(cache, _KIND)
 
-    def record(self, uri: CtxUri, repository: str, pack_manifest: Digest, image_manifest: bytes) -> None:
+    def record(
+        self, uri: CtxUri, repository: str, pack_manifest: Digest, image_manifest: bytes, *, settled: bool = False
+    ) -> None:
         """Note that repository has the pack under this image manifest. pack_manifest: digest of manifest.json."""
-        self._notes.write(_name(uri, repository), f"{pack_manifest}\n".encode() + image_manifest)
+        head = f"{pack_manifest}{_SETTLED if settled else ''}\n"
+        self._notes.write(_name(uri, repository), head.encode() + image_manifest)
+
+    def is_settled(self, uri: CtxUri, repository: str) -> bool:
+        """Return whether the tag of uri had its settle time in repository, after what is noted was there."""
+        name = _name(uri, repository)
+        head, _, _ = self._notes.read(name, _MAX_NOTE).partition(b"\n")
+        return head.endswith(_SETTLED.encode()) or self._notes.age(name) > LONGEST_SETTLE
 
     def image(self, uri: CtxUri, repository: str, folder: str) -> Digest | None:
         """Return the digest of the image manifest of the cached pack in folder, or None when it is not known."""
@@ -41,7 +53,8 @@ class Origins:
 
     def image_manifest(self, uri: CtxUri, repository: str, folder: str) -> bytes | None:
         """Return the image manifest of the cached pack in folder, or None when it is not known."""
-        pack_manifest, separator, image_manifest = self._notes.read(_name(uri, repository), _MAX_NOTE).partition(b"\n")
+        head, separator, image_manifest = self._notes.read(_name(uri, repository), _MAX_NOTE).partition(b"\n")
+        pack_manifest = head.removesuffix(_SETTLED.encode())
         cached = _digest_of_file(os.path.join(folder, "manifest.json"))
         return image_manifest if separator and pack_manifest.decode(errors="replace") == cached else None
 

@@ -35,14 +35,15 @@ class Outlet:
     """Hands out the pack of uri, as a folder of the cache that a function uses.
 
     The function must raise IntegrityError when what it finds there is not the pack, and have no effect then, since it
-    is called again with what was fetched anew. received: bytes of layers fetched. damage: what was wrong with the
-    cached pack.
+    is called again with what was fetched anew. received: bytes of layers fetched; registry: where from. damage: what
+    was wrong with the cached pack.
     """
 
     def __init__(self, context: Context, uri: CtxUri) -> None:
         self._context, self._uri = context, uri
         self._removed: NotFound | None = None
         self.received = 0
+        self.registry: str | None = None
         self.damage: IntegrityError | None = None
 
     def take(self, use: Callable[[str], T]) -> T:
@@ -77,7 +78,9 @@ class Outlet:
                 folder, received = fetch(self._context, self._uri)
             except NotFound as error:
                 raise (self.damage or self._removed or error) from error
-            self.received += received
+            if received:
+                self.received += received
+                self.registry = self._context.target.name
             found = self._use(folder, use)
             if found is not None:
                 return found

@@ -48,10 +48,10 @@ class Pantry:
     """The verbs, with the cache and the registry that settings name. Each returns one of the types in `results`.
 
     target: a registry that is open already, instead of the one in settings; it is not closed. progress: see
-    ctxpack_identity.Progress. notice: hints for people. environ: for credentials. rehash: read every input, and every
-    output in its place, also those that did not change since they were hashed last. executor: any
-    concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down. policy: decides
-    which packs may be used.
+    ctxpack_identity.Progress. notice: hints for people. environ: for credentials; None means os.environ. rehash: read
+    every input, and every output in its place, also those that did not change since they were hashed last. executor:
+    any concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down. policy:
+    decides which packs may be used.
     Nothing is opened before it is needed.
     """
 
@@ -62,7 +62,7 @@ class Pantry:
         target: Target | None = None,
         progress: Progress = silent,
         notice: Notice = ignore,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
         rehash: bool = False,
         executor: Executor | None = None,
         policy: Policy | None = None,
@@ -70,6 +70,7 @@ class Pantry:
         self.settings = settings
         self.cache = Cache(settings.cache.value)
         self._given = self._opened = target
+        self._announced = False
         self._progress, self._notice, self._environ = progress, notice, environ
         self._rehash, self._executor, self._policy = rehash, executor, policy
 
@@ -89,9 +90,11 @@ class Pantry:
     def target(self) -> Target:
         """The registry. Raises: InvalidInput when its setting is not a registry's name."""
         if self._opened is None:
-            from ctxpack_oci import open_target, parse_location
+            from ctxpack_pantry.access import open_registry  # a cache hit needs no registry
 
-            self._opened = open_target(parse_location(self.settings.registry.value), environ=self._environ)
+            environ = os.environ if self._environ is None else self._environ
+            self._opened = open_registry(self.settings, environ, ignore if self._announced else self._notice)
+            self._announced = True
         return self._opened
 
     def resolve(self, contract_file: str | LoadedContractFile, command: Sequence[str] = ()) -> Identified:
@@ -114,13 +117,13 @@ class Pantry:
         with self._context() as context:
             return verbs.seed(context, loaded, verbs.locate_outputs(loaded, outputs))
 
-    def push(self, uri: CtxUri, *, borrow: bool = False) -> Pushed:
+    def push(self, uri: CtxUri, *, borrow: bool = False, repair: bool = False, replace: bool = False) -> Pushed:
         """Copy a pack from the cache to the registry; nothing is sent when it is there.
 
         Parameters, Raises: as push.push.
         """
         with self._context() as context:
-            return verbs.push(context, uri, borrow=borrow)
+            return verbs.push(context, uri, borrow=borrow, repair=repair, replace=replace)
 
     def pull(
         self, uri: CtxUri, output: str | None = None, *, include: Sequence[str] = (), force: bool = False
@@ -151,6 +154,10 @@ class Pantry:
         force: bool = False,
         keep_outputs: bool = False,
         offline: bool = False,
+        recompute: bool = False,
+        replace: bool = False,
+        on_conflict: str = "adopt",
+        argv: bool = True,
     ) -> Ran:
         """Place the outputs if anybody made them already, else run the command. Parameters, Raises: as run.run."""
         with self._context() as context:
@@ -162,6 +169,10 @@ class Pantry:
                 force=force,
                 keep_outputs=keep_outputs,
                 offline=offline,
+                recompute=recompute,
+                replace=replace,
+                on_conflict=on_conflict,
+                argv=argv,
             )
 
     def verify(self, *uris: CtxUri) -> Verified:
@@ -177,15 +188,22 @@ class Pantry:
         with self._context() as context:
             return verbs.list_packs(context)
 
-    def remove(self, *uris: CtxUri) -> Removed:
-        """Remove packs from the cache, never from the registry."""
+    def remove(self, *uris: CtxUri, registry: bool = False) -> Removed:
+        """Remove packs from the cache, and if asked from the registry. Parameters, Raises: as removal.remove_packs."""
         with self._context() as context:
-            return verbs.remove_packs(context, *uris)
+            return verbs.remove_packs(context, *uris, registry=registry)
 
     def _context(self) -> Context:
         known = StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
         return Context(
-            self.cache, lambda: self.target, known, self._executor, self._progress, self._notice, self._policy
+            self.cache,
+            lambda: self.target,
+            known,
+            self._executor,
+            self._progress,
+            self._notice,
+            self._policy,
+            settle=float(self.settings.settle.value),
         )
 
 

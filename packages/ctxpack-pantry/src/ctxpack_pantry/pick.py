@@ -39,9 +39,14 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
 
     def copy(folder: str) -> Selection:
         selection = _select(folder, manifest_of(uri, folder), patterns, folder)
-        return put(selection, lambda fresh: copy_out(folder, selection.entries(), fresh, progress=context.progress))
+        total = selection.outputs.size
 
-    selection, received = outlet.cached(copy), 0
+        def make(fresh: str) -> None:
+            copy_out(folder, selection.entries(), fresh, progress=context.progress, total=total)
+
+        return put(selection, make)
+
+    selection, received, registry = outlet.cached(copy), 0, None
     if selection is None:
         download = Download(context, outlet.located())
 
@@ -51,8 +56,8 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
                 return put(selection, lambda fresh: pack.extract(selection, fresh))
 
         selection = Holdings(context.cache).lend(download.table, attempt)
-        received = download.received
-    return Pulled(uri, output, received, selection.outputs.files, selection.outputs.size)
+        received, registry = download.received, context.target.name
+    return Pulled(uri, output, received, selection.outputs.files, selection.outputs.size, registry)
 
 
 def _select(folder: str, manifest: PackManifest, patterns: Sequence[str], where: str) -> Selection:

@@ -57,7 +57,8 @@ def place(context: Context, folder: str, manifest: PackManifest, placings: Seque
         name, part = next(parts, (placing.name, iter(())))
         if name != placing.name:
             raise IntegrityError("listing without an output", where=folder, expected=placing.name, got=name)
-        copy_out(folder, part, fresh, prefix=placing.prefix, progress=context.progress)
+        total = manifest.outputs.size
+        copy_out(folder, part, fresh, prefix=placing.prefix, progress=context.progress, total=total)
 
     made = [partial(make, placing) for placing in placings]
     return _place(context, placings, lambda: manifest.outputs_digest, made, force=force)

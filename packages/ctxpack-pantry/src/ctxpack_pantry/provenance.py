@@ -22,6 +22,10 @@ class Execution(NamedTuple):
     command: tuple[str, ...]
     seconds: float
 
+    def without_arguments(self) -> Execution:
+        """Return the same with the program's name alone: arguments may hold secrets."""
+        return self._replace(command=self.command[:1])
+
 
 def record_provenance(
     *,
@@ -31,7 +35,7 @@ def record_provenance(
     upstream: Mapping[str, CtxUri],
     weak: Sequence[WeakPoint] = (),
     execution: Execution | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of a pack made now, as a JSON object.
 
@@ -40,7 +44,7 @@ def record_provenance(
     set, is the time recorded (reproducible-builds.org), so that the same work gives the same pack.
     """
     record: dict[str, Any] = {
-        "created": _now(environ),
+        "created": _now(os.environ if environ is None else environ),
         "creator": {"host": _text(platform.node()), "user": _text(_user())},
         "versions": {"ctxpack": version, "platform": platform.platform(), "python": platform.python_version()},
     }

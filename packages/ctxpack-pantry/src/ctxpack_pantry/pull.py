@@ -41,7 +41,7 @@ def pull(
                 code="E_USAGE",
             )
         outlet = Outlet(context, uri)
-        return Pulled(uri, outlet.take(partial(_show, context, uri)), outlet.received)
+        return Pulled(uri, outlet.take(partial(_show, context, uri)), outlet.received, registry=outlet.registry)
     try:
         return _put(context, uri, output, include, force)
     except LocalFailure as failure:
@@ -64,7 +64,9 @@ def _put(context: Context, uri: CtxUri, output: str, include: Sequence[str], for
 
         return pick(context, uri, include, output, force=force)
     outlet = Outlet(context, uri)
-    return Pulled(uri, outlet.take(partial(_copy, context, uri, output, force)), outlet.received)
+    return Pulled(
+        uri, outlet.take(partial(_copy, context, uri, output, force)), outlet.received, registry=outlet.registry
+    )
 
 
 def _is_writable(folder: str) -> bool:

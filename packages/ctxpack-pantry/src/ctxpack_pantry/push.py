@@ -1,33 +1,50 @@
-"""Push: a pack of the cache is published in a registry. Blobs are sent first, the tag last."""
+"""Push: a pack of the cache is published in a registry. Blobs are sent first, the tag last.
+
+An ordinary push believes an image manifest that it finds under the tag. A repair reads every blob, and heals.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
-from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
-from ctxpack_pantry.artifact import build_image_manifest, tag_of
+from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe, parse_image_manifest
+from ctxpack_pantry.artifact import build_image_manifest, describe_contract, tag_of
 from ctxpack_pantry.borrowing import Survey, known_bases, listed_bases, survey
 from ctxpack_pantry.context import Context
+from ctxpack_pantry.fetch import is_whole
 from ctxpack_pantry.kin import Announcement, kin_of
 from ctxpack_pantry.lookup import Located, admit, locate, open_pack
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading
-from ctxpack_pantry.results import Pushed
+from ctxpack_pantry.repairing import Soundness, restore
+from ctxpack_pantry.results import Pushed, Replaced
 from ctxpack_pantry.sending import Sending, Sent
 from ctxpack_pantry.tables import Tables, remember
+from ctxpack_pantry.tagging import set_tag
+from ctxpack_pantry.transfer import at_once
 
 __all__ = ["push"]
 
+_ATTEMPTS = 2  # of a repair: if the registry does not store a blob again, other blobs hold the same pack
 
-def push(context: Context, uri: CtxUri, *, borrow: bool = False) -> Pushed:
+
+def push(context: Context, uri: CtxUri, *, borrow: bool = False, repair: bool = False, replace: bool = False) -> Pushed:
     """Publish the cached pack of uri under its tag; nothing is sent when the registry has it.
 
+    When this returns, the tag names this pack, and no push of other outputs can have had the same answer (`tagging`).
     Pieces that the registry holds as part of an earlier pack of the same kin are not sent: of a pack that this cache
     pushed or pulled, and, if borrow is set, of one that the registry's list of kin names.
-    Raises: NotFound when the cache has no such pack; Conflict when the tag names other outputs, which is never
-    overwritten; IntegrityError when the cached pack is damaged or the tag names something else than this contract's
-    pack; PolicyRefused, AccessDenied, Unavailable.
+    repair: read every blob that the registry has of this pack, send what is missing or damaged, and replace anything
+    under the tag that is no pack. replace: put this pack also in the place of other outputs.
+    Raises: NotFound when the cache has no such pack; Conflict when the tag names other outputs, which only replace
+    overwrites; IntegrityError when the cached pack is damaged, when the tag names something else than this contract's
+    pack, which only repair and replace overwrite, and when a repair did not help; Unavailable also when the registry
+    loses what it took, and when it is too slow to decide a race; PolicyRefused, AccessDenied.
     """
     folder = context.cache.find(uri_digest(uri))
     if folder is None:
@@ -38,11 +55,25 @@ def push(context: Context, uri: CtxUri, *, borrow: bool = False) -> Pushed:
         )
     try:
         with reading(uri, folder):
-            return _Push(context, uri, folder).publish(borrow)
+            return _Push(context, uri, folder).publish(borrow=borrow, repair=repair, replace=replace)
     except IntegrityError:
         with suppress(NotFound):  # whether the cached pack is the damaged one, and not what the registry has
             damage_of(context, uri, folder, read_whole)
         raise
+
+
+class _Found(NamedTuple):
+    """What the tag names. image: digest, None without a tag; located: unless that is no image manifest of this pack.
+
+    outputs: digest of the outputs; None where they are not known. noted: whether this cache knew the image manifest;
+    settled: and that its tag had its settle time.
+    """
+
+    image: Digest | None
+    located: Located | None = None
+    outputs: Digest | None = None
+    noted: bool = False
+    settled: bool = False
 
 
 class _Push:
@@ -52,58 +83,161 @@ class _Push:
         self._context, self._uri, self._folder = context, uri, folder
         self._target, self._origins = context.target, Origins(context.cache)
         self._manifest = manifest_of(uri, folder)
+        self._outputs = self._manifest.outputs_digest
         self._kin = kin_of(self._manifest.contract)
         self._sent = 0
         self._done = self._reported = 0  # bytes of the stream, in this attempt and at most
 
-    def publish(self, borrow: bool) -> Pushed:
-        target = self._target
-        found = locate(target, self._uri)
-        if found is not None:
-            if found.image != self._origins.image(self._uri, target.name, self._folder):
-                self._require_same_outputs(found)
-            return self._pushed(found.image, new=False)
-        announcement = Announcement(target, self._kin, self._context.notice)
+    def publish(self, *, borrow: bool, repair: bool, replace: bool) -> Pushed:
+        found = self._find_whatever() if repair or replace else self._find()
+        is_other = found.outputs not in (None, self._outputs)
+        if is_other and not replace:
+            raise self._conflict(found)
+        if found.outputs == self._outputs and not repair:
+            return self._confirmed(found)
+        sound = Soundness(self._target, self._context.progress) if repair else None
+        if sound is not None and found.located is not None and not is_other and self._restore(found, sound):
+            self._say_contract(sound)
+            return self._pushed(found.located.image, new=False)
+        announcement = Announcement(self._target, self._kin, self._context.notice)
         try:
-            return self._publish_new(announcement, borrow)
+            if sound is None:
+                sent, image, data = self._send_all(borrow)
+            else:
+                sent, image, data = self._send_sound(sound)
+                self._say_contract(sound)
+            return self._publish_new(announcement, found, sent, image, data)
         except BaseException:
             announcement.drop()
             raise
 
-    def _publish_new(self, announcement: Announcement, borrow: bool) -> Pushed:
-        target = self._target
-        sent, image, data = self._send_all(borrow)
-        announcement.stored(self._uri, image.digest)
-        # Registries have no "tag unless it exists": look again just before, and again after (last writer wins).
-        found = locate(target, self._uri)
-        if found is None:
-            target.tag(image, tag_of(self._uri))
-            found = locate(target, self._uri)
-        if found is not None and found.image != image.digest:
-            self._require_same_outputs(found)
-            announcement.drop()
-            return self._pushed(found.image, new=True)
-        remember(self._context.cache, target.name, self._manifest, data, sent.table)
-        announcement.published()
-        return self._pushed(image.digest, new=True)
+    def _find(self) -> _Found:
+        """Return what the tag names. Raises: as locate, admit and open_pack do."""
+        located = locate(self._target, self._uri)
+        if located is None:
+            return _Found(None)
+        if located.image == self._noted():
+            settled = self._origins.is_settled(self._uri, self._target.name)
+            return _Found(located.image, located, self._outputs, noted=True, settled=settled)
+        theirs = open_pack(self._target, admit(self._context, located)).manifest
+        return _Found(located.image, located, theirs.outputs_digest)
 
-    def _pushed(self, image: Digest, *, new: bool) -> Pushed:
-        return Pushed(self._uri, self._target.name, image, self._sent, new)
+    def _find_whatever(self) -> _Found:
+        """Return what the tag names, also if that is no pack, or one that cannot be opened."""
+        try:
+            return self._find()
+        except IntegrityError:
+            image = self._target.resolve_tag(tag_of(self._uri))
+        located = None
+        with suppress(IntegrityError):
+            located = locate(self._target, self._uri)
+        return _Found(image, located)
 
-    def _require_same_outputs(self, found: Located) -> None:
-        """Return if found, which is not the image manifest of this cached pack, holds the same outputs.
+    def _noted(self) -> Digest | None:
+        """Return the image manifest of this cached pack in the target, as far as this cache knows."""
+        return self._origins.image(self._uri, self._target.name, self._folder)
 
-        Raises: Conflict; PolicyRefused; as open_pack does.
+    def _confirmed(self, found: _Found) -> Pushed:
+        """Return the result of a push that sent nothing. One that came just now may still lose a race."""
+        assert found.image is not None
+        if not found.settled and not self._target.conditional_tags:
+            time.sleep(self._context.settle)
+            if self._target.resolve_tag(tag_of(self._uri)) != found.image:
+                return self._pushed(self._theirs(), new=False)
+        return self._pushed(found.image, new=False)
+
+    def _theirs(self) -> Digest:
+        """Return the image manifest that another push has put under the tag, with the same outputs.
+
+        Raises: Conflict when the outputs are others; Unavailable when there is none; as _find does.
         """
-        theirs = open_pack(self._target, admit(self._context, found)).manifest.outputs_digest
-        if theirs != self._manifest.outputs_digest:
-            raise Conflict(
-                "the registry holds other outputs of the same contract",
-                where=found.where,
-                expected=f"outputs {theirs}",
-                got=self._manifest.outputs_digest,
-                fix="this push overwrote nothing; the transform is not deterministic, or something it depends on is "
-                "missing from the contract",
+        found = self._find()
+        if found.image is None:
+            raise self._lost_tag()
+        if found.outputs != self._outputs:
+            raise self._conflict(found)
+        return found.image
+
+    def _restore(self, found: _Found, sound: Soundness) -> bool:
+        """Return whether the image manifest names a whole pack now, with these outputs."""
+        located, cache = found.located, self._context.cache
+        assert located is not None
+        image, manifest, tables = located.image, located.manifest, Tables(cache)
+        with cache.staging() as staging:
+            sent = restore(
+                self._target, image, manifest, self._folder, self._manifest, tables=tables, sound=sound, staging=staging
+            )
+        if sent is None:
+            return False
+        self._sent += sent
+        if found.noted:
+            return True
+        # Each blob is what its digest says; whether they are a pack, nobody here has seen.
+        again = self._find_whatever()
+        return again.outputs == self._outputs and is_whole(self._context, admit(self._context, located))
+
+    def _publish_new(
+        self, announcement: Announcement, found: _Found, sent: Sent, image: Descriptor, data: bytes
+    ) -> Pushed:
+        """Set the tag, and return the result. found: what the tag named before."""
+        target, tag = self._target, tag_of(self._uri)
+        announcement.stored(self._uri, image.digest)
+        named = set_tag(target, image, tag, before=found.image, settle=self._context.settle)
+        if named == image.digest:
+            remember(self._context.cache, target.name, self._manifest, data, sent.table, settled=True)
+            announcement.published()
+            if found.image in (None, named):
+                return self._pushed(named, new=found.image is None)
+            return self._pushed(named, new=found.outputs != self._outputs, replaced=found)
+        announcement.drop()
+        if named in (None, found.image):
+            raise self._lost_tag()
+        return self._pushed(self._theirs(), new=True)
+
+    def _pushed(self, image: Digest, *, new: bool, replaced: _Found | None = None) -> Pushed:
+        gone = None if replaced is None or replaced.image is None else Replaced(replaced.image, replaced.outputs)
+        return Pushed(self._uri, self._target.name, image, self._sent, new, self._outputs, gone)
+
+    def _conflict(self, found: _Found) -> Conflict:
+        return Conflict(
+            "the registry holds other outputs of the same contract",
+            where=f"{self._target.name}:{tag_of(self._uri)}",
+            expected=f"outputs {found.outputs}",
+            got=self._outputs,
+            fix="this push replaced nothing. The transform is not deterministic, or something it depends on is missing "
+            "from the contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push URI "
+            "--replace`; to remove theirs: `ctxpack rm URI --registry`; to keep both: another `salt` in one contract",
+        )
+
+    def _lost_tag(self) -> Unavailable:
+        return Unavailable(
+            "the tag does not name the pack, though the registry accepted that",
+            where=f"{self._target.name}:{tag_of(self._uri)}",
+            fix="push again; if it stays, ask the operator of the registry",
+            code="E_LOST",
+        )
+
+    def _send_sound(self, sound: Soundness) -> tuple[Sent, Descriptor, bytes]:
+        """Send everything but the tag so that each blob is there and whole; borrow nothing. As _send_all."""
+        for attempt in range(_ATTEMPTS):
+            sent, image, data = self._send(None, has=sound.of, padding=attempt)
+            sound.look_again()
+            lacking = sound.lacking_layers(parse_image_manifest(data))
+            lacking += [] if sound.of(image) else [image]
+            if not lacking:
+                return sent, image, data
+        raise IntegrityError(
+            "the registry took it, and does not give it back as it was",
+            where=f"{lacking[0].digest} of {self._target.name}",
+            fix="ask the operator of the registry; it keeps damaged data",
+            code="E_DIGEST",
+        )
+
+    def _say_contract(self, sound: Soundness) -> None:
+        """Say that the contract, whose digest is the URI, cannot be healed: a registry may keep what it damaged."""
+        if not sound.of(describe_contract(self._manifest.contract_bytes)):
+            self._context.notice(
+                f"{self._target.name} keeps a damaged contract blob; ctxpack does not need it, but other tools may"
             )
 
     def _send_all(self, borrow: bool) -> tuple[Sent, Descriptor, bytes]:
@@ -120,9 +254,12 @@ class _Push:
         # Perhaps a layer was removed although an image manifest names it.
         return self._send(None)
 
-    def _send(self, found: Survey | None) -> tuple[Sent, Descriptor, bytes]:
+    def _send(
+        self, found: Survey | None, *, has: Callable[[Descriptor], bool] | None = None, padding: int = 0
+    ) -> tuple[Sent, Descriptor, bytes]:
+        """Send everything but the tag. has, padding: as for Sending."""
         self._done = 0
-        sending = Sending(self._target, self._folder, self._manifest, found, self._progress)
+        sending = Sending(self._target, self._folder, self._manifest, found, self._progress, has=has, padding=padding)
         try:
             with self._context.cache.staging() as staging:
                 sent = sending.send(staging)
@@ -130,8 +267,19 @@ class _Push:
             self._sent += sending.sent
         data = build_image_manifest(self._manifest.contract_bytes, sent.layers)
         image = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
-        self._target.push(image, data)
+        # Not every registry refuses an image manifest whose blobs it lost.
+        checks = [partial(self._require_kept, blob) for blob in sending.blobs]
+        at_once(*checks, partial(self._target.push, image, data))
         return sent, image, data
+
+    def _require_kept(self, blob: Descriptor) -> None:
+        if not self._target.exists(blob):
+            raise Unavailable(
+                "the registry accepted a blob, and has lost it",
+                where=f"{blob.digest} of {self._target.name}",
+                fix="push again; if it stays, ask the operator of the registry",
+                code="E_LOST",
+            )
 
     def _progress(self, stage: str, advanced: int, total: int | None) -> None:
         """Report what goes beyond an earlier attempt, and never more than total, which is an estimate."""

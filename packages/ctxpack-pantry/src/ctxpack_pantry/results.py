@@ -26,6 +26,7 @@ __all__ = [
     "Pushed",
     "Ran",
     "Removed",
+    "Replaced",
     "Seeded",
     "StoredPack",
     "Verified",
@@ -91,28 +92,43 @@ class Seeded(NamedTuple):
         }
 
 
+class Replaced(NamedTuple):
+    """What a tag named before. image: digest of its image manifest; outputs: of its outputs, None if it had none."""
+
+    image: Digest
+    outputs: Digest | None
+
+
 class Pushed(NamedTuple):
-    """A pack in a registry. image: digest of its image manifest; sent: bytes of blobs that were not there before."""
+    """A pack in a registry. image: digest of its image manifest; sent: bytes of blobs that were not there before.
+
+    new: whether the registry did not have these outputs before; outputs: their digest. replaced: what the tag named
+    before, if that was something else; claims about its image manifest say nothing of this one.
+    """
 
     uri: CtxUri
     registry: str
     image: Digest
     sent: int
     new: bool
+    outputs: Digest
+    replaced: Replaced | None = None
 
     def as_json(self) -> Document:
-        return {
+        document: Document = {
             "schema": "ctxpack/push/v1",
             "uri": self.uri,
             "registry": self.registry,
             "image": self.image,
             "sent": self.sent,
             "new": self.new,
+            "outputs": self.outputs,
         }
+        return document if self.replaced is None else document | {"replaced": self.replaced._asdict()}
 
 
 class Pulled(NamedTuple):
-    """Outputs in a folder. received: bytes of layers fetched, 0 when the cache had the pack.
+    """Outputs in a folder. received: bytes of layers fetched, 0 when the cache had the pack; registry: where from.
 
     files, size (bytes): what was chosen with include, otherwise None.
     """
@@ -122,6 +138,7 @@ class Pulled(NamedTuple):
     received: int
     files: int | None = None
     size: int | None = None
+    registry: str | None = None
 
     def as_json(self) -> Document:
         document: Document = {
@@ -129,19 +146,35 @@ class Pulled(NamedTuple):
             "uri": self.uri,
             "folder": self.folder,
             "received": self.received,
+            "registry": self.registry,
         }
         return document if self.files is None else document | {"files": self.files, "size": self.size}
 
 
 class Ran(NamedTuple):
-    """hit: the pack was there and the command did not run. status: of the command, 0 on a hit."""
+    """hit: the pack was there and the command did not run. status: of the command, 0 on a hit.
+
+    registry: where the pack was fetched from, None if it was not. pushed: what a push came to, None without one.
+    adopted: whether the registry had other outputs, which took the place of those made here.
+    """
 
     uri: CtxUri
     hit: bool
     status: int
+    registry: str | None = None
+    pushed: Pushed | None = None
+    adopted: bool = False
 
     def as_json(self) -> Document:
-        return {"schema": "ctxpack/run/v1", "uri": self.uri, "hit": self.hit, "status": self.status}
+        return {
+            "schema": "ctxpack/run/v1",
+            "uri": self.uri,
+            "hit": self.hit,
+            "status": self.status,
+            "registry": self.registry,
+            "pushed": None if self.pushed is None else self.pushed.as_json(),
+            "adopted": self.adopted,
+        }
 
 
 class Exported(NamedTuple):
@@ -231,13 +264,22 @@ class Listed(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """removed: packs that were removed from the cache; missing: packs that the cache did not have."""
+    """removed: packs that were removed; missing: packs that were not there.
+
+    registry: what packs were removed from besides the cache, None for the cache alone.
+    """
 
     removed: tuple[CtxUri, ...]
     missing: tuple[CtxUri, ...]
+    registry: str | None = None
 
     def as_json(self) -> Document:
-        return {"schema": "ctxpack/rm/v1", "removed": list(self.removed), "missing": list(self.missing)}
+        return {
+            "schema": "ctxpack/rm/v1",
+            "removed": list(self.removed),
+            "missing": list(self.missing),
+            "registry": self.registry,
+        }
 
 
 class VerifiedPack(NamedTuple):

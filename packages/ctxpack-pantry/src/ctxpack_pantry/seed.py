@@ -31,13 +31,16 @@ def seed(
     execution: Execution | None = None,
     expected: Identified | None = None,
     weak: Sequence[WeakPoint] = (),
+    replace: bool = False,
 ) -> Seeded:
     """Hash the contract file's inputs, copy outputs into the cache, and publish them under the URI.
 
     outputs: where they lie, by name (see locate_outputs). execution: of the command that made them, for provenance.
     expected: what was identified before the command ran; inputs that changed since, even if they changed back, are an
-    error, because it is not known which version made the outputs. weak: weak points of the execution.
-    Raises: Conflict when the cache holds other outputs under this URI; InvalidInput, LocalFailure; as identify does.
+    error, because it is not known which version made the outputs. weak: weak points of the execution. replace: other
+    outputs that the cache holds under this URI give way, which is said.
+    Raises: Conflict when the cache holds other outputs, unless replace is set; InvalidInput, LocalFailure; as identify
+    does.
     """
     contract_file.require_no_map("seed")
     cache = context.cache
@@ -83,7 +86,13 @@ def seed(
         with cache.lock(key):
             present = _intact(context, identified.uri)
             if present is not None:
-                return _already_there(present, manifest)
+                held = read_pack_manifest(present)
+                if held.outputs_digest == manifest.outputs_digest:
+                    return Seeded(identified.uri, present, held, False)
+                if not replace:
+                    raise _conflict(identified.uri, held, manifest)
+                cache.remove(key)
+                _say_replaced(context, held, manifest)
             folder = cache.publish(key, staging)
             note_sealed(cache, identified.uri, folder)
     return Seeded(identified.uri, folder, manifest, True)
@@ -167,15 +176,20 @@ def _list_packs(context: Context, identified: Identified, listings: RootListings
     return listed
 
 
-def _already_there(folder: str, made: PackManifest) -> Seeded:
-    uri, present = CtxUri(made.uri), read_pack_manifest(folder)
-    if present.outputs_digest != made.outputs_digest:
-        raise Conflict(
-            "the cache holds other outputs of the same contract",
-            where=uri,
-            expected=f"outputs {present.outputs_digest}",
-            got=made.outputs_digest,
-            fix="the transform is not deterministic, or something it depends on is missing from the contract; "
-            f"to replace the pack: ctxpack rm {uri}",
-        )
-    return Seeded(uri, folder, present, False)
+def _conflict(uri: CtxUri, held: PackManifest, made: PackManifest) -> Conflict:
+    return Conflict(
+        "the cache holds other outputs of the same contract",
+        where=uri,
+        expected=f"outputs {held.outputs_digest}",
+        got=made.outputs_digest,
+        fix="the transform is not deterministic, or something it depends on is missing from the contract. To put these "
+        "in its place: `ctxpack rm URI`, then the same again, or `ctxpack run --recompute`; to keep both: another "
+        "`salt` in one contract",
+    )
+
+
+def _say_replaced(context: Context, held: PackManifest, made: PackManifest) -> None:
+    context.notice(
+        f"the cached pack had other outputs, {held.outputs_digest}, and was replaced by {made.outputs_digest}: the "
+        "transform is not deterministic, or something it depends on is missing from the contract"
+    )

@@ -25,6 +25,7 @@ from ctxpack_bundle import (
     PackStream,
     Record,
     TableDraft,
+    both_chunks,
     make_chunk,
     manifest_part,
     pack,
@@ -67,19 +68,30 @@ class _Task(NamedTuple):
 class Sending:
     """Sends the blobs of the pack of manifest, which is in folder; with a survey, only what its base lacks.
 
-    sent: bytes of blobs that the target did not have.
+    has: returns whether the target has a layer. padding: empty gzip members that each layer begins with, so that all
+    layers, and the table, have other digests. sent: bytes of blobs that the target did not have; blobs: these blobs.
     """
 
     def __init__(
-        self, target: Target, folder: str, manifest: PackManifest, survey: Survey | None, progress: Progress
+        self,
+        target: Target,
+        folder: str,
+        manifest: PackManifest,
+        survey: Survey | None,
+        progress: Progress,
+        *,
+        has: Callable[[Descriptor], bool] | None = None,
+        padding: int = 0,
     ) -> None:
         self.sent = 0
+        self.blobs: list[Descriptor] = []
         self._target, self._folder, self._manifest = target, folder, manifest
         self._survey, self._progress = survey, progress
         self._first = manifest_part(manifest)
         self._total = stream_size(manifest)
         self._layering = Layering(self._total)
-        self._presence = Presence(target)
+        self._has = has or Presence(target).of
+        self._padding = padding
         self._layers_made: set[_Layer] = set()  # and not sent yet
         self._begun: set[Digest] = set()  # layers of chunks: two of a pack can be the same
         self._counting = threading.Lock()
@@ -106,6 +118,8 @@ class Sending:
     def _tasks(self, staging: str) -> Generator[_Task, None, None]:
         """Yield what to send: the first layer, the contract, the layers of chunks, the table."""
         chunk = make_chunk(self._first)
+        if self._padding:  # a layer of one chunk: there is no room for more
+            chunk = next(other for other in both_chunks(self._first) if other != chunk)
         yield _Task(partial(self._send, describe_layer(digest_of(chunk), len(chunk)), chunk), len(chunk))
         yield _Task(self._send_contract)
         with closing(
@@ -115,6 +129,7 @@ class Sending:
         order = [*sorted(self._kept), *range(_OWN, _OWN + self._own.layers)]
         self._table = self._draft.finish({layer: number for number, layer in enumerate(order, FIRST_DATA_LAYER)})
         yield _Task(partial(self._send, describe_table(self._table), self._table), len(self._table))
+        self._progress("push", self._total, self._total)  # an estimate, which the caller makes good
 
     def _layers(self, staging: str) -> Generator[_Task, None, None]:
         """Yield all layers of a pack that borrows nothing."""
@@ -172,12 +187,12 @@ class Sending:
                 if self._layering.ends_after(layer.size, sha256):
                     yield self._finished(layer)
                     layer = self._new_layer(staging)
-        if layer.size:
+        if not layer.is_empty:
             yield self._finished(layer)
         self._own = self._own._replace(rounds=self._own.rounds + 1)
 
     def _new_layer(self, staging: str) -> _Layer:
-        layer = _Layer(self._own.layers, self._layering, staging)
+        layer = _Layer(self._own.layers, self._layering, staging, make_chunk(b"") * self._padding)
         self._layers_made.add(layer)
         return layer
 
@@ -194,7 +209,7 @@ class Sending:
     def _send_layer(self, layer: _Layer) -> Descriptor:
         descriptor, content = layer.finish()
         try:
-            if self._begins(descriptor) and not self._presence.of(descriptor):
+            if self._begins(descriptor) and not self._has(descriptor):
                 self._send(descriptor, content)
         finally:
             layer.close()
@@ -212,11 +227,14 @@ class Sending:
         self._target.push(descriptor, content)
         with self._counting:
             self.sent += descriptor.size
+            self.blobs.append(descriptor)
         return descriptor
 
     def _send_contract(self) -> None:
-        contract = self._manifest.contract_bytes
-        self._target.push(describe_contract(contract), contract)
+        contract = describe_contract(self._manifest.contract_bytes)
+        self._target.push(contract, self._manifest.contract_bytes)
+        with self._counting:
+            self.blobs.append(contract)
 
     def _require(self, descriptor: Descriptor) -> None:
         if not self._target.exists(descriptor):
@@ -238,15 +256,21 @@ class _Layer:
     A layer that may become large is in a file without a name.
     """
 
-    def __init__(self, number: int, layering: Layering, staging: str) -> None:
-        self.number, self.size = number, 0
+    def __init__(self, number: int, layering: Layering, staging: str, padding: bytes) -> None:
+        self.number, self.size = number, len(padding)
         self._most = layering.most
-        self._chunks: list[bytes] = []
+        self._chunks = [padding]
         self._file: BinaryIO | None = None
+        self._sha256 = hashlib.sha256()
         if layering.most > _IN_MEMORY:
             self._file = cast("BinaryIO", TemporaryFile(dir=staging))  # noqa: SIM115  # close does
-        self._sha256 = hashlib.sha256()
+            self._file.write(padding)
+            self._sha256.update(padding)
         self._places: dict[bytes, tuple[int, int]] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._places
 
     @property
     def weight(self) -> int:
@@ -254,7 +278,7 @@ class _Layer:
 
     def has_room(self, size: int) -> bool:
         """Return whether a chunk of size bytes fits."""
-        return not self.size or self.size + size <= self._most
+        return self.is_empty or self.size + size <= self._most
 
     def add(self, sha256: bytes, chunk: bytes) -> tuple[int, int]:
         """Return offset and size of the chunk of the piece with this digest, added unless it is here already."""

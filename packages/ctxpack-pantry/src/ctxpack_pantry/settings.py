@@ -1,4 +1,8 @@
-"""Settings: flag > environment > ``ctxpack.toml`` in the contract's folder or above > user file > default."""
+"""Settings: flag > environment > ``ctxpack.toml`` in the contract's folder or above > user file > default.
+
+A folder's ``ctxpack.toml`` may be somebody else's, as in a clone or in a pack. So it may not name a cache, where
+CtxPack writes and deletes, and what it names is marked: `Pantry.target` keeps passwords of the environment from it.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,127 @@ import os
 from collections.abc import Mapping
 
 from ctxpack_identity import InvalidInput, LocalFailure
-from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.home import home_folder, with_home
+from ctxpack_identity.lighttyping import Any, NamedTuple
 
-__all__ = ["PROJECT_FILE", "Setting", "Settings", "load_settings"]
+__all__ = ["PROJECT_FILE", "Setting", "Settings", "load_settings", "unknown_variables"]
 
 PROJECT_FILE = "ctxpack.toml"
+LONGEST_SETTLE = 60.0  # seconds
+_SETTLE = "0.5"  # seconds
 _USER_FILE = "config.toml"
-_NAMES = ("registry", "cache")
+_NAMES = ("registry", "cache", "settle")
+
+_PREFIX = "CTXPACK_"
+_VARIABLES = (
+    *(f"{_PREFIX}{name.upper()}" for name in _NAMES),
+    "CTXPACK_USERNAME",
+    "CTXPACK_PASSWORD",
+    "CTXPACK_DEBUG",
+    "CTXPACK_CONTRACT",  # for commands that `run` starts; they may start ctxpack again
+    "CTXPACK_URI",
+)
 
 
 class Setting(NamedTuple):
-    """A value, and where it was set."""
+    """A value, and where it was set: the flag, the variable or the path of the file.
+
+    from_folder: whether a folder's ctxpack.toml has it, which the user may not have written.
+    """
 
     value: str
     origin: str
+    from_folder: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody set it."""
+        return self.origin == "default"
 
 
 class Settings(NamedTuple):
-    """registry: ``host[:port]/repo/path``, ``http://…`` or ``oci:/folder``. cache: a folder."""
+    """registry: ``host[:port]/repo/path``, ``http://…`` or ``oci:/folder``. cache: a folder. settle: seconds.
+
+    settle: how long the tag of a push must stay as it is (0 to 60). users_registry: what the user's own file names,
+    "" for nothing; it matters where a folder's ctxpack.toml names the registry.
+    """
 
     registry: Setting
     cache: Setting
+    settle: Setting = Setting(_SETTLE, "default")
+    users_registry: str = ""
+
+
+class _File(NamedTuple):
+    """A settings file. values: checked, as they are written there."""
+
+    path: str
+    values: dict[str, str]
+    from_folder: bool
 
 
 def load_settings(
-    *, registry: str | None = None, cache: str | None = None, beside: str = ".", environ: Mapping[str, str] = os.environ
+    *,
+    registry: str | None = None,
+    cache: str | None = None,
+    beside: str = ".",
+    environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Return each setting from the first source that has it.
 
-    registry, cache: the values of flags. beside: ctxpack.toml is searched from this folder upwards.
-    Raises: InvalidInput for a settings file that is not TOML or has a wrong setting; LocalFailure when it cannot be
-    read.
+    registry, cache: the values of flags. beside: ctxpack.toml is searched from this folder upwards. environ: os.environ
+    if None.
+    Raises: InvalidInput for a settings file that is not TOML or has a wrong setting, for a wrong CTXPACK_SETTLE, and
+    for a cache in the home folder when that is not known; LocalFailure when a file cannot be read.
     """
+    variables = os.environ if environ is None else environ
     flags = {"registry": registry, "cache": cache}
-    files: list[tuple[str, dict[str, str]]] | None = None
+    files: list[_File] | None = None
 
     def find(name: str) -> Setting:
         nonlocal files
-        flag, variable = flags[name], f"CTXPACK_{name.upper()}"
+        flag, variable = flags.get(name), f"{_PREFIX}{name.upper()}"
         if flag:
             return Setting(flag, f"--{name}")
-        if environ.get(variable):
-            return Setting(environ[variable], variable)
+        if variables.get(variable):
+            return Setting(variables[variable], variable)
         if files is None:
-            paths = (*_project_files(beside), _user_file(environ))
-            files = [(path, _read(path)) for path in paths if os.path.isfile(path)]
-        for path, values in files:
-            if name in values:
-                return Setting(values[name], path)
-        return Setting(_default(name, environ), "default")
+            files = _read_files(beside, variables)
+        for file in files:
+            if name in file.values:
+                return Setting(_relative_to(file.path, name, file.values[name]), file.path, file.from_folder)
+        return Setting(_default(name, variables), "default")
 
-    return Settings(find("registry"), find("cache"))
+    where, settle = find("registry"), find("settle")
+    _check_settle(settle.value, settle.origin)
+    users = next((file.values.get("registry", "") for file in files or () if not file.from_folder), "")
+    return Settings(_in_home(where, variables), _cache(find("cache"), variables), settle, users)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return one line for each ``CTXPACK_`` variable that nothing reads, with the known one that is nearest.
+
+    >>> unknown_variables({"CTXPACK_REGISTY": "ghcr.io/a/b", "CTXPACK_CACHE": "/c"})
+    ['the variable CTXPACK_REGISTY is ignored; did you mean "CTXPACK_REGISTRY"?']
+    """
+    unknown = sorted(name for name in environ if name.startswith(_PREFIX) and name not in _VARIABLES)
+    return [_ignored(name) for name in unknown]
+
+
+def _ignored(name: str) -> str:
+    from ctxpack_identity.faults import did_you_mean  # a mistake is rare
+
+    near = did_you_mean(name.removeprefix(_PREFIX), [known.removeprefix(_PREFIX) for known in _VARIABLES])
+    hint = near.replace('"', f'"{_PREFIX}', 1) or f"ctxpack knows {', '.join(_VARIABLES)}"
+    return f"the variable {name[:100]} is ignored; {hint}"
+
+
+def _read_files(beside: str, environ: Mapping[str, str]) -> list[_File]:
+    users = _user_file(environ)
+    found = [_File(path, _read(path, users, from_folder=True), True) for path in _project_files(beside)]
+    if users and os.path.isfile(users):
+        found.append(_File(users, _read(users, users, from_folder=False), False))
+    return found
 
 
 def _project_files(beside: str) -> list[str]:
@@ -73,10 +147,15 @@ def _project_files(beside: str) -> list[str]:
 
 
 def _user_file(environ: Mapping[str, str]) -> str:
-    return os.path.join(_base(environ, "XDG_CONFIG_HOME", ".config"), "ctxpack", _USER_FILE)
+    """Return the path of the user's own settings file, "" when it would be in a home folder that is not known."""
+    folder = _base(environ, "XDG_CONFIG_HOME", ".config")
+    return os.path.join(folder, "ctxpack", _USER_FILE) if os.path.isabs(folder) else ""
 
 
 def _default(name: str, environ: Mapping[str, str]) -> str:
+    """Return the default, in the folder ``~`` when the home folder is not known."""
+    if name == "settle":
+        return _SETTLE
     if name == "cache":
         return os.path.join(_base(environ, "XDG_CACHE_HOME", ".cache"), "ctxpack")
     return "oci:" + os.path.join(_base(environ, "XDG_DATA_HOME", ".local/share"), "ctxpack", "registry")
@@ -85,45 +164,109 @@ def _default(name: str, environ: Mapping[str, str]) -> str:
 def _base(environ: Mapping[str, str], variable: str, below_home: str) -> str:
     """Return a base folder. XDG Base Directory Specification: a relative path in the variable is ignored."""
     folder = environ.get(variable, "")
-    return folder if os.path.isabs(folder) else os.path.join(os.path.expanduser("~"), below_home)
+    return folder if os.path.isabs(folder) else os.path.join(home_folder(environ) or "~", below_home)
 
 
-def _read(path: str) -> dict[str, str]:
+def _read(path: str, users: str, *, from_folder: bool) -> dict[str, str]:
+    """Return the settings in a file. users: the path of the user's own file, for messages."""
     import tomllib  # slow to import, and most users have no settings file
 
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, not UTF-8, a number of 5000 digits, deep nesting
         raise InvalidInput(
             f"not TOML: {error}", where=path, fix="correct the syntax (https://toml.io)", code="E_SETTINGS"
         ) from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
-    for name, value in values.items():
-        if name not in _NAMES:
-            raise InvalidInput(
-                f"unknown setting {name!r}",
-                where=path,
-                expected=" or ".join(_NAMES),
-                fix="correct the name, or remove the setting",
-                code="E_SETTINGS",
-            )
-        if not isinstance(value, str) or not value:
-            raise InvalidInput(
-                f"setting {name!r} is empty or not a text",
-                where=path,
-                fix=f'write {name} = "...", or remove the setting',
-                code="E_SETTINGS",
-            )
-    return {name: _from_file(value, path, name) for name, value in values.items()}
+    if from_folder and "cache" in values:
+        raise InvalidInput(
+            "a folder's settings may not name the cache",
+            where=path,
+            fix=f"write it in {users or 'your own settings file'}, or use --cache or CTXPACK_CACHE",
+            code="E_SETTINGS",
+        )
+    known = tuple(name for name in _NAMES if name != "cache") if from_folder else _NAMES
+    return {name: _checked(name, value, path, known) for name, value in values.items()}
 
 
-def _from_file(value: str, path: str, name: str) -> str:
-    """Return value; a relative folder is relative to the settings file."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if name == "cache":
-        return os.path.join(folder, os.path.expanduser(value))
-    if value.startswith("oci:"):
-        return "oci:" + os.path.join(folder, os.path.expanduser(value.removeprefix("oci:")))
+def _checked(name: str, value: Any, path: str, known: tuple[str, ...]) -> str:
+    if name not in known:
+        raise InvalidInput(
+            f"unknown setting {name!r}",
+            where=path,
+            expected=f"{', '.join(known[:-1])} or {known[-1]}",
+            fix="correct the name, or remove the setting",
+            code="E_SETTINGS",
+        )
+    if name == "settle":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidInput(
+                "setting 'settle' is not a number",
+                where=path,
+                fix="write settle = 0.5, in seconds, or remove the setting",
+                code="E_SETTINGS",
+            )
+        return _as_text(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InvalidInput(
+            f"setting {name!r} is empty or not a text",
+            where=path,
+            fix=f'write {name} = "...", or remove the setting',
+            code="E_SETTINGS",
+        )
     return value
+
+
+def _as_text(seconds: int | float) -> str:
+    try:
+        return str(float(seconds))
+    except OverflowError:  # an integer of hundreds of digits, which str may refuse
+        return "inf"
+
+
+def _check_settle(text: str, origin: str) -> None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_SETTLE:  # this way round, NaN is refused too
+        raise InvalidInput(
+            "not a settle time",
+            where=origin if origin.startswith(_PREFIX) else f"{origin}, settle",
+            expected=f"a number of seconds, 0 to {LONGEST_SETTLE:.0f}",
+            got=repr(text)[:80],
+            fix="correct it, or remove it for the default",
+            code="E_SETTINGS",
+        )
+
+
+def _relative_to(path: str, name: str, value: str) -> str:
+    """Return the value of a file; a relative folder is relative to the file."""
+    scheme = "oci:" if name == "registry" and value.startswith("oci:") else ""
+    folder = value.removeprefix(scheme)
+    if name == "settle" or (name == "registry" and not scheme) or folder.startswith("~"):
+        return value
+    return scheme + os.path.join(os.path.dirname(os.path.abspath(path)), folder)
+
+
+def _in_home(registry: Setting, environ: Mapping[str, str]) -> Setting:
+    """Return the registry with the home folder for ``~``. Without one, it is an error only when it is opened."""
+    folder = registry.value.removeprefix("oci:")
+    if folder == registry.value or not folder.startswith("~"):
+        return registry
+    return registry._replace(value="oci:" + (with_home(folder, environ) or folder))
+
+
+def _cache(cache: Setting, environ: Mapping[str, str]) -> Setting:
+    folder = with_home(cache.value, environ)
+    if not folder:
+        raise InvalidInput(
+            f"the home folder for {cache.value} is not known",
+            where="cache" if cache.origin == "default" else cache.origin,
+            expected="HOME with an absolute path",
+            fix="set HOME, or name the cache with --cache or CTXPACK_CACHE",
+            code="E_SETTINGS",
+        )
+    return cache._replace(value=folder)

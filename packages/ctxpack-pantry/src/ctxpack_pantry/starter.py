@@ -42,6 +42,10 @@ def init(
 
     Raises: InvalidInput when path exists, or what is given is not UTF-8; LocalFailure.
     """
+    if not os.path.basename(path):
+        raise InvalidInput(
+            "no name of a file", where=path or "contract file", fix="name the file to write", code="E_USAGE"
+        )
     template = contract_template(path, inputs=inputs, outputs=outputs, code=code, command=command)
     try:
         data = template.encode()

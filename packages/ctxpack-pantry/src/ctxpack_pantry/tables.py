@@ -27,10 +27,21 @@ _MAX_NOTE = (4 << 20) + (32 << 20) + 16  # bytes: an image manifest and a table 
 _KEPT = 16  # notes of one kin and repository
 
 
-def remember(cache: Cache, repository: str, manifest: PackManifest, image_manifest: bytes, table: bytes) -> None:
-    """Note what repository has of the pack of manifest, which the cache pushed, or pulled whole and verified."""
+def remember(
+    cache: Cache,
+    repository: str,
+    manifest: PackManifest,
+    image_manifest: bytes,
+    table: bytes,
+    *,
+    settled: bool = False,
+) -> None:
+    """Note what repository has of the pack of manifest, which the cache pushed, or pulled whole and verified.
+
+    settled: whether its tag had its settle time.
+    """
     pack_manifest = digest_of(encode_pack_manifest(manifest))
-    Origins(cache).record(manifest.uri, repository, pack_manifest, image_manifest)
+    Origins(cache).record(manifest.uri, repository, pack_manifest, image_manifest, settled=settled)
     Tables(cache).record(manifest.uri, repository, kin_of(manifest.contract), image_manifest, table)
 
 

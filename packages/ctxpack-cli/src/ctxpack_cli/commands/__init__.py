@@ -33,7 +33,7 @@ COMMANDS = {
     "run": "place the outputs; run COMMAND only if no pack has them yet",
     "ls": "list the packs in the cache",
     "verify": "read packs in the cache whole, and set damaged ones aside",
-    "rm": "remove packs from the cache, never from the registry",
+    "rm": "remove packs from the cache, and with --registry from the registry",
     "schema": "print the JSON Schema of contracts and of what --json prints",
 }
 

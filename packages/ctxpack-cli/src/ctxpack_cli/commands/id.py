@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ctxpack_cli.options import add_command_after_dashes, add_contract_argument, add_registry_option, add_rehash_option
 from ctxpack_cli.pantry import open_pantry
@@ -26,8 +25,7 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
         identified = pantry.resolve(arguments.contract, arguments.argv)
     if arguments.canonical:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(identified.canonical)
+        terminal.write(identified.canonical)
     else:
         terminal.show(identified, identified.uri)
     return 0

@@ -32,7 +32,9 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
         pulled = pantry.pull(uri, arguments.output, include=arguments.include or (), force=arguments.force)
     terminal.show(pulled, pulled.folder)
+    fetched = f"fetched {human_size(pulled.received)} from {pulled.registry}" if pulled.registry else "from the cache"
     if pulled.files is not None and pulled.size is not None:
-        files = human_files(pulled.files)
-        terminal.hint(f"{files}, {human_size(pulled.size)}; fetched {human_size(pulled.received)}")
+        terminal.hint(f"{human_files(pulled.files)}, {human_size(pulled.size)}; {fetched}")
+    elif pulled.registry:
+        terminal.hint(fetched)
     return 0

@@ -6,6 +6,7 @@ import argparse
 
 from ctxpack_cli.options import add_registry_option
 from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.report import push_lines
 from ctxpack_cli.terminal import Terminal
 from ctxpack_pantry import parse_uri
 
@@ -18,12 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--borrow", action="store_true", help="send less: compare with a similar pack that somebody else pushed"
     )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="read all that the registry has of the pack, and send what it lost or damaged; replace what is no pack",
+    )
+    parser.add_argument("--replace", action="store_true", help="replace other outputs of the same contract")
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     uri = parse_uri(arguments.uri)
     with open_pantry(arguments, terminal) as pantry:
-        pushed = pantry.push(uri, borrow=arguments.borrow)
-    terminal.show(pushed, f"Pushed: {uri}")
-    terminal.hint(f"{pushed.registry} {'has it now' if pushed.new else 'had it already; nothing was sent'}")
+        pushed = pantry.push(uri, borrow=arguments.borrow, repair=arguments.repair, replace=arguments.replace)
+        is_default = pantry.settings.registry.is_default
+    terminal.show(pushed, f"Pushed: {uri}", bare=uri)
+    for line in push_lines(pushed, is_default=is_default):
+        terminal.hint(line)
     return 0

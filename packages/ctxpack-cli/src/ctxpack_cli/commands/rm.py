@@ -6,20 +6,38 @@ import argparse
 
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.terminal import Terminal
-from ctxpack_pantry import NotFound, parse_uri
+from ctxpack_pantry import InvalidInput, NotFound, parse_uri
 
 __all__ = ["act", "add_arguments"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("uris", nargs="+", metavar="URI")
+    parser.add_argument("uris", nargs="*", metavar="URI")
+    parser.add_argument(
+        "--registry",
+        nargs="?",
+        const="",
+        metavar="WHERE",
+        help="remove them from the registry too, so that nobody pulls them: the one of the settings, or WHERE",
+    )
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    there = arguments.registry is not None
+    if (arguments.registry or "").startswith("ctx:"):  # `rm --registry URI`
+        arguments.uris.insert(0, arguments.registry)
+        arguments.registry = None
+    if not arguments.uris:
+        raise InvalidInput("which packs?", where="rm", fix="name their URIs", code="E_USAGE")
     uris = [parse_uri(uri) for uri in arguments.uris]
     with open_pantry(arguments, terminal) as pantry:
-        done = pantry.remove(*uris)
+        done = pantry.remove(*uris, registry=there)
     terminal.show(done, *(f"Removed: {uri}" for uri in done.removed))
+    if done.registry and done.removed:
+        terminal.hint(
+            f"removed from the cache and from {done.registry}, which may keep blobs until it collects garbage"
+        )
     if done.missing:
-        raise NotFound("not in the cache", where=", ".join(done.missing), fix="`ctxpack ls` lists the cache")
+        where = f"neither in the cache nor in {done.registry}" if done.registry else "not in the cache"
+        raise NotFound(where, where=", ".join(done.missing), fix="`ctxpack ls` lists the cache")
     return 0

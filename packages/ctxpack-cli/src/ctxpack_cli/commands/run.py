@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import argparse
 
-from ctxpack_cli.options import add_contract_option, add_registry_option, add_rehash_option
+from ctxpack_cli.options import (
+    add_command_after_options,
+    add_contract_option,
+    add_registry_option,
+    add_rehash_option,
+)
 from ctxpack_cli.pantry import open_pantry
+from ctxpack_cli.report import push_lines
 from ctxpack_cli.terminal import Terminal
-
-TYPE_CHECKING = False  # typing itself takes 4 ms to load
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["act", "add_arguments"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "ctxpack run [options] [--contract FILE] [-- COMMAND [ARG ...]]"
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_option(parser)
     parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
+    parser.add_argument(
+        "--on-conflict",
+        choices=("adopt", "fail"),
+        default="adopt",
+        help="when the registry has other outputs: take those (the default), or fail",
+    )
+    parser.add_argument("--recompute", action="store_true", help="run COMMAND even if there is a pack")
+    parser.add_argument("--replace", action="store_true", help="with --push: replace other outputs in the registry")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
     parser.add_argument(
         "--force", action="store_true", help="replace what is at an output's place, even if it cannot be made again"
@@ -28,36 +37,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-outputs", action="store_true", help="on a miss, keep what a failed run of the same contract left"
     )
-    command = parser.add_argument(
-        "argv",
-        nargs=argparse.PARSER,
-        action=_Command,
-        metavar="COMMAND",
-        help="what makes the outputs, run in the folder of the contract; default: the contract's command. Its stdout "
-        "goes to stderr",
+    parser.add_argument(
+        "--no-argv",
+        action="store_true",
+        help="keep the arguments of COMMAND out of contract and pack: for secrets. Any COMMAND then has the same URI",
     )
-    command.required = False  # argparse has no optional argument that takes all words after it
+    add_command_after_options(
+        parser,
+        "run [options] [--contract FILE]",
+        "what makes the outputs, run in the folder of the contract; default: the contract's command. All words after "
+        "its name belong to it. Its stdout goes to stderr",
+    )
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
         ran = pantry.run(
             arguments.contract,
-            arguments.argv or (),
+            arguments.argv,
             push=arguments.push,
             force=arguments.force,
             keep_outputs=arguments.keep_outputs,
             offline=arguments.offline,
+            recompute=arguments.recompute,
+            replace=arguments.replace,
+            on_conflict=arguments.on_conflict,
+            argv=not arguments.no_argv,
         )
+        is_default = pantry.settings.registry.is_default
     if ran.status:
+        if terminal.as_json:
+            terminal.show(ran)
         terminal.hint(f"the command failed with status {ran.status}; nothing was seeded")
         return ran.status
-    terminal.show(ran, f"{'Hit' if ran.hit else 'Seeded'}: {ran.uri}")
+    done = "Adopted" if ran.adopted else "Hit" if ran.hit else "Seeded"
+    terminal.show(ran, f"{done}: {ran.uri}", bare=ran.uri)
+    if ran.registry:
+        terminal.hint(f"fetched from {ran.registry}")
+    if ran.pushed:
+        for line in push_lines(ran.pushed, is_default=is_default):
+            terminal.hint(line)
     return 0
-
-
-class _Command(argparse.Action):
-    """All words from COMMAND on, options too. Not every version of argparse removes the `--` before them."""
-
-    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
-        setattr(namespace, self.dest, values[1:] if values[0] == "--" else values)

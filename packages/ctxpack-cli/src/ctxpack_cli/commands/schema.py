@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from ctxpack_cli.terminal import Terminal
+from ctxpack_cli.terminal import Terminal, json_text
 from ctxpack_pantry import list_schemas, schema
 
 __all__ = ["act", "add_arguments"]
@@ -17,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.name is not None:
-        terminal.say(json.dumps(schema(arguments.name), ensure_ascii=False, indent=2))
+        terminal.say(json_text(schema(arguments.name), indent=2, sort_keys=False))
         return 0
     listed = list_schemas()
     terminal.show(listed, *(f"{one['name']:<14} {one['title']}" for one in listed.schemas))

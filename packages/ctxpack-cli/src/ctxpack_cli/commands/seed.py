@@ -26,6 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
         seeded = pantry.seed(arguments.outputs, arguments.contract)
-    terminal.show(seeded, f"Seeded: {seeded.uri}")
+    terminal.show(seeded, f"Seeded: {seeded.uri}", bare=seeded.uri)
     terminal.hint(f"share it: ctxpack push {seeded.uri}" if seeded.new else "the cache had it already")
     return 0

@@ -92,6 +92,10 @@ class Child:
             raise _died()
         self._pending.popleft().answer = answer
 
+    def wait_for_answer(self, seconds: float) -> bool:
+        """Return whether receive has something to receive, after at most so many seconds."""
+        return bool(self._answers.poll(seconds * 1000))
+
     def close_pipes(self) -> None:
         os.close(self._tasks)
         os.close(self._results)
@@ -112,6 +116,13 @@ class _ChildJob:
     def __init__(self, child: Child) -> None:
         self._child = child
         self.answer: list[str] | bytes | None = None
+
+    def wait(self, seconds: float) -> bool:
+        while self.answer is None:
+            if not self._child.wait_for_answer(seconds):
+                return False
+            self._child.receive()
+        return True
 
     def result(self) -> list[str]:
         while self.answer is None:

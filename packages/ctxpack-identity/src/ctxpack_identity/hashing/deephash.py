@@ -12,7 +12,8 @@ from operator import itemgetter
 from ctxpack_identity.digest import Digest
 from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.hashing.filehash import Batch
-from ctxpack_identity.hashing.scan import Folder, checked_name, root_status, walk
+from ctxpack_identity.hashing.outlook import Outlook
+from ctxpack_identity.hashing.scan import Folder, Walk, checked_name, root_status
 from ctxpack_identity.hashing.workers import ExecutorWorkers, LocalWorkers, Pending, Work, Workers
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple, Protocol
 from ctxpack_identity.progress import Progress, silent
@@ -22,7 +23,7 @@ from ctxpack_identity.tree import Document, Tree, TreeEntry, file_digest
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["DEFAULT_HASHING", "Hashing", "KnownDigests", "Source", "hash_tree"]
+__all__ = ["DEFAULT_HASHING", "Hashing", "KnownDigests", "Source", "hash_tree", "unread_bytes"]
 
 BATCH_BYTES = 8 << 20  # content of one task: milliseconds of hashing, which outweigh the overhead of a task
 BATCH_FILES = 128
@@ -36,6 +37,10 @@ class KnownDigests(Protocol):
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return a digest (64 hexadecimal digits), or None, for each of the folder's files."""
+        ...
+
+    def peek(self, folder: Folder) -> list[str | None]:
+        """Return what look_up would find, for an estimate; the folder may be looked up later, or not."""
         ...
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
@@ -59,9 +64,13 @@ DEFAULT_HASHING = Hashing()
 
 
 class Source(Protocol):
-    """Where files come from. batch_files: the largest number of files in one batch."""
+    """Where files come from. batch_files: the largest number of files in one batch.
+
+    ahead: yields what walk, which has begun, has not yielded yet; None where nothing is listed twice.
+    """
 
     batch_files: int
+    ahead: Callable[[], Iterator[Folder | None]] | None
 
     def single(self) -> Folder | None:
         """Return a folder that holds nothing but the root when the root is a file, else None."""
@@ -85,26 +94,33 @@ def hash_tree(
     hashing: Hashing = DEFAULT_HASHING,
     on_entry: Callable[[TreeEntry], object] | None = None,
     on_folder: Callable[[Folder], object] | None = None,
+    outlook: Outlook | None = None,
 ) -> Tree:
     """Return the tree digest of the file or folder at root, and what was counted.
 
     root: a path, or a URL that fsspec opens. follow: read what symbolic links point at instead of
     refusing them. files_only: folders without a file at any depth are not there, as git has it. on_entry: called with
     every entry, in canonical order; that of a root that is a file has no path. on_folder: called with every folder, or
-    one that holds just the root.
+    one that holds just the root. outlook: of a stage of which this tree is the next part, in place of
+    hashing.progress; what is known is no part of its bytes.
     Raises: InvalidInput, LocalFailure as walk and hash_batch do; for a URL also AccessDenied, Unavailable.
     """
     executor = hashing.executor
-    workers: Workers = LocalWorkers(hashing.progress) if executor is None else ExecutorWorkers(executor)
+    if outlook is None:
+        outlook = Outlook("hash", hashing.progress)
+    workers: Workers = LocalWorkers(outlook.report) if executor is None else ExecutorWorkers(executor)
     try:
         source = _source(root, excludes, follow)
         alone = source.single()
         if alone is not None:
             if on_folder is not None:
                 on_folder(alone)
-            return _hash_single(alone, source, workers, hashing, on_entry)
+            outlook.enter(lambda: iter(()))
+            return _hash_single(alone, source, workers, hashing.known, outlook, on_entry)
+        ahead = source.ahead
+        outlook.enter(None if ahead is None else lambda: _unread(ahead(), hashing.known))
         fold = _Fold(on_entry, files_only=files_only)
-        for hashed in _hash_folders(source.walk(), source, workers, hashing):
+        for hashed in _hash_folders(source.walk(), source, workers, hashing.known, outlook):
             if hashed is None:
                 fold.leave()
             else:
@@ -131,7 +147,9 @@ class _LocalSource:
     batch_files = BATCH_FILES
 
     def __init__(self, root: str, excludes: Excludes | None, follow: bool) -> None:
-        self._root, self._excludes, self._follow = root, excludes, follow
+        self._root, self._follow = root, follow
+        self._walk = Walk(root, excludes=excludes, follow=follow)
+        self.ahead: Callable[[], Iterator[Folder | None]] | None = self._walk.ahead
 
     def single(self) -> Folder | None:
         status = root_status(self._root, follow=self._follow)
@@ -141,7 +159,7 @@ class _LocalSource:
         return Folder("", os.path.join(location, ""), [(checked_name(name, self._root), status)], [])
 
     def walk(self) -> Iterator[Folder | None]:
-        return walk(self._root, excludes=self._excludes, follow=self._follow)
+        return iter(self._walk)
 
     def batch(self, folder: Folder, places: list[int]) -> Batch:
         files = [folder.files[place] for place in places]
@@ -153,11 +171,12 @@ def _hash_single(
     alone: Folder,
     source: Source,
     workers: Workers,
-    hashing: Hashing,
+    known: KnownDigests | None,
+    outlook: Outlook,
     on_entry: Callable[[TreeEntry], object] | None,
 ) -> Tree:
     ((_, status),) = alone.files
-    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, hashing) if hashed)
+    ((_, (sha256,)),) = (hashed for hashed in _hash_folders([alone], source, workers, known, outlook) if hashed)
     if on_entry is not None:
         on_entry(_entry("", status, sha256))  # its name is no part of the tree
     return Tree(file_digest(sha256, status.st_size), "file", 1, status.st_size)
@@ -242,27 +261,34 @@ def _hash_folders(
     folders: Iterable[Folder | None],
     source: Source,
     workers: Workers,
-    hashing: Hashing,
+    known: KnownDigests | None,
+    outlook: Outlook,
 ) -> Iterator[tuple[Folder, list[str]] | None]:
     """Yield each folder with the digests of its files, and None at the end of each, in the order given."""
     underway: deque[_Underway | None] = deque()
     files = 0
     for folder in folders:
-        underway.append(_begin(folder, source, workers, hashing.known) if folder is not None else None)
+        underway.append(_begin(folder, source, workers, known, outlook) if folder is not None else None)
         files += len(folder.files) if folder is not None else 0
         while files + len(underway) > PENDING_FILES:
             done = underway.popleft()
             files -= len(done.folder.files) if done is not None else 0
-            yield _finish(done, hashing)
+            yield _finish(done, known, outlook)
+    outlook.leave()
     while underway:
-        yield _finish(underway.popleft(), hashing)
+        yield _finish(underway.popleft(), known, outlook)
+    outlook.finish()
 
 
-def _begin(folder: Folder, source: Source, workers: Workers, known: KnownDigests | None) -> _Underway:
+def _begin(folder: Folder, source: Source, workers: Workers, known: KnownDigests | None, outlook: Outlook) -> _Underway:
     digests: list[str | None] = known.look_up(folder) if known is not None else [None] * len(folder.files)
     places = [place for place, digest in enumerate(digests) if digest is None] if None in digests else []
-    batches = _batches(folder.files, places, source.batch_files)
-    return _Underway(folder, digests, [(batch, workers.submit(source.batch(folder, batch))) for batch in batches])
+    outlook.begin(sum([folder.files[place][1].st_size for place in places]))
+    jobs = []
+    for batch in _batches(folder.files, places, source.batch_files):
+        jobs.append((batch, workers.submit(source.batch(folder, batch))))
+        outlook.tick()
+    return _Underway(folder, digests, jobs)
 
 
 def _batches(files: list[tuple[str, os.stat_result]], places: list[int], most: int) -> Iterator[list[int]]:
@@ -278,17 +304,38 @@ def _batches(files: list[tuple[str, os.stat_result]], places: list[int], most: i
         yield batch
 
 
-def _finish(underway: _Underway | None, hashing: Hashing) -> tuple[Folder, list[str]] | None:
+def _finish(
+    underway: _Underway | None, known: KnownDigests | None, outlook: Outlook
+) -> tuple[Folder, list[str]] | None:
     if underway is None:
         return None
     folder, found, jobs = underway
     for places, job in jobs:
+        while (pause := outlook.pause()) is not None and not job.wait(pause):
+            outlook.count()
         size = 0
         for place, digest in zip(places, job.result(), strict=True):
             found[place] = digest
             size += folder.files[place][1].st_size
-        hashing.progress("hash", max(0, size - job.reported), None)
+        outlook.report(max(0, size - job.reported))
     digests = [digest for digest in found if digest is not None]
-    if hashing.known is not None and jobs:
-        hashing.known.remember(folder, digests)
+    if known is not None and jobs:
+        known.remember(folder, digests)
     return folder, digests
+
+
+def unread_bytes(root: str, *, excludes: Excludes | None, follow: bool, known: KnownDigests | None) -> Iterator[int]:
+    """Yield for each folder below the file or folder at root, a path, how many bytes hash_tree would read there.
+
+    Raises: InvalidInput, LocalFailure as walk does.
+    """
+    source = _LocalSource(root, excludes, follow)
+    alone = source.single()
+    return _unread(source.walk() if alone is None else iter([alone]), known)
+
+
+def _unread(folders: Iterator[Folder | None], known: KnownDigests | None) -> Iterator[int]:
+    for folder in folders:
+        if folder is not None:
+            digests = known.peek(folder) if known is not None else [None] * len(folder.files)
+            yield sum([item[1].st_size for item, digest in zip(folder.files, digests, strict=True) if digest is None])

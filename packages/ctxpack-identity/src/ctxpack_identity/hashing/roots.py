@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from ctxpack_identity.contractfile import CODE_PATTERNS, Code, ContractFile, Roots, TreeSource
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.exclude import Excludes, compile_excludes
-from ctxpack_identity.hashing.deephash import Hashing, hash_tree
+from ctxpack_identity.hashing.deephash import Hashing, hash_tree, unread_bytes
 from ctxpack_identity.hashing.filehash import changed, unreadable
+from ctxpack_identity.hashing.outlook import Outlook, Part
 from ctxpack_identity.hashing.outside import HashedPlace
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.lighttyping import NamedTuple
@@ -82,7 +84,7 @@ def _excludes(source: TreeSource, location: str, base: str, drops: tuple[str, ..
 
 
 class RootHasher:
-    """Hashes the roots of a contract. texts: see Resolution."""
+    """Hashes the roots of a contract, each once, in their order. texts: see Resolution."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class RootHasher:
             self._roots.setdefault(root.listing, []).append(root)
         self._on_entry, self._on_folder = on_entry, on_folder
         self._unlisted = {root.listing for root in roots if not root.source.listing}
+        self._outlook = Outlook("hash", hashing.progress, self._parts())
         self.texts: dict[str, bytes] = {}
 
     def input(self, name: str) -> Tree:
@@ -127,6 +130,21 @@ class RootHasher:
             return None
         return lambda entry: on_entry(listing, entry)
 
+    def _parts(self) -> Iterator[Part | None]:
+        for roots in self._roots.values():
+            for root in _by_name(roots):
+                yield (
+                    None
+                    if root.is_url
+                    else partial(
+                        unread_bytes,
+                        root.location,
+                        excludes=root.excludes,
+                        follow=root.source.follow,
+                        known=self._hashing.known,
+                    )
+                )
+
     def _tree(self, root: HashedRoot, on_entry: Callable[[TreeEntry], object] | None) -> Tree:
         return hash_tree(
             root.location,
@@ -136,6 +154,7 @@ class RootHasher:
             hashing=self._hashing,
             on_entry=on_entry,
             on_folder=lambda folder: self._on_folder(root, folder),
+            outlook=self._outlook,
         )
 
     def _folder(self, roots: list[HashedRoot]) -> Tree:
@@ -148,7 +167,7 @@ class RootHasher:
             if report is not None:
                 report(entry)
 
-        for root in sorted(roots, key=lambda root: root.source.name):
+        for root in _by_name(roots):
             name, empty = root.source.name, True
 
             def add_below(entry: TreeEntry, name: str = name) -> None:
@@ -161,6 +180,10 @@ class RootHasher:
                 add(TreeEntry(f"{name}/", 0, ""))
             files, size = files + tree.files, size + tree.size
         return Tree(folder.finish(), "folder", files, size)
+
+
+def _by_name(roots: list[HashedRoot]) -> list[HashedRoot]:
+    return sorted(roots, key=lambda root: root.source.name)
 
 
 def _text(root: HashedRoot, tree: Tree) -> bytes:

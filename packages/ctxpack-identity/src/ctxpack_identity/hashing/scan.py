@@ -14,7 +14,17 @@ from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["Folder", "Found", "StoreFolder", "checked_name", "not_found_or_unreadable", "root_status", "scan", "walk"]
+__all__ = [
+    "Folder",
+    "Found",
+    "StoreFolder",
+    "Walk",
+    "checked_name",
+    "not_found_or_unreadable",
+    "root_status",
+    "scan",
+    "walk",
+]
 
 _name = itemgetter(0)
 
@@ -104,34 +114,60 @@ def walk(root: str, *, excludes: Excludes | None = None, follow: bool = False) -
     socket, a name that is not UTF-8, and a path that is too long for the system; LocalFailure for what cannot be read.
     Each names the path.
     """
-    status = root_status(root, follow=follow)
-    top = _folder("", os.path.join(root, ""), excludes, follow)
-    ancestors = [(status.st_dev, status.st_ino)]
-    above: dict[int, set[tuple[int, int]]] = {}  # depth -> what holds the root, or the target of a followed link
-    pending = [(top, iter(top.folders))]
-    yield top
-    while pending:
-        parent, rest = pending[-1]
-        child = next(rest, None)
-        if child is None:
-            pending.pop()
-            ancestors.pop()
-            above.pop(len(pending), None)
-            yield None
-            continue
-        name, status = child
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
-            raise _cycle(parent.location + name)
-        if follow and os.path.islink(parent.location + name):
-            above.setdefault(0, _holders(top.location))
-            if any(identity in holders for holders in above.values()):
+    return iter(Walk(root, excludes=excludes, follow=follow))
+
+
+class Walk:
+    """What walk returns, to be iterated once; and at any moment, another walk over what is still to come."""
+
+    def __init__(self, root: str, *, excludes: Excludes | None = None, follow: bool = False) -> None:
+        self._root, self._excludes, self._follow = root, excludes, follow
+        self._pending: list[tuple[Folder, Iterator[tuple[str, os.stat_result]]]] = []
+        self._ancestors: list[tuple[int, int]] = []
+        self._above: dict[int, set[tuple[int, int]]] = {}  # depth -> what holds the root, or a followed link's target
+
+    def __iter__(self) -> Iterator[Folder | None]:
+        status = root_status(self._root, follow=self._follow)
+        top = _folder("", os.path.join(self._root, ""), self._excludes, self._follow)
+        self._ancestors.append((status.st_dev, status.st_ino))
+        self._pending.append((top, iter(top.folders)))
+        yield top
+        yield from self._below()
+
+    def ahead(self) -> Iterator[Folder | None]:
+        """Yield what the iteration, which has begun, has not yielded yet. Raises: as walk does."""
+        from copy import copy  # of iterators; only work that takes long is looked at ahead
+
+        other = Walk(self._root, excludes=self._excludes, follow=self._follow)
+        other._pending = [(folder, copy(rest)) for folder, rest in self._pending]
+        other._ancestors, other._above = [*self._ancestors], {**self._above}
+        return other._below()
+
+    def _below(self) -> Iterator[Folder | None]:
+        pending, ancestors, above = self._pending, self._ancestors, self._above
+        excludes, follow = self._excludes, self._follow
+        while pending:
+            parent, rest = pending[-1]
+            child = next(rest, None)
+            if child is None:
+                pending.pop()
+                ancestors.pop()
+                above.pop(len(pending), None)
+                yield None
+                continue
+            name, status = child
+            identity = (status.st_dev, status.st_ino)
+            if identity in ancestors:
                 raise _cycle(parent.location + name)
-            above[len(pending)] = _holders(f"{parent.location}{name}/")
-        folder = _folder(f"{parent.path}{name}/", f"{parent.location}{name}/", excludes, follow)
-        ancestors.append(identity)
-        pending.append((folder, iter(folder.folders)))
-        yield folder
+            if follow and os.path.islink(parent.location + name):
+                above.setdefault(0, _holders(pending[0][0].location))
+                if any(identity in holders for holders in above.values()):
+                    raise _cycle(parent.location + name)
+                above[len(pending)] = _holders(f"{parent.location}{name}/")
+            folder = _folder(f"{parent.path}{name}/", f"{parent.location}{name}/", excludes, follow)
+            ancestors.append(identity)
+            pending.append((folder, iter(folder.folders)))
+            yield folder
 
 
 def root_status(root: str, *, follow: bool = False) -> os.stat_result:

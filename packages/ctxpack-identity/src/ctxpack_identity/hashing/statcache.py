@@ -69,16 +69,19 @@ class StatCache:
 
     def look_up(self, folder: Folder) -> list[str | None]:
         """Return the digest of each of the folder's files, or None where it is not known or not certain."""
-        index = self._opened() if self._is_worthwhile(folder) and (folder.store or self._is_local(folder)) else None
+        index = self._index_for(folder) if self._is_worthwhile(folder) else None
         if index is None:
             return [None] * len(folder.files)
-        key = _key(folder)
         now = time.time_ns()
-        record = None if self._rehash else self._unwritten.get(key) or index.read(key)
-        digests = _matches(record, folder)
+        digests = self._found(index, folder)
         if None in digests:
-            self._looked_up_ns[key] = now
+            self._looked_up_ns[_key(folder)] = now
         return digests
+
+    def peek(self, folder: Folder) -> list[str | None]:
+        """Return what look_up would find, however few files there are; for a folder that may be looked up later."""
+        index = self._index_for(folder)
+        return self._found(index, folder) if index is not None else [None] * len(folder.files)
 
     def remember(self, folder: Folder, digests: list[str]) -> None:
         """Keep the digests of those files whose change after look_up must show."""
@@ -107,6 +110,13 @@ class StatCache:
             index.write(self._unwritten)
         self._unwritten.clear()
         self._unwritten_bytes = 0
+
+    def _index_for(self, folder: Folder) -> DigestIndex | None:
+        return self._opened() if folder.store or self._is_local(folder) else None
+
+    def _found(self, index: DigestIndex, folder: Folder) -> list[str | None]:
+        key = _key(folder)
+        return _matches(None if self._rehash else self._unwritten.get(key) or index.read(key), folder)
 
     def _opened(self) -> DigestIndex | None:
         """Return the index, None where it cannot be used."""

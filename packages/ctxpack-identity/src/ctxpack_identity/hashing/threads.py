@@ -36,6 +36,13 @@ class Job:
             del self._work  # the thread keeps its last job until the next one; its bytes must not stay as well
             self._running.release()
 
+    def wait(self, seconds: float) -> bool:
+        """Return whether it has run, after at most so many seconds."""
+        if not self._running.acquire(timeout=seconds):
+            return False
+        self._running.release()
+        return True
+
     def result(self) -> Any:
         """Wait, and return what the work returned; to be called once. Raises: what the work raised."""
         self._running.acquire()

@@ -13,7 +13,7 @@ from collections import deque
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Protocol
-from ctxpack_identity.progress import OnBytes, Progress, silent
+from ctxpack_identity.progress import OnBytes
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -38,10 +38,14 @@ class Work(Protocol):
 
 
 class Pending(Protocol):
-    """Digests that are being computed. reported: bytes of them that progress was called with."""
+    """Digests that are being computed. reported: bytes of them that on_bytes was called with."""
 
     @property
     def reported(self) -> int: ...
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether result need not wait, after at most so many seconds; True where that cannot be known."""
+        ...
 
     def result(self) -> list[str]:
         """Return the digests of a batch; wait for them. Raises: as its digests() does; LocalFailure if workers fail."""
@@ -93,6 +97,9 @@ class _ExecutorJob:
     def __init__(self, future: Future[list[str]]) -> None:
         self._future = future
 
+    def wait(self, seconds: float) -> bool:
+        return True
+
     def result(self) -> list[str]:
         try:
             return self._future.result()
@@ -114,11 +121,11 @@ class LocalWorkers:
     """Hashes on this machine's cores. Threads and processes are started when there is enough to hash.
 
     Where the system refuses a thread or a process, the others do its work, in the end this thread alone.
-    progress: called while large files are read.
+    on_bytes: called from any thread while large files are read.
     """
 
-    def __init__(self, progress: Progress = silent) -> None:
-        self._progress = progress
+    def __init__(self, on_bytes: OnBytes | None = None) -> None:
+        self._on_bytes = on_bytes
         self._small = 0
         self._threads: Threads | None = None
         self._streams: Threads | None = None
@@ -128,11 +135,11 @@ class LocalWorkers:
         if not isinstance(batch, Batch):  # objects of a store: most of the time is waiting
             if self._streams is None:
                 self._streams = _threads(STREAMS)
-            return _ReportingJob(self._streams, batch, self._progress)
+            return _ReportingJob(self._streams, batch, self._on_bytes)
         if sum([size for _, size, _ in batch.files]) >= LARGE * len(batch.files):
             if self._threads is None:
                 self._threads = _threads(_cores())
-            return _ReportingJob(self._threads, batch, self._progress)
+            return _ReportingJob(self._threads, batch, self._on_bytes)
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
@@ -164,16 +171,20 @@ def _threads(count: int) -> Threads:
 
 
 class _ReportingJob:
-    """A batch that a thread hashes, with progress while it runs: one file may take minutes."""
+    """A batch that a thread hashes, with reports while it runs: one file may take minutes."""
 
-    def __init__(self, threads: Threads, batch: Work, progress: Progress) -> None:
+    def __init__(self, threads: Threads, batch: Work, on_bytes: OnBytes | None) -> None:
         self.reported = 0
-        self._progress = progress
+        self._on_bytes = on_bytes
         self._job = threads.submit(lambda: batch.digests(self._report))
 
     def _report(self, count: int) -> None:
         self.reported += count
-        self._progress("hash", count, None)
+        if self._on_bytes is not None:
+            self._on_bytes(count)
+
+    def wait(self, seconds: float) -> bool:
+        return self._job.wait(seconds)
 
     def result(self) -> list[str]:
         digests: list[str] = self._job.result()
@@ -185,6 +196,9 @@ class _FinishedJob:
 
     def __init__(self, digests: list[str]) -> None:
         self._digests = digests
+
+    def wait(self, seconds: float) -> bool:
+        return True
 
     def result(self) -> list[str]:
         return self._digests

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
 
@@ -52,6 +52,7 @@ class Objects(NamedTuple):
 class UrlSource:
     """The file or folder at a URL. Raises: as Store does; InvalidInput for what no file or folder can be."""
 
+    ahead: Callable[[], Iterator[Folder | None]] | None = None
     batch_files = 1  # an object waits for the network, and should not wait for another object
 
     def __init__(self, url: str, excludes: Excludes | None) -> None:
