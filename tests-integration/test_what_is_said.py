@@ -468,3 +468,44 @@ def test_a_document_has_the_whole_of_what_a_message_cuts(project: Project) -> No
     document = json.loads(project.call("id", "--json", path).stderr)
     assert document["where"] == path
     assert len(document["message"]) < 1200
+
+
+SECRET = "--api-key=hunter2"
+
+
+@pytest.mark.parametrize("options", [("--no-argv",), ("--no-argv", "--push")])
+def test_a_secret_among_the_arguments_of_a_command_can_be_kept_out_of_the_pack(
+    machine: Machine, options: tuple[str, ...]
+) -> None:
+    """Case 24: whoever can pull the pack could read it."""
+    Project(machine).declare(command=None)
+    program = ("sh", "-c", 'mkdir -p out; echo "$1" | wc -c > out/length', "sh", SECRET)
+    done = machine.run("run", *options, "--", *program)
+    assert done.status == 0, done.stderr
+    assert "no command declared" in done.stderr
+    assert (machine.work / "out" / "length").read_text().strip() == str(len(SECRET) + 1)
+    uri = machine.succeed("id", "-q")
+    assert done.stdout == f"Seeded: {uri}\n"
+    held = [path.read_bytes() for path in machine.cache.rglob("*") if path.is_file()]
+    held += [path.read_bytes() for path in (machine.cache.parent.parent).rglob("registry/**/*") if path.is_file()]
+    assert not any(b"hunter2" in data for data in held)
+    provenance = json.loads(machine.succeed("inspect", uri, "--json"))["provenance"]
+    assert provenance["run"]["command"] == ["sh"]
+
+
+def test_without_no_argv_the_arguments_are_in_the_contract(machine: Machine) -> None:
+    Project(machine).declare(command=None)
+    uri = machine.succeed("run", "-q", "--", "sh", "-c", "mkdir -p out", "sh", SECRET)
+    assert SECRET in machine.succeed("inspect", uri)
+
+
+def test_one_command_empties_the_cache(machine: Machine) -> None:
+    """Case 19: its packs are read-only, so `rm -rf` cannot."""
+    Project(machine).declare(command=None)
+    for word in ("one", "two"):
+        machine.succeed("run", "-q", "--", "sh", "-c", f"mkdir -p out; echo {word} > out/a")
+    assert len(machine.succeed("rm", "--all").splitlines()) == 2
+    assert machine.succeed("ls") == ""
+    subprocess.run(["rm", "-rf", machine.cache], check=True)
+    for words in (("rm",), ("rm", "--all", "--registry"), ("rm", "--all", "ctx://sha256:" + "0" * 64)):
+        assert machine.run(*words).status == 2

@@ -229,3 +229,19 @@ def test_a_root_that_is_a_file_is_a_miss_and_cannot_be_filled(tmp_path: Path) ->
 def test_a_lock_purpose_with_other_characters_is_refused(cache: Cache, purpose: str) -> None:
     with pytest.raises(InvalidInput, match="not a lock purpose: expected ASCII letters and digits"):
         cache.lock(KEY, purpose)
+
+
+def test_the_keys_are_those_of_published_packs_and_of_such_that_were_set_aside(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    assert cache.keys() == []
+    keys = [digest_of(bytes([number])) for number in range(3)]
+    for key in keys:
+        with cache.staging() as staging:
+            Path(staging, "file").write_text("x")
+            cache.publish(key, staging)
+    cache.set_aside(keys[1])
+    (tmp_path / "cache/v1/packs/other").mkdir()
+    assert cache.keys() == sorted(keys)
+    for key in keys:
+        assert cache.remove(key)
+    assert cache.keys() == []

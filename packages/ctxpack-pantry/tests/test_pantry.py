@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pantry_project import contents
+from pantry_project import contents, flip
 
 from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, digest_of, uri_digest
 from ctxpack_identity.hashing import filehash
@@ -275,3 +276,33 @@ def test_removing_from_the_registry_too_leaves_nothing_to_pull(
         with pytest.raises(NotFound):
             one.pull(uri)
     assert pantry.remove(uri, registry=True) == Removed((), (uri,), "the registry")
+
+
+def test_a_contract_file_may_be_a_path_of_any_type_or_its_content(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    content = json.loads(project.contract.read_text())
+    for given in (project.contract, str(project.contract), content, project.load()):
+        assert pantry.resolve(given).uri == project.uri
+    assert pantry.seed([], content).uri == project.uri
+    assert pantry.run(project.contract).hit
+
+
+@pytest.mark.parametrize("content", [{"inputs": [set()]}, {"inputs": float("nan")}, {"inputs": "\ud800"}, {"a": {}}])
+def test_content_that_is_no_contract_file_is_refused(pantry: Pantry, content: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="the contract"):
+        pantry.resolve(content)
+
+
+def test_everything_can_be_removed(pantry: Pantry, project: Project) -> None:
+    """Also what was set aside; then the cache can be deleted like any other folder."""
+    first = pantry.seed([], str(project.contract))
+    flip(Path(first.folder, "artifacts", "joined"))
+    assert pantry.verify().packs[0].damage
+    project.write_contract(params={"other": True})
+    second = pantry.seed([], str(project.contract))
+    assert sorted(pantry.remove_all().removed) == sorted([first.uri, second.uri])
+    assert pantry.list_packs().packs == ()
+    assert pantry.remove_all() == Removed((), ())
+    assert {path.stat().st_mode & 0o700 for path in Path(pantry.cache.root).rglob("*") if path.is_dir()} == {0o700}

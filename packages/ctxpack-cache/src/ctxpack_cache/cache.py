@@ -94,6 +94,12 @@ class Cache:
                 if key is not None and stat.S_ISDIR(seen.st_mode):
                     yield CachedPack(key, path, seen.st_mtime)
 
+    def keys(self) -> list[Digest]:
+        """Return the keys of all packs, published ones and such that were set aside, sorted: what remove can remove."""
+        with translated("cannot list the packs", self.root):
+            names = [*self._names(), *(name.partition("-")[0] for name in self._damaged_names())]
+        return sorted({key for key in map(_key_of, names) if key is not None})
+
     def size_of(self, pack: CachedPack) -> Size:
         """Return the total size of the pack's files; one stat(2) for each.
 
@@ -326,11 +332,13 @@ class Cache:
         """Return the paths of what was set aside of key."""
         begin = f"{_hex_of(key)}-"
         with translated("cannot list the damaged packs", self._damaged):
-            try:
-                names = os.listdir(self._damaged)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        return [os.path.join(self._damaged, name) for name in names if name.startswith(begin)]
+            return [os.path.join(self._damaged, name) for name in self._damaged_names() if name.startswith(begin)]
+
+    def _damaged_names(self) -> list[str]:
+        try:
+            return os.listdir(self._damaged)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _discard(self, folders: list[str]) -> bool:
         """Remove folders; return whether one was there. Raises: OSError, LocalFailure."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_contract_file, with_command
 from ctxpack_identity.contractfile import MAX_CONTRACT_FILE_BYTES
-from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias
 
-__all__ = ["LoadedContractFile", "load_contract_file"]
+__all__ = ["AnyContractFile", "LoadedContractFile", "as_contract_file", "load_contract_file"]
 
 
 class LoadedContractFile(NamedTuple):
@@ -40,6 +40,27 @@ class LoadedContractFile(NamedTuple):
                 fix="`ctxpack map` will do that, and is not part of this version",
                 code="E_EACH",
             )
+
+
+AnyContractFile: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | LoadedContractFile"
+
+
+def as_contract_file(content: Mapping[str, Any]) -> LoadedContractFile:
+    """Return a contract file with this content, as if it were in the current folder.
+
+    Raises: InvalidInput when it is no contract, or holds what JSON does not.
+    """
+    import json  # a contract file at a path needs only the strict reader
+
+    where = "the contract"
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        data = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError too: a surrogate
+        raise InvalidInput(
+            f"not JSON: {error}", where=where, fix="use texts, numbers, lists and dicts only", code="E_JSON"
+        ) from error
+    return LoadedContractFile(where, "", parse_contract_file(data, where=where))
 
 
 def load_contract_file(path: str) -> LoadedContractFile:

@@ -20,7 +20,7 @@ from ctxpack_identity.progress import Progress, silent
 from ctxpack_identity.uri import CtxUri
 from ctxpack_pantry import verbs
 from ctxpack_pantry.context import Context, Notice, ignore
-from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
+from ctxpack_pantry.contractfile import AnyContractFile, LoadedContractFile, as_contract_file, load_contract_file
 from ctxpack_pantry.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,9 +97,10 @@ class Pantry:
             self._announced = True
         return self._opened
 
-    def resolve(self, contract_file: str | LoadedContractFile, command: Sequence[str] = ()) -> Identified:
-        """Return the contract and URI of a contract file, a path or a loaded one.
+    def resolve(self, contract_file: AnyContractFile, command: Sequence[str] = ()) -> Identified:
+        """Return the contract and URI of a contract file: a path, a loaded one, or its content as a mapping.
 
+        The paths of a mapping are relative to the current folder.
         command: the contract's, where the contract file has none. Raises: as identify.identify does.
         """
         with self._context() as context:
@@ -107,7 +108,7 @@ class Pantry:
             verbs.say_weak_points(context, identified)
             return identified
 
-    def seed(self, outputs: Sequence[str] | Mapping[str, str], contract_file: str | LoadedContractFile) -> Seeded:
+    def seed(self, outputs: Sequence[str] | Mapping[str, str], contract_file: AnyContractFile) -> Seeded:
         """Make a pack of outputs under the URI of a contract file, in the cache.
 
         outputs: those that do not lie where the contract file says, as paths, "NAME=PATH", or paths by name.
@@ -147,7 +148,7 @@ class Pantry:
 
     def run(
         self,
-        contract_file: str | LoadedContractFile,
+        contract_file: AnyContractFile,
         command: Sequence[str] = (),
         *,
         push: bool = False,
@@ -193,6 +194,11 @@ class Pantry:
         with self._context() as context:
             return verbs.remove_packs(context, *uris, registry=registry)
 
+    def remove_all(self) -> Removed:
+        """Remove all packs from the cache, also damaged ones that were set aside."""
+        with self._context() as context:
+            return verbs.remove_all(context)
+
     def _context(self) -> Context:
         known = StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
         return Context(
@@ -207,5 +213,10 @@ class Pantry:
         )
 
 
-def _loaded(contract_file: str | LoadedContractFile) -> LoadedContractFile:
-    return load_contract_file(contract_file) if isinstance(contract_file, str) else contract_file
+def _loaded(contract_file: AnyContractFile) -> LoadedContractFile:
+    """Return a contract file: one that was loaded, one at a path, or one that is given as a mapping."""
+    if isinstance(contract_file, LoadedContractFile):
+        return contract_file
+    if isinstance(contract_file, Mapping):
+        return as_contract_file(contract_file)
+    return load_contract_file(os.fspath(contract_file))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ctxpack_identity.uri import CtxUri, uri_digest
+from ctxpack_identity.uri import CtxUri, uri_digest, uri_for
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.results import Removed
 from ctxpack_pantry.sealed import forget_sealed
 
-__all__ = ["remove_packs"]
+__all__ = ["remove_all", "remove_packs"]
 
 
 def remove_packs(context: Context, *uris: CtxUri, registry: bool = False) -> Removed:
@@ -26,6 +26,11 @@ def remove_packs(context: Context, *uris: CtxUri, registry: bool = False) -> Rem
         origins.forget(uri)
         forget_sealed(context.cache, uri)
     return Removed(tuple(removed), tuple(missing), context.target.name if registry else None)
+
+
+def remove_all(context: Context) -> Removed:
+    """Remove all packs from the cache, also those that were set aside. Raises: LocalFailure."""
+    return remove_packs(context, *map(uri_for, context.cache.keys()))
 
 
 def _remove_there(context: Context, uri: CtxUri) -> bool:

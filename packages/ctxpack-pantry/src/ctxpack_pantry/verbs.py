@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.packs import list_packs
     from ctxpack_pantry.pull import pull
     from ctxpack_pantry.push import push
-    from ctxpack_pantry.removal import remove_packs
+    from ctxpack_pantry.removal import remove_all, remove_packs
     from ctxpack_pantry.run import run
     from ctxpack_pantry.seed import seed
     from ctxpack_pantry.verification import verify
@@ -32,7 +32,7 @@ else:
             "packs": "list_packs",
             "pull": "pull",
             "push": "push",
-            "removal": "remove_packs",
+            "removal": "remove_all remove_packs",
             "run": "run",
             "seed": "seed",
             "verification": "verify",
@@ -48,6 +48,7 @@ __all__ = [
     "locate_outputs",
     "pull",
     "push",
+    "remove_all",
     "remove_packs",
     "run",
     "say_weak_points",

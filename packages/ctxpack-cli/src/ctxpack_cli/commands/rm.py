@@ -13,6 +13,7 @@ __all__ = ["act", "add_arguments"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uris", nargs="*", metavar="URI")
+    parser.add_argument("--all", action="store_true", help="empty the cache: all packs, damaged ones too")
     parser.add_argument(
         "--registry",
         nargs="?",
@@ -27,11 +28,12 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (arguments.registry or "").startswith("ctx:"):  # `rm --registry URI`
         arguments.uris.insert(0, arguments.registry)
         arguments.registry = None
-    if not arguments.uris:
-        raise InvalidInput("which packs?", where="rm", fix="name their URIs", code="E_USAGE")
+    if arguments.all == bool(arguments.uris) or (arguments.all and there):
+        fix = "name their URIs, or say --all, which is about the cache alone"
+        raise InvalidInput("which packs?", where="rm", fix=fix, code="E_USAGE")
     uris = [parse_uri(uri) for uri in arguments.uris]
     with open_pantry(arguments, terminal) as pantry:
-        done = pantry.remove(*uris, registry=there)
+        done = pantry.remove_all() if arguments.all else pantry.remove(*uris, registry=there)
     terminal.show(done, *(f"Removed: {uri}" for uri in done.removed))
     if done.registry and done.removed:
         terminal.hint(
