@@ -79,7 +79,7 @@ def names(target: PlainTarget, uri: str, machine: Machine) -> bool:
 
 def must_say_what_to_do(lost: Finished, uri: str) -> None:
     assert lost.status == 8, lost
-    for advice in ("ctxpack push URI --replace", "ctxpack rm URI --registry", "`salt`", tag_of(uri)):
+    for advice in ("ctxpack push --replace URI", "ctxpack rm --registry URI", "`salt`", tag_of(uri)):
         assert advice in lost.stderr
 
 

@@ -501,7 +501,7 @@ def test_other_outputs_are_no_damage_and_only_replace_overwrites_them(site: Site
     for options in ((), ("--repair",)):
         done = ours.call("push", uri, *options)
         assert (done.status, done.stdout) == (8, "")
-        for advice in ("ctxpack push URI --replace", "ctxpack rm URI --registry", "`salt`"):
+        for advice in ("ctxpack push --replace URI", "ctxpack rm --registry URI", "`salt`"):
             assert advice in done.stderr
         assert f"expected outputs {outputs_of(theirs.machine, uri)}, got {outputs_of(ours.machine, uri)}" in done.stderr
     assert site.image(uri) == image
@@ -550,7 +550,7 @@ def test_the_case_of_the_bad_result(site: Site) -> None:
     assert (site.image(uri), pulled(site, uri, "first user")) == (image, "BAD")
     done = made.call("run", "--recompute", "--push")
     assert (done.status, done.stdout, who(made)) == (8, "", "GOOD")
-    for advice in ("ctxpack push URI --replace", "ctxpack rm URI --registry", "`salt`"):
+    for advice in ("ctxpack push --replace URI", "ctxpack rm --registry URI", "`salt`"):
         assert advice in done.stderr
     assert site.image(uri) == image
     document = json.loads(made.succeed("run", "--recompute", "--push", "--replace", "--json"))
@@ -583,7 +583,7 @@ def test_a_corrected_path_of_an_output_takes_effect_when_the_command_is_run_agai
     assert pulled(site, uri, "user") == "right"
 
 
-SPELLINGS = ("rm URI --registry", "rm --registry URI", "rm URI --registry WHERE", "rm --registry WHERE URI")
+SPELLINGS = ("rm --registry URI", "rm --registry URI", "rm --registry URI WHERE", "rm --registry WHERE URI")
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def entry(**members: object) -> dict[str, object]:
 def test_a_malformed_tag_is_refused(layout: Layout, folder: Path, entries: list[object], message: str) -> None:
     push_all(layout)
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
-    fix = "(this folder is no intact OCI image layout; name another|`ctxpack push URI --repair` heals it)"
+    fix = "(this folder is no intact OCI image layout; name another|`ctxpack push --repair URI` heals it)"
     with pytest.raises(IntegrityError, match=f"{message}.*; {fix}"):
         layout.fetch_tag("one")
     assert layout.fetch_tag("other") is None
@@ -276,7 +276,7 @@ def test_a_tag_whose_manifest_is_missing_is_damage_and_not_a_miss(layout: Layout
     push_all(layout)
     blob(folder, ROOT).unlink()
     with pytest.raises(
-        IntegrityError, match=f"^tag one of .*: {ROOT.digest} is missing; `ctxpack push URI --repair` heals"
+        IntegrityError, match=f"^tag one of .*: {ROOT.digest} is missing; `ctxpack push --repair URI` heals"
     ) as caught:
         layout.fetch_tag("one")
     assert caught.value.code == "E_INCOMPLETE"

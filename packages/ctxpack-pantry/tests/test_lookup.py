@@ -184,7 +184,7 @@ ASK = f"; {ANOTHER_CLIENT}"
         ),
         (
             lambda document: document["layers"][0].update(digest=OTHER),
-            f", layer 0, {OTHER}: a layer is missing; `ctxpack push ctx://{{contract}} --repair` heals it from a cache "
+            f", layer 0, {OTHER}: a layer is missing; `ctxpack push --repair ctx://{{contract}}` heals it from a cache "
             "that has the pack; `ctxpack run --recompute` makes the pack anew",
         ),
         (

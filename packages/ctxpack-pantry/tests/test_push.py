@@ -128,9 +128,10 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_and_stay(
     assert str(caught.value) == (
         f"the registry:{tag_of(uri)}: the registry holds other outputs of the same contract: "
         f"expected outputs {theirs.manifest.outputs_digest}, got {ours.manifest.outputs_digest}; "
-        "this push replaced nothing. The transform is not deterministic, or something it depends on is missing from "
-        "the contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push URI "
-        "--replace`; to remove theirs: `ctxpack rm URI --registry`; to keep both: another `salt` in one contract"
+        "this push overwrote nothing. The work is not deterministic, or something it depends on is missing from the "
+        "contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push --replace URI`; to "
+        "make it again: `ctxpack run --recompute`; to remove theirs: `ctxpack rm --registry URI`; to keep both: "
+        "another `salt` in one contract"
     )
     assert registry.layout.fetch_tag(tag_of(uri)) == before
     assert registry.count("push") == registry.count("tag") == 0

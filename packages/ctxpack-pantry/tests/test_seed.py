@@ -103,9 +103,9 @@ def test_other_outputs_of_the_same_contract_are_a_conflict_with_both_digests(
     assert str(caught.value) == (
         f"{first.uri}: the cache holds other outputs of the same contract: "
         f"expected outputs {first.manifest.outputs_digest}, got {hash_tree(str(project.out)).digest}; "
-        "the transform is not deterministic, or something it depends on is missing from the contract. To put these in "
-        "its place: `ctxpack rm URI`, then the same again, or `ctxpack run --recompute`; to keep both: another `salt` "
-        "in one contract"
+        "the work is not deterministic, or something it depends on is missing from the contract. To put these in its "
+        f"place: `ctxpack rm {first.uri}`, then the same again, or `ctxpack run --recompute`; to keep both: another "
+        "`salt` in one contract"
     )
     assert Path(first.folder, "artifacts", "joined").read_text() == "alphabeta"
     assert leftovers() == []

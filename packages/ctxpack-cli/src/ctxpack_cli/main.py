@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_ENOMEM = 12  # errno.ENOMEM, on Linux and macOS; a module less to load
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 this machine failed, 2 usage or contract, 3 not found, 4 access, 5 integrity,
@@ -28,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.stderr.write("\nctxpack: interrupted\n")
         finally:
             os._exit(130)
-    except MemoryError:  # while our modules were being loaded, or while another error was being said
-        if os.environ.get("CTXPACK_DEBUG"):
+    except (MemoryError, OSError) as error:  # while our modules were being loaded, or another error was being said
+        if os.environ.get("CTXPACK_DEBUG") or (isinstance(error, OSError) and error.errno != _ENOMEM):
             raise
         try:
             os.write(2, b"ctxpack: error: memory ran out\n")

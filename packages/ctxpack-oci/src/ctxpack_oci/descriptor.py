@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 # What to do about content that is missing, or about bytes that were fetched.
-REPAIR = "`ctxpack push URI --repair` heals it from a cache that has the pack"
+REPAIR = "`ctxpack push --repair URI` heals it from a cache that has the pack"
 DAMAGED = f"try again; if the error stays, the registry holds damaged data: {REPAIR}"
 MAX_BLOB_BYTES = 32 * 1024 * 1024  # bytes; of a blob that is whole in memory: a table has at most 32 MiB
 MAX_WHOLE_BYTES = 8 * 1024 * 1024  # bytes; a blob up to this size is read when a part was wanted and the whole came

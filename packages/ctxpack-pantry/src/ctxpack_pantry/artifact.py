@@ -34,7 +34,7 @@ TITLE = "org.opencontainers.image.title"  # the name of the file that other tool
 _TABLE = FIRST_DATA_LAYER - 1  # its index in `layers`
 
 ANOTHER_CLIENT = (
-    "another client wrote this tag; `ctxpack push URI --repair`, where the pack is cached, puts the pack there, and "
+    "another client wrote this tag; `ctxpack push --repair URI`, where the pack is cached, puts the pack there, and "
     "`ctxpack run --recompute` makes it"
 )
 """The fix of an error: the tag names something that no ctxpack pushes under it."""

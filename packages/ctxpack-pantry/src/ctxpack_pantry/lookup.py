@@ -149,7 +149,7 @@ def missing_layer(located: Located, number: int) -> IntegrityError:
     return IntegrityError(
         "a layer is missing",
         where=f"{located.where}, layer {number}, {located.layers[number].digest}",
-        fix=f"`ctxpack push {located.uri} --repair` heals it from a cache that has the pack; `ctxpack run --recompute` "
+        fix=f"`ctxpack push --repair {located.uri}` heals it from a cache that has the pack; `ctxpack run --recompute` "
         "makes the pack anew",
         code="E_INCOMPLETE",
     )

@@ -204,9 +204,10 @@ class _Push:
             where=f"{self._target.name}:{tag_of(self._uri)}",
             expected=f"outputs {found.outputs}",
             got=self._outputs,
-            fix="this push replaced nothing. The transform is not deterministic, or something it depends on is missing "
-            "from the contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push URI "
-            "--replace`; to remove theirs: `ctxpack rm URI --registry`; to keep both: another `salt` in one contract",
+            fix="this push overwrote nothing. The work is not deterministic, or something it depends on is missing "
+            "from the contract. To use theirs: `ctxpack rm URI`, then pull; to put yours there: `ctxpack push "
+            "--replace URI`; to make it again: `ctxpack run --recompute`; to remove theirs: `ctxpack rm --registry "
+            "URI`; to keep both: another `salt` in one contract",
         )
 
     def _lost_tag(self) -> Unavailable:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 
-from ctxpack_identity import Conflict, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, say_weak_points
 from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.place import each_to, hold, place
-from ctxpack_pantry.results import Ran
+from ctxpack_pantry.results import Pushed, Ran
 
 # A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 
@@ -92,20 +91,16 @@ def run(
     ran = Ran(uri, bool(hit), status, outlet.registry)
     if not push or status:
         return ran
-    from ctxpack_pantry.push import push as push_pack
 
-    for adoptions in count():
-        try:
-            return ran._replace(pushed=push_pack(context, uri, replace=replace), adopted=adoptions > 0)
-        except Conflict as conflict:
-            if recompute or replace or on_conflict == "fail" or adoptions == _ADOPTIONS:
-                raise
-            _say_adopted(context, conflict)
+    def adopt_theirs() -> None:
         from ctxpack_pantry.adopting import adopt
 
         adopt(context, uri, outputs, force=force)
         outlet.take(use)
-    raise AssertionError("count has no end")
+
+    may_adopt = not (recompute or replace or on_conflict == "fail")
+    pushed, adopted = _push(context, uri, replace=replace, adopt=adopt_theirs if may_adopt else None)
+    return ran._replace(pushed=pushed, adopted=adopted)
 
 
 def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
@@ -118,6 +113,21 @@ def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
         raise InvalidInput(
             "unknown word", where="on_conflict", expected=expected, got=repr(on_conflict), code="E_USAGE"
         )
+
+
+def _push(context: Context, uri: CtxUri, *, replace: bool, adopt: Callable[[], None] | None) -> tuple[Pushed, bool]:
+    """Push the pack; return what that came to, and whether adopt was called: when the registry has other outputs."""
+    from ctxpack_pantry.push import push
+
+    for attempt in range(_ADOPTIONS):
+        try:
+            return push(context, uri, replace=replace), attempt > 0
+        except Conflict as conflict:
+            if adopt is None:
+                raise
+            _say_adopted(context, conflict)
+        adopt()
+    return push(context, uri, replace=replace), True
 
 
 def _say_adopted(context: Context, conflict: Conflict) -> None:

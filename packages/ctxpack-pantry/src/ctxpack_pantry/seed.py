@@ -182,8 +182,8 @@ def _conflict(uri: CtxUri, held: PackManifest, made: PackManifest) -> Conflict:
         where=uri,
         expected=f"outputs {held.outputs_digest}",
         got=made.outputs_digest,
-        fix="the transform is not deterministic, or something it depends on is missing from the contract. To put these "
-        "in its place: `ctxpack rm URI`, then the same again, or `ctxpack run --recompute`; to keep both: another "
+        fix="the work is not deterministic, or something it depends on is missing from the contract. To put these in "
+        f"its place: `ctxpack rm {uri}`, then the same again, or `ctxpack run --recompute`; to keep both: another "
         "`salt` in one contract",
     )
 
