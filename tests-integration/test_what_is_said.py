@@ -363,7 +363,7 @@ def test_memory_that_runs_out_is_no_bug(project: Project) -> None:
     ]
     refused = 0
     for line in lines:
-        for limit in (24, 100):
+        for limit in (22, 24, 100):
             shutil.rmtree(project.folder / "new", ignore_errors=True)
             process = subprocess.Popen(
                 [PROGRAM, *line.split()],

@@ -95,6 +95,10 @@ def test_with_ctxpack_debug_a_bug_shows_its_traceback(cli: Cli) -> None:
         ("raise MemoryError('no room')", "memory ran out: no room; give this process more memory"),
         ("raise OSError(12, os.strerror(12))", "memory ran out: [Errno 12] Cannot allocate memory; give "),
         ('raise RuntimeError("can\'t start new thread")', "memory ran out: can't start new thread; give this process"),
+        (
+            "raise SystemError('error return without exception set')",
+            "memory ran out: error return without exception set",
+        ),
         ("raise ImportError('x.so: failed to map segment from shared object')", "memory ran out: x.so: failed to map"),
         ("raise ImportError('x')", "unexpected ImportError: x; this is a bug in ctxpack"),
         ("raise RuntimeError('x')", "unexpected RuntimeError: x; this is a bug in ctxpack"),

@@ -60,5 +60,6 @@ def _lacks_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, RuntimeError) and "can't start new thread" in text)
+        or (isinstance(error, SystemError) and "without exception set" in text)  # of an extension that forgot to
         or (isinstance(error, ImportError) and ("failed to map segment" in text or "cannot allocate memory" in text))
     )
