@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from ctxpack_cli.memory import lacks_memory
+
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
 __all__ = ["main"]
-
-_ENOMEM = 12  # errno.ENOMEM, on Linux and macOS; a module less to load
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.stderr.write("\nctxpack: interrupted\n")
         finally:
             os._exit(130)
-    except (MemoryError, OSError) as error:  # while our modules were being loaded, or another error was being said
-        if os.environ.get("CTXPACK_DEBUG") or (isinstance(error, OSError) and error.errno != _ENOMEM):
+    except Exception as error:  # while our modules were being loaded, or another error was being said
+        if os.environ.get("CTXPACK_DEBUG") or not lacks_memory(error):
             raise
         try:
             os.write(2, b"ctxpack: error: memory ran out\n")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 
 from ctxpack_cli.commands import load_command
 from ctxpack_cli.exitcode import exit_code
+from ctxpack_cli.memory import lacks_memory
 from ctxpack_cli.terminal import Terminal
 from ctxpack_pantry import CtxPackError, LocalFailure
 
@@ -35,7 +35,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def _unexpected(error: Exception) -> CtxPackError:
-    if _lacks_memory(error):
+    if lacks_memory(error):
         reason = str(error)
         return LocalFailure(
             f"memory ran out: {reason}" if reason else "memory ran out",
@@ -49,17 +49,4 @@ def _unexpected(error: Exception) -> CtxPackError:
         f"unexpected {type(error).__name__}: {error}",
         fix="this is a bug in ctxpack; CTXPACK_DEBUG=1 shows where it happened",
         code="E_BUG",
-    )
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Return whether the system has refused memory. Some of these exceptions can be told only by what they say."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or (isinstance(error, RuntimeError) and "can't start new thread" in text)
-        or (isinstance(error, SystemError) and "without exception set" in text)  # of an extension that forgot to
-        or (isinstance(error, ImportError) and ("failed to map segment" in text or "cannot allocate memory" in text))
     )
