@@ -183,6 +183,25 @@ def test_a_signal_during_an_import_waits_for_the_end_of_the_import(cli: Cli, num
     assert (cli.folder / "whole").exists()
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_a_finalizer_is_not_lost(cli: Cli, number: int, status: int) -> None:
+    """Python drops what a finalizer raises."""
+    script = (
+        "import time; from pathlib import Path\n"
+        "class Slow:\n"
+        "    def __del__(self): Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
+        "from ctxpack_cli.commands import ls\n"
+        "ls.act = lambda *_: Slow() and time.sleep(60)\n"
+        "from ctxpack_cli.main import main; main(['ls'])"
+    )
+    child = cli.start_python("-c", script)
+    eventually((cli.folder / "begun").exists)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=30)
+    assert (child.returncode, b"ignored" in said) == (status, False)
+    assert (cli.folder / "whole").exists()
+
+
 @pytest.mark.parametrize("module", ["signals", "arguments", "session"])
 def test_ctrl_c_while_our_modules_load_shows_no_traceback(cli: Cli, module: str) -> None:
     script = (

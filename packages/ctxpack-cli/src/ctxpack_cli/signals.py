@@ -54,8 +54,8 @@ def _status_of(work: Callable[[], int]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None, postponements: int = _POSTPONEMENTS) -> None:
-    """Raise what ends the command, but not in the middle of an import: not every C extension survives that."""
-    if _importing(frame) and postponements:
+    """Raise what ends the command, but not where that does harm, or is lost."""
+    if _is_no_moment(frame) and postponements:
         signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame, postponements - 1))
         signal.setitimer(signal.ITIMER_REAL, _LATER)
     elif number == signal.SIGINT:
@@ -64,9 +64,10 @@ def _stop(number: int, frame: FrameType | None, postponements: int = _POSTPONEME
         raise Terminated(number)
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _is_no_moment(frame: FrameType | None) -> bool:
+    """Return whether frame is in an import, which not every C extension survives, or in a finalizer, which drops it."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
