@@ -583,7 +583,7 @@ def test_a_corrected_path_of_an_output_takes_effect_when_the_command_is_run_agai
     assert pulled(site, uri, "user") == "right"
 
 
-SPELLINGS = ("rm --registry URI", "rm --registry URI", "rm --registry URI WHERE", "rm --registry WHERE URI")
+SPELLINGS = ("rm URI --registry", "rm --registry URI", "rm URI --registry WHERE", "rm --registry WHERE URI")
 
 
 @pytest.mark.parametrize(
