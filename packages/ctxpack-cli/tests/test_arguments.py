@@ -47,7 +47,7 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
         ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
         ("ls", COMMON),
-        ("rm U V", REGISTRY | {"uris": ["U", "V"]}),
+        ("rm U V", REGISTRY | {"all": False, "uris": ["U", "V"]}),
         ("schema", COMMON | {"name": None}),
         ("schema id", COMMON | {"name": "id"}),
         (
