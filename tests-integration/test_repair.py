@@ -116,7 +116,7 @@ registry_alone = pytest.mark.parametrize("site", ["registry"], indirect=True)
 
 def must_name_repair(done: Finished, status: int = 5) -> None:
     assert (done.status, done.stdout) == (status, ""), done
-    assert re.search(r"`ctxpack push \S+ --repair`", done.stderr), done.stderr
+    assert re.search(r"`ctxpack push --repair \S+`", done.stderr), done.stderr
 
 
 def repaired(machine: Machine, uri: str, *options: str) -> dict[str, Any]:

@@ -148,8 +148,8 @@ class Terminal:
             parts.append(f"{_duration((self._total - self._done) / rate)} left")
         line = ", ".join(parts)
         if self._live:
+            self._drawn = True  # first: an interruption may come at any moment
             self._write(f"\r\033[K{line}")
-            self._drawn = True
         else:
             self._write(f"ctxpack: {line}\n")
 
