@@ -6,6 +6,7 @@ the start of Python, which takes most of the time of a small command.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -131,6 +132,7 @@ def _serve() -> None:
         for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    faulthandler.enable()  # a child that crashes says where
     numbers, children = count(), dict[int, _Child]()
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:

@@ -112,6 +112,10 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.outputs.digest
 
 
+# So that convert knows the type: two threads that are the first to convert to one crash msgspec 0.22.
+msgspec.json.Decoder(PackManifest)
+
+
 def encode_pack_manifest(manifest: PackManifest) -> bytes:
     """Return the canonical JSON of manifest.
 

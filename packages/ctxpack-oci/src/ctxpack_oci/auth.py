@@ -42,6 +42,9 @@ class _TokenAnswer(msgspec.Struct):
     expires_in: float = DEFAULT_LIFE
 
 
+_decode = msgspec.json.Decoder(_TokenAnswer).decode  # see imagemanifest
+
+
 class _Token(msgspec.Struct, frozen=True):
     header: str
     end: float  # on Patience.clock
@@ -148,7 +151,7 @@ class Authenticator:
 
     def _parse_token(self, body: bytes, where: str) -> _Token:
         try:
-            answer = msgspec.json.decode(body, type=_TokenAnswer)
+            answer = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise IntegrityError(f"not a token: {error}", where=where, fix=ASK_OPERATOR, code="E_PROTOCOL") from error
         token = answer.token or answer.access_token

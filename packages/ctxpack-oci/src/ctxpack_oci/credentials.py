@@ -64,6 +64,10 @@ class _Secret(msgspec.Struct, rename="pascal"):
     secret: str | None = None
 
 
+_decode_config = msgspec.json.Decoder(_Config | None).decode  # see imagemanifest
+_decode_secret = msgspec.json.Decoder(_Secret).decode
+
+
 def find_login(host: str, environ: Mapping[str, str], *, repository: str = "", named_by: str = "") -> Login:
     """Return the credentials for host, as far as there are any, and what to do when they do not help.
 
@@ -157,7 +161,7 @@ def _read_config(path: Path) -> _Config:
         _malformed(path, f"more than {MAX_CONFIG_BYTES} bytes")
     try:
         # Docker takes an empty file for one without a login, and null for an empty document.
-        return msgspec.json.decode(data, type=_Config | None) or _Config() if data.strip() else _Config()
+        return _decode_config(data) or _Config() if data.strip() else _Config()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _malformed(path, str(error), cause=error)
 
@@ -238,7 +242,7 @@ def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) 
         missing = b"not found" in done.stdout  # the protocol's "credentials not found in native keychain"
         return None if missing else f"{program} (named in {path}) ended with status {done.returncode}"
     try:
-        answer = msgspec.json.decode(done.stdout, type=_Secret)
+        answer = _decode_secret(done.stdout)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return f"{program} (named in {path}) did not answer in JSON"
     if not answer.secret:

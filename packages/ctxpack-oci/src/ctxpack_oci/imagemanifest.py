@@ -54,6 +54,10 @@ class ImageManifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     annotations: dict[str, str] = {}
 
 
+# At import, here and for every Struct that is decoded: two threads that are the first to decode one crash msgspec 0.22.
+_decode = msgspec.json.Decoder(ImageManifest).decode
+
+
 def is_manifest(media_type: str) -> bool:
     """Whether a registry keeps content of this type as a manifest, not as a blob."""
     return media_type in MANIFEST_KINDS
@@ -99,7 +103,7 @@ def parse_image_manifest(
     _expect_unambiguous(members, where)
     _expect_media_type(members["mediaType"], where=f"{where} mediaType")
     try:
-        return msgspec.json.decode(data, type=ImageManifest)
+        return _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(f"not an OCI image manifest: {error}", where=where, code="E_MANIFEST") from error
 

@@ -24,6 +24,9 @@ class _Faults(msgspec.Struct):
     errors: list[_Fault] = []
 
 
+_decode = msgspec.json.Decoder(_Faults).decode  # see imagemanifest
+
+
 def refusal(reply: Reply, *, where: str, login: str) -> CtxPackError:
     """Return the error for an answer that is not the expected success.
 
@@ -61,6 +64,6 @@ def codes_of(reply: Reply) -> frozenset[str]:
 
 def _faults(reply: Reply) -> list[_Fault]:
     try:
-        return msgspec.json.decode(reply.body, type=_Faults).errors
+        return _decode(reply.body).errors
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []

@@ -41,6 +41,10 @@ class _TagList(msgspec.Struct):
     tags: list[str] | None = None
 
 
+_decode_media_type = msgspec.json.Decoder(_MediaType).decode  # see imagemanifest
+_decode_tags = msgspec.json.Decoder(_TagList).decode
+
+
 class Registry:
     """A Target over HTTP(S). Safe for use from several threads, which share connections."""
 
@@ -269,7 +273,7 @@ def _accept(descriptor: Descriptor) -> dict[str, str]:
 def _kind_of_body(reply: Reply, where: str) -> str:
     """The media type of a manifest: first from its own bytes, because the header is not hashed."""
     try:
-        media_type = msgspec.json.decode(reply.body, type=_MediaType).media_type
+        media_type = _decode_media_type(reply.body).media_type
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         media_type = ""
     media_type = media_type or reply.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -284,7 +288,7 @@ def _says_immutable(reply: Reply) -> bool:
 
 def _tags_in(reply: Reply, where: str) -> list[str]:
     try:
-        tags = msgspec.json.decode(reply.body, type=_TagList).tags or []
+        tags = _decode_tags(reply.body).tags or []
         for tag in tags:
             check_tag(tag)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput) as error:

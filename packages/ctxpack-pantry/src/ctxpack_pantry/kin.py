@@ -68,6 +68,11 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     schema: Literal["ctxpack/kin-list/v1"] = msgspec.field(default_factory=lambda: "ctxpack/kin-list/v1")
 
 
+_decode = msgspec.json.Decoder(
+    _Document
+).decode  # at import: two threads that are the first to do it crash msgspec 0.22
+
+
 def kin_of(contract: Mapping[str, Any]) -> str:
     """Return the 64 hexadecimal digits that name the kin of the pack of a contract."""
     names = {
@@ -168,7 +173,7 @@ class Announcement:
 def parse_kin_list(data: bytes) -> list[Kin]:
     """Return the packs in a list. Raises: IntegrityError unless it is canonical and of this schema."""
     try:
-        document = msgspec.json.decode(data, type=_Document)
+        document = _decode(data)
     except (msgspec.MsgspecError, InvalidInput, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(f"not a list of kin: {error}", where="kin list") from error
     if encode_kin_list(document.packs) != data or len({pack.uri for pack in document.packs}) != len(document.packs):
