@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from machine import Machine
+from machine import Finished, Machine
 
-__all__ = ["content_of", "seed_pack", "write_contract", "write_outputs"]
+__all__ = ["NOWHERE", "ask_registry", "content_of", "seed_pack", "write_contract", "write_outputs"]
+
+NOWHERE = "ctx://sha256:" + "0" * 64  # no contract has this URI
 
 # Random bytes, which do not compress. They make several layers: a layer has at most 8 MiB.
 LARGE = random.Random(1).randbytes(9 << 20)
@@ -81,6 +83,18 @@ def seed_pack(
     write_contract(machine.work, dpi=dpi, command=command)
     write_outputs(machine.work, files)
     return machine.succeed("seed").removeprefix("Seeded: ")
+
+
+def ask_registry(machine: Machine, command: str) -> Finished:
+    """Run pull, inspect, push or run so that the registry has to be asked; it has no pack of this machine.
+
+    The command of the contract, should it run, leaves the file ``computed``.
+    """
+    uri = seed_pack(machine, command=["touch", "computed"])
+    if command == "run":
+        machine.succeed("rm", uri)
+        return machine.run("run")
+    return machine.run(command, uri if command == "push" else NOWHERE)
 
 
 def content_of(folder: Path) -> dict[str, tuple[bytes, bool] | None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from examples import seed_pack
+from examples import NOWHERE, ask_registry, seed_pack
 from machine import Finished, Machine
 from plain_target import Repository
 from relay import Answer, Forward, Relay, Request, Rule
@@ -16,7 +16,6 @@ from relay import Answer, Forward, Relay, Request, Rule
 from ctxpack_identity import AccessDenied, CtxPackError, InvalidInput, Unavailable, hash_tree
 from registry2 import RegistryServer
 
-NOWHERE = "ctx://sha256:" + "0" * 64
 HTML = {"Content-Type": "text/html"}
 
 
@@ -350,12 +349,7 @@ def test_a_404_of_something_else_is_no_miss(tmp_path: Path, command: str, rule: 
     with Relay() as relay:
         relay.rule = rule(relay)
         machine = Machine(tmp_path / "machine", f"{relay.address}/team/packs")
-        uri = seed_pack(machine, command=["touch", "computed"])
-        if command == "run":
-            machine.succeed("rm", uri)
-            done = machine.run("run")
-        else:
-            done = machine.run(command, uri if command == "push" else NOWHERE)
+        done = ask_registry(machine, command)
     assert (done.status, done.stdout) == (6, "")
     assert "answered 404" in done.stderr
     assert not (machine.work / "computed").exists()

@@ -7,15 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from examples import seed_pack
+from examples import NOWHERE, ask_registry, seed_pack
 from faults import holding, where
 from machine import Machine
 from plain_target import Repository
 from relay import Answer, Forward, Relay, Request
 
 from registry2 import RegistryServer
-
-NOWHERE = "ctx://sha256:" + "0" * 64
 
 
 def basic(username: str, password: str) -> str:
@@ -68,12 +66,7 @@ def test_a_wrong_or_missing_password_is_exit_4_and_never_a_miss(
 ) -> None:
     if password:
         machine.environment |= {"CTXPACK_USERNAME": repository.server.username, "CTXPACK_PASSWORD": password}
-    uri = seed_pack(machine, command=["touch", "computed"])
-    if command == "run":
-        machine.succeed("rm", uri)
-        done = machine.run("run")
-    else:
-        done = machine.run(command, uri if command == "push" else NOWHERE)
+    done = ask_registry(machine, command)
     assert (done.status, done.stdout) == (4, "")
     assert "answered 401" in done.stderr
     assert repository.location in done.stderr

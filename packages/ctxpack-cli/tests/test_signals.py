@@ -164,35 +164,22 @@ def test_repeated_ctrl_c_shows_no_traceback(large: Cli, tmp_path: Path) -> None:
     assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
 
 
+@pytest.mark.parametrize("where", ["__import__('slow')", "Slow()"], ids=["import", "finalizer"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_an_import_waits_for_the_end_of_the_import(cli: Cli, number: int, status: int) -> None:
-    """Some C extensions crash the process later when their initialisation was interrupted."""
-    (cli.folder / "slow.py").write_text(
-        "import time; from pathlib import Path\n"
-        "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
-    )
+def test_a_signal_waits_for_the_end_of_an_import_and_of_a_finalizer(
+    cli: Cli, where: str, number: int, status: int
+) -> None:
+    """Some C extensions crash the process later when their initialisation was interrupted; and Python drops what a
+    finalizer raises."""
+    slow = "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
+    imports = "import time; from pathlib import Path\n"
+    (cli.folder / "slow.py").write_text(imports + slow)
     script = (
-        "from ctxpack_cli.commands import ls\n"
-        "ls.act = lambda *_: __import__('slow') and __import__('time').sleep(60)\n"
-        "from ctxpack_cli.main import main; main(['ls'])"
-    )
-    child = cli.start_python("-c", script)
-    eventually((cli.folder / "begun").exists)
-    child.send_signal(number)
-    child.communicate(timeout=30)
-    assert child.returncode == status
-    assert (cli.folder / "whole").exists()
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_a_finalizer_is_not_lost(cli: Cli, number: int, status: int) -> None:
-    """Python drops what a finalizer raises."""
-    script = (
-        "import time; from pathlib import Path\n"
+        f"{imports}"
         "class Slow:\n"
-        "    def __del__(self): Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
+        f"    def __del__(self): {slow}"
         "from ctxpack_cli.commands import ls\n"
-        "ls.act = lambda *_: Slow() and time.sleep(60)\n"
+        f"ls.act = lambda *_: {where} and time.sleep(60)\n"
         "from ctxpack_cli.main import main; main(['ls'])"
     )
     child = cli.start_python("-c", script)

@@ -162,11 +162,9 @@ class _Push:
         """Return whether the image manifest names a whole pack now, with these outputs."""
         located, cache = found.located, self._context.cache
         assert located is not None
-        image, manifest, tables = located.image, located.manifest, Tables(cache)
+        pack, tables = self._manifest, Tables(cache)
         with cache.staging() as staging:
-            sent = restore(
-                self._target, image, manifest, self._folder, self._manifest, tables=tables, sound=sound, staging=staging
-            )
+            sent = restore(self._target, located, self._folder, pack, tables=tables, sound=sound, staging=staging)
         if sent is None:
             return False
         self._sent += sent

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
@@ -27,10 +28,13 @@ from ctxpack_bundle import (
 from ctxpack_identity import Digest, IntegrityError, NotFound, Progress, digest_from_hex, digest_of
 from ctxpack_oci import Descriptor, ImageManifest, Target
 from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.tables import Tables
 from ctxpack_pantry.transfer import in_order
 
 __all__ = ["Soundness", "restore"]
+
+_EMPTY = make_chunk(b"")
 
 
 class Soundness:
@@ -89,8 +93,7 @@ class _Nowhere(io.RawIOBase):
 
 def restore(
     target: Target,
-    image: Digest,
-    manifest: ImageManifest,
+    located: Located,
     folder: str,
     pack: PackManifest,
     *,
@@ -98,94 +101,99 @@ def restore(
     sound: Soundness,
     staging: str,
 ) -> int | None:
-    """Send again what target lacks of an image manifest; return how many bytes, or None when that did not heal it.
+    """Send again what target lacks of a pack; return how many bytes, or None when that did not heal it.
 
     It does not, when what the image manifest names cannot be made again from the cached pack in folder, or when the
-    target does not store it. image: its digest. tables: may know its table. staging: a folder, for layers.
+    target does not store it. tables: may know the table. staging: a folder, for layers.
     Raises: IntegrityError when the cached pack is damaged; as Target.push and Target.fetch do.
     """
     sent = 0
-    lacking = sound.lacking(manifest)
+    lacking = sound.lacking(located.manifest)
     if not lacking:
         return 0
-    table = _table(target, image, manifest, pack, tables, sound)
-    for blob in lacking:
-        with TemporaryFile(dir=staging) as made:
-            file = cast("BinaryIO", made)
-            if not _remake(blob, manifest, folder, pack, table, file):
-                return None
-            target.push(blob, file)
-        sent += blob.size
+    table = _table(target, located, pack, tables, sound)
+    with PackStream(folder) as stream:
+        remade = _Remade(located.manifest, {blob.digest for blob in lacking}, pack, table, stream)
+        for blob in lacking:
+            with TemporaryFile(dir=staging) as made:
+                file = cast("BinaryIO", made)
+                if not remade.write(blob, file):
+                    return None
+                target.push(blob, file)
+            sent += blob.size
     sound.look_again()
-    return None if sound.lacking_layers(manifest) else sent
+    return None if sound.lacking_layers(located.manifest) else sent
 
 
-def _table(
-    target: Target, image: Digest, manifest: ImageManifest, pack: PackManifest, tables: Tables, sound: Soundness
-) -> Table | None:
+def _table(target: Target, located: Located, pack: PackManifest, tables: Tables, sound: Soundness) -> Table | None:
     """Return the table of an image manifest, from target or from the cache; None when it is not known."""
-    layer = manifest.layers[FIRST_DATA_LAYER - 1]
+    layer = located.layers[FIRST_DATA_LAYER - 1]
     if sound.of(layer):
         with suppress(IntegrityError):  # another client's
-            return parse_table(target.fetch(layer), [layer.size for layer in manifest.layers], where=target.name)
+            return parse_table(target.fetch(layer), [layer.size for layer in located.layers], where=located.where)
     for known in tables.of_kin(target.name, kin_of(pack.contract)):
-        base = known.read() if known.image == image else None
+        base = known.read() if known.image == located.image else None
         if base is not None:
             return base.table
     return None
 
 
-def _remake(
-    blob: Descriptor, manifest: ImageManifest, folder: str, pack: PackManifest, table: Table | None, file: BinaryIO
-) -> bool:
-    """Write the content of blob to file; return whether that was possible."""
-    sha256 = hashlib.sha256()
-    for part in _content(blob, manifest, folder, pack, table):
-        if part is None:
-            return False
-        file.write(part)
-        sha256.update(part)
-    return digest_from_hex(sha256.hexdigest()) == blob.digest
+class _Remade:
+    """Blobs of manifest, as far as they can be made again from a cached pack. wanted: the digests of those asked for.
 
+    stream: of the cached pack. Where something cannot be made again, None takes its place.
+    """
 
-def _content(
-    blob: Descriptor, manifest: ImageManifest, folder: str, pack: PackManifest, table: Table | None
-) -> Iterator[bytes | None]:
-    """Yield the content of blob, as far as it can be made again; None where it cannot."""
-    number = next((number for number, layer in enumerate(manifest.layers) if layer.digest == blob.digest), -1)
-    if number < 0:
-        yield pack.contract_bytes
-    elif number == 0:
-        yield next((chunk for chunk in both_chunks(manifest_part(pack)) if digest_of(chunk) == blob.digest), None)
-    elif table is None:
-        yield None
-    elif number < FIRST_DATA_LAYER:
-        yield table.data
-    else:
-        yield from _chunks(number, blob.size, folder, pack, table)
+    def __init__(
+        self, manifest: ImageManifest, wanted: set[Digest], pack: PackManifest, table: Table | None, stream: PackStream
+    ) -> None:
+        self._pack, self._table, self._stream = pack, table, stream
+        self._first = len(manifest_part(pack))
+        self._starts = array("Q") if table is None else table.offsets()
+        self._numbers = {layer.digest: number for number, layer in enumerate(manifest.layers) if layer.digest in wanted}
+        self._records = {number: array("I") for number in self._numbers.values()}  # of each layer
+        for number, record in enumerate(table or ()):
+            if record.layer in self._records:
+                self._records[record.layer].append(number)
 
+    def write(self, blob: Descriptor, file: BinaryIO) -> bool:
+        """Write the content of blob to file; return whether that was possible."""
+        sha256 = hashlib.sha256()
+        for part in self._content(blob):
+            if part is None:
+                return False
+            file.write(part)
+            sha256.update(part)
+        return digest_from_hex(sha256.hexdigest()) == blob.digest
 
-def _chunks(layer: int, size: int, folder: str, pack: PackManifest, table: Table) -> Iterator[bytes | None]:
-    """Yield the chunks of a layer of size bytes; None where it holds something else, or where they differ."""
-    first = len(manifest_part(pack))
-    starts = table.offsets()
-    places = sorted({record.offset: number for number, record in enumerate(table) if record.layer == layer}.items())
-    ends = [offset for offset, _ in places[1:]] + [size]
-    at = 0
-    with PackStream(folder) as stream:
-        if first + starts[-1] != stream.size:
-            yield None
-            return
-        for (offset, number), end in zip(places, ends, strict=True):
-            record = table[number]
+    def _content(self, blob: Descriptor) -> Iterator[bytes | None]:
+        number = self._numbers.get(blob.digest)
+        if number is None:
+            yield self._pack.contract_bytes
+        elif number == 0:
+            chunks = both_chunks(manifest_part(self._pack))
+            yield next((chunk for chunk in chunks if digest_of(chunk) == blob.digest), None)
+        elif self._table is None or self._first + self._starts[-1] != self._stream.size:
+            yield None  # the latter: the table of other outputs
+        elif number < FIRST_DATA_LAYER:
+            yield self._table.data
+        else:
+            yield from self._chunks(self._table, self._records[number], blob.size)
+
+    def _chunks(self, table: Table, numbers: Iterable[int], size: int) -> Iterator[bytes | None]:
+        """Yield the chunks of a layer of size bytes, whose records have these numbers."""
+        at = 0
+        for offset, number in sorted({table[number].offset: number for number in numbers}.items()):
             if not at and offset:  # empty members, if it was repaired before
-                yield make_chunk(b"") * (offset // len(make_chunk(b"")))
                 at = offset
-            if offset != at or record.stop != end:
+                yield _EMPTY * (offset // len(_EMPTY))
+            if offset != at:
                 yield None
-                return
-            yield _chunk(stream.read(first + starts[number], record.size), record)
-            at = end
+            record = table[number]
+            yield _chunk(self._stream.read(self._first + self._starts[number], record.size), record)
+            at = record.stop
+        if at != size:
+            yield None
 
 
 def _chunk(piece: bytes, record: Record) -> bytes | None:
