@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from audit import audit_artifact, digest_of
 from examples import seed_pack
 from faults import first, where
-from forks import ForkedMachine, Forks
+from forks import ForkedMachine, Forks, Running
 from machine import Finished, Machine
 from plain_target import KINDS, Layout, PlainTarget, Repository, open_target, tag_of
 from project import Project
@@ -22,12 +24,6 @@ from registry2 import RegistryServer
 ROUNDS = 20
 RIVALS = ("ada", "bob", "cyd", "dan")
 LONG = "4"  # seconds: a settle time in which another command begins and ends, also on a loaded machine
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
 
 
 class Racer(ForkedMachine):
@@ -311,6 +307,36 @@ def test_a_rival_that_looked_before_our_tag_and_writes_after_it_wins(
     assert names(repository, uri, theirs)
 
 
+class Undecided(NamedTuple):
+    """A race of two pushes. relay: to the registry; hold: of the rival's tag; pushes: both, the rival's last."""
+
+    relay: Relay
+    hold: Hold
+    pushes: list[Running]
+
+    def decide(self, late: Running, before: int) -> list[int]:
+        """Let the rival set its tag, once late has looked at the other one; return how late and both pushes ended.
+
+        before: how many requests about the tag were there before late began.
+        """
+        until_quiet(self.relay, before)
+        self.hold.release()
+        return [one.finish().status for one in (late, *self.pushes)]
+
+
+@contextmanager
+def undecided(ours: Racer, theirs: Racer, repository: Repository, uri: str) -> Iterator[Undecided]:
+    """A race in which theirs has found no tag, and ours has set it since, and still waits."""
+    with Relay(repository.server.address) as relay:
+        hold = relay.hold()
+        relay.rule = on(TAG, held(hold, done=False))
+        rival = theirs.begin("push", uri, registry=repository.through(relay.address))
+        hold.until_reached()
+        started = ours.begin("push", uri)
+        until_tagged(repository, uri)
+        yield Undecided(relay, hold, [started, rival])
+
+
 def test_outputs_that_were_pulled_before_the_race_was_decided_are_no_success_either(
     pair: tuple[Racer, Racer, Repository, str], forks: Forks, tmp_path: Path
 ) -> None:
@@ -319,20 +345,11 @@ def test_outputs_that_were_pulled_before_the_race_was_decided_are_no_success_eit
     user = Racer(forks, tmp_path / "user", repository.location, settle=LONG)
     for machine in (ours, theirs):
         machine.environment["CTXPACK_SETTLE"] = LONG
-    with Relay(repository.server.address) as relay:
-        hold = relay.hold()
-        relay.rule = on(TAG, held(hold, done=False))
-        rival = theirs.begin("push", uri, registry=repository.through(relay.address))
-        hold.until_reached()
-        started = ours.begin("push", uri)
-        until_tagged(repository, uri)
-        user.succeed("pull", uri, registry=repository.through(relay.address))
-        pulling = len(relay.seen("", PACK_TAG))
-        pushing = user.begin("push", uri, registry=repository.through(relay.address))
-        until_quiet(relay, pulling)
-        hold.release()
-        finished = [one.finish() for one in (pushing, started, rival)]
-    assert [one.status for one in finished] == [8, 8, 0], finished
+    with undecided(ours, theirs, repository, uri) as race:
+        through = repository.through(race.relay.address)
+        user.succeed("pull", uri, registry=through)
+        before = len(race.relay.seen("", PACK_TAG))
+        assert race.decide(user.begin("push", uri, registry=through), before) == [8, 8, 0]
 
 
 def test_a_run_that_adopts_before_the_race_was_decided_adopts_again(
@@ -343,19 +360,10 @@ def test_a_run_that_adopts_before_the_race_was_decided_adopts_again(
     for machine in (ours, theirs, user):
         machine.environment["CTXPACK_SETTLE"] = LONG
         machine.succeed("run", "--offline")
-    with Relay(repository.server.address) as relay:
-        hold = relay.hold()
-        relay.rule = on(TAG, held(hold, done=False))
-        rival = theirs.begin("push", uri, registry=repository.through(relay.address))
-        hold.until_reached()
-        started = ours.begin("push", uri)
-        until_tagged(repository, uri)
-        before = len(relay.seen("", PACK_TAG))
-        running = user.begin("run", "--push", registry=repository.through(relay.address))
-        until_quiet(relay, before)
-        hold.release()
-        finished = [one.finish() for one in (running, started, rival)]
-    assert [one.status for one in finished] == [0, 8, 0], finished
+    with undecided(ours, theirs, repository, uri) as race:
+        before = len(race.relay.seen("", PACK_TAG))
+        running = user.begin("run", "--push", registry=repository.through(race.relay.address))
+        assert race.decide(running, before) == [0, 8, 0]
     assert (user.work / "out" / "who").read_text() == f"{theirs.name}\n"
     assert names(repository, uri, user)
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,12 +25,6 @@ from registry2 import RegistryServer
 PLAIN = ("registry", "layout")
 PARTS = ("config", "first layer", "table", "data layer")
 PACK_TAG = "/manifests/ctx-[0-9a-f]{64}$"
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
 
 
 class Site:
