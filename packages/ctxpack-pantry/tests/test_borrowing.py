@@ -20,7 +20,7 @@ from ctxpack_identity import CtxUri, IntegrityError, Unavailable, uri_digest
 from ctxpack_oci import Layout
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.borrowing import Survey, known_bases, survey
-from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.push import push
 from ctxpack_pantry.tables import Tables
 

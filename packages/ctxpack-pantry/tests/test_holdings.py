@@ -27,7 +27,7 @@ from ctxpack_pantry import Pantry, Settings, holdings, parts
 from ctxpack_pantry.artifact import describe_table
 from ctxpack_pantry.fetch import Fetched, fetch
 from ctxpack_pantry.holdings import Held, Holdings
-from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.settings import Setting
 from ctxpack_pantry.tables import Tables
 

@@ -17,7 +17,8 @@ from ctxpack_bundle import read_pack_manifest
 from ctxpack_identity import Conflict, IntegrityError, PolicyRefused, Unavailable, uri_for
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.kin import Kin, KinList, encode_kin_list, kin_of, parse_kin_list
+from ctxpack_pantry.kin import Kin, KinList, encode_kin_list, parse_kin_list
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.policy import Candidate
 
 Push = Callable[..., str]

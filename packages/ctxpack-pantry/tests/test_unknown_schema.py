@@ -13,7 +13,7 @@ from pantry_project import contents
 
 from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, canonical_json, digest_of, uri_for
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.results import Ran
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         read_chunk,
     )
     from ctxpack_bundle.unpacking import pack_manifest_of, unpack, unpack_entries, unpack_listing
-    from ctxpack_bundle.verifying import folder_size, verify_pack
+    from ctxpack_bundle.verifying import folder_size, verify_listing, verify_pack
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
@@ -59,7 +59,7 @@ else:
             "stream": "PackStream",
             "table": "FIRST_DATA_LAYER MAX_LAYERS Record Table TableDraft encode_table parse_table read_chunk",
             "unpacking": "pack_manifest_of unpack unpack_entries unpack_listing",
-            "verifying": "folder_size verify_pack",
+            "verifying": "folder_size verify_listing verify_pack",
         },
     )
 
@@ -118,5 +118,6 @@ __all__ = [
     "unpack_entries",
     "unpack_listing",
     "usage",
+    "verify_listing",
     "verify_pack",
 ]

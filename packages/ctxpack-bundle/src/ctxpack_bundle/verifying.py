@@ -32,7 +32,7 @@ from ctxpack_identity import (
 )
 from ctxpack_identity.hashing.outlook import Outlook
 
-__all__ = ["folder_size", "verify_pack"]
+__all__ = ["folder_size", "verify_listing", "verify_pack"]
 
 
 def folder_size(manifest: PackManifest) -> int:
@@ -50,7 +50,7 @@ def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
     """
     manifest = read_pack_manifest(folder)
     for listing in manifest.listings:
-        _verify_listing(folder, listing)
+        verify_listing(folder, listing)
     members = _members(folder, manifest)
     try:
         hash_tree(
@@ -68,7 +68,8 @@ def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
     return manifest
 
 
-def _verify_listing(folder: str, listing: Listing) -> None:
+def verify_listing(folder: str, listing: Listing) -> None:
+    """Read a listing or text of the pack in folder. Raises: IntegrityError when it is not the manifest's."""
     location = os.path.join(folder, listing.path)
     with open(open_member(folder, listing.path, listing.size), "rb") as file:
         try:

@@ -14,6 +14,7 @@ from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import NOTHING_HELD, Held, Holdings
+from ctxpack_pantry.kinship import note_kin
 from ctxpack_pantry.lookup import Admitted, require_found
 from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.tables import remember
@@ -46,6 +47,7 @@ def fetch(context: Context, uri: CtxUri, *, replace: bool = False) -> Fetched:
         folder = holdings.lend(download.table, lambda held: _publish(cache, download, held, replace))
         opened = download.opened
         note_sealed(cache, uri, folder)
+        note_kin(cache, uri, opened.manifest.contract)
         remember(cache, target.name, opened.manifest, opened.located.data, download.table.data)
     return Fetched(folder, download.received)
 

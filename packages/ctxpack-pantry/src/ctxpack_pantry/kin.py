@@ -6,13 +6,12 @@ no pack. FORMAT.md of ctxpack-bundle, "Kin".
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -27,7 +26,6 @@ from ctxpack_identity import (
     canonical_json,
     parse_uri,
 )
-from ctxpack_identity.contractview import input_names, output_names, tools
 from ctxpack_identity.digest import DIGEST_PATTERN
 from ctxpack_oci import (
     IMAGE_MANIFEST_MEDIA_TYPE,
@@ -41,7 +39,7 @@ from ctxpack_oci import (
 from ctxpack_pantry.context import Notice
 from ctxpack_pantry.transfer import at_once
 
-__all__ = ["Announcement", "Kin", "KinList", "encode_kin_list", "kin_of", "parse_kin_list"]
+__all__ = ["Announcement", "Kin", "KinList", "encode_kin_list", "parse_kin_list"]
 
 ARTIFACT_TYPE: Final = "application/vnd.ctxpack.kin.v1"
 LIST_MEDIA_TYPE: Final = "application/vnd.ctxpack.kin.v1+json"
@@ -73,19 +71,8 @@ _decode = msgspec.json.Decoder(
 ).decode  # at import: two threads that are the first to do it crash msgspec 0.22
 
 
-def kin_of(contract: Mapping[str, Any]) -> str:
-    """Return the 64 hexadecimal digits that name the kin of the pack of a contract."""
-    names = {
-        "inputs": _sorted(input_names(contract)),
-        "outputs": _sorted(output_names(contract)),
-        "schema": "ctxpack/kin/v1",
-        "tools": _sorted(tools(contract)),
-    }
-    return hashlib.sha256(canonical_json(names)).hexdigest()
-
-
 class KinList:
-    """The list of one kin in target. kin: see kin_of."""
+    """The list of one kin in target. kin: see kinship.kin_of."""
 
     def __init__(self, target: Target, kin: str) -> None:
         self._target = target
@@ -184,7 +171,3 @@ def parse_kin_list(data: bytes) -> list[Kin]:
 def encode_kin_list(packs: Sequence[Kin]) -> bytes:
     """Return a list, canonical."""
     return canonical_json(msgspec.to_builtins(_Document(packs=list(packs))))
-
-
-def _sorted(names: Iterable[str]) -> list[str]:
-    return sorted(set(names), key=str.encode)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 from ctxpack_bundle import (
@@ -12,15 +11,14 @@ from ctxpack_bundle import (
     Selection,
     Spans,
     content_span,
-    listing_excerpt,
     read_entries,
     unpack_entries,
-    unpack_listing,
 )
 from ctxpack_cache import Cache
 from ctxpack_identity import InvalidInput, TreeEntry
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held
+from ctxpack_pantry.listings import RemoteListings
 
 __all__ = ["PartialPack"]
 
@@ -34,18 +32,16 @@ class PartialPack:
     Raises, here and below: IntegrityError, AccessDenied, Unavailable, LocalFailure.
     """
 
-    folder: str
-
     def __init__(self, cache: Cache, download: Download, held: Held) -> None:
-        self._cache, self._download, self._held = cache, download, held
+        self._download = download
         self._manifest = download.opened.manifest
-        self._sizes = array("I", [len(download.opened.first), *(record.size for record in download.table)])
+        self._listings = RemoteListings(cache, download, held)
         self._open = ExitStack()
 
     def __enter__(self) -> PartialPack:
         with ExitStack() as opening:
-            self.folder = opening.enter_context(self._cache.staging())
-            self._unpack_listing()
+            opening.enter_context(self._listings)
+            self._listings.location(self._manifest.listings[0])
             self._require_sizes()
             self._open = opening.pop_all()
         return self
@@ -53,15 +49,19 @@ class PartialPack:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
+    @property
+    def folder(self) -> str:
+        return self._listings.folder
+
     def entries(self) -> Iterator[TreeEntry]:
         """Yield the outputs in canonical order."""
         return read_entries(self.folder)
 
     def extract(self, selection: Selection, folder: str) -> None:
         """Make folder, and write what is selected into it; every file is checked against the listing."""
-        excerpt = selection.excerpt(self._sizes)
+        excerpt = selection.excerpt(self._listings.sizes)
         os.mkdir(folder)
-        with closing(self._pieces(excerpt)) as pieces:
+        with closing(self._listings.pieces(excerpt)) as pieces:
             unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
@@ -78,21 +78,11 @@ class PartialPack:
         spans = Spans()
         start = span.start + min(max(offset, 0), span.size)
         spans.add(start, min(start + max(size, 0), span.start + span.size))
-        excerpt = Excerpt(spans, self._sizes)
-        with closing(self._pieces(excerpt)) as pieces:
+        excerpt = Excerpt(spans, self._listings.sizes)
+        with closing(self._listings.pieces(excerpt)) as pieces:
             return b"".join(excerpt.cut(pieces))
-
-    def _unpack_listing(self) -> None:
-        excerpt = listing_excerpt(self._manifest, self._sizes)
-        listing = self._manifest.listings[0]
-        with closing(self._pieces(excerpt)) as pieces:
-            unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
 
     def _require_sizes(self) -> None:
         """Raise IntegrityError unless the sizes of all pieces add up to the size of the pack."""
         nothing = Selection(self.folder, self._manifest, lambda path: False, where=self._download.where)
-        nothing.excerpt(self._sizes)
-
-    def _pieces(self, excerpt: Excerpt) -> Generator[bytes, None, None]:
-        records = [number - 1 for number in excerpt.needed]  # the first piece is in no record, and never needed
-        return self._download.pieces(records, self._held, self.folder)
+        nothing.excerpt(self._listings.sizes)

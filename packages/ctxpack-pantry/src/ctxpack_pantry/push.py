@@ -17,7 +17,8 @@ from ctxpack_pantry.artifact import build_image_manifest, describe_contract, tag
 from ctxpack_pantry.borrowing import Survey, known_bases, listed_bases, survey
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.fetch import is_whole
-from ctxpack_pantry.kin import Announcement, kin_of
+from ctxpack_pantry.kin import Announcement
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.lookup import Located, admit, locate, open_pack
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading

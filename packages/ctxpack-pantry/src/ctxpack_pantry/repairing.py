@@ -27,7 +27,7 @@ from ctxpack_bundle import (
 )
 from ctxpack_identity import Digest, IntegrityError, NotFound, Progress, digest_from_hex, digest_of
 from ctxpack_oci import Descriptor, ImageManifest, Target
-from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.lookup import Located
 from ctxpack_pantry.tables import Tables
 from ctxpack_pantry.transfer import in_order

@@ -12,6 +12,7 @@ from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, require_room, say_weak_points
+from ctxpack_pantry.kinship import note_kin
 from ctxpack_pantry.outlet import damage_of, require_intact
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.results import Identified, Seeded
@@ -95,6 +96,7 @@ def seed(
                 _say_replaced(context, held, manifest)
             folder = cache.publish(key, staging)
             note_sealed(cache, identified.uri, folder)
+            note_kin(cache, identified.uri, identified.contract)
     return Seeded(identified.uri, folder, manifest, True)
 
 

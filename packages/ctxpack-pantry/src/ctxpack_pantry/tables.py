@@ -16,7 +16,7 @@ from ctxpack_bundle import FIRST_DATA_LAYER, PackManifest, Table, encode_pack_ma
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, Digest, IntegrityError, digest_from_hex, digest_of, hex_of, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, describe, parse_image_manifest
-from ctxpack_pantry.kin import kin_of
+from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.notes import Notes
 from ctxpack_pantry.origins import Origins
 

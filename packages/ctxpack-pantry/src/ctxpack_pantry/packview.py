@@ -1,0 +1,158 @@
+"""What a pack says of itself: its manifest and its listings, of a cached pack, or of one that only a registry has.
+
+A listing of an input, code or environment is a claim of whoever made the pack. It is compared with the digest that the
+contract has for that root, so what it says is what was hashed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from ctxpack_bundle import Listing, PackManifest, read_entries, verify_listing
+from ctxpack_bundle.outputs import checked_entries
+from ctxpack_bundle.remedy import EITHER
+from ctxpack_identity import CtxUri, FolderDigest, IntegrityError, InvalidInput, TreeEntry
+from ctxpack_identity.contractview import transforms
+from ctxpack_identity.tree import file_digest
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.listings import RemoteListings
+from ctxpack_pantry.lookup import Admitted, Located
+from ctxpack_pantry.outlet import Outlet, manifest_of
+
+__all__ = ["PackView", "digest_in", "view_pack"]
+
+OUTPUTS = "files"  # the root whose listing is that of the outputs
+
+
+class PackView:
+    """A pack, as a context manager. manifest: its pack manifest; found_in: its folder, or the registry's name.
+
+    located: its image manifest, None for a cached pack.
+    """
+
+    manifest: PackManifest
+    found_in: str
+    located: Located | None
+
+    def __init__(self, context: Context, uri: CtxUri, *, skip_cache: bool = False) -> None:
+        self._context, self._uri, self._skip_cache = context, uri, skip_cache
+        self._remote: RemoteListings | None = None
+        self._open = ExitStack()
+        self.located = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether the cache has the pack."""
+        return self.located is None
+
+    def __enter__(self) -> PackView:
+        outlet = Outlet(self._context, self._uri)
+        folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
+        if folder is not None:
+            self.manifest, self.found_in = manifest_of(self._uri, folder), folder
+        else:
+            self._enter_remote(outlet.located())
+        return self
+
+    def _enter_remote(self, located: Admitted) -> None:
+        from ctxpack_pantry.download import Download  # HTTP is loaded only when the registry is asked
+        from ctxpack_pantry.holdings import NOTHING_HELD
+
+        download = Download(self._context, located)
+        self._remote = self._open.enter_context(RemoteListings(self._context.cache, download, NOTHING_HELD))
+        self.located, self.manifest, self.found_in = located, download.opened.manifest, self._context.target.name
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def listing(self, root: str) -> Iterator[TreeEntry] | None:
+        """Return the entries of a root, in canonical order, or None when the pack does not list it.
+
+        root: "files" for the outputs, "inputs/<name>", "code/<i>" or "environment/<i>". The entry of a root that is a
+        single file has no path. The last entry is yielded only if the listing is that of the contract's digest.
+        Raises: IntegrityError, AccessDenied, Unavailable, LocalFailure.
+        """
+        listing = self._find(f"{root}.jsonl")
+        if listing is None:
+            return None
+        where = f"{self.found_in}, {listing.path}"
+        if root == OUTPUTS:
+            return checked_entries(self._entries(listing), self.manifest.outputs, where=where)
+        return _of_contract(self._entries(listing), self.manifest.contract, root, where)
+
+    def text(self, root: str) -> bytes | None:
+        """Return the text of a lock file, or None when the pack does not have it. root: "environment/<i>".
+
+        Raises: as listing does.
+        """
+        text = self._find(f"{root}.txt")
+        if text is None:
+            return None
+        with open(self._location(text), "rb") as file:
+            return file.read()
+
+    def _find(self, path: str) -> Listing | None:
+        return next((listing for listing in self.manifest.listings if listing.path == path), None)
+
+    def _entries(self, listing: Listing) -> Iterator[TreeEntry]:
+        self._location(listing)
+        return read_entries(self.found_in if self._remote is None else self._remote.folder, listing.path)
+
+    def _location(self, listing: Listing) -> str:
+        """Return the path of a listing or text whose digest is that of the manifest."""
+        if self._remote is not None:
+            return self._remote.location(listing)
+        verify_listing(self.found_in, listing)
+        return os.path.join(self.found_in, listing.path)
+
+
+def view_pack(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> PackView:
+    """Return a pack to look into, of the cache, or else of the registry, where its first layer and table are fetched.
+
+    To enter it raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
+    """
+    return PackView(context, uri, skip_cache=skip_cache)
+
+
+def digest_in(contract: Mapping[str, Any], root: str) -> object:
+    """Return what a contract says of a root: a digest; None, or a word such as "opaque", when it has none."""
+    kind, _, name = root.partition("/")
+    if kind == "inputs":
+        inputs = contract.get("inputs")
+        item = inputs.get(name) if isinstance(inputs, Mapping) else None
+        return item.get("digest") if isinstance(item, Mapping) else None
+    found = transforms(contract)
+    return found[int(name)].get(f"{kind}_hash") if int(name) < len(found) else None
+
+
+def _of_contract(
+    entries: Iterable[TreeEntry], contract: Mapping[str, Any], root: str, where: str
+) -> Iterator[TreeEntry]:
+    """Yield entries; instead of the last one, raise IntegrityError unless they have the digest that contract says."""
+    folder, expected = FolderDigest(), digest_in(contract, root)
+    before: TreeEntry | None = None
+    for entry in entries:
+        if before is not None:
+            if not (before.path and entry.path):
+                raise IntegrityError("an entry without a path, and others", where=where, fix=EITHER)
+            yield before
+        before = entry
+        if entry.path:
+            try:
+                folder.add(entry)
+            except InvalidInput as error:
+                raise IntegrityError(f"unsafe listing: {error.what}", where=where, fix=EITHER) from error
+    is_file = before is not None and not before.path
+    digest = file_digest(before.sha256, before.size) if before is not None and is_file else folder.finish()
+    if digest != expected:
+        raise IntegrityError(
+            "the listing is not that of the contract", where=where, expected=str(expected), got=digest, fix=EITHER
+        )
+    if before is not None:
+        yield before
