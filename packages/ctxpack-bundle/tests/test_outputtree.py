@@ -141,3 +141,61 @@ def test_only_a_root_has_a_digest(tmp_path: Path) -> None:
     manifest = sealed(tmp_path / "pack", {name: OutputTree(str(source / name)) for name in ("a", "b")})
     with pytest.raises(ValueError, match="no output is named 'a/x'"):
         root_digest(str(tmp_path / "pack"), manifest, "a/x")
+
+
+def branches_of(folder: Path, aside: Path, path: str = "", deep: bool = True) -> list[tuple[str, str]]:
+    """Move what is in folder to places of their own below aside: each child, or instead of a folder its children."""
+    found = []
+    for number, name in enumerate(sorted(os.listdir(folder))):
+        child = folder / name
+        if deep and number % 2 and child.is_dir() and any(child.iterdir()):
+            found += branches_of(child, aside, f"{path}{name}/", deep=False)
+        else:
+            aside.mkdir(exist_ok=True)
+            place = aside / f"{len(os.listdir(aside))}-{name[:20]}"
+            child.rename(place)
+            found.append((path + name, str(place)))
+    return found
+
+
+@given(content=folder_trees(), patterns=st.sampled_from([(), ("*a*",), ("/*/*",), ("*/", "!b")]))
+def test_branches_from_anywhere_are_sealed_as_if_they_lay_there(
+    tmp_path_factory: pytest.TempPathFactory, content: Folder, patterns: tuple[str, ...]
+) -> None:
+    place = tmp_path_factory.mktemp("branches")
+    whole = write_folder(content, place / "whole")
+    expected = sealed(place / "one", {"out": OutputTree(str(whole), patterns)})
+    branches = branches_of(whole, place / "aside")
+    (place / "two").mkdir()
+    tree = OutputTree(str(place), patterns, branches=lambda: iter(branches))
+    seen: list[str] = []
+    contract = canonical(CONTRACT)
+    entries = lambda entry: seen.append(entry.path)  # noqa: E731
+    made = assemble(str(place / "two"), {"out": tree}, contract=contract, on_entry=entries)
+    if not patterns:
+        assert made.outputs == expected.outputs
+        assert read_folder(place / "two/artifacts") == content
+    assert (made.outputs.files, made.outputs.size) == (expected.outputs.files, expected.outputs.size)
+    assert seen == [entry.path for entry in read_entries(str(place / "two"))]
+
+
+def test_no_branches_are_an_empty_folder(tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    tree = OutputTree(str(tmp_path), branches=lambda: iter(()))
+    manifest = assemble(str(pack), {"out": tree}, contract=canonical(CONTRACT))
+    assert (manifest.outputs.files, [root.type for root in manifest.outputs.roots]) == (0, ["folder"])
+
+
+def test_a_branch_that_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
+    source = write_folder({"a": b"1", "b": b"2"}, tmp_path / "o")
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    tree = OutputTree(str(tmp_path), branches=lambda: iter([("x/1", str(source / "a")), ("x/2", str(source / "b"))]))
+
+    def change(found: Found) -> None:
+        (source / "a").write_bytes(b"3")
+
+    with pytest.raises(InvalidInput, match="changed while it was copied") as caught:
+        assemble(str(pack), {"out": tree}, contract=canonical(CONTRACT), on_found=change)
+    assert caught.value.where == str(source / "a")

@@ -26,7 +26,7 @@ from ctxpack_identity import (
     tree_digest,
     uri_for,
 )
-from ctxpack_identity.items import Item, check_places, item_contract, items_of
+from ctxpack_identity.items import Item, ItemContracts, check_places, item_contract, items_of, places_in_order
 from ctxpack_identity.packpath import check_path
 from ctxpack_identity.rules import Each
 from ctxpack_identity.template import split_path
@@ -112,6 +112,30 @@ def test_by_content_an_item_is_the_folder_that_the_command_sees(place: Any, cont
         assert item.digest == hash_tree(str(seen)).digest
 
 
+@given(eaches, st.lists(st.integers(0, 2**256 - 1), min_size=1, max_size=3), st.text("0123456789abcdef", max_size=70))
+def test_the_quick_way_to_the_contracts_of_items_is_the_same(each: Each, numbers: list[int], salt: str) -> None:
+    contract = map_contract(Digest(f"sha256:{'0' * 64}"), each=each, salt=salt)
+    contracts = ItemContracts(contract)
+    for number in numbers:
+        digest = Digest(f"sha256:{number:064x}")
+        data = item_contract(contract, digest)
+        assert contracts.contract(digest) == data
+        assert contracts.uri(digest) == uri_for(digest_of(data))
+    assert contracts.common == ItemContracts(map_contract(each=each, salt=salt)).common
+    assert contracts.common != ItemContracts(map_contract(each=each, salt=f"{salt}.")).common
+
+
+@given(st.sets(st.text("ab./-é", min_size=1, max_size=6), max_size=8))
+def test_places_come_in_the_canonical_order_of_paths(texts: set[str]) -> None:
+    outputs = sorted(texts, key=hash)
+    try:
+        order = places_in_order(outputs, outputs)
+    except InvalidInput:
+        return
+    found = [outputs[number] for number in order]
+    assert found == sorted(outputs, key=lambda path: path.split("/"))
+
+
 @given(folders, eaches)
 def test_the_executable_bit_does_not_matter(place: Any, content: Folder, each: Each) -> None:
     root = place()
@@ -148,10 +172,10 @@ def test_a_renamed_file_is_another_item_by_path_and_the_same_by_content() -> Non
 # ---- contracts of items
 
 
-def map_contract(**members: Any) -> dict[str, Any]:
+def map_contract(raw: Digest = D, **members: Any) -> dict[str, Any]:
     step = {**TRANSFORM, "environment_hash": "undeclared", "params": {}}
     each = Each("raw", "files", "path", "{path}")
-    inputs = {"raw": D, "model": D}
+    inputs = {"raw": raw, "model": D}
     return parse_canonical_contract(
         canonical_contract(inputs, [step], **{"command": ["x"], "outputs": ["out"], "each": each, **members})
     )

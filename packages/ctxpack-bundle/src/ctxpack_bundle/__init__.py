@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from ctxpack_bundle.excerpt import Excerpt, Span, Spans
     from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, read_entries, read_pack_manifest
     from ctxpack_bundle.layering import Borrowed, Layering, Own, plan_borrowing, usage
+    from ctxpack_bundle.listing import listing_line
     from ctxpack_bundle.members import manifest_part
     from ctxpack_bundle.outputs import root_digest
-    from ctxpack_bundle.outputtree import OutputTree, outputs_digest
+    from ctxpack_bundle.outputtree import OutputTree, outputs_digest, scan_branch
     from ctxpack_bundle.packing import average_like, average_of, pack, stream_size
     from ctxpack_bundle.packmanifest import (
         Listing,
@@ -49,9 +50,10 @@ else:
             "excerpt": "Excerpt Span Spans",
             "folder": "ARTIFACTS MANIFEST read_entries read_pack_manifest",
             "layering": "Borrowed Layering Own plan_borrowing usage",
+            "listing": "listing_line",
             "members": "manifest_part",
             "outputs": "root_digest",
-            "outputtree": "OutputTree outputs_digest",
+            "outputtree": "OutputTree outputs_digest scan_branch",
             "packing": "average_like average_of pack stream_size",
             "packmanifest": "Listing Outputs PackManifest Root encode_pack_manifest parse_pack_manifest",
             "pieceindex": "PieceIndex",
@@ -99,6 +101,7 @@ __all__ = [
     "inflate_chunk",
     "inflate_first",
     "listing_excerpt",
+    "listing_line",
     "make_chunk",
     "make_chunks",
     "manifest_part",
@@ -113,6 +116,7 @@ __all__ = [
     "read_pack_manifest",
     "root_digest",
     "runs",
+    "scan_branch",
     "stream_size",
     "unpack",
     "unpack_entries",

@@ -100,11 +100,13 @@ def assemble(
     provenance: dict[str, Any] | None = None,
     progress: Progress = silent,
     on_found: Callable[[Found], object] | None = None,
+    on_entry: Callable[[TreeEntry], object] | None = None,
 ) -> PackManifest:
     """Make folder, which must exist, the pack of these outputs, and return its manifest.
 
     outputs: by their names in the pack; copied, never linked. contract: canonical bytes. listings: what RootListings
-    wrote into the same folder. on_found: called with each file and each empty folder before it is copied.
+    wrote into the same folder. on_found: called with each file and each empty folder before it is copied. on_entry:
+    called with each, in canonical order, after it was copied.
     Raises: InvalidInput for a contract that is not canonical, names that are not those in the contract, outputs that
     are missing, that change, come or go until all are copied, or hold what no pack may hold (links that are not
     followed, devices, paths that check_path refuses); LocalFailure for unreadable ones; OSError when folder cannot be
@@ -143,6 +145,8 @@ def assemble(
             entry = _copy(found, parents, copier, report, follow=root.follow)
             totals.add(entry)
             listing.add(entry)
+            if on_entry is not None:
+                on_entry(entry)
     outlook.leave()
     outlook.finish()
     manifest = msgspec.structs.replace(

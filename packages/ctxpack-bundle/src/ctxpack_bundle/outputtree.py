@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from ctxpack_bundle.packmanifest import check_root_name
@@ -11,21 +12,35 @@ from ctxpack_identity import DEFAULT_HASHING, Digest, FolderDigest, Hashing, Inv
 from ctxpack_identity.exclude import Excludes, compile_excludes
 from ctxpack_identity.hashing.scan import Found, root_status, scan
 
-__all__ = ["SHOWN", "LocatedRoot", "OutputTree", "find_outputs", "locate", "location_of", "outputs_digest"]
+__all__ = [
+    "SHOWN",
+    "LocatedRoot",
+    "OutputTree",
+    "find_outputs",
+    "locate",
+    "location_of",
+    "outputs_digest",
+    "scan_branch",
+]
 
 SHOWN = 500  # characters of names in a message
+
+
+Branches = Callable[[], Iterator[tuple[str, str]]]
 
 
 class OutputTree(NamedTuple):
     """An output on disk, and what of it is sealed.
 
     location: a file or folder. excludes: patterns in gitignore syntax, relative to location; a file is never left out.
-    follow: symbolic links are followed, and the output itself may be one.
+    follow: symbolic links are followed, and the output itself may be one. branches: makes it a folder of files and
+    folders from anywhere: yields the path of each in that folder, and where it lies, in canonical order.
     """
 
     location: str
     excludes: tuple[str, ...] = ()
     follow: bool = False
+    branches: Branches | None = None
 
 
 class LocatedRoot(NamedTuple):
@@ -36,6 +51,7 @@ class LocatedRoot(NamedTuple):
     location: str
     excludes: Excludes | None
     follow: bool
+    branches: Branches | None = None
 
 
 def locate(outputs: Mapping[str, OutputTree], declared: list[str]) -> list[LocatedRoot]:
@@ -62,15 +78,56 @@ def find_outputs(roots: list[LocatedRoot]) -> Iterator[tuple[LocatedRoot, Found]
     """
     for root in roots:
         paths = _PackPaths(root, nested=len(roots) > 1)
-        for found in scan(root.location, excludes=root.excludes, follow=root.follow):
+        for found in _scan(root):
             yield root, found._replace(path=paths.path(found.path))
         if empty := paths.empty_folder():
             status = root_status(root.location, follow=root.follow)
             yield root, Found(empty, os.path.join(root.location, ""), status)
 
 
+def scan_branch(path: str, location: str, *, excludes: Excludes | None, follow: bool) -> Iterator[Found]:
+    """Yield what of the file or folder at location is sealed when it lies at path in an output, by paths there.
+
+    excludes: of the output. Raises: InvalidInput, LocalFailure as scan does.
+    """
+    status = root_status(location, follow=follow)
+    is_file = stat.S_ISREG(status.st_mode)
+    if excludes is not None and _is_left_out(path, excludes, is_file=is_file):
+        return
+    if is_file:
+        yield Found(path, location, status)
+        return
+
+    def below(inner: str, is_folder: bool) -> bool:
+        return excludes is not None and excludes(f"{path}/{inner}", is_folder)
+
+    empty = True
+    for found in scan(location, excludes=None if excludes is None else below, follow=follow):
+        empty = False
+        yield found._replace(path=f"{path}/{found.path}")
+    if empty:
+        yield Found(f"{path}/", os.path.join(location, ""), status)
+
+
+def _is_left_out(path: str, excludes: Excludes, *, is_file: bool) -> bool:
+    ends = [place for place, char in enumerate(path) if char == "/"]
+    return any(excludes(path[:end], True) for end in ends) or excludes(path, not is_file)
+
+
+def _scan(root: LocatedRoot) -> Iterator[Found]:
+    """Yield what a root holds, by paths in it."""
+    if root.branches is None:
+        yield from scan(root.location, excludes=root.excludes, follow=root.follow)
+        return
+    for path, location in root.branches():
+        yield from scan_branch(path, location, excludes=root.excludes, follow=root.follow)
+
+
 def location_of(path: str, roots: list[LocatedRoot]) -> str:
     """Return where what has this path below ``artifacts/`` is, or was, on disk."""
+    branches = roots[0].branches
+    if branches is not None:
+        return next((where for branch, where in branches() if f"{path}/".startswith(f"{branch}/")), roots[0].location)
     if len(roots) == 1 and roots[0].type == "folder":
         return os.path.join(roots[0].location, path)
     name, _, rest = path.partition("/")
@@ -81,7 +138,7 @@ def location_of(path: str, roots: list[LocatedRoot]) -> str:
 def outputs_digest(outputs: Mapping[str, OutputTree], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: by their names in the pack.
+    outputs: by their names in the pack; without branches.
     Raises: InvalidInput, LocalFailure as assemble does for outputs.
     """
     tree = FolderDigest()
@@ -92,9 +149,10 @@ def outputs_digest(outputs: Mapping[str, OutputTree], *, hashing: Hashing = DEFA
 
 def _located(name: str, tree: OutputTree) -> LocatedRoot:
     check_root_name(name)
-    kind: Literal["file", "folder"] = "folder" if os.path.isdir(tree.location) else "file"
+    is_folder = tree.branches is not None or os.path.isdir(tree.location)
+    kind: Literal["file", "folder"] = "folder" if is_folder else "file"
     excludes = compile_excludes(tree.excludes) if tree.excludes else None
-    return LocatedRoot(name, kind, tree.location, excludes, tree.follow)
+    return LocatedRoot(name, kind, tree.location, excludes, tree.follow, tree.branches)
 
 
 def _shown(names: Iterable[str]) -> str:
