@@ -1,8 +1,9 @@
-"""The two demos of the README work, and fail when CtxPack does not do what they show."""
+"""The demos of the README work, and fail when CtxPack does not do what they show."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -42,11 +43,34 @@ def test_the_correctness_demo_fails_when_nothing_changes_the_uri(tmp_path: Path)
     assert done.stdout.count("ok\n") == 5
 
 
+def test_three_files_change_and_three_files_are_audited_again() -> None:
+    done = run("tools/audit_demo.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "== Every check passed" in done.stdout
+    assert "3 made\n" in done.stdout
+    assert "exit status" not in done.stdout
+
+
+def test_the_audit_demo_fails_when_an_agent_makes_all_reports_again(tmp_path: Path) -> None:
+    command = tmp_path / "ctxpack"
+    lines = [
+        "#!/bin/sh",
+        'case "$1 $HOME" in "map "*/B/home) export CTXPACK_REGISTRY="oci:$HOME/registry" ;; esac',
+        f'exec {shlex.quote(str(TEST_COMMANDS / "ctxpack"))} "$@"',
+    ]
+    command.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    command.chmod(0o755)
+    done = run("tools/audit_demo.py", commands=tmp_path)
+    assert (done.returncode, "Every check passed" in done.stdout) == (1, False)
+    assert " in packs of the registry, 3 made, got audited package/" in done.stderr
+
+
 def test_one_agent_computes_and_another_pulls_and_answers() -> None:
     """The first command of the README: an environment of its own, six packages, real documents."""
     done = run("tools/demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "== Every check passed" in done.stdout
-    assert "    Hit: ctx://" in done.stdout
+    assert done.stdout.count("    Hit: ctx://") == 2
+    assert "in cached packs, 1 made\n" in done.stdout
     assert "exit status 3" in done.stdout
     assert "compute / pull" in done.stdout

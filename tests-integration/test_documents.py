@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {
     "python3 tools/test.py": ".ci/run",  # would start itself
     "python3 tools/demo.py": "tests-integration/test_demo.py",  # installs its own dependencies
+    "python3 tools/audit_demo.py": "tests-integration/test_demo.py",
 }
 
 

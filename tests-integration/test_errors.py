@@ -16,6 +16,7 @@ EXIT_CODES = {
     "LocalFailure": 1,
     "InvalidInput": 2,
     "ContractInvalid": 2,
+    "WrongCall": 2,
     "NotFound": 3,
     "AccessDenied": 4,
     "IntegrityError": 5,

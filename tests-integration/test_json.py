@@ -29,7 +29,13 @@ SECTIONS = dict(re.findall(r"^## `ctxpack/([a-z]+)/v1`\n(.*?)(?=^## |\Z)", PAGE,
 RESULTS = [name for name in schema_names() if name not in ("contract-file", "contract", "map", "item")]
 VALIDATORS = {name: Draft202012Validator(schema(name)) for name in RESULTS}
 NOWHERE = "ctx://sha256:" + "0" * 64
-OPTIONAL = {"push": {"replaced"}, "pull": {"files", "size"}, "inspection": {"image"}, "error": {"exit", "faults"}}
+OPTIONAL = {
+    "push": {"replaced"},
+    "tag": {"replaced"},
+    "pull": {"files", "size"},
+    "inspection": {"image"},
+    "error": {"exit", "faults"},
+}
 
 Documents = dict[str, list[dict[str, Any]]]
 
@@ -52,6 +58,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     (machine.work / "processed_data").mkdir()
     (machine.work / "processed_data" / "a.txt").write_text("made")
     (machine.work / "make.sh").write_text("mkdir processed_data; printf made > processed_data/a.txt")
+    mapped = json.loads((machine.work / "contract.json").read_text())
+    mapped |= {"outputs": [{"path": "mapped"}], "each": {"input": "raw_docs", "output": "{path}"}}
+    (machine.work / "each.json").write_text(json.dumps(mapped))
     return machine
 
 
@@ -71,9 +80,19 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
         f"pull {uri} --include *.txt -o some",
         f"export {uri} --tar pack.tar.gz",
         f"inspect {uri}",
+        f"inspect {uri} --files",
+        f"inspect {uri} --inputs raw_docs",
+        f"lineage {uri}",
         f"inspect {uri} --skip-cache",
         "run -- sh make.sh",
         "run -- sh make.sh",
+        f"tag {uri} first",
+        f"explain {uri}",
+        "map --contract each.json --dry-run -- cp {item} {out}",
+        "map --contract each.json --push -- cp {item} {out}",
+        "map --contract each.json -- cp {item} {out}",
+        "tag MAPPED first",
+        "rm MAPPED",
         "run --push --recompute -- sh make.sh",
         f"verify {uri}",
         "ls",
@@ -87,10 +106,12 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
         document = json.loads(output)
         printed.setdefault(document["schema"], []).append(document)
 
+    mapped = machine.succeed("id", "each.json", "--", "cp", "{item}", "{out}")
     for line in lines:
-        command, *rest = line.split()
+        command, *rest = line.replace("MAPPED", mapped).split()
         note(machine.succeed(command, "--json", *rest))
     note(machine.run("run", "--json", "--", "sh", "-c", "exit 3").stdout)
+    note(machine.run("map", "--json", "--force", "--contract", "each.json", "--", "false", "{item}", "{out}").stdout)
     output = machine.work / "processed_data" / "a.txt"
     output.write_text("made otherwise")
     note(machine.succeed("seed", "--json"))
@@ -147,7 +168,7 @@ def failures(machine: Machine, auth_registry: RegistryServer) -> Iterator[Finish
 
 def test_every_document_is_described_and_every_description_is_printed(documents: Documents) -> None:
     assert set(SECTIONS) == set(documents) == set(RESULTS)
-    assert len(SECTIONS) == 13
+    assert len(SECTIONS) == 18
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -229,7 +250,7 @@ def test_the_documents_of_a_pack_that_others_made_follow_their_schemas(
     manifest = PackManifest(
         contract=contract, listings=(), outputs=outputs, provenance=provenance, schema="ctxpack/pack/v1", uri=uri
     )
-    require_valid(Listed((StoredPack(uri, "folder", manifest),)).as_json())
+    require_valid(Listed((StoredPack(uri, "folder", manifest, 0.0),)).as_json())
     require_valid(Inspected(manifest, "folder", None, tuple(in_contract(contract))).as_json())
 
 

@@ -14,12 +14,12 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from agents import ctxpack_commands
 from sandbox import private_environment
 
 CONTRACT: dict[str, Any] = {
@@ -156,18 +156,6 @@ CHANGES_THAT_DO_NOT = {
 }
 
 
-def ctxpack_command() -> str:
-    """Return the ctxpack on PATH, or else that of the environment of the demo, which is made unless it is there."""
-    found = shutil.which("ctxpack")
-    if found:
-        return found
-    script = Path(__file__).resolve().parent / "demo" / "environment.py"
-    made = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True)
-    if made.returncode:
-        raise SystemExit(made.returncode)
-    return str(Path(made.stdout.strip()) / "ctxpack")
-
-
 def run_checks(bench: Workbench) -> bool:
     """Print a line for each check, and return whether all of them passed."""
     first = bench.uri()
@@ -190,7 +178,7 @@ def main() -> None:
         description="Change one thing, see another URI; change it back, see the first."
     ).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if not run_checks(Workbench(Path(folder), ctxpack_command())):
+        if not run_checks(Workbench(Path(folder), str(ctxpack_commands() / "ctxpack"))):
             raise SystemExit("a check failed")
     print("every check passed")
 

@@ -2,10 +2,11 @@
 
     python3 tools/demo.py
 
-Agent A turns some eighty PDF files into a searchable index, seeds and pushes it. To run the contract is a hit from then
-on: the command is not run again. Agent B has none of the documents, only the URI: it pulls the index, answers questions
-from it and looks up what made it. Then one parameter changes, and so does the URI. Every step is checked; the demo
-stops with exit status 1 at the first check that fails.
+Agent A parses some eighty PDF files, one item each, and turns their passages into a searchable index, which it pushes.
+To map or run these contracts is a hit from then on: no command is run again. Agent B has none of the documents, only
+the URI: it pulls the index, answers questions from it and looks up what made it. Then one document changes, and only
+that one is parsed again. Last, one parameter changes, and so does the URI. Every step is checked; the demo stops with
+exit status 1 at the first check that fails.
 
 Both agents are on this machine, each with a home, a cache and a working folder of its own. They share only the data
 folder of the user, where CtxPack keeps its registry unless another one is configured. Everything is in ``.work/demo``,
@@ -15,21 +16,15 @@ and each run starts from nothing. The scripts that the agents run are in ``tools
 from __future__ import annotations
 
 import argparse
-import filecmp
-import os
-import shlex
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox import private_environment
+from agents import Agent, Ran, Stage, check, demo_commands, files_below, same_files
 
 SCRIPTS = Path(__file__).resolve().parent / "demo"
 STAGE = SCRIPTS.parents[1] / ".work" / "demo" / "stage"
-WHAT_A_HAS = ("contract.json", "documents.py", "ingest.py", "requirements.txt")
+WHAT_A_HAS = ("parse.json", "parse.py", "contract.json", "index.py", "documents.py", "requirements.txt")
 WHAT_B_HAS = ("query.py",)
 
 MISS = 3  # the exit status of `ctxpack pull` when there is no such pack
@@ -41,81 +36,50 @@ QUESTIONS = {
     "How are imaginary numbers written?": {"imaginary.pdf", "numbers.pdf"},
 }
 
-
-class Ran(NamedTuple):
-    """What a command wrote, and how long it took in seconds."""
-
-    stdout: str
-    stderr: str
-    seconds: float
+REVISED = ("debugger", "To leave the debugger, press the red button.")  # a document, and what is added to it
 
 
-class Agent(NamedTuple):
-    """An agent with a working folder and a home of its own."""
+class Shared(NamedTuple):
+    """What agent A shared. uri: of the index; passages: the URI of what it is made from; documents: how many.
 
-    name: str
-    folder: Path
-    environment: dict[str, str]
+    seconds: of each step.
+    """
 
-    def runs(self, *command: str, status: int = 0) -> Ran:
-        """Show command, run it, show its output and its time. Raises: SystemExit on another exit status."""
-        print(f"\n{self.name} $ {shlex.join(command)}", flush=True)
-        program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
-        begun = time.perf_counter()
-        done = subprocess.run(
-            [program, *command[1:]], cwd=self.folder, env=self.environment, capture_output=True, text=True
-        )
-        seconds = time.perf_counter() - begun
-        output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-        print("".join(f"    {line}\n" for line in output.splitlines()), end="")
-        print(f"    ({seconds:.2f} s{f', exit status {done.returncode}' if done.returncode else ''})", flush=True)
-        check(done.returncode == status, f"exit status {status}", f"{done.returncode}")
-        return Ran(done.stdout.strip(), done.stderr, seconds)
+    uri: str
+    passages: str
+    documents: int
+    seconds: dict[str, float]
 
 
-def check(holds: bool, expected: str, got: str) -> None:
-    """Raises: SystemExit unless holds."""
-    if not holds:
-        raise SystemExit(f"\nThe demo stops: expected {expected}, got {got}")
-
-
-def agent(name: str, brings: tuple[str, ...], commands: Path) -> Agent:
-    """Return an agent with an empty home and cache, and a working folder with the scripts in brings."""
-    folder = STAGE / name / "work"
-    folder.mkdir(parents=True)
-    for script in brings:
-        shutil.copy(SCRIPTS / script, folder)
-    environment = private_environment(STAGE / name / "home")
-    environment["PATH"] = os.pathsep.join((str(commands), environment["PATH"]))
-    environment["XDG_DATA_HOME"] = str(STAGE / "data")
-    return Agent(name, folder, environment)
-
-
-def clear_stage() -> None:
-    """Remove the files of the last run. The folders of cached packs are read-only, so make them writable first."""
-    for folder, _, _ in os.walk(STAGE):
-        os.chmod(folder, 0o755)
-    if STAGE.exists():
-        shutil.rmtree(STAGE)
-
-
-def share(a: Agent) -> tuple[str, dict[str, float]]:
-    """Let a compute, seed and push, and not compute again; return the URI and the seconds of each step."""
-    print("\n== Agent A has documents, a pipeline and a contract; it computes and shares")
+def share(a: Agent) -> Shared:
+    """Let a parse, index and push, and not compute again."""
+    print("\n== Agent A has documents and two contracts. It parses each document, ...")
     a.runs("python", "documents.py", "raw_docs")
-    uri = a.runs("ctxpack", "id", "contract.json").stdout
-    ingest = a.runs("python", "ingest.py")
-    seed = a.runs("ctxpack", "seed")
-    check(seed.stdout == f"Seeded: {uri}", f"Seeded: {uri}", seed.stdout)
+    count = len(files_below(a.folder / "raw_docs"))
+    parse = parses(a, f"{count} items: {count} made")
+    print("\n== ... makes an index of the passages, and shares both")
+    uri = a.runs("ctxpack", "id").stdout
+    index = a.runs("ctxpack", "run")
+    check(index.stdout == f"Seeded: {uri}", f"Seeded: {uri}", index.stdout)
     push = a.runs("ctxpack", "push", uri)
-    print("\n== The next time, the command of the contract need not run: its result is there")
-    made = written(a.folder / "processed_data")
-    run = a.runs("ctxpack", "run")
-    check(run.stdout == f"Hit: {uri}", f"Hit: {uri}", run.stdout)
-    check(written(a.folder / "processed_data") == made, "the files as they were", "files written again")
-    said = seed.stderr + run.stderr
-    check("weak point" not in said, "a contract without weak points", said)
-    return uri, {"ingest": ingest.seconds, "seed": seed.seconds, "push": push.seconds, "run": run.seconds}
+    print("\n== The next time, no command need run: the results are there")
+    passages = parse.stdout.removeprefix("Mapped: ")
+    made = written(a.folder)
+    for command, hit in ((("map", "--contract", "parse.json"), passages), (("run",), uri)):
+        again = a.runs("ctxpack", *command)
+        check(again.stdout == f"Hit: {hit}", f"Hit: {hit}", again.stdout)
+        check("weak point" not in again.stderr, "a contract without weak points", again.stderr)
+    check(written(a.folder) == made, "the files as they were", "files written again")
+    seconds = {"parse": parse.seconds, "index": index.seconds, "push": push.seconds, "run": again.seconds}
+    return Shared(uri, passages, count, seconds)
+
+
+def parses(a: Agent, items: str) -> Ran:
+    """Let a parse its documents and push the passages. items: where they come from, as ctxpack says it."""
+    ran = a.runs("ctxpack", "map", "--contract", "parse.json", "--push")
+    check(f"ctxpack: {items}" in ran.stderr.splitlines(), items, ran.stderr)
+    check("weak point" not in ran.stderr, "a contract without weak points", ran.stderr)
+    return ran
 
 
 def written(folder: Path) -> dict[str, int]:
@@ -137,45 +101,66 @@ def reuse(b: Agent, uri: str, original: Path) -> float:
     return pull.seconds
 
 
-def same_files(left: Path, right: Path) -> bool:
-    """Return whether two folders hold the same names and bytes."""
-    names = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (left, right)]
-    files = [str(name) for name in names[0] if (left / name).is_file()]
-    return names[0] == names[1] and filecmp.cmpfiles(left, right, files, shallow=False)[0] == files
+def revise(a: Agent, b: Agent, shared: Shared) -> Ran:
+    """Let a change one document, parse and index, and b pull the new index; return what the parsing wrote."""
+    topic, more = REVISED
+    print(f"\n== Agent A revises {topic}.pdf: only that document is parsed again")
+    passages = a.folder / "passages"
+    before = contents(passages)
+    a.runs("python", "documents.py", "raw_docs", "--revise", topic, more)
+    parse = parses(a, f"{shared.documents} items: {shared.documents - 1} in cached packs, 1 made")
+    check(parse.stdout != f"Mapped: {shared.passages}", "another URI", parse.stdout)
+    why = f"ctxpack: miss: input raw_docs: {topic}.pdf changed since ctx://"
+    check(why in parse.stderr, why, parse.stderr)
+    after = contents(passages)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    check(changed == {f"{topic}.jsonl"}, f"other passages of {topic} only", f"of {sorted(changed)}")
+    index = a.runs("ctxpack", "run", "--push").stdout
+    check(index.startswith("Seeded: ") and shared.uri not in index, "another URI", index)
+    b.runs("ctxpack", "pull", index.removeprefix("Seeded: "), "--output", "revised_data")
+    chunks = (b.folder / "revised_data" / "chunks.jsonl").read_text(encoding="utf-8")
+    check(more in chunks, f"the passage {more!r}", "the passages from before")
+    return parse
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of each file in a folder."""
+    return {name: (folder / name).read_bytes() for name in files_below(folder)}
 
 
 def change(a: Agent, b: Agent, uri: str) -> None:
-    """Let a change one parameter and change it back: another URI, which has no pack, then the first URI."""
-    print("\n== Agent A changes chunk_size in contract.json from 500 to 900: another contract, another URI")
-    contract = a.folder / "contract.json"
+    """Let a change one parameter and change it back: another URI, which has no pack, then uri."""
+    print("\n== Agent A changes chunk_size in parse.json from 500 to 900: another contract, another URI")
+    contract = a.folder / "parse.json"
     first = contract.read_text(encoding="utf-8")
     contract.write_text(first.replace('"chunk_size": 500', '"chunk_size": 900'), encoding="utf-8")
-    other = a.runs("ctxpack", "id", "contract.json").stdout
+    other = a.runs("ctxpack", "id", "parse.json").stdout
     check(other != uri, "another URI", other)
     b.runs("ctxpack", "pull", other, status=MISS)
     print("\n== and back to 500")
     contract.write_text(first, encoding="utf-8")
-    again = a.runs("ctxpack", "id", "contract.json").stdout
+    again = a.runs("ctxpack", "id", "parse.json").stdout
     check(again == uri, uri, again)
 
 
 def main() -> None:
     argparse.ArgumentParser(description="Show the main job of CtxPack on real documents.").parse_args()
     begun = time.perf_counter()
-    made = subprocess.run([sys.executable, SCRIPTS / "environment.py"], stdout=subprocess.PIPE, text=True)
-    if made.returncode:
-        raise SystemExit(made.returncode)
+    stage = Stage(STAGE, demo_commands())
     installed = time.perf_counter() - begun
-    commands = Path(made.stdout.strip())
-    clear_stage()
-    a, b = agent("A", WHAT_A_HAS, commands), agent("B", WHAT_B_HAS, commands)
-    uri, seconds = share(a)
-    seconds["pull"] = reuse(b, uri, a.folder / "processed_data")
-    change(a, b, uri)
+    stage.clear()
+    a = stage.agent("A", [SCRIPTS / name for name in WHAT_A_HAS])
+    b = stage.agent("B", [SCRIPTS / name for name in WHAT_B_HAS])
+    shared = share(a)
+    seconds = shared.seconds
+    seconds["pull"] = reuse(b, shared.uri, a.folder / "processed_data")
+    parse = revise(a, b, shared)
+    seconds["parse 1"] = parse.seconds
+    change(a, b, parse.stdout.removeprefix("Mapped: "))
     print("\n== Every check passed")
     for step, took in seconds.items():
         print(f"    {step:8}{took:6.2f} s")
-    print(f"    ratio   {seconds['ingest'] / seconds['pull']:6.1f}   compute / pull")
+    print(f"    ratio   {(seconds['parse'] + seconds['index']) / seconds['pull']:6.1f}   compute / pull")
     print(f"    total   {time.perf_counter() - begun:6.2f} s, of which {installed:.2f} s to install")
 
 

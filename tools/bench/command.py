@@ -13,10 +13,13 @@ from pathlib import Path
 
 from bench.cutting import cutting
 from bench.documents import documents
+from bench.explaining import explaining
 from bench.goals import judge
 from bench.growing import growing
 from bench.hashing import hashing, rehashing
+from bench.mapping import mapping
 from bench.measure import NotDone
+from bench.memoizing import memoizing
 from bench.placing import placing
 from bench.plot import growth_plot, ratio_plot
 from bench.programs import DEBIAN, GO, PYTHON, SYSTEM, Absent, Programs, install_ctxpack
@@ -54,6 +57,9 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "settle": settling,
     "startup": starting,
     "documents": documents,
+    "map": mapping,
+    "explain": explaining,
+    "memo": memoizing,
     "growth": growing,
 }
 
@@ -91,6 +97,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=NAMES, default=[], help="leave out other workloads; repeatable"
     )
+    parser.add_argument("--items", type=int, default=0, help="of workload M (map); default: 10,000 at scale 1")
     parser.add_argument("--patience", type=float, default=120, help="seconds a contender may use in one table")
     parser.add_argument("--ten-gib", action="store_true", help="let growth go to 10 GiB; needs some 60 GB of disk")
     parser.add_argument("--no-fetch", action="store_true", help="fetch no peers; use those that are there")
@@ -116,7 +123,15 @@ def _measure(options: argparse.Namespace, scratch: Path, path: Path) -> None:
     _note("installing CtxPack")
     ctxpack = options.ctxpack.absolute() if options.ctxpack else install_ctxpack(options.work / "ctxpack")
     programs = Programs(options.work / "peers", fetch=not options.no_fetch)
-    plan = Plan(options.scale, options.runs, options.patience, options.ten_gib, tuple(options.only), options.before)
+    plan = Plan(
+        options.scale,
+        options.runs,
+        options.patience,
+        options.ten_gib,
+        tuple(options.only),
+        options.before,
+        options.items,
+    )
     stage = Stage(plan, scratch, options.work, ctxpack, programs, _note)
     versions = {}
     for name in (*SYSTEM, *DEBIAN, *GO, *PYTHON):

@@ -1,4 +1,7 @@
-"""The goals of CtxPack for time and memory, as data, and whether the results meet them. `bytegoals` has the others."""
+"""The goals of CtxPack for time and memory, as data, and whether the results meet them.
+
+`bytegoals` and `reusegoals` have the others.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from bench.bytegoals import judge_bytes
 from bench.figures import figures
 from bench.measure import Sample
 from bench.results import Results, Table
+from bench.reusegoals import judge_reuse
 from bench.verdict import OURS, Verdict
 
 __all__ = ["Verdict", "judge"]
@@ -44,6 +48,7 @@ GOALS = (
     Goal(("pull W3out",), 0.8, (ONE_PASS,)),
     Goal(("pull W2", "pull W3out", "pull W1"), 1 / 2.5, ("oras-py",)),
     Goal(("versions D",), 1.3, ("ctxpack, fresh pack",), ("ctxpack, last version",)),
+    Goal(("map unchanged",), 2.0, ("ctxpack id",)),
     Goal(("startup tiny",), 3.0, ("python -c pass",), ("ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached")),
 )
 
@@ -63,6 +68,7 @@ def judge(results: Results) -> list[Verdict]:
     ]
     for table in results.tables:
         verdicts += judge_bytes(table)
+        verdicts += judge_reuse(table)
         verdicts += _judge_memory(table)
     return verdicts + list(_judge_growth(results.tables))
 

@@ -13,7 +13,7 @@ from random import Random
 
 from bench.prose import Prose
 
-__all__ = ["Items"]
+__all__ = ["Items", "sentences"]
 
 COUNT = 10_000
 SIZES = (5_000, 60_000)  # bytes, the least and the most
@@ -55,10 +55,11 @@ class Items:
     def _text(self, item: int, version: int) -> bytes:
         random = Random(f"{item} {version}")
         size = random.randint(*SIZES)
-        return "".join(random.choices(_sentences(), k=size // SHORT)).encode()[:size]
+        return "".join(random.choices(sentences(), k=size // SHORT)).encode()[:size]
 
 
 @cache
-def _sentences() -> list[str]:
+def sentences() -> list[str]:
+    """Return the sentences that the texts are made of."""
     prose = Prose(Random("sentences"), WORDS, FIRST)
     return [prose.sentence() for _ in range(SENTENCES)]

@@ -11,7 +11,7 @@ import dataclasses
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.clients import Client
@@ -48,15 +48,22 @@ class Metered:
 
     def push(self, step: str, client: Client, workload: Workload, repository: str) -> WireRow:
         run = self._new_run(step)
-        return self._measured(step, client, client.push(workload, f"{self._meter.address}/{repository}", run), run)[0]
+        return self._measured(
+            step, client.name, client.push(workload, f"{self._meter.address}/{repository}", run), run
+        )[0]
 
     def pull(self, step: str, client: Client, workload: Workload, repository: str) -> WireRow:
         """Pull, and check what was pulled."""
         run = self._new_run(step)
         command = client.pull(workload, f"{self._meter.address}/{repository}", run)
-        row, stdout = self._measured(step, client, command, run)
+        row, stdout = self._measured(step, client.name, command, run)
         expect_copy(workload, client.pulled(run, stdout), closely=True)
         return row
+
+    def measure(self, step: str, name: str, command: Callable[[str, Path], Command]) -> WireRow:
+        """Run a command of a contender. command: called with the address and a new folder for the files of this run."""
+        run = self._new_run(step)
+        return self._measured(step, name, command(self._meter.address, run), run)[0]
 
     def cut_push(self, step: str, client: Client, workload: Workload, repository: str, most: int) -> WireRow:
         """Kill a push when it has sent so many bytes. A meter of its own sees them before the registry."""
@@ -76,21 +83,21 @@ class Metered:
             nothing = subprocess.DEVNULL
             process = subprocess.Popen(argv, cwd=cwd, env=environment, stdout=nothing, stderr=nothing)
             expect(process.wait() < 0, "a push that was killed", "one that ended")
-            return self._row(step, client, before, time.monotonic() - begun, meter)
+            return self._row(step, client.name, before, time.monotonic() - begun, meter)
 
-    def _measured(self, step: str, client: Client, command: Command, run: Path) -> tuple[WireRow, str]:
+    def _measured(self, step: str, name: str, command: Command, run: Path) -> tuple[WireRow, str]:
         self._meter.take()
         before = self._logged()
         sample, stdout = execute(command, run, watch=True)
-        row = self._row(step, client, before, sample.seconds, self._meter)
+        row = self._row(step, name, before, sample.seconds, self._meter)
         return dataclasses.replace(row, peak=max(sample.peak, sample.together)), stdout
 
-    def _row(self, step: str, client: Client, before: tuple[int, int], seconds: float, meter: Meter) -> WireRow:
+    def _row(self, step: str, name: str, before: tuple[int, int], seconds: float, meter: Meter) -> WireRow:
         time.sleep(LOG_SECONDS)
         traffic = meter.take()
         requests, blobs = (now - then for now, then in zip(self._logged(), before, strict=True))
         return WireRow(
-            contender=client.name,
+            contender=name,
             step=step,
             up=traffic.up,
             down=traffic.down,

@@ -30,6 +30,7 @@ DEBIAN = {"b3sum": "b3sum", "igzip": "isal", "nix-hash": "nix-bin", "pigz": "pig
 PYTHON = {
     "oras-py": ("oras==0.2.43",),
     "dvc": ("dvc==3.67.1",),
+    "joblib": ("joblib==1.6.0",),
     "model-signing": ("model-signing==1.1.1", "pyopenssl"),  # imports the latter without declaring it
 }
 

@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     """How much to measure. scale: of the workloads; patience: seconds for all runs of one contender in one table.
 
     only: names of workloads; empty for all. before: an earlier version of the command ctxpack, to measure beside.
+    items: of workload M; 0 for as many as the scale says.
     """
 
     scale: float
@@ -31,6 +32,7 @@ class Plan(NamedTuple):
     ten_gib: bool = False
     only: tuple[str, ...] = ()
     before: Path | None = None
+    items: int = 0
 
 
 class Stage:

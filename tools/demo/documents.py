@@ -37,10 +37,17 @@ def write_pdf(title: str, text: str, path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the PDF files go")
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("--revise", nargs=2, metavar=("TOPIC", "TEXT"), help="write only this topic, with more text")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    pages = sum(write_pdf(title, text, folder / f"{title}.pdf") for title, text in sorted(topics.items()))
-    print(f"{len(topics)} documents, {pages} pages")
+    if arguments.revise:
+        topic, more = arguments.revise
+        texts = {topic: f"{topics[topic]}\n{more}\n"}
+    else:
+        texts = dict(sorted(topics.items()))
+    pages = sum(write_pdf(title, text, folder / f"{title}.pdf") for title, text in texts.items())
+    print(f"{len(texts)} document{'s' if len(texts) != 1 else ''}, {pages} pages")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Answer a question from an index that ingest.py made, without the documents.
+"""Answer a question from an index that index.py made, without the documents.
 
     python query.py processed_data "How do I stop a loop early?"
 
@@ -40,7 +40,7 @@ def embedded(question: str, index: Path) -> npt.NDArray[np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Answer a question from an index.")
-    parser.add_argument("folder", type=Path, help="the folder that ingest.py wrote")
+    parser.add_argument("folder", type=Path, help="the folder that index.py wrote")
     parser.add_argument("question")
     arguments = parser.parse_args()
     folder: Path = arguments.folder

@@ -49,7 +49,7 @@ def test_a_published_pack_is_found_where_the_layout_says(cache: Cache, tmp_path:
     assert path == cache.find(KEY) == str(tmp_path / "cache" / "v1" / "packs" / hex_of(KEY))
     assert cache.find(OTHER) is None
     assert sorted(os.listdir(tmp_path / "cache")) == ["CACHEDIR.TAG", "v1"]
-    assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "prints", "staging"]
+    assert sorted(os.listdir(tmp_path / "cache" / "v1")) == ["locks", "packs", "prints", "staging", "used"]
 
 
 def test_the_folder_is_tagged_for_backup_programs_once(cache: Cache, tmp_path: Path) -> None:
@@ -119,12 +119,12 @@ def test_a_side_folder_is_next_to_the_packs_and_never_changed(cache: Cache, tmp_
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks", "prints", "damaged"]
+    "name", ["", ".", "..", "a/b", "a-b", "\u00e9", "packs", "staging", "locks", "prints", "used", "damaged"]
 )
 def test_a_wrong_name_for_a_side_folder_is_refused(cache: Cache, name: str) -> None:
     with pytest.raises(
         InvalidInput,
-        match="a side folder: expected ASCII letters and digits, but not packs, staging, locks, prints or damaged",
+        match="side folder: expected ASCII letters and digits, but not packs, staging, locks, prints, used or damaged",
     ):
         cache.side(name)
 
@@ -136,7 +136,7 @@ def test_size_counts_files_and_their_bytes(cache: Cache, fill: Fill) -> None:
 
 
 def test_the_size_of_a_removed_pack_is_not_found(cache: Cache, tmp_path: Path) -> None:
-    gone = CachedPack(KEY, str(tmp_path / "gone"), 0.0)
+    gone = CachedPack(KEY, str(tmp_path / "gone"), 0.0, 0.0)
     with pytest.raises(NotFound) as caught:
         cache.size_of(gone)
     assert str(caught.value) == f"{tmp_path}/gone: the pack was removed from the cache"

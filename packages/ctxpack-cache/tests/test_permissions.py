@@ -126,6 +126,15 @@ def test_a_cache_that_cannot_be_written_is_read_and_confirmed_without_a_word(
             folder.chmod(0o555)
         Path("cache").chmod(0o555)
         cache.confirm(KEY, cache.fingerprint_of(KEY))
+        (used,) = Path("cache/v1/used").iterdir()
+        used.chmod(0o444)
+        os.utime(used, (4e9, 4e9))
+        cache.note_use(KEY)
+        used.parent.chmod(0o755)
+        used.unlink()
+        used.parent.chmod(0o555)
+        cache.note_use(KEY)
+        assert not used.exists()
         with pytest.raises(LocalFailure, match="cannot set the damaged pack aside: permission denied"):
             cache.set_aside(KEY)
         return f"{kept.read_text()} {cache.is_as_published(KEY)} {cache.remove(digest_of(b'none'))}"

@@ -21,9 +21,26 @@ from ctxpack_cli.options import add_common_options
 COMMON = {"json": False, "quiet": False, "cache": None}
 REGISTRY = COMMON | {"registry": None}
 PUSH = REGISTRY | {"uri": "U", "borrow": False, "repair": False, "replace": False}
-PULL = REGISTRY | {"uri": "U", "output": None, "force": False, "include": None}
+PULL = REGISTRY | {"pack": "U", "output": None, "force": False, "include": None, "lock": False, "locked": False}
+LS: dict[str, object] = COMMON | {
+    "long": False,
+    "sort": "used",
+    "tool": None,
+    "label": [],
+    "input": None,
+    "since": None,
+}
 HASHING = REGISTRY | {"rehash": False}
-INIT = COMMON | {"argv": [], "contract": "contract.json", "input": [], "output": [], "code": []}
+INIT = COMMON | {
+    "argv": [],
+    "contract": "contract.json",
+    "input": [],
+    "output": [],
+    "code": [],
+    "param": [],
+    "tool": "",
+    "tool_version": "",
+}
 ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
 
 
@@ -33,6 +50,10 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("init", INIT),
         ("init a/c.json", INIT | {"contract": "a/c.json"}),
         ("init --input a --input b --output o --code c", INIT | {"input": ["a", "b"], "output": ["o"], "code": ["c"]}),
+        (
+            "init --param a=1 --param b=x --tool t --tool-version 2",
+            INIT | {"param": ["a=1", "b=x"], "tool": "t", "tool_version": "2"},
+        ),
         ("id", ID),
         ("id --canonical c.json", ID | {"contract": "c.json", "canonical": True}),
         ("seed", HASHING | {"contract": "contract.json", "outputs": []}),
@@ -44,9 +65,22 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("pull U", PULL),
         ("pull U -o there --force", PULL | {"output": "there", "force": True}),
         ("pull --output there U", PULL | {"output": "there"}),
+        ("pull --lock U", PULL | {"lock": True}),
+        ("pull U --locked", PULL | {"locked": True}),
+        ("tag U N", REGISTRY | {"pack": "U", "name": "N"}),
         ("pull U --include a --include !b -o there", PULL | {"output": "there", "include": ["a", "!b"]}),
-        ("inspect U --skip-cache", REGISTRY | {"uri": "U", "skip_cache": True}),
-        ("ls", COMMON),
+        (
+            "inspect U --skip-cache",
+            REGISTRY | {"pack": "U", "skip_cache": True, "files": False, "inputs": None},
+        ),
+        ("inspect U --inputs N", REGISTRY | {"pack": "U", "skip_cache": False, "files": False, "inputs": "N"}),
+        ("lineage U", REGISTRY | {"pack": "U", "format": "text", "ask_registry": False}),
+        ("lineage U --format dot --ask-registry", REGISTRY | {"pack": "U", "format": "dot", "ask_registry": True}),
+        ("ls", LS),
+        (
+            "ls --long --sort size --tool T --label k=v --label w --input N --since 7d",
+            LS | {"long": True, "sort": "size", "tool": "T", "label": ["k=v", "w"], "input": "N", "since": "7d"},
+        ),
         ("rm U V", REGISTRY | {"all": False, "uris": ["U", "V"]}),
         ("schema", COMMON | {"name": None}),
         ("schema id", COMMON | {"name": "id"}),
@@ -187,7 +221,7 @@ def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> No
     assert all(len(found) == 1 for found in takes_value.values())
 
 
-_WORDS = {"push": ["U"], "pull": ["U"], "export": ["U"], "inspect": ["U"], "rm": ["U"]}
+_WORDS = {"tag": ["U", "N"], **dict.fromkeys(("lineage", "push", "pull", "export", "inspect", "rm"), ["U"])}
 
 
 def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -44,17 +45,67 @@ def shared(cli: Cli, uri: str) -> str:
 
 
 def test_init_writes_a_contract_file_and_overwrites_none(cli: Cli) -> None:
-    done = cli("init")
-    assert done == (0, "contract.json\n", "ctxpack: fill it in, then: ctxpack id contract.json\n")
+    done = cli("init", "--tool", "t", "--tool-version", "1")
+    assert done == (
+        0,
+        "contract.json\n",
+        "ctxpack: input: ./raw_docs is a placeholder: nothing here shows it\n"
+        "ctxpack: code: ./ingest.py is a placeholder: nothing here shows it\n"
+        "ctxpack: output: ./processed_data is a placeholder: nothing here shows it\n"
+        "ctxpack: command: python ingest.py is a placeholder: nothing here shows it\n"
+        "ctxpack: fill it in, then: ctxpack id contract.json\n",
+    )
     before = (cli.folder / "contract.json").read_text()
     again = cli("init")
     assert again == (2, "", "ctxpack: error: contract.json: exists already; edit it, or name another file\n")
     assert (cli.folder / "contract.json").read_text() == before
 
 
+def test_init_says_what_it_guessed_and_why(cli: Cli) -> None:
+    (cli.folder / "raw docs").mkdir()
+    (cli.folder / "raw docs" / "a").write_text("x")
+    (cli.folder / "run.sh").write_text("mkdir -p out && cat 'raw docs/a' >out/a")
+    (cli.folder / "uv.lock").write_text("")
+    (cli.folder / "pdm.lock").write_text("")
+    done = cli("init", "--param", "k=[1]")
+    assert done == (
+        0,
+        "contract.json\n",
+        "ctxpack: command: sh run.sh (a script with such a name is here)\n"
+        "ctxpack: input: ./raw docs (a folder with such a name is here)\n"
+        "ctxpack: code: ./run.sh (the command names it)\n"
+        "ctxpack: output: ./out (run.sh names it)\n"
+        "ctxpack: environment: ./uv.lock (a lock file here; so is pdm.lock)\n"
+        "ctxpack: tool: run (the command runs it)\n"
+        "ctxpack: tool-version: 1.0 (another one gives another URI, whatever the code)\n"
+        "ctxpack: look whether that is right, then: ctxpack id contract.json\n",
+    )
+    assert cli("run").status == 0
+    assert (cli.folder / "out" / "a").read_text() == "x"
+
+
+def test_init_with_a_command_is_brief(cli: Cli) -> None:
+    assert cli("init", "--", "sh", "x.sh").err == "ctxpack: fill it in, then: ctxpack id contract.json\n"
+
+
+def test_init_refuses_what_is_no_param(cli: Cli) -> None:
+    assert cli("init", "--param", "k").err == (
+        "ctxpack: error: --param: not a param: expected NAME=VALUE, got k; give each once: --param top_k=5\n"
+    )
+    assert not (cli.folder / "contract.json").exists()
+
+
 def test_init_with_json(cli: Cli) -> None:
     (cli.folder / "a").mkdir()
-    assert cli("init", "a/c.json", "--json").document == {"schema": "ctxpack/init/v1", "contract_file": "a/c.json"}
+    document = cli("init", "a/c.json", "--json", "--input", "x", "--code", "y", "--output", "z", "--tool", "t").document
+    assert document == {
+        "schema": "ctxpack/init/v1",
+        "contract_file": "a/c.json",
+        "guesses": [
+            {"what": "tool-version", "value": "1.0", "why": "another one gives another URI, whatever the code"}
+        ],
+        "placeholders": [{"what": "command", "value": ["python", "ingest.py"]}],
+    }
     assert (
         cli("init", "missing/c.json").err
         == "ctxpack: error: missing/c.json: cannot be written: No such file or directory; "
@@ -157,7 +208,8 @@ def test_weak_points_are_hints_and_part_of_the_document(cli: Cli, project: Path)
     assert cli("inspect", uri, "--json").document["weak"] == document["weak"]
     write_contract(project, transforms=OPAQUE)
     uncovered = "ctxpack: weak point: the command names ingest.sh, and no input, code or environment covers it\n"
-    assert cli("run").err == "".join(hints.splitlines(keepends=True)[1:]) + uncovered
+    miss = "ctxpack: miss: command changed since ctx://"
+    assert cli("run").err.startswith("".join(hints.splitlines(keepends=True)[1:]) + uncovered + miss)
     assert cli("run", "-q").err == ""
 
 
@@ -505,13 +557,90 @@ def test_run_exits_with_the_status_of_a_failed_command(cli: Cli, project: Path, 
     assert cli("ls").out == ""
 
 
-def test_ls_shows_a_line_for_each_pack(cli: Cli, uri: str) -> None:
-    first = cli("ls").out
-    assert first.startswith(f"{uri}        5 B        1 file  20")
-    assert first.endswith("Z  tr\n")
-    write_contract(cli.folder, params={"other": True})
+def test_ls_shows_a_line_for_each_pack_the_last_used_first(cli: Cli, uri: str) -> None:
+    assert cli("ls").out == f"{uri[13:25]}     now       5 B  tr\n"
+    write_contract(cli.folder, params={"other": True}, labels={"team": "search"})
+    other = cli("seed", "-q").out.removesuffix("\n")
+    for name, used in ((uri, 4e9), (other, 3e9)):
+        os.utime(Path(cli.environment["HOME"], ".cache/ctxpack/v1/used", name[13:]), (used, used))
+    assert cli("ls").out == f"{uri[13:25]}     now       5 B  tr\n{other[13:25]}     now       5 B  tr  team=search\n"
+    assert cli("ls", "-q").out == f"{uri}\n{other}\n"
+    assert cli("ls", "-q", "--label", "team").out == f"{other}\n"
+    assert cli("ls", "-q", "--label", "team=ads") == (0, "", "")
+    assert cli("ls", "--tool", "sed") == (0, "", "ctxpack: no cached pack is like that\n")
+    assert [pack["uri"] for pack in cli("ls", "--json", "--sort", "uri").document["packs"]] == sorted([uri, other])
+
+
+def test_ls_in_long_form_shows_whole_uris_files_times_and_labels(cli: Cli, uri: str) -> None:
+    line = cli("ls", "--long").out
+    assert line.startswith(f"{uri}       5 B        1 file  20")
+    assert line.endswith("Z  tr\n")
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("80", 80), ("", 80), ("0", 80), ("x", 80)])
+def test_ls_fits_the_terminal(cli: Cli, project: Path, columns: str, width: int) -> None:
+    write_contract(project, labels={"label": "\x1b[2J" + "l" * 1000})
     cli("seed")
-    assert cli("ls").out.count("\n") == 2
+    line = cli("ls", env={"COLUMNS": columns}).out.removesuffix("\n")
+    assert len(line) == width
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (("--sort", "age"), "expected used, created, size, tool, uri, got 'age'"),
+        (("--since", "7y"), "such as 2026-11-01, got '7y'"),
+        (("--label", "=x"), "expected KEY=VALUE, or KEY, got '=x'"),
+    ],
+)
+def test_ls_refuses_what_it_cannot_list_by(cli: Cli, arguments: tuple[str, ...], allowed: str) -> None:
+    done = cli("ls", *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert allowed in done.err
+
+
+def test_inspect_lists_files_of_outputs_and_inputs(cli: Cli, uri: str) -> None:
+    assert cli("inspect", uri, "--files") == (0, "     5 B  a.txt\n", "")
+    assert cli("inspect", uri, "--inputs", "raw_docs") == (0, "     5 B  a.txt\n", "")
+    document = cli("inspect", uri, "--inputs", "raw_docs", "--json").document
+    assert (document["schema"], document["uri"], document["input"]) == ("ctxpack/files/v1", uri, "raw_docs")
+    assert [(entry["path"], entry["size"]) for entry in document["entries"]] == [("a.txt", 5)]
+    done = cli("inspect", uri, "--inputs", "docs")
+    assert (done.status, done.out) == (2, "")
+    assert "expected one of raw_docs, got 'docs'" in done.err
+    assert cli("inspect", uri, "--inputs", "raw_docs", "--files").status == 2
+
+
+def test_lineage_is_a_tree_a_graph_or_a_document(cli: Cli, uri: str) -> None:
+    tree = cli("lineage", uri)
+    assert (tree.status, tree.err) == (0, "")
+    first, code, source = tree.out.splitlines()
+    assert first.startswith(f"{uri}  tr 9.1  20")
+    assert code.startswith("├── code of tr 9.1: sha256:")
+    assert source.startswith("└── raw_docs: sha256:")
+    assert cli("lineage", uri, "--format", "mermaid").out.startswith("flowchart LR\n")
+    assert cli("lineage", uri, "--format", "dot").out.startswith("digraph lineage {\n")
+    document = cli("lineage", uri, "--json").document
+    assert document["packs"][0]["uri"] == uri
+    assert cli("lineage", uri, "--format", "json").document == document
+    assert cli("lineage", uri, "--format", "dot", "--json").document == document
+    done = cli("lineage", uri, "--format", "svg")
+    assert (done.status, done.out) == (2, "")
+    assert "expected one of text, mermaid, dot, json, got 'svg'" in done.err
+
+
+def test_lineage_says_how_packs_are_found_that_are_not_in_the_cache(cli: Cli, shared: str) -> None:
+    write_contract(cli.folder, inputs=[{"name": "text", "uri": shared}])
+    made = cli("seed", "-q").out.removesuffix("\n")
+    cli("rm", shared)
+    done = cli("lineage", made)
+    assert f"└── text: {shared}, not found\n" in done.out
+    assert done.err == "ctxpack: 1 pack is not in the cache; --ask-registry looks in the registry, too\n"
+    done = cli("lineage", made, "--ask-registry")
+    assert f"└── text: {shared}  tr 9.1  20" in done.out
+    assert "    └── raw_docs: sha256:" in done.out
+    assert done.err == ""
 
 
 def test_ls_of_an_empty_cache_says_so_in_a_hint(cli: Cli) -> None:
@@ -525,8 +654,11 @@ def test_ls_with_json_shows_a_damaged_pack(cli: Cli, uri: str, tmp_path: Path) -
     manifest = Path(pack["folder"], "manifest.json")
     manifest.chmod(0o644)
     manifest.write_text("{}")
-    assert cli("ls", "--json").document["packs"] == [{"uri": uri, "folder": pack["folder"], "damaged": True}]
-    assert cli("ls") == (0, f"{uri}  damaged; ctxpack rm removes it\n", "")
+    assert cli("ls", "--json").document["packs"] == [
+        {"uri": uri, "folder": pack["folder"], "used": pack["used"], "damaged": True}
+    ]
+    assert cli("ls") == (0, f"{uri[13:25]}     now  damaged; ctxpack rm removes it\n", "")
+    assert cli("ls", "--long").out == f"{uri}  damaged; ctxpack rm removes it\n"
     assert cli("rm", uri).status == 0
 
 
@@ -577,7 +709,7 @@ def test_rm_with_json_counts_a_pack_named_twice_once(cli: Cli, uri: str) -> None
         (f"inspect {NOWHERE}", 3, f"no such pack: {NOWHERE}"),
         ("pull ctx://sha256:../../x", 2, "URI: not a ctx URI: expected ctx://sha256: and 64 lower-case hexadecimal"),
         ("push CTX://sha256:0", 2, "URI: not a ctx URI"),
-        ("inspect sha256:0", 2, "URI: not a ctx URI"),
+        ("inspect sha256:0", 2, "'sha256:0': names no pack: expected a URI, "),
         (f"rm {NOWHERE[:-1]}", 2, "URI: not a ctx URI"),
         (f"pull {NOWHERE} --registry team/packs", 2, "registry location: 'team' is not a host"),
         (f"pull {NOWHERE} --cache ingest.sh", 1, "cannot make the cache: Not a directory"),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_cli.terminal import Terminal, human_size, json_text
+from ctxpack_cli.terminal import Terminal, columns, human_size, json_text
 from ctxpack_identity import ContractInvalid
 from ctxpack_identity.faults import Fault
 from ctxpack_pantry import IntegrityError
@@ -404,3 +404,47 @@ def test_a_file_gets_neither_color_nor_drawing(tmp_path: Path, terminal_on: Call
     with open(tmp_path / "log", "w") as log:
         terminal_on(log).fail(ERROR)
     assert "\033" not in (tmp_path / "log").read_text()
+
+
+class Long:
+    """A result with many elements, of which one may fail."""
+
+    def __init__(self, count: int, *, fails: bool = False) -> None:
+        self.count, self.fails = count, fails
+
+    def head_as_json(self) -> dict[str, object]:
+        return {"schema": "long", "uri": "ctx://…"}
+
+    def elements(self) -> Iterator[dict[str, object]]:
+        for number in range(self.count):
+            yield {"path": f"größe\x1b {number}"}
+        if self.fails:
+            raise ERROR
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 10_000])
+def test_a_result_of_many_elements_is_one_document(capfdbinary: pytest.CaptureFixture[bytes], count: int) -> None:
+    Screen(as_json=True).terminal.show_many(Long(count), [])
+    out = capfdbinary.readouterr().out.decode()
+    document = json.loads(out)
+    assert document.pop("entries") == [*Long(count).elements()]
+    assert document == Long(count).head_as_json()
+    assert all(c.isprintable() or c == "\n" for c in out)
+    Screen().terminal.show_many(Long(count), (f"line {number}" for number in range(count)))
+    assert capfdbinary.readouterr().out.decode() == "".join(f"line {number}\n" for number in range(count))
+
+
+def test_a_result_that_fails_early_prints_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with pytest.raises(IntegrityError):
+        Screen(as_json=True).terminal.show_many(Long(3, fails=True), [])
+    assert capfdbinary.readouterr().out == b""
+
+
+@pytest.mark.parametrize(
+    ("given", "width"), [("60", 60), ("0", 80), ("", 80), ("-5", 80), ("٨٠", 80), ("5", 20), ("9" * 5000, 999_999)]
+)
+def test_the_width_is_that_of_columns_or_80(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], given: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", given)
+    assert columns() == width

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_identity.contractview import input_names, output_names, tools, transforms
+from ctxpack_identity.contractview import input_digests, input_names, output_names, tools, transforms
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_names_and_tools(contract: dict[str, Any], inputs: list[str], outputs: l
 def test_transforms_are_the_objects_among_them() -> None:
     assert transforms({"transforms": [{"tool": "t"}, 1, None, [], {}]}) == [{"tool": "t"}, {}]
     assert transforms({"transforms": {"tool": "t"}}) == []
+
+
+def test_digests_of_inputs_are_those_that_are_texts() -> None:
+    contract = {"inputs": {"a": {"digest": "sha256:0"}, "b": {}, "c": "sha256:0", "d": {"digest": 1}}}
+    assert input_digests(contract) == {"a": "sha256:0", "b": None, "c": None, "d": None}
+    assert input_digests({"inputs": ["a"]}) == input_digests({}) == {}

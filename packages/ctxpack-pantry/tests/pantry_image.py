@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pantry_target import FaultyTarget
 
 from ctxpack_bundle import (
     FIRST_DATA_LAYER,
+    Outputs,
+    PackManifest,
     Record,
+    Root,
     Table,
     encode_table,
     inflate_chunk,
@@ -21,7 +24,7 @@ from ctxpack_bundle import (
     make_chunk,
     parse_table,
 )
-from ctxpack_identity import CtxUri
+from ctxpack_identity import CtxUri, Digest
 from ctxpack_oci import (
     IMAGE_MANIFEST_MEDIA_TYPE,
     Descriptor,
@@ -113,6 +116,25 @@ class Laid(NamedTuple):
 
     layers: list[bytes]
     records: list[Record]
+
+
+def bare_pack(contract: Mapping[str, Any] = {}, provenance: Mapping[str, Any] = {}, *names: str) -> PackManifest:
+    """Return a pack manifest that says just this of its contract and provenance. names: of its outputs, files."""
+    outputs = Outputs(
+        digest=Digest("sha256:" + "0" * 64),
+        empty_folders=0,
+        files=0,
+        roots=tuple(Root(name=name, type="file") for name in names),
+        size=0,
+    )
+    return PackManifest(
+        contract=dict(contract),
+        listings=(),
+        outputs=outputs,
+        provenance=dict(provenance),
+        schema="ctxpack/pack/v1",
+        uri=CtxUri("ctx://sha256:" + "0" * 64),
+    )
 
 
 def image_of(target: FaultyTarget, uri: CtxUri) -> Image:

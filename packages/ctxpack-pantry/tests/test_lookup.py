@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pantry_context import context_of
-from pantry_image import image_of, record_of, republish
+from pantry_image import bare_pack, image_of, record_of, republish
 
 from ctxpack_bundle import Record, make_chunk
 from ctxpack_cache import Cache
@@ -97,14 +97,15 @@ def test_layers_are_the_pack_manifest_the_table_and_runs_of_chunks(
 def test_the_same_layers_make_the_same_image_manifest() -> None:
     first, last = (describe_layer(digest_of(chunk), len(chunk)) for chunk in (make_chunk(b"one"), make_chunk(b"two")))
     layers = [first, describe_table(b"CTXTABLE"), last]
-    assert build_image_manifest(b"{}", layers) == build_image_manifest(b"{}", tuple(layers))
+    pack = bare_pack()
+    assert build_image_manifest(pack, layers) == build_image_manifest(pack, tuple(layers))
     assert describe_contract(b"{}").size == 2
 
 
 def test_layers_of_one_image_have_unique_titles() -> None:
     """Other tools name the files that they write after them, also for two layers of one content."""
     layer = describe_layer(digest_of(b"one"), 3)
-    image = parse_image_manifest(build_image_manifest(b"{}", [layer] * 480))
+    image = parse_image_manifest(build_image_manifest(bare_pack(), [layer] * 480))
     titles = [layer.annotations["org.opencontainers.image.title"] for layer in image.layers]
     assert len(set(titles)) == 480
     assert titles == sorted(titles)

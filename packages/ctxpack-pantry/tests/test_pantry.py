@@ -126,7 +126,7 @@ def test_packs_are_listed_by_uri_and_a_damaged_one_without_its_manifest(pantry: 
     assert damaged is not None
     Path(damaged, "manifest.json").chmod(0o644)
     Path(damaged, "manifest.json").write_text("{}")
-    packs = pantry.list_packs().packs
+    packs = pantry.list_packs(sort="uri").packs
     assert [pack.uri for pack in packs] == sorted(uris)
     assert {pack.uri for pack in packs if pack.manifest is None} == {uris[1]}
 

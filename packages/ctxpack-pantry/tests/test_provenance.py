@@ -96,6 +96,23 @@ def test_a_changed_or_a_new_file_makes_a_repository_dirty(repository: Path, chan
     assert record(repository)["git"]["dirty"] is True
 
 
+@pytest.mark.parametrize(
+    ("origin", "recorded"),
+    [
+        ("https://bot:secret@git.example/team/notes.git?token=secret", "https://git.example/team/notes.git"),
+        ("git@git.example:team/notes.git", "ssh://git.example/team/notes.git"),
+        ("/srv/notes.git", None),
+        ("../notes.git", None),
+    ],
+)
+def test_the_origin_is_recorded_as_strangers_may_read_it(repository: Path, origin: str, recorded: str | None) -> None:
+    git(repository, "remote", "add", "other", "https://git.example/another")
+    git(repository, "remote", "add", "origin", origin)
+    made = record(repository)
+    assert made["git"].get("remote") == recorded
+    assert "secret" not in canonical_json(made).decode()
+
+
 def test_a_folder_inside_a_repository_has_its_commit(repository: Path) -> None:
     (repository / "below").mkdir()
     assert record(repository / "below")["git"]["dirty"] is False

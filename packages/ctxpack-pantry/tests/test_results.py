@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ctxpack_identity import CtxUri, InvalidInput, Unavailable, uri_digest
-from ctxpack_pantry import CtxPackError, Pantry, Pulled, Removed, error_as_json
+from ctxpack_pantry import CtxPackError, Pantry, Pulled, Removed, StoredPack, error_as_json
 
 if TYPE_CHECKING:
     from pantry_project import Project
@@ -33,6 +34,7 @@ def test_a_removal_names_the_packs_that_were_removed_and_those_that_were_missing
 
 
 def test_a_list_has_a_damaged_pack_without_what_its_manifest_would_say(pantry: Pantry, project: Project) -> None:
+    project.write_contract(labels={"team": "search"})
     sound = pantry.seed([], str(project.contract))
     project.write_contract(params={"damaged": True})
     damaged = pantry.seed([], str(project.contract))
@@ -46,13 +48,27 @@ def test_a_list_has_a_damaged_pack_without_what_its_manifest_would_say(pantry: P
             "size": sound.manifest.outputs.size,
             "created": sound.manifest.provenance["created"],
             "tools": ["cat"],
+            "params": [{}],
+            "inputs": [{"name": "raw_docs", "digest": sound.manifest.contract["inputs"]["raw_docs"]["digest"]}],
+            "labels": {"team": "search"},
         },
         damaged.uri: {"uri": damaged.uri, "folder": damaged.folder, "damaged": True},
     }
-    assert pantry.list_packs().as_json() == {
+    document = pantry.list_packs(sort="uri").as_json()
+    used = [pack.pop("used") for pack in document["packs"]]
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in used)
+    assert document == {
         "schema": "ctxpack/ls/v1",
         "packs": [packs[uri] for uri in sorted(packs)],
     }
+
+
+@pytest.mark.parametrize(
+    ("used", "written"),
+    [(0.0, "1970-01-01T00:00:00Z"), (-5.0, "1970-01-01T00:00:00Z"), (1e300, "9999-12-31T23:59:59Z")],
+)
+def test_a_time_that_no_calendar_has_is_written_as_the_nearest(used: float, written: str) -> None:
+    assert StoredPack(ONE, "there", None, used).as_json()["used"] == written
 
 
 def test_an_error_is_a_document_with_all_that_it_says() -> None:

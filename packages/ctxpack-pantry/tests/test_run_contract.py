@@ -280,7 +280,7 @@ def test_a_contract_that_goes_over_items_is_named_and_not_run_or_seeded(pantry: 
             verb(str(project.contract))
         assert str(caught.value) == (
             f"{project.contract}, /each: `{name}` makes one result, and this contract goes over the items of an "
-            "input; `ctxpack map` will do that, and is not part of this version"
+            "input; use `ctxpack map`, which makes a result for each item"
         )
         assert caught.value.code == "E_EACH"
     assert pantry.list_packs().packs == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pantry_image import bare_pack
 
 from ctxpack_bundle import Record, encode_table, make_chunk
 from ctxpack_cache import Cache
@@ -21,7 +22,6 @@ from ctxpack_pantry.tables import KnownTable, Tables
 
 HERE, THERE = "registry.example/team/packs", "oci:/srv/packs"
 KIN, OTHER_KIN = "a" * 64, "b" * 64
-CONTRACT = b"{}"
 
 
 def uri_of(number: int) -> CtxUri:
@@ -35,7 +35,9 @@ def table_of(number: int) -> bytes:
 def image_of(number: int, table: bytes | None = None) -> bytes:
     """Return an image manifest that names the table of number, or this one."""
     first, last = (describe_layer(digest_of(data), len(data)) for data in (b"first", make_chunk(b"%d" % number)))
-    return build_image_manifest(CONTRACT, [first, describe_table(table_of(number) if table is None else table), last])
+    return build_image_manifest(
+        bare_pack(), [first, describe_table(table_of(number) if table is None else table), last]
+    )
 
 
 @pytest.fixture
@@ -135,8 +137,8 @@ def test_a_note_of_anything_is_ignored(cache: Cache, tables: Tables, content: by
         (image_of(1), table_of(2)),
         (image_of(1), b""),
         (image_of(1), table_of(1) + b"0"),
-        (build_image_manifest(CONTRACT, []), b""),
-        (build_image_manifest(CONTRACT, [describe_table(table_of(1))]), table_of(1)),
+        (build_image_manifest(bare_pack(), []), b""),
+        (build_image_manifest(bare_pack(), [describe_table(table_of(1))]), table_of(1)),
         (b"{}", table_of(1)),
         (b"", b""),
     ],

@@ -36,7 +36,7 @@ from ctxpack_identity.packpath import check_path
 from ctxpack_identity.packtext import check_text
 from ctxpack_identity.progress import OnBytes
 
-__all__ = ["RootListings", "assemble"]
+__all__ = ["RootListings", "assemble", "copy_file"]
 
 _LISTING_BUFFER = 64 << 10  # bytes
 
@@ -177,19 +177,21 @@ def _copy(found: Found, parents: ParentFolders, copier: Copier, report: OnBytes,
         os.mkdir(target)
         return TreeEntry(found.path, 0, "")
     try:
-        sha256, size = _copy_file(found, target, copier, report, follow=follow)
+        sha256, size = copy_file(found, target, copier, report, follow=follow)
     except InvalidInput as error:
         raise output_changed(found.location) from error
     return TreeEntry(found.path, size, sha256, _is_executable(found))
 
 
-def _copy_file(found: Found, target: str, copier: Copier, report: OnBytes, *, follow: bool) -> tuple[str, int]:
-    """Copy a file, and return SHA-256 and size. Raises: InvalidInput when it is not what it was when it was found."""
+def copy_file(
+    found: Found, target: str, copier: Copier, on_bytes: OnBytes = lambda count: None, *, follow: bool
+) -> tuple[str, int]:
+    """Copy a file to a new one; return SHA-256 and size. Raises: InvalidInput when it is not what was found."""
     source = open_regular(found.location, follow=follow)
     try:
         copy = create_member(target, executable=_is_executable(found))
         try:
-            sha256, size = copier.copy(source, copy, found.stat.st_size, where=found.location, on_bytes=report)
+            sha256, size = copier.copy(source, copy, found.stat.st_size, where=found.location, on_bytes=on_bytes)
         finally:
             os.close(copy)
         require_unchanged(source, found.location, size, found.stat.st_mtime_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ctxpack_bundle.copying import Copier
 from ctxpack_bundle.folder import (
@@ -21,6 +21,9 @@ __all__ = ["copy_out"]
 
 _MODES = 0o777  # less the umask, as for every file that a user makes
 
+Link = Callable[[str, TreeEntry, str], bool]
+"""(path below the destination, entry, target) -> whether the target is a link to a file with the entry's content."""
+
 
 def copy_out(
     folder: str,
@@ -30,13 +33,14 @@ def copy_out(
     prefix: str = "",
     progress: Progress = silent,
     total: int | None = None,
+    link: Link | None = None,
 ) -> None:
     """Copy outputs of the pack in folder to destination, a path where nothing is yet.
 
     entries: the outputs, known to be safe, in canonical order; all paths begin with prefix. What follows prefix is the
     path below destination; if nothing does, destination itself is that file or empty folder. Without entries,
     destination is an empty folder. After an error the caller removes what is there. total: bytes of all that is placed,
-    here and elsewhere, for progress.
+    here and elsewhere, for progress. link: asked for each file below destination; it may link one that is the same.
     Raises: IntegrityError for a file that is missing or differs from its entry; LocalFailure when the pack cannot be
     read; OSError when destination cannot be written, FileExistsError when something is there.
     """
@@ -57,6 +61,8 @@ def copy_out(
             location = parents.make(path) if parents is not None else destination
             if entry.is_empty_folder:
                 os.mkdir(location)
+            elif path and link is not None and link(path, entry, location):
+                report(entry.size)
             else:
                 _copy(folder, entry, location, copier, report)
     if not location:

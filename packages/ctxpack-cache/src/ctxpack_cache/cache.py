@@ -7,6 +7,7 @@
     <root>/v1/staging/<16 hex>/      an unfinished pack
     <root>/v1/locks/                 pack-<64 hex>, staging-<16 hex>: empty files, there while held
     <root>/v1/prints/<64 hex>        the print of a published pack: a word, a space, 64 hexadecimal digits, a line feed
+    <root>/v1/used/<64 hex>          an empty file; its mtime is when the pack was last handed out
     <root>/v1/damaged/<64 hex>-<8 hex>/  a pack that was set aside; one for each key
     <root>/v1/<side>/                notes of a caller (Cache.side), which may be lost, stale or wrong
 
@@ -16,7 +17,7 @@ and ``runs`` (what a run left where).
 
 A print says what the pack was like when it was last known to be whole: at publication, or before somebody read all of
 it. The word is ``local`` or ``network``, the digits are the fingerprint of that kind. A print may be missing, stale or
-wrong: then the pack has to be read.
+wrong: then the pack has to be read. The time of the last use may be missing too: then it is that of the pack.
 
 A pack appears by one rename, after its content was flushed, and disappears by one rename. So the name of a pack always
 means a whole pack, even after a crash or without working locks.
@@ -67,6 +68,7 @@ class Cache:
         self._staging = os.path.join(self.root, "v1", "staging")
         self._locks = os.path.join(self.root, "v1", "locks")
         self._prints = os.path.join(self.root, "v1", "prints")
+        self._used = os.path.join(self.root, "v1", "used")
         self._damaged = os.path.join(self.root, "v1", "damaged")
 
     def find(self, key: Digest) -> str | None:
@@ -92,7 +94,25 @@ class Cache:
                 except FileNotFoundError:
                     continue  # removed meanwhile
                 if key is not None and stat.S_ISDIR(seen.st_mode):
-                    yield CachedPack(key, path, seen.st_mtime)
+                    yield CachedPack(key, path, seen.st_mtime, max(seen.st_mtime, self._last_use(name)))
+
+    def note_use(self, key: Digest) -> None:
+        """Remember that the pack of key is handed out now; do nothing where that cannot be written. Takes some µs."""
+        path = self._use(key)
+        try:
+            os.utime(path, follow_symlinks=False)
+        except FileNotFoundError:
+            self._note_first_use(key, path)
+        except OSError:
+            return  # for example a cache of another user: it serves all the same
+
+    def _note_first_use(self, key: Digest, path: str) -> None:
+        try:
+            if self.find(key):
+                os.makedirs(self._used, exist_ok=True)
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
+        except (OSError, LocalFailure):
+            return
 
     def keys(self) -> list[Digest]:
         """Return the keys of all packs, published ones and such that were set aside, sorted: what remove can remove."""
@@ -151,7 +171,7 @@ class Cache:
         Files become 0444, or 0555 where the owner may execute; folders 0555. If key is already published, that pack
         stays and its path is returned; the end of the staging context removes the new one.
 
-        The pack gets its print; if that cannot be written, the next reader has more to do.
+        The pack gets its print; if that cannot be written, the next reader has more to do. It is used now.
 
         Killed at any moment: the pack is absent, or complete and read-only, except perhaps its top folder (0755).
         Power lost before the return: the same, since contents are flushed before the name. Power lost after it:
@@ -184,6 +204,7 @@ class Cache:
             flush(path)
             flush(self._packs)
         self.confirm(key, as_sealed)
+        self.note_use(key)
         return path
 
     def is_as_published(self, key: Digest) -> bool:
@@ -247,7 +268,7 @@ class Cache:
         self._make_folders()
         with translated("cannot set the damaged pack aside", path):
             os.makedirs(self._damaged, exist_ok=True)
-            self._forget_print(key)  # first: a process that is killed leaves a pack that has to be read
+            self._forget(self._print(key))  # first: a process that is killed leaves a pack that has to be read
             try:
                 # Only a writable folder can move to another parent.
                 os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) | stat.S_IWUSR)
@@ -259,7 +280,7 @@ class Cache:
         return moved
 
     def remove(self, key: Digest) -> bool:
-        """Remove the pack of key, its print and what was set aside; return whether there was a pack, or one set aside.
+        """Remove the pack of key, its notes and what was set aside; return whether there was a pack, or one set aside.
 
         A process that reads the pack keeps its open files and finds no others; it never finds half a file.
         """
@@ -270,7 +291,7 @@ class Cache:
         with translated("cannot remove the pack", path):
             there = self._discard(packs)
             _remove_file(path)
-            self._forget_print(key)
+            self._forget(self._print(key), self._use(key))
         return there
 
     def sweep(self) -> int:
@@ -291,7 +312,7 @@ class Cache:
         if not (name.isascii() and name.isalnum()) or path in self._own():
             raise InvalidInput(
                 "not a name for a side folder",
-                expected="ASCII letters and digits, but not packs, staging, locks, prints or damaged",
+                expected="ASCII letters and digits, but not packs, staging, locks, prints, used or damaged",
                 got=repr(name),
             )
         return path
@@ -300,7 +321,7 @@ class Cache:
         return os.path.join(self._packs, _hex_of(key))
 
     def _own(self) -> tuple[str, ...]:
-        return self._packs, self._staging, self._locks, self._prints, self._damaged
+        return self._packs, self._staging, self._locks, self._prints, self._used, self._damaged
 
     def _names(self) -> list[str]:
         try:
@@ -311,6 +332,16 @@ class Cache:
     def _print(self, key: Digest) -> str:
         return os.path.join(self._prints, _hex_of(key))
 
+    def _use(self, key: Digest) -> str:
+        return os.path.join(self._used, _hex_of(key))
+
+    def _last_use(self, name: str) -> float:
+        """Return when the pack with this name was last handed out; 0 when that is not known."""
+        try:
+            return os.lstat(os.path.join(self._used, name)).st_mtime
+        except OSError:
+            return 0.0
+
     def _kept_print(self, key: Digest) -> str:
         """Return what confirm kept; nothing when it cannot be read."""
         path = self._print(key)
@@ -320,13 +351,13 @@ class Cache:
         except OSError:
             return ""
 
-    def _forget_print(self, key: Digest) -> None:
+    def _forget(self, *notes: str) -> None:
         from contextlib import suppress
 
-        path = self._print(key)
-        if os.path.lexists(path):
-            with suppress(FileNotFoundError):  # another process was faster
-                os.unlink(path)
+        for path in notes:
+            if os.path.lexists(path):
+                with suppress(FileNotFoundError):  # another process was faster
+                    os.unlink(path)
 
     def _set_aside(self, key: Digest) -> list[str]:
         """Return the paths of what was set aside of key."""

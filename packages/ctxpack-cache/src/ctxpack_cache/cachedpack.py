@@ -12,11 +12,15 @@ __all__ = ["CachedPack", "Size"]
 
 
 class CachedPack(NamedTuple):
-    """A published pack. key: the digest of its contract; path: its folder; published: seconds since the epoch."""
+    """A published pack. key: the digest of its contract; path: its folder.
+
+    published, used: when it was published, and last handed out, which is not before; seconds since the epoch.
+    """
 
     key: Digest
     path: str
     published: float
+    used: float
 
 
 class Size(NamedTuple):

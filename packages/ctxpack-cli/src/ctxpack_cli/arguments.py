@@ -125,10 +125,10 @@ def _name_first(argv: Sequence[str]) -> list[str]:
 
 
 def _own_words(argv: Sequence[str]) -> Sequence[str]:
-    """Return the words of argv that are ours, whatever is wrong with them: those before the command that `run` runs."""
+    """Return the words of argv that are ours, whatever is wrong with them: those before the command of a contract."""
     finder = _CommandFinder()
     end = finder.first_word(argv)
-    if argv[end : end + 1] == ["run"]:
+    if argv[end : end + 1] in (["run"], ["map"]):
         end += 1
         return argv[: end + finder.first_word(argv[end:])]
     return argv[: argv.index("--")] if "--" in argv else argv

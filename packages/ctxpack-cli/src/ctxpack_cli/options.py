@@ -10,6 +10,8 @@ __all__ = [
     "add_common_options",
     "add_contract_argument",
     "add_contract_option",
+    "add_local_argument",
+    "add_pack_argument",
     "add_registry_option",
     "add_rehash_option",
 ]
@@ -48,6 +50,18 @@ def add_command_after_options(parser: argparse.ArgumentParser, synopsis: str, he
     parser.set_defaults(argv=[])
     parser.usage = f"ctxpack {synopsis} [-- COMMAND [ARG ...]]"
     parser.add_argument_group("COMMAND", help)
+
+
+def add_pack_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the pack as a positional argument: anything that `parse_reference` takes."""
+    help = "its URI or, of a cached pack, 8 or more of the digits it begins with; a contract file; or a name"
+    parser.add_argument("pack", metavar="PACK", help=help)
+
+
+def add_local_argument(parser: argparse.ArgumentParser, name: str = "uri", *, nargs: str | None = None) -> None:
+    """Add a URI as a positional argument, for which the first digits of a cached one may stand."""
+    help = "of a cached pack, 8 or more of the digits it begins with are enough"
+    parser.add_argument(name, nargs=nargs, metavar="URI", help=help)
 
 
 def add_contract_argument(parser: argparse.ArgumentParser) -> None:

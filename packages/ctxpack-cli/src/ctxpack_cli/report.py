@@ -1,4 +1,4 @@
-"""Inspections and lists of packs as text."""
+"""Inspections and pushes as text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 import shlex
 
 from ctxpack_cli.terminal import human_files, human_size
-from ctxpack_pantry import Pushed, StoredPack, printable, transforms
+from ctxpack_pantry import Mapped, Pushed, printable, transforms
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["inspection_text", "pack_line", "push_lines"]
+    from ctxpack_pantry import FileList
+
+__all__ = ["file_lines", "inspection_text", "map_lines", "push_lines"]
+
+_SHOWN_FAILURES = 10
 
 
 def inspection_text(document: dict[str, Any]) -> str:
@@ -33,6 +37,36 @@ def inspection_text(document: dict[str, Any]) -> str:
     return "\n".join(map(printable, lines))  # line by line: a line feed in a value must not start a line
 
 
+def file_lines(files: FileList) -> Iterator[str]:
+    """Yield a line for each file or empty folder: size, and path, or the name of an input that is one file."""
+    for path, size, _, _ in files:
+        yield f"{human_size(size):>8}  {printable(path or files.input or '')}"
+
+
+def map_lines(mapped: Mapped, *, is_plan: bool) -> Iterator[str]:
+    """Yield what people should know of a map. is_plan: whether it was a dry run."""
+    if mapped.hit:
+        if mapped.registry:
+            yield f"fetched from {mapped.registry}"
+        return
+    parts = [
+        (mapped.finished, "finished by an earlier map"),
+        (mapped.cached, "in cached packs"),
+        (mapped.fetched, "in packs of the registry"),
+        (mapped.made, "made"),
+        (mapped.missing - len(mapped.failed), "to be made" if is_plan else "not made"),
+        (len(mapped.failed), "failed"),
+    ]
+    shown = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    yield f"{mapped.items:,} item{'' if mapped.items == 1 else 's'}{f': {shown}' if shown else ''}"
+    for item in mapped.failed[:_SHOWN_FAILURES]:
+        yield f"failed: {item.path}: {item.reason}"
+    if len(mapped.failed) > _SHOWN_FAILURES:
+        yield f"and {len(mapped.failed) - _SHOWN_FAILURES:,} more failed; --json lists all"
+    if mapped.failed:
+        yield "there is no pack; items that are made are kept, so map again once the others can be made"
+
+
 def push_lines(pushed: Pushed, *, is_default: bool) -> Iterator[str]:
     """Yield what people should know of a push. is_default: whether nobody named the registry."""
     before = pushed.replaced
@@ -45,17 +79,6 @@ def push_lines(pushed: Pushed, *, is_default: bool) -> Iterator[str]:
             yield f"outputs are now {pushed.outputs}, and were {before.outputs or 'not readable'}"
     if is_default:
         yield "only this machine sees that registry; name one for everybody with --registry or CTXPACK_REGISTRY"
-
-
-def pack_line(pack: StoredPack) -> str:
-    """Return a pack of the cache as one line: URI, size, files, time, tools."""
-    row = pack.as_json()
-    if "damaged" in row:
-        return f"{row['uri']}  damaged; ctxpack rm removes it"
-    files = human_files(row["files"])
-    return printable(
-        f"{row['uri']}  {human_size(row['size']):>9}  {files:>12}  {row['created']}  {', '.join(row['tools'])}"
-    )
 
 
 def _inputs(document: dict[str, Any]) -> Iterator[str]:

@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from _thread import allocate_lock  # threading.Lock, without importing threading for every command
+from itertools import chain
 
 from ctxpack_cli.exitcode import exit_code
 from ctxpack_pantry import CtxPackError, error_as_json, printable
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, Protocol, TextIO
 
     class Result(Protocol):
@@ -22,12 +23,21 @@ if TYPE_CHECKING:
 
         def as_json(self) -> dict[str, Any]: ...
 
+    class LongResult(Protocol):
+        """A result with many elements. head_as_json: its document without `entries`, which sorts before the others."""
 
-__all__ = ["Terminal", "human_files", "human_size", "json_text"]
+        def head_as_json(self) -> dict[str, Any]: ...
+
+        def elements(self) -> Iterable[dict[str, Any]]: ...
+
+
+__all__ = ["Terminal", "columns", "human_files", "human_size", "json_text"]
 
 _FIRST = 1.0  # seconds before anything is shown: short work needs no progress
 _REDRAW = 0.1  # seconds between two drawings on a terminal
 _LINE = 10.0  # seconds between two lines in a log
+_BLOCK = 64 << 10  # bytes of a long result that are written at once
+_NARROWEST, _USUAL = 20, 80  # columns
 
 _VERBS = {
     "hash": "hashing",
@@ -38,7 +48,9 @@ _VERBS = {
     "check": "checking",
     "compare": "comparing",
     "export": "exporting",
+    "map": "mapping",
 }
+_OF_ITEMS = ("map",)  # stages that count items, not bytes
 
 
 class Terminal:
@@ -85,6 +97,27 @@ class Terminal:
             lines = (bare,)
         for line in lines:
             self.say(line)
+
+    def show_many(self, result: LongResult, lines: Iterable[str]) -> None:
+        """Print the result of a command, as show does, but of a million elements, which are not held in memory."""
+        if not self.as_json:
+            self._write_all(f"{line}\n" for line in lines)
+            return
+        elements = (f"{',' if number else ''}\n    {json_text(one)}" for number, one in enumerate(result.elements()))
+        rest = json_text(result.head_as_json(), indent=2).removeprefix("{")
+        self._write_all(chain(['{\n  "entries": ['], elements, [f"\n  ],{rest}\n"]))
+
+    def _write_all(self, texts: Iterable[str]) -> None:
+        """Write texts, many at a time. What fails early has written nothing."""
+        block, size = list[bytes](), 0
+        for text in texts:
+            block.append(os.fsencode(text))
+            size += len(block[-1])
+            if size > _BLOCK:
+                self.write(b"".join(block))
+                block, size = [], 0
+        if block:
+            self.write(b"".join(block))
 
     def say(self, line: str) -> None:
         """Print a line of the result."""
@@ -140,10 +173,11 @@ class Terminal:
 
     def _draw(self, seconds: float) -> None:
         rate = self._done / seconds
-        parts = [f"{_VERBS.get(self._stage, self._stage)} {human_size(self._done)}"]
+        amount = _items if self._stage in _OF_ITEMS else human_size
+        parts = [f"{_VERBS.get(self._stage, self._stage)} {amount(self._done)}"]
         if self._total:
-            parts[0] += f" of {human_size(self._total)}"
-        parts.append(f"{human_size(rate)}/s")
+            parts[0] += f" of {amount(self._total)}"
+        parts.append(f"{amount(rate)}/s")
         if self._total > self._done and rate:
             parts.append(f"{_duration((self._total - self._done) / rate)} left")
         line = ", ".join(parts)
@@ -179,6 +213,17 @@ def json_text(value: object, *, indent: int | None = None, sort_keys: bool = Tru
     return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
 
 
+def columns() -> int:
+    """Return the width of the terminal that shows results: of COLUMNS, or of stdout; 80 when that is no terminal."""
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isascii() and wanted.isdigit() and int(wanted[:6]) > 0:
+        return max(_NARROWEST, int(wanted[:6]))
+    try:
+        return max(_NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL)
+    except (OSError, ValueError, AttributeError):
+        return _USUAL
+
+
 def human_files(count: int) -> str:
     """Return a number of files as people read it.
 
@@ -201,6 +246,10 @@ def human_size(count: float) -> str:
     if index == 0:
         return f"{count:.0f} B"
     return f"{count:.{2 if count < 10 else 1 if count < 100 else 0}f} {units[index]}"
+
+
+def _items(count: float) -> str:
+    return f"{count:,.1f} items" if count < 10 and count != int(count) else f"{count:,.0f} item{'s' * (count != 1)}"
 
 
 def _escaped(line: str) -> str:

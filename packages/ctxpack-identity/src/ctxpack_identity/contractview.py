@@ -6,13 +6,21 @@ from collections.abc import Mapping
 
 from ctxpack_identity.lighttyping import Any
 
-__all__ = ["input_names", "output_names", "tools", "transforms"]
+__all__ = ["input_digests", "input_names", "output_names", "tools", "transforms"]
 
 
 def input_names(contract: Mapping[str, Any]) -> list[str]:
     """Return the names of the inputs."""
     inputs = contract.get("inputs")
     return list(inputs) if isinstance(inputs, dict) else []
+
+
+def input_digests(contract: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what the contract says of each input's digest, by name; None where it says no text."""
+    inputs = contract.get("inputs")
+    found = inputs.items() if isinstance(inputs, dict) else ()
+    digests = {name: item.get("digest") if isinstance(item, dict) else None for name, item in found}
+    return {name: digest if isinstance(digest, str) else None for name, digest in digests.items()}
 
 
 def output_names(contract: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from ctxpack_identity.lighttyping import Any, NamedTuple
 from ctxpack_identity.packpath import check_path
 from ctxpack_identity.rules import Each
 from ctxpack_identity.template import PathParts, fill_template, split_path
-from ctxpack_identity.tree import FolderDigest, TreeEntry
+from ctxpack_identity.tree import FolderDigest, TreeEntry, tree_of_one
 from ctxpack_identity.uri import CtxUri, uri_for
 
 __all__ = ["Item", "ItemContracts", "check_places", "item_contract", "items_of", "places_in_order"]
@@ -119,10 +119,13 @@ def _check_place(paths: Sequence[str], number: int, output: str) -> None:
 
 
 def _item(each: Each, parts: PathParts, entries: list[TreeEntry]) -> Item:
-    digest = FolderDigest()
-    for entry in entries:
-        if each.by == "content":
-            rest = entry.path[len(parts.path) :]
-            entry = entry._replace(path=f"item{parts.suffix}{rest}")
-        digest.add(entry)
-    return Item(parts.path, digest.finish(), fill_template(each.output, parts))
+    name = parts.path if each.by == "path" else f"item{parts.suffix}"
+    [*_, last] = entries
+    if last.path == parts.path:
+        digest = tree_of_one(name, last.sha256, last.size)
+    else:
+        folder = FolderDigest()
+        for entry in entries:
+            folder.add(entry._replace(path=name + entry.path[len(parts.path) :]))
+        digest = folder.finish()
+    return Item(parts.path, digest, fill_template(each.output, parts))

@@ -15,7 +15,8 @@ OnBytes = Callable[[int], object]
 class Progress(Protocol):
     """Called from any thread, often: ``advanced`` more bytes of ``total`` are done in this stage.
 
-    stage: "hash", "seed", "push", "pull", "place", "compare", "check" or "export". total: bytes, None while unknown;
+    stage: "hash", "seed", "push", "pull", "place", "compare", "check", "export", or "map", which counts items in place
+    of bytes. total: None while unknown;
     once a stage has told one, it is never less than what is done, and at the end of the stage it is what is done. More
     of the same stage after that is the stage anew: `run` hashes twice, for example.
     """

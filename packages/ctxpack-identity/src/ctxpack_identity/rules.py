@@ -17,6 +17,7 @@ __all__ = [
     "check_command_of_map",
     "check_input_name",
     "check_variable",
+    "is_input_name",
     "is_output_name",
     "read_command",
     "read_each",
@@ -25,7 +26,7 @@ __all__ = [
 
 UNDECLARED = "undeclared"  # no lock file is given, or no command
 
-_is_input_name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}").fullmatch
+_matches_input_name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}").fullmatch
 _is_variable = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
 OF, BY = ("files", "entries"), ("path", "content")
@@ -40,9 +41,14 @@ class Each(NamedTuple):
     output: str
 
 
+def is_input_name(name: str) -> bool:
+    """Return whether an input may have this name."""
+    return _matches_input_name(name) is not None
+
+
 def check_input_name(read: Reader, name: str, at: str) -> None:
     """Note a fault unless name may be that of an input."""
-    if not _is_input_name(name):
+    if not is_input_name(name):
         expected = "1 to 128 letters, digits, . _ and -, the first a letter, digit or _"
         read.fault("E_INPUT_NAME", at, expected, quoted(name), "rename the input")
 

@@ -24,14 +24,22 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
+    from ctxpack_pantry.difference import Explained
+    from ctxpack_pantry.inspection import FileList
+    from ctxpack_pantry.lineage import Lineage
+    from ctxpack_pantry.memoized import memo
     from ctxpack_pantry.pantry import Pantry
     from ctxpack_pantry.policy import Candidate, Policy
+    from ctxpack_pantry.referencekind import Reference, parse_reference
     from ctxpack_pantry.results import (
         Exported,
+        FailedItem,
         Identified,
         Initialised,
         Inspected,
         Listed,
+        Mapped,
+        NamedBefore,
         Pulled,
         Pushed,
         Ran,
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
         Replaced,
         Seeded,
         StoredPack,
+        Tagged,
         Verified,
         VerifiedPack,
         error_as_json,
@@ -52,12 +61,18 @@ else:
         {
             "context": "Context",
             "contractfile": "LoadedContractFile load_contract_file",
+            "inspection": "FileList",
+            "lineage": "Lineage",
+            "memoized": "memo",
+            "difference": "Explained",
             "pantry": "Pantry",
             "policy": "Candidate Policy",
             "results": (
-                "Exported Identified Initialised Inspected Listed Pulled Pushed Ran Removed Replaced Seeded StoredPack "
-                "Verified VerifiedPack error_as_json"
+                "Exported FailedItem Identified Initialised Inspected Listed Mapped "
+                "NamedBefore Pulled Pushed Ran Removed Replaced Seeded "
+                "StoredPack Tagged Verified VerifiedPack error_as_json"
             ),
+            "referencekind": "Reference parse_reference",
             "schemafiles": "Schemas list_schemas schema schema_names",
             "settings": "Settings load_settings",
             "starter": "init",
@@ -71,15 +86,21 @@ __all__ = [
     "Context",
     "CtxPackError",
     "CtxUri",
+    "Explained",
     "Exported",
+    "FailedItem",
+    "FileList",
     "Identified",
     "Initialised",
     "Inspected",
     "IntegrityError",
     "InvalidInput",
+    "Lineage",
     "Listed",
     "LoadedContractFile",
     "LocalFailure",
+    "Mapped",
+    "NamedBefore",
     "NotFound",
     "Pantry",
     "Policy",
@@ -88,12 +109,14 @@ __all__ = [
     "Pulled",
     "Pushed",
     "Ran",
+    "Reference",
     "Removed",
     "Replaced",
     "Schemas",
     "Seeded",
     "Settings",
     "StoredPack",
+    "Tagged",
     "Unavailable",
     "Verified",
     "VerifiedPack",
@@ -102,6 +125,8 @@ __all__ = [
     "list_schemas",
     "load_contract_file",
     "load_settings",
+    "memo",
+    "parse_reference",
     "parse_uri",
     "printable",
     "schema",

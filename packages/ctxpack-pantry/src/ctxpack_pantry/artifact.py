@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from ctxpack_bundle import FIRST_DATA_LAYER, MAX_LAYERS
+from ctxpack_bundle import FIRST_DATA_LAYER, MAX_LAYERS, PackManifest
 from ctxpack_identity import CtxUri, Digest, IntegrityError, hex_of, uri_digest
 from ctxpack_oci import Descriptor, ImageManifest, describe, encode_image_manifest
+from ctxpack_pantry.annotations import annotations_of
 
 __all__ = [
     "ANOTHER_CLIENT",
@@ -60,14 +61,19 @@ def describe_table(table: bytes) -> Descriptor:
     return describe(table, TABLE_MEDIA_TYPE)
 
 
-def build_image_manifest(contract: bytes, layers: Sequence[Descriptor]) -> bytes:
+def build_image_manifest(pack: PackManifest, layers: Sequence[Descriptor]) -> bytes:
     """Return the image manifest of a pack. layers: that of the pack manifest, the table, and those of chunks."""
     titled = tuple(
         structs.replace(layer, annotations={TITLE: f"{number:03}{'.table' if number == _TABLE else '.tar.gz'}"})
         for number, layer in enumerate(layers)
     )
     return encode_image_manifest(
-        ImageManifest(artifact_type=ARTIFACT_TYPE, config=describe_contract(contract), layers=titled)
+        ImageManifest(
+            artifact_type=ARTIFACT_TYPE,
+            config=describe_contract(pack.contract_bytes),
+            layers=titled,
+            annotations=annotations_of(pack),
+        )
     )
 
 

@@ -31,7 +31,7 @@ class Context(NamedTuple):
 
     open_target: returns the registry; a cache hit never opens it. known: digests of unchanged files. executor: hashes
     inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them. settle:
-    seconds, see `tagging`.
+    seconds, see `tagging`. state: the user's state folder, "" when it is not known.
     """
 
     cache: Cache
@@ -42,6 +42,7 @@ class Context(NamedTuple):
     notice: Notice
     policy: Policy | None
     settle: float = 0.0
+    state: str = ""
 
     @property
     def target(self) -> Target:

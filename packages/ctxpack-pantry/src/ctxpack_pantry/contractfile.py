@@ -37,7 +37,7 @@ class LoadedContractFile(NamedTuple):
             raise InvalidInput(
                 f"`{verb}` makes one result, and this contract goes over the items of an input",
                 where=f"{self.path}, /each",
-                fix="`ctxpack map` will do that, and is not part of this version",
+                fix="use `ctxpack map`, which makes a result for each item",
                 code="E_EACH",
             )
 
@@ -45,14 +45,14 @@ class LoadedContractFile(NamedTuple):
 AnyContractFile: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | LoadedContractFile"
 
 
-def as_contract_file(content: Mapping[str, Any]) -> LoadedContractFile:
-    """Return a contract file with this content, as if it were in the current folder.
+def as_contract_file(content: Mapping[str, Any], *, where: str = "the contract", base: str = "") -> LoadedContractFile:
+    """Return a contract file with this content, as if it were in the folder base, by default the current one.
 
+    where: its name in errors.
     Raises: InvalidInput when it is no contract, or holds what JSON does not.
     """
     import json  # a contract file at a path needs only the strict reader
 
-    where = "the contract"
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         data = text.encode()
@@ -60,7 +60,7 @@ def as_contract_file(content: Mapping[str, Any]) -> LoadedContractFile:
         raise InvalidInput(
             f"not JSON: {error}", where=where, fix="use texts, numbers, lists and dicts only", code="E_JSON"
         ) from error
-    return LoadedContractFile(where, "", parse_contract_file(data, where=where))
+    return LoadedContractFile(where, base, parse_contract_file(data, where=where))
 
 
 def load_contract_file(path: str) -> LoadedContractFile:

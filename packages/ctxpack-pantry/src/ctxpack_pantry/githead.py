@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from ctxpack_identity.lighttyping import NamedTuple
 
-__all__ = ["is_in_head"]
+__all__ = ["Git", "is_in_head"]
 
 _PATIENCE = 30.0  # seconds that git may be silent
 _BLOCK = 1 << 20  # bytes
@@ -76,8 +76,8 @@ def _is_in_head(path: bytes) -> bool:
         return False
     relative = path.removeprefix(above)
     with (
-        contextlib.closing(_Git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD", "--", relative)) as tree,
-        contextlib.closing(_Git(folder, "cat-file", "--batch-check")) as objects,
+        contextlib.closing(Git(folder, "ls-tree", "-r", "-z", "--full-tree", "HEAD", "--", relative)) as tree,
+        contextlib.closing(Git(folder, "cat-file", "--batch-check")) as objects,
     ):
         entries = _entries(tree)
         present = _Present(objects)
@@ -100,8 +100,11 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _SETTINGS
 
 
-class _Git:
-    """A git process. Raises: OSError when there is no git."""
+class Git:
+    """A git process in a folder, with arguments that run nothing that the repository configures.
+
+    Raises: OSError when there is no git.
+    """
 
     def __init__(self, folder: bytes, *arguments: str | bytes) -> None:
         self._process = subprocess.Popen(
@@ -146,7 +149,7 @@ class _Git:
             self._process.kill()
 
 
-def _entries(tree: _Git) -> Iterator[_Entry]:
+def _entries(tree: Git) -> Iterator[_Entry]:
     """Yield what ls-tree prints, in the order of bytes. Raises: ValueError for a submodule and for an odd line."""
     for record in tree.records(b"\0"):
         about, _, path = record.partition(b"\t")
@@ -175,7 +178,7 @@ def _files(top: bytes, is_folder: bool) -> Iterator[bytes]:
 class _Present:
     """Whether a blob is on this disk, as `git cat-file --batch-check` answers."""
 
-    def __init__(self, git: _Git) -> None:
+    def __init__(self, git: Git) -> None:
         self._git = git
         self._answers = git.records(b"\n")
 

@@ -27,12 +27,14 @@ def identify(
     *,
     outputs: Mapping[str, str] | None = None,
     on_entry: Callable[[str, TreeEntry], object] | None = None,
+    on_folder: Callable[[HashedRoot, Folder], object] | None = None,
     before: Looks | None = None,
 ) -> Identified:
     """Return the contract and its URI; inputs, code and environment are hashed. No side effects.
 
     outputs: where outputs lie that do not lie where the contract file says. on_entry: called with the name of a listing
-    and each of its entries. before: the looks of an earlier call, to compare with.
+    and each of its entries. on_folder: called with each root, and each of its folders. before: the looks of an
+    earlier call, to compare with.
     Raises: InvalidInput, LocalFailure; NotFound, PolicyRefused, IntegrityError for an input that is a pack;
     AccessDenied, Unavailable for such an input, and for a URL input.
     """
@@ -44,9 +46,11 @@ def identify(
 
     weak, looks = WeakPoints(contract_file), Looks(before)
 
-    def on_folder(root: HashedRoot, folder: Folder) -> None:
+    def look(root: HashedRoot, folder: Folder) -> None:
         weak.on_folder(root, folder)
         looks.on_folder(root, folder)
+        if on_folder is not None:
+            on_folder(root, folder)
 
     resolution = identity.resolve(
         contract_file.file,
@@ -56,7 +60,7 @@ def identify(
         pack_outputs=pack_outputs,
         hashing=context.hashing,
         on_entry=on_entry,
-        on_folder=on_folder,
+        on_folder=look,
     )
     return Identified(
         resolution.uri,

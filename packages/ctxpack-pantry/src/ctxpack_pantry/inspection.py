@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from ctxpack_bundle import PackManifest
-from ctxpack_identity import CtxUri, Digest
+from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, TreeEntry, digest_from_hex
+from ctxpack_identity.contractview import input_names
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
 from ctxpack_pantry.results import Inspected
 from ctxpack_pantry.weakpoints import WeakPoint, in_contract, limited
 
-__all__ = ["inspect", "outputs_digest_of"]
+__all__ = ["FileList", "inspect", "list_files", "outputs_digest_of"]
 
 _LONGEST = 1000  # characters of a weak point that somebody else noted
 
@@ -32,6 +35,85 @@ def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspe
         located, manifest, _ = open_pack(context.target, outlet.located())
         found_in = context.target.name
     return Inspected(manifest, found_in, located, limited(_weak_points(manifest)))
+
+
+class FileList:
+    """The files of a pack's outputs, or of one of its inputs, as a context manager; made by list_files.
+
+    uri: of the pack; found_in: its folder, or the registry; input: its name, None for the outputs. To enter it raises:
+    NotFound, also for an input that the pack does not list; InvalidInput for a name that is no input; IntegrityError,
+    PolicyRefused, AccessDenied, Unavailable, LocalFailure.
+    """
+
+    found_in: str
+
+    def __init__(self, context: Context, uri: CtxUri, input: str | None, *, skip_cache: bool) -> None:
+        self.uri, self.input = uri, input
+        from ctxpack_pantry.packview import view_pack  # it loads HTTP, which inspecting a cached pack does not need
+
+        self._view = view_pack(context, uri, skip_cache=skip_cache)
+        self._open = ExitStack()
+
+    def __enter__(self) -> FileList:
+        with ExitStack() as stack:
+            view = stack.enter_context(self._view)
+            self.found_in = view.found_in
+            if self.input is not None:
+                _require_listed(view.manifest, self.input)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def __iter__(self) -> Iterator[TreeEntry]:
+        """Yield files and empty folders, in canonical order; an input that is one file has the path "".
+
+        Raises: IntegrityError, before the last one at the latest, when they are not what was hashed; AccessDenied,
+        Unavailable, LocalFailure.
+        """
+        yield from self._view.listing("files" if self.input is None else f"inputs/{self.input}") or ()
+
+    def elements(self) -> Iterator[dict[str, Any]]:
+        """Yield the members of `entries`. Raises: as iterating over it does."""
+        for entry in self:
+            digest = None if entry.is_empty_folder else digest_from_hex(entry.sha256)
+            yield {"path": entry.path, "size": entry.size, "digest": digest, "executable": entry.executable}
+
+    def head_as_json(self) -> dict[str, Any]:
+        """Return the document without its entries, of which there may be a million."""
+        return {"schema": "ctxpack/files/v1", "uri": self.uri, "found_in": self.found_in, "input": self.input}
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.head_as_json(), "entries": list(self.elements())}
+
+
+def list_files(context: Context, uri: CtxUri, *, input: str | None = None, skip_cache: bool = False) -> FileList:
+    """Return the files of the outputs, or of the input with this name, with size and digest of each.
+
+    From a registry only the chunks that hold their listing are fetched. skip_cache: ask the registry even if the cache
+    has the pack.
+    """
+    return FileList(context, uri, input, skip_cache=skip_cache)
+
+
+def _require_listed(manifest: PackManifest, name: str) -> None:
+    """Raise InvalidInput unless the pack has this input; NotFound unless it lists what is in it."""
+    names = input_names(manifest.contract)
+    if name not in names:
+        raise InvalidInput(
+            "the pack has no such input",
+            where=manifest.uri,
+            expected=f"one of {', '.join(names)}" if names else "no name: it has no inputs",
+            got=repr(name),
+            code="E_USAGE",
+        )
+    if not any(listing.path == f"inputs/{name}.jsonl" for listing in manifest.listings):
+        raise NotFound(
+            f"the pack does not list the files of its input {name}",
+            where=manifest.uri,
+            fix='its contract file gave only a digest or a pack that was not cached, or said "listing": false',
+        )
 
 
 def _intact(context: Context, uri: CtxUri, folder: str) -> tuple[PackManifest, str]:

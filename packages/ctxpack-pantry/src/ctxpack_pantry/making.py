@@ -1,4 +1,4 @@
-"""Making: on a miss, the command of a contract is run, and what it made is seeded."""
+"""Making: on a miss, a maker makes the outputs of a contract, and they are seeded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ctxpack_identity import InvalidInput
 from ctxpack_pantry.clearing import Clearing
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.execution import Ended, execute, open_below
+from ctxpack_pantry.execution import Ended, open_below
 from ctxpack_pantry.identify import require_room
+from ctxpack_pantry.makers import Maker, Order
 from ctxpack_pantry.results import Identified
 from ctxpack_pantry.seed import seed
 from ctxpack_pantry.weakpoints import WeakPoint
 
-__all__ = ["make"]
+__all__ = ["make", "require_made"]
 
 
 def make(
@@ -27,22 +28,22 @@ def make(
     contract_file: LoadedContractFile,
     identified: Identified,
     outputs: Mapping[str, OutputTree],
+    maker: Maker,
     *,
-    command: Sequence[str],
     held: PathLocks,
     force: bool,
     keep_outputs: bool,
     replace: bool,
-    argv: bool,
 ) -> int:
-    """Run the command and seed its outputs; return its status. Unless that is 0, nothing is seeded.
+    """Let maker make the outputs, and seed them; return its status. Unless that is 0, nothing is seeded.
 
-    held: the places of the outputs, which stay held until the command has ended, even if this process is killed.
-    replace: outputs in the cache give way. command, force, keep_outputs, argv, Raises: as run.run.
+    held: the places of the outputs, which stay held until a command has ended, even if this process is killed.
+    replace: outputs in the cache give way. force, keep_outputs, Raises: as run.run; as the maker does.
     """
     require_room(contract_file, identified)
     with Clearing(context, identified.uri, outputs, force=force, keep=keep_outputs) as clearing:
-        ended = _execute(context, contract_file, identified, command, held)
+        places = {name: tree.location for name, tree in outputs.items()}
+        ended = maker.make(Order(context, contract_file, identified, places, held.descriptors))
         weak = [
             WeakPoint("survivor", f"process {process.pid} ({process.name}), which the command left behind, still runs")
             for process in ended.survivors
@@ -51,14 +52,14 @@ def make(
             context.notice(f"weak point: {point.what}")
         if ended.status:
             return ended.status
-        _require_made(clearing.missing())
+        require_made(clearing.missing(), maker.what)
         made = clearing.made_outputs()
         _require_closed(ended, [os.path.realpath(tree.location) for tree in made.values()])
         seed(
             context,
             contract_file,
             made,
-            execution=ended.execution if argv else ended.execution.without_arguments(),
+            execution=ended.execution,
             expected=identified,
             weak=(*clearing.weak, *weak),
             replace=replace,
@@ -67,26 +68,13 @@ def make(
     return 0
 
 
-def _execute(
-    context: Context, contract_file: LoadedContractFile, identified: Identified, command: Sequence[str], held: PathLocks
-) -> Ended:
-    """Run the command, which finds the contract in a file. Raises: as execute does."""
-    contract = identified.contract
-    with context.cache.staging() as staging:
-        path = os.path.abspath(os.path.join(staging, "contract.json"))
-        with open(path, "xb") as file:
-            file.write(identified.canonical)
-        variables = {**contract["variables"], "CTXPACK_CONTRACT": path, "CTXPACK_URI": identified.uri}
-        return execute(command, contract_file.base, variables, keep_open=held.descriptors, notice=context.notice)
-
-
-def _require_made(missing: list[str]) -> None:
-    """Raise InvalidInput when the command ended with 0 but did not make what the contract declares."""
+def require_made(missing: Sequence[str], what: str) -> None:
+    """Raise InvalidInput when the maker succeeded but did not make what the contract declares. what: Maker.what."""
     if missing:
         raise InvalidInput(
-            "the command did not make this output, so nothing was seeded",
+            f"the {what} did not make this output, so nothing was seeded",
             where=missing[0],
-            fix="make the command write it, or correct /outputs in the contract",
+            fix=f"make the {what} write it, or correct /outputs in the contract",
             code="E_OUTPUT_MISSING",
         )
 

@@ -90,7 +90,7 @@ class Outlet:
         """Return what use makes of the pack in folder; None when it was removed meanwhile, or is damaged."""
         try:
             with reading(self._uri, folder):
-                return use(folder)
+                used = use(folder)
         except NotFound as error:
             if error.code != "E_REMOVED":
                 raise
@@ -98,6 +98,9 @@ class Outlet:
         except IntegrityError as damage:
             self.damage = damage
             set_aside(self._context, self._uri, damage)
+        else:
+            self._context.cache.note_use(uri_digest(self._uri))
+            return used
         return None
 
     def located(self) -> Admitted:

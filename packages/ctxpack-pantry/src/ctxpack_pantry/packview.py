@@ -7,12 +7,13 @@ contract has for that root, so what it says is what was hashed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxpack_bundle import Listing, PackManifest, read_entries, verify_listing
+from ctxpack_bundle import Listing, PackManifest, Selection, read_entries, verify_listing
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import CtxUri, FolderDigest, IntegrityError, InvalidInput, TreeEntry
@@ -23,7 +24,10 @@ from ctxpack_pantry.listings import RemoteListings
 from ctxpack_pantry.lookup import Admitted, Located
 from ctxpack_pantry.outlet import Outlet, manifest_of
 
-__all__ = ["PackView", "digest_in", "view_pack"]
+if TYPE_CHECKING:
+    from ctxpack_pantry.download import Download
+
+__all__ = ["OUTPUTS", "PackView", "digest_in", "view_pack"]
 
 OUTPUTS = "files"  # the root whose listing is that of the outputs
 
@@ -41,6 +45,7 @@ class PackView:
     def __init__(self, context: Context, uri: CtxUri, *, skip_cache: bool = False) -> None:
         self._context, self._uri, self._skip_cache = context, uri, skip_cache
         self._remote: RemoteListings | None = None
+        self._download: Download | None = None
         self._open = ExitStack()
         self.located = None
 
@@ -62,7 +67,7 @@ class PackView:
         from ctxpack_pantry.download import Download  # HTTP is loaded only when the registry is asked
         from ctxpack_pantry.holdings import NOTHING_HELD
 
-        download = Download(self._context, located)
+        self._download = download = Download(self._context, located)
         self._remote = self._open.enter_context(RemoteListings(self._context.cache, download, NOTHING_HELD))
         self.located, self.manifest, self.found_in = located, download.opened.manifest, self._context.target.name
 
@@ -96,6 +101,27 @@ class PackView:
             return None
         with open(self._location(text), "rb") as file:
             return file.read()
+
+    def extract(self, wanted: Callable[[str], bool], folder: str) -> int:
+        """Make folder, and write into it the outputs of a pack in the registry whose paths are wanted.
+
+        Only chunks that hold them are fetched, and of them those that no cached pack holds. Every file is compared with
+        the listing. Returns: bytes of layers that were fetched for this pack so far. Raises: as listing does.
+        """
+        from ctxpack_pantry.holdings import Held, Holdings
+        from ctxpack_pantry.partial import PartialPack
+
+        assert self._download is not None
+        download, cache = self._download, self._context.cache
+
+        def attempt(held: Held) -> None:
+            with PartialPack(cache, download, held) as pack:
+                selection = Selection(pack.folder, self.manifest, wanted, where=download.where)
+                shutil.rmtree(folder, ignore_errors=True)
+                pack.extract(selection, folder)
+
+        Holdings(cache).lend(download.table, attempt)
+        return download.received
 
     def _find(self, path: str) -> Listing | None:
         return next((listing for listing in self.manifest.listings if listing.path == path), None)

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ctxpack_cache import Cache
 from ctxpack_identity.hashing.statcache import StatCache
@@ -22,22 +22,29 @@ from ctxpack_pantry import verbs
 from ctxpack_pantry.context import Context, Notice, ignore
 from ctxpack_pantry.contractfile import AnyContractFile, LoadedContractFile, as_contract_file, load_contract_file
 from ctxpack_pantry.settings import Settings
+from ctxpack_pantry.state import state_folder
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ctxpack_oci import Target
+    from ctxpack_pantry.difference import Explained
+    from ctxpack_pantry.inspection import FileList
+    from ctxpack_pantry.lineage import Lineage
     from ctxpack_pantry.policy import Policy
+    from ctxpack_pantry.referencekind import Reference
     from ctxpack_pantry.results import (
         Exported,
         Identified,
         Inspected,
         Listed,
+        Mapped,
         Pulled,
         Pushed,
         Ran,
         Removed,
         Seeded,
+        Tagged,
         Verified,
     )
 
@@ -126,25 +133,77 @@ class Pantry:
         with self._context() as context:
             return verbs.push(context, uri, borrow=borrow, repair=repair, replace=replace)
 
+    def find(self, reference: Reference | str) -> CtxUri:
+        """Return the URI of a pack, meant by its URI, the first digits of a cached one's, a contract file or a name.
+
+        Raises: as reference.find does.
+        """
+        with self._context() as context:
+            return verbs.find_uri(context, reference)
+
+    def tag(self, pack: Reference | str, name: str) -> Tagged:
+        """Give a name to a pack of the registry. pack: see find. Raises: as reference.find and names.tag do."""
+        with self._context() as context:
+            return verbs.tag(context, verbs.find_uri(context, pack), name)
+
     def pull(
-        self, uri: CtxUri, output: str | None = None, *, include: Sequence[str] = (), force: bool = False
+        self,
+        pack: Reference | str,
+        output: str | None = None,
+        *,
+        include: Sequence[str] = (),
+        force: bool = False,
+        lock: bool = False,
+        locked: bool = False,
     ) -> Pulled:
         """Return the folder with a pack's outputs, all of them or some. Parameters, Raises: as pull.pull."""
         with self._context() as context:
-            return verbs.pull(context, uri, output, include=include, force=force)
+            return verbs.pull(context, pack, output, include=include, force=force, lock=lock, locked=locked)
 
     def export(self, uri: CtxUri, tar: str, *, force: bool = False) -> Exported:
         """Write a pack to a file, as an ordinary .tar.gz. Parameters, Raises: as export.export."""
         with self._context() as context:
             return verbs.export(context, uri, tar, force=force)
 
-    def inspect(self, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
+    def inspect(self, pack: Reference | str, *, skip_cache: bool = False) -> Inspected:
         """Return what made a pack and what it holds. skip_cache: ask the registry even if the cache has the pack.
 
-        Raises: as inspection.inspect does.
+        pack: see find. Raises: as reference.find and inspection.inspect do.
         """
         with self._context() as context:
-            return verbs.inspect(context, uri, skip_cache=skip_cache)
+            return verbs.inspect(context, verbs.find_uri(context, pack), skip_cache=skip_cache)
+
+    def list_files(self, pack: Reference | str, *, input: str | None = None, skip_cache: bool = False) -> FileList:
+        """Return the files of a pack's outputs, or of one of its inputs; a context manager.
+
+        pack: see find. Parameters, Raises: as reference.find and inspection.list_files do.
+        """
+        with self._context() as context:
+            return verbs.list_files(context, verbs.find_uri(context, pack), input=input, skip_cache=skip_cache)
+
+    def lineage(self, pack: Reference | str, *, ask_registry: bool = False) -> Lineage:
+        """Return what a pack was made from, and what was made from it.
+
+        pack: see find. Parameters, Raises: as reference.find and lineage.trace_lineage do.
+        """
+        with self._context() as context:
+            return verbs.trace_lineage(context, verbs.find_uri(context, pack), ask_registry=ask_registry)
+
+    def explain(
+        self,
+        one: AnyContractFile,
+        other: AnyContractFile | None = None,
+        *,
+        command: Sequence[str] = (),
+        limit: int | None = 20,
+    ) -> Explained:
+        """Return why two URIs differ; of one alone, what differs from the nearest pack, that is, why it is a miss.
+
+        one, other: contract files; or texts, each any reference (see find). Parameters, Raises: as explain.explain.
+        """
+        sides = [side if isinstance(side, str) else _loaded(side) for side in (one, other) if side is not None]
+        with self._context() as context:
+            return verbs.explain(context, *sides, command=command, limit=limit)
 
     def run(
         self,
@@ -176,6 +235,62 @@ class Pantry:
                 argv=argv,
             )
 
+    def compute(
+        self,
+        contract_file: AnyContractFile,
+        function: Callable[..., object],
+        *,
+        push: bool = False,
+        force: bool = False,
+        offline: bool = False,
+        recompute: bool = False,
+        replace: bool = False,
+        on_conflict: str = "adopt",
+    ) -> Ran:
+        """Place the outputs if anybody made them already, else call function. Parameters, Raises: as run.compute."""
+        with self._context() as context:
+            return verbs.compute(
+                context,
+                _loaded(contract_file),
+                function,
+                push=push,
+                force=force,
+                offline=offline,
+                recompute=recompute,
+                replace=replace,
+                on_conflict=on_conflict,
+            )
+
+    def map(
+        self,
+        contract_file: AnyContractFile,
+        function: Callable[..., object] | None = None,
+        *,
+        command: Sequence[str] = (),
+        executor: Executor | None = None,
+        jobs: int | None = None,
+        push: bool = False,
+        force: bool = False,
+        offline: bool = False,
+        dry_run: bool = False,
+        on_conflict: str = "adopt",
+    ) -> Mapped:
+        """Place the output of a map; make the items that nobody made yet. Parameters, Raises: as mapping.map_items."""
+        with self._context() as context:
+            return verbs.map_items(
+                context,
+                _loaded(contract_file),
+                function,
+                command=command,
+                executor=executor,
+                jobs=jobs,
+                push=push,
+                force=force,
+                offline=offline,
+                dry_run=dry_run,
+                on_conflict=on_conflict,
+            )
+
     def verify(self, *uris: CtxUri) -> Verified:
         """Read packs of the cache whole, all of them if none is named, and set damaged ones aside.
 
@@ -184,10 +299,18 @@ class Pantry:
         with self._context() as context:
             return verbs.verify(context, uris or None)
 
-    def list_packs(self) -> Listed:
-        """Return the packs of the cache, sorted by URI. The manifest of a damaged pack is None."""
+    def list_packs(
+        self,
+        *,
+        sort: str = "used",
+        tool: str | None = None,
+        label: Sequence[str] = (),
+        input: str | None = None,
+        since: str | None = None,
+    ) -> Listed:
+        """Return the packs of the cache, all of them or some. Parameters, Raises: as packs.list_packs."""
         with self._context() as context:
-            return verbs.list_packs(context)
+            return verbs.list_packs(context, sort=sort, tool=tool, label=label, input=input, since=since)
 
     def remove(self, *uris: CtxUri, registry: bool = False) -> Removed:
         """Remove packs from the cache, and if asked from the registry. Parameters, Raises: as removal.remove_packs."""
@@ -210,6 +333,7 @@ class Pantry:
             self._notice,
             self._policy,
             settle=float(self.settings.settle.value),
+            state=state_folder(os.environ if self._environ is None else self._environ),
         )
 
 

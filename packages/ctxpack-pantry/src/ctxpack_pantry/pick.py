@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ctxpack_bundle import PackManifest, Selection, copy_out, read_entries
-from ctxpack_identity import CtxUri, InvalidInput
+from ctxpack_identity import CtxUri, Digest, InvalidInput
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held, Holdings
@@ -21,16 +21,30 @@ __all__ = ["pick"]
 _SHOWN = 3  # paths
 
 
-def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *, force: bool) -> Pulled:
+def pick(
+    context: Context,
+    uri: CtxUri,
+    patterns: Sequence[str],
+    output: str,
+    *,
+    force: bool,
+    look: Callable[[Digest], None] | None = None,
+) -> Pulled:
     """Put the outputs that patterns select into the folder output, as ordinary copies. The cache gets nothing.
 
     Unless the cache has the pack, only the chunks that hold these outputs are fetched, and of them only those that no
-    cached pack holds. Every file is checked before any is visible.
+    cached pack holds. Every file is checked before any is visible. look: called with the digest of all outputs of the
+    pack before anything is placed; what it raises passes through.
     Raises: NotFound when there is no such pack; InvalidInput when nothing in it matches, or when something else is at
     output; IntegrityError, PolicyRefused, AccessDenied, Unavailable, LocalFailure, and then nothing has changed.
     """
     placing = into_folder(output)
     outlet = Outlet(context, uri)
+
+    def manifest_seen(manifest: PackManifest) -> PackManifest:
+        if look is not None:
+            look(manifest.outputs_digest)
+        return manifest
 
     def put(selection: Selection, make: Callable[[str], None]) -> Selection:
         with hold(context, [output]):
@@ -38,7 +52,7 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
         return selection
 
     def copy(folder: str) -> Selection:
-        selection = _select(folder, manifest_of(uri, folder), patterns, folder)
+        selection = _select(folder, manifest_seen(manifest_of(uri, folder)), patterns, folder)
         total = selection.outputs.size
 
         def make(fresh: str) -> None:
@@ -49,6 +63,7 @@ def pick(context: Context, uri: CtxUri, patterns: Sequence[str], output: str, *,
     selection, received, registry = outlet.cached(copy), 0, None
     if selection is None:
         download = Download(context, outlet.located())
+        manifest_seen(download.opened.manifest)
 
         def attempt(held: Held) -> Selection:
             with PartialPack(context.cache, download, held) as pack:

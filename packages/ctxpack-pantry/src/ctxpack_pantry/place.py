@@ -14,11 +14,16 @@ from ctxpack_cache.pathlock import PathLocks
 from ctxpack_identity import Digest, IntegrityError, InvalidInput, TreeEntry
 from ctxpack_pantry.clearing import finish_killed
 from ctxpack_pantry.context import Context
+from ctxpack_pantry.present import Present
 from ctxpack_pantry.replacing import Site, replace_all
 from ctxpack_pantry.runnotes import RunNotes
 from ctxpack_pantry.standing import Standing
 
 __all__ = ["Placing", "all_into", "each_to", "hold", "into_folder", "place", "place_made"]
+
+
+_Make = Callable[[Site, str, str], None]
+"""(site, a look at what is there, path) -> makes the new content of the site at path."""
 
 
 class Placing(NamedTuple):
@@ -53,12 +58,21 @@ def place(context: Context, folder: str, manifest: PackManifest, placings: Seque
     entries = checked_entries(read_entries(folder), manifest.outputs, where=folder)
     parts = groupby(entries, _root_of if len(placings) > 1 else lambda entry: placings[0].name)
 
-    def make(placing: Placing, fresh: str) -> None:
+    def make(placing: Placing, site: Site, seen: str, fresh: str) -> None:
         name, part = next(parts, (placing.name, iter(())))
         if name != placing.name:
             raise IntegrityError("listing without an output", where=folder, expected=placing.name, got=name)
         total = manifest.outputs.size
-        copy_out(folder, part, fresh, prefix=placing.prefix, progress=context.progress, total=total)
+        with Present(site, seen, context.hashing) as present:
+            copy_out(
+                folder,
+                part,
+                fresh,
+                prefix=placing.prefix,
+                progress=context.progress,
+                total=total,
+                link=present.link,
+            )
 
     made = [partial(make, placing) for placing in placings]
     return _place(context, placings, lambda: manifest.outputs_digest, made, force=force)
@@ -71,7 +85,7 @@ def place_made(context: Context, placing: Placing, digest: Digest, make: Callabl
     nothing has changed.
     Raises: as place does.
     """
-    return _place(context, [placing], lambda: digest, [make], force=force)
+    return _place(context, [placing], lambda: digest, [lambda site, seen, fresh: make(fresh)], force=force)
 
 
 def all_into(manifest: PackManifest, destination: str) -> Placing:
@@ -111,7 +125,7 @@ def _place(
     context: Context,
     placings: Sequence[Placing],
     digest: Callable[[], Digest],
-    made: Sequence[Callable[[str], None]],
+    made: Sequence[_Make],
     *,
     force: bool,
 ) -> bool:
@@ -127,7 +141,13 @@ def _place(
         site.tidy()
     standing = Standing(context, sites, {name: tree.follow for name, tree in trees.items()})
     standing.require_held(force=force)
-    replace_all([(sites[name], standing.seen[name], make) for name, make in zip(trees, made, strict=True)])
+    seen = standing.seen
+    replace_all(
+        [
+            (sites[name], seen[name], partial(make, sites[name], seen[name]))
+            for name, make in zip(trees, made, strict=True)
+        ]
+    )
     for site in sites.values():
         RunNotes(context.cache).replace(site.real, None)  # what is there now is no run's
     return True

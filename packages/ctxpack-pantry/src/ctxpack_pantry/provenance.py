@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ctxpack_identity import CtxUri
+from ctxpack_pantry.gitremote import public_url
 from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = ["Execution", "record_provenance"]
@@ -39,9 +40,10 @@ def record_provenance(
 ) -> dict[str, Any]:
     """Return the provenance of a pack made now, as a JSON object.
 
-    version: of ctxpack. base: the contract's folder, whose git commit is recorded. upstream: inputs given by URI. weak:
-    the contract file's. execution: the command that made the outputs, if CtxPack ran it. environ: SOURCE_DATE_EPOCH, if
-    set, is the time recorded (reproducible-builds.org), so that the same work gives the same pack.
+    version: of ctxpack. base: the contract's folder, whose git commit and origin are recorded. upstream: inputs given
+    by URI. weak: the contract file's. execution: the command that made the outputs, if CtxPack ran it. environ:
+    SOURCE_DATE_EPOCH, if set, is the time recorded (reproducible-builds.org), so that the same work gives the same
+    pack.
     """
     record: dict[str, Any] = {
         "created": _now(os.environ if environ is None else environ),
@@ -89,7 +91,8 @@ def _git(folder: str) -> dict[str, Any] | None:
         return None
     status = _ask_git(folder, "status", "--porcelain", "--untracked-files=normal")
     known = {} if status is None else {"dirty": bool(status)}
-    return {"commit": commit.strip(), **known}
+    remote = public_url((_ask_git(folder, "remote", "get-url", "origin") or "").removesuffix("\n"))
+    return {"commit": commit.strip(), **known, **({"remote": remote} if remote else {})}
 
 
 def _ask_git(folder: str, *arguments: str) -> str | None:

@@ -265,7 +265,7 @@ class _Push:
                 sent = sending.send(staging)
         finally:
             self._sent += sending.sent
-        data = build_image_manifest(self._manifest.contract_bytes, sent.layers)
+        data = build_image_manifest(self._manifest, sent.layers)
         image = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
         # Not every registry refuses an image manifest whose blobs it lost.
         checks = [partial(self._require_kept, blob) for blob in sending.blobs]

@@ -50,6 +50,7 @@ class Site:
         unique = os.path.join(self._folder, self._prefix + os.urandom(4).hex())
         self.fresh, self.old = f"{unique}.new", f"{unique}.old"
         self._gone, self._kept = f"{unique}.gone", f"{unique}.kept"
+        self._unlinked: str | None = None  # a look, when links are expected
 
     @property
     def is_empty(self) -> bool:
@@ -66,6 +67,31 @@ class Site:
         """Return a text that is another one after anything there changed; "" when nothing is there."""
         try:
             return self._look_at(self.real)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def expect_links(self, seen: str) -> None:
+        """Say that links will be made to what is there, which change its look. seen, Raises: as put."""
+        self._unlinked = self._look_without_ctime()
+        self.require(seen)  # so both are looks at the same content
+
+    def look_after_links(self, seen: str) -> str:
+        """Return a look that stands for seen, after links to what is there were made, if they were expected.
+
+        Raises: InvalidInput when anything else changed meanwhile.
+        """
+        if self._unlinked is None:
+            return seen
+        seen = self.look()
+        if self._look_without_ctime() != self._unlinked:
+            raise self._changed()
+        return seen
+
+    def _look_without_ctime(self) -> str:
+        try:
+            return fingerprint(self.real, local=False)
+        except FileNotFoundError:
+            return ""
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -257,9 +283,10 @@ def replace_all(made: Sequence[tuple[Site, str, Callable[[str], None]]]) -> None
             for site, _, make in made:
                 os.makedirs(os.path.dirname(site.fresh), exist_ok=True)
                 make(site.fresh)
-            for site, seen, _ in made:
+            looks = [(site, site.look_after_links(seen)) for site, seen, _ in made]
+            for site, seen in looks:
                 site.require(seen)  # of all, before the first is replaced
-            for site, seen, _ in made:
+            for site, seen in looks:
                 site.put(seen)
         finally:
             for site, _, _ in made:

@@ -5,7 +5,7 @@ This module imports little, because every cache hit loads it.
 
 from __future__ import annotations
 
-from ctxpack_identity.contractview import tools
+from ctxpack_identity.contractview import input_digests, tools, transforms
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.uri import CtxUri
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Exported",
+    "Guess",
     "Identified",
     "Initialised",
     "Inspected",
     "Listed",
+    "Mapped",
+    "NamedBefore",
     "Pulled",
     "Pushed",
     "Ran",
@@ -29,6 +32,7 @@ __all__ = [
     "Replaced",
     "Seeded",
     "StoredPack",
+    "Tagged",
     "Verified",
     "VerifiedPack",
     "error_as_json",
@@ -36,14 +40,34 @@ __all__ = [
 
 Document = dict[str, Any]
 
+_LAST_SECOND = 253_402_300_799  # of the year 9999; a file may have any time
+
+
+class Guess(NamedTuple):
+    """What init found out by itself. what: the option of init that says it; value: as it is in the contract file."""
+
+    what: str
+    value: str | list[str]
+    why: str
+
 
 class Initialised(NamedTuple):
-    """The contract file that init wrote. contract_file: its path."""
+    """The contract file that init wrote. contract_file: its path.
+
+    placeholders: what is neither given nor guessed, by the option of init that says it: to be filled in.
+    """
 
     contract_file: str
+    guesses: tuple[Guess, ...]
+    placeholders: dict[str, str | list[str]]
 
     def as_json(self) -> Document:
-        return {"schema": "ctxpack/init/v1", "contract_file": self.contract_file}
+        return {
+            "schema": "ctxpack/init/v1",
+            "contract_file": self.contract_file,
+            "guesses": [guess._asdict() for guess in self.guesses],
+            "placeholders": [{"what": what, "value": value} for what, value in self.placeholders.items()],
+        }
 
 
 class Identified(NamedTuple):
@@ -127,6 +151,38 @@ class Pushed(NamedTuple):
         return document if self.replaced is None else document | {"replaced": self.replaced._asdict()}
 
 
+class NamedBefore(NamedTuple):
+    """What a name stood for before. image: digest of what its tag named; uri: None if that was no pack."""
+
+    image: Digest
+    uri: CtxUri | None
+
+
+class Tagged(NamedTuple):
+    """A name in a registry, and the pack that it stands for now. image: digest of the pack's image manifest.
+
+    new: whether the name was not there before; replaced: what it stood for, if that was something else.
+    """
+
+    uri: CtxUri
+    name: str
+    registry: str
+    image: Digest
+    new: bool
+    replaced: NamedBefore | None = None
+
+    def as_json(self) -> Document:
+        document: Document = {
+            "schema": "ctxpack/tag/v1",
+            "uri": self.uri,
+            "name": self.name,
+            "registry": self.registry,
+            "image": self.image,
+            "new": self.new,
+        }
+        return document if self.replaced is None else document | {"replaced": self.replaced._asdict()}
+
+
 class Pulled(NamedTuple):
     """Outputs in a folder. received: bytes of layers fetched, 0 when the cache had the pack; registry: where from.
 
@@ -174,6 +230,50 @@ class Ran(NamedTuple):
             "registry": self.registry,
             "pushed": None if self.pushed is None else self.pushed.as_json(),
             "adopted": self.adopted,
+        }
+
+
+class FailedItem(NamedTuple):
+    """An item that was not made. path: in the input. status: of its command, 1 where that is not what failed."""
+
+    path: str
+    status: int
+    reason: str
+
+
+class Mapped(NamedTuple):
+    """What came of a map. hit: whether its pack was there, so that no item was looked at.
+
+    status: 1 when items failed, so that there is no pack. items: how many there are. Of these, finished were made by an
+    earlier map, cached are in packs of the cache, fetched in packs of the registry, and made were made now; missing are
+    the others: they failed, or it was a dry run. received: bytes of layers fetched for them. registry, pushed, adopted:
+    as for Ran.
+    """
+
+    uri: CtxUri
+    hit: bool
+    status: int = 0
+    items: int = 0
+    finished: int = 0
+    cached: int = 0
+    fetched: int = 0
+    made: int = 0
+    missing: int = 0
+    failed: tuple[FailedItem, ...] = ()
+    received: int = 0
+    registry: str | None = None
+    pushed: Pushed | None = None
+    adopted: bool = False
+
+    def as_json(self) -> Document:
+        document = self._asdict()
+        del document["uri"], document["failed"], document["pushed"]
+        return {
+            "schema": "ctxpack/mapped/v1",
+            "uri": self.uri,
+            **document,
+            "failed": [item._asdict() for item in self.failed],
+            "pushed": None if self.pushed is None else self.pushed.as_json(),
         }
 
 
@@ -234,28 +334,54 @@ class Inspected(NamedTuple):
 
 
 class StoredPack(NamedTuple):
-    """A pack of the cache. manifest: None when the pack is damaged."""
+    """A pack of the cache. manifest: None when it is damaged. used: when it was last handed out, since the epoch."""
 
     uri: CtxUri
     folder: str
     manifest: PackManifest | None
+    used: float
+
+    @property
+    def created(self) -> str:
+        """When it was made, as its maker says; "" when that is not said, or not known."""
+        created = None if self.manifest is None else self.manifest.provenance.get("created")
+        return created if isinstance(created, str) else ""  # the maker may have written anything
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels, as far as they are texts."""
+        labels = None if self.manifest is None else self.manifest.provenance.get("labels")
+        found = labels.items() if isinstance(labels, dict) else ()
+        return {key: value for key, value in found if isinstance(value, str)}
+
+    @property
+    def tools(self) -> list[str]:
+        """The tools of its transforms, in order."""
+        return [] if self.manifest is None else tools(self.manifest.contract)
+
+    @property
+    def inputs(self) -> dict[str, str | None]:
+        """The digests of its inputs, by name; None where its contract, which may have any schema, says none."""
+        return {} if self.manifest is None else input_digests(self.manifest.contract)
 
     def as_json(self) -> Document:
-        document: Document = {"uri": self.uri, "folder": self.folder}
+        document: Document = {"uri": self.uri, "folder": self.folder, "used": _time(self.used)}
         manifest = self.manifest
         if manifest is None:
             return document | {"damaged": True}
-        created = manifest.provenance.get("created")
         return document | {
             "files": manifest.outputs.files,
             "size": manifest.outputs.size,
-            "created": created if isinstance(created, str) else "",  # the maker may have written anything
-            "tools": tools(manifest.contract),
+            "created": self.created,
+            "tools": self.tools,
+            "params": [transform.get("params", {}) for transform in transforms(manifest.contract)],
+            "inputs": [{"name": name, "digest": digest} for name, digest in self.inputs.items()],
+            "labels": self.labels,
         }
 
 
 class Listed(NamedTuple):
-    """The packs of the cache, sorted by URI."""
+    """Packs of the cache, in the order that was asked for."""
 
     packs: tuple[StoredPack, ...]
 
@@ -302,6 +428,13 @@ class Verified(NamedTuple):
 
     def as_json(self) -> Document:
         return {"schema": "ctxpack/verify/v1", "packs": [pack.as_json() for pack in self.packs]}
+
+
+def _time(seconds: float) -> str:
+    """Return a time since the epoch as RFC 3339, in UTC."""
+    import time  # only this needs it
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(max(seconds, 0.0), _LAST_SECOND)))
 
 
 def error_as_json(error: CtxPackError) -> Document:

@@ -1,23 +1,32 @@
-"""Run: place the outputs of a contract if anybody made them already, otherwise make and seed them."""
+"""Run and compute: place the outputs of a contract if anybody made them already, otherwise make and seed them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
-from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_bundle import OutputTree
+from ctxpack_identity import InvalidInput
+from ctxpack_identity.hashing.outside import is_hashed
+from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
+from ctxpack_pantry.makers import CommandMaker, FunctionMaker, Maker
+from ctxpack_pantry.misses import alone, fetched_if_there, not_within, push_or_adopt, say_miss
 from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.place import each_to, hold, place
-from ctxpack_pantry.results import Pushed, Ran
+from ctxpack_pantry.results import Identified, Ran
+from ctxpack_pantry.weakpoints import WeakPoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 
-__all__ = ["run"]
-
-_ADOPTIONS = 3  # what is adopted may lose a race that was not decided yet
+__all__ = ["compute", "run"]
 
 
 def run(
@@ -52,14 +61,90 @@ def run(
     hidden = not argv and contract_file.file.command is None
     contract_file = _runnable(contract_file if hidden else contract_file.with_command(command), command)
     outputs = require_outputs(contract_file)
-    identified = identify(context, contract_file)
-    require_apart(contract_file, outputs, identified.hashed, context.cache)
+    identified = _identified(context, contract_file, outputs)
     say_weak_points(context, identified)
     if not (argv or hidden):
         context.notice("the contract file names the command, so the pack shows its arguments")
-    uri = identified.uri
+    maker = CommandMaker(command if hidden else identified.contract["command"], shown=not hidden)
+    wanted = _Wanted(push, force, keep_outputs, offline, recompute, replace, on_conflict)
+    return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
+
+
+def compute(
+    context: Context,
+    contract_file: LoadedContractFile,
+    function: Callable[..., object],
+    *,
+    push: bool = False,
+    force: bool = False,
+    offline: bool = False,
+    recompute: bool = False,
+    replace: bool = False,
+    on_conflict: str = "adopt",
+) -> Ran:
+    """Place the declared outputs if their pack is in the cache or the registry; else call function and seed them.
+
+    function: one of a module, with at most one parameter: it gets the place of the output, a pathlib.Path, or, when the
+    contract declares several outputs, a dict of their places by name. Places are absolute; nothing is there, and the
+    folders above them are. What it returns is ignored. It is called in this process, thread and folder. A contract file
+    without a command gets ``["python", "<module>:<qualname>"]``; one with a command keeps it, and says so that this
+    function does the same. The other parameters: as for run.
+    An exception of the function passes through; nothing is seeded then, and what was at the outputs is treated as after
+    a command that failed. Nobody looks for processes that the function left behind.
+    Raises: InvalidInput (E_FUNCTION) for a function that has no name (see functions.name_function), or needs other
+    arguments; E_VARIABLE when a variable of the contract has another value here; as run does.
+    """
+    _require_options(push=push, replace=replace, on_conflict=on_conflict)
+    contract_file.require_no_map("compute")
+    name = name_function(function)
+    pass_places = _places_parameter(function, str(name))
+    if contract_file.file.command is None:
+        contract_file = contract_file.with_command(name.command)
+    outputs = require_outputs(contract_file)
+    identified = _identified(context, contract_file, outputs)
+    if not _covers(identified, name.file):
+        file = os.path.relpath(name.file, name.base)
+        point = WeakPoint("file", f'the function {name} lies in {file}, and no root covers it; add it to "code"')
+        identified = identified._replace(weak=(*identified.weak, point))
+    say_weak_points(context, identified)
+
+    def call(places: dict[str, Path]) -> None:
+        if not pass_places:
+            function()
+        elif len(places) == 1:
+            function(*places.values())
+        else:
+            function(places)
+
+    maker = FunctionMaker(call, name.command)
+    wanted = _Wanted(push, force, False, offline, recompute, replace, on_conflict)
+    return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
+
+
+class _Wanted(NamedTuple):
+    """The options of run that are not about the command."""
+
+    push: bool
+    force: bool
+    keep_outputs: bool
+    offline: bool
+    recompute: bool
+    replace: bool
+    on_conflict: str
+
+
+def _make_or_place(
+    context: Context,
+    contract_file: LoadedContractFile,
+    identified: Identified,
+    outputs: Mapping[str, OutputTree],
+    maker: Maker,
+    wanted: _Wanted,
+) -> Ran:
+    uri, force = identified.uri, wanted.force
     outlet = Outlet(context, uri)
     places = [tree.location for tree in outputs.values()]
+    around = not_within(uri, *map(os.path.realpath, places))
 
     def use(folder: str) -> bool:
         manifest = manifest_of(uri, folder)
@@ -67,40 +152,74 @@ def run(
             place(context, folder, manifest, each_to(manifest, outputs), force=force)
         return True
 
-    hit, status = not recompute and outlet.cached(use), 0
-    if not hit:
-        waiting = "another process runs this contract; waiting"
-        with context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting)):
-            hit = not recompute and (outlet.cached(use) or (not offline and _is_fetched(outlet, use)))
-            if not hit:
-                from ctxpack_pantry.making import make
-
-                with hold(context, places) as held:
-                    status = make(
-                        context,
-                        contract_file,
-                        identified,
-                        outputs,
-                        command=command if hidden else identified.contract["command"],
-                        held=held,
-                        force=force,
-                        keep_outputs=keep_outputs,
-                        replace=recompute,
-                        argv=not hidden,
-                    )
-    ran = Ran(uri, bool(hit), status, outlet.registry)
-    if not push or status:
-        return ran
-
     def adopt_theirs() -> None:
         from ctxpack_pantry.adopting import adopt
 
         adopt(context, uri, outputs, force=force)
         outlet.take(use)
 
-    may_adopt = not (recompute or replace or on_conflict == "fail")
-    pushed, adopted = _push(context, uri, replace=replace, adopt=adopt_theirs if may_adopt else None)
-    return ran._replace(pushed=pushed, adopted=adopted)
+    with around:
+        hit, status = not wanted.recompute and outlet.cached(use), 0
+        if not hit:
+            with alone(context, uri, "another process runs this contract; waiting"):
+                hit = not wanted.recompute and (
+                    outlet.cached(use) or (not wanted.offline and fetched_if_there(outlet, use))
+                )
+                if not hit:
+                    from ctxpack_pantry.making import make
+
+                    if not wanted.recompute:
+                        say_miss(context, identified)
+                    with hold(context, places) as held:
+                        status = make(
+                            context,
+                            contract_file,
+                            identified,
+                            outputs,
+                            maker,
+                            held=held,
+                            force=force,
+                            keep_outputs=wanted.keep_outputs,
+                            replace=wanted.recompute,
+                        )
+        ran = Ran(uri, bool(hit), status, outlet.registry)
+        if not wanted.push or status:
+            return ran
+        may_adopt = not (wanted.recompute or wanted.replace or wanted.on_conflict == "fail")
+        adopt = adopt_theirs if may_adopt else None
+        pushed, adopted = push_or_adopt(context, uri, replace=wanted.replace, adopt=adopt)
+        return ran._replace(pushed=pushed, adopted=adopted)
+
+
+def _identified(context: Context, contract_file: LoadedContractFile, outputs: Mapping[str, OutputTree]) -> Identified:
+    """Return the contract. Raises: InvalidInput when an output is, or holds, what a run must not clear; as identify."""
+    identified = identify(context, contract_file)
+    require_apart(contract_file, outputs, identified.hashed, context.cache)
+    return identified
+
+
+def _places_parameter(function: Callable[..., object], where: str) -> bool:
+    """Return whether function takes the places of the outputs. Raises: InvalidInput when it needs anything else."""
+    parameters = parameters_of(function)
+    needed = [name for name in parameters.positional[1:] + parameters.named if name not in parameters.defaults]
+    if needed:
+        raise InvalidInput(
+            "the function needs other arguments than the place of the output",
+            where=where,
+            expected="at most one parameter without a default",
+            got=", ".join(needed),
+            fix="let it read them from an input, or use @memo, which makes params of them",
+            code="E_FUNCTION",
+        )
+    return bool(parameters.positional)
+
+
+def _covers(identified: Identified, file: str) -> bool:
+    """Return whether what is hashed covers the file of a function, as far as that is known here."""
+    codes = [transform["code_hash"] for transform in identified.contract["transforms"]]
+    roots = [root for root in identified.hashed if not root.is_url]
+    by_digest = len(codes) > len({root.listing for root in roots if root.is_code})
+    return by_digest or any(is_hashed(file, root.place()) for root in roots)
 
 
 def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
@@ -115,29 +234,6 @@ def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
         )
 
 
-def _push(context: Context, uri: CtxUri, *, replace: bool, adopt: Callable[[], None] | None) -> tuple[Pushed, bool]:
-    """Push the pack; return what that came to, and whether adopt was called: when the registry has other outputs."""
-    from ctxpack_pantry.push import push
-
-    for attempt in range(_ADOPTIONS):
-        try:
-            return push(context, uri, replace=replace), attempt > 0
-        except Conflict as conflict:
-            if adopt is None:
-                raise
-            _say_adopted(context, conflict)
-        adopt()
-    return push(context, uri, replace=replace), True
-
-
-def _say_adopted(context: Context, conflict: Conflict) -> None:
-    context.notice(
-        f"{conflict.where} has other outputs of this contract: they are adopted ({conflict.expected}) in place of "
-        f"those made here ({conflict.got}). The work is not deterministic, or something it depends on is missing from "
-        "the contract; --on-conflict=fail makes this an error"
-    )
-
-
 def _runnable(contract_file: LoadedContractFile, command: Sequence[str]) -> LoadedContractFile:
     """Return contract_file. Raises: InvalidInput when neither it nor command says what to run, or when it is a map."""
     contract_file.require_no_map("run")
@@ -149,15 +245,3 @@ def _runnable(contract_file: LoadedContractFile, command: Sequence[str]) -> Load
             code="E_COMMAND",
         )
     return contract_file
-
-
-def _is_fetched(outlet: Outlet, use: Callable[[str], bool]) -> bool:
-    """Return whether the registry has the pack, which was used then."""
-    try:
-        return outlet.fetched(use)
-    except NotFound:
-        return False
-    except IntegrityError as error:
-        if error is not outlet.damage:
-            raise
-        return False  # said, when the pack was set aside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxpack_bundle import OutputTree, PackManifest, RootListings, assemble, read_entries, read_pack_manifest
 from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, uri_digest
@@ -19,7 +19,11 @@ from ctxpack_pantry.results import Identified, Seeded
 from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.weakpoints import WeakPoint
 
-__all__ = ["VERSION", "seed"]
+if TYPE_CHECKING:
+    from ctxpack_identity.rules import Each
+    from ctxpack_pantry.items.seeding import Seeding
+
+__all__ = ["VERSION", "Private", "list_packs", "publish", "require_same", "seed"]
 
 VERSION = "0.1.0"  # of this package; packs are marked with it
 
@@ -40,10 +44,10 @@ def seed(
     expected: what was identified before the command ran; inputs that changed since, even if they changed back, are an
     error, because it is not known which version made the outputs. weak: weak points of the execution. replace: other
     outputs that the cache holds under this URI give way, which is said.
+    Of a map, the output must hold a result for each item, and nothing else.
     Raises: Conflict when the cache holds other outputs, unless replace is set; InvalidInput, LocalFailure; as identify
     does.
     """
-    contract_file.require_no_map("seed")
     cache = context.cache
     with cache.staging() as staging:
         listings = RootListings(staging)
@@ -59,8 +63,8 @@ def seed(
             say_weak_points(context, identified)
             weak = [*identified.weak, *weak]
         else:
-            weak = [*expected.weak, *weak, *_require_same(context, expected, identified)]
-        listed = identified.listings | _list_packs(context, identified, listings)
+            weak = [*expected.weak, *weak, *require_same(context, expected, identified)]
+        listed = identified.listings | list_packs(context, identified, listings)
         for root, text in identified.texts.items():
             listings.add_text(root, text)
         provenance = record_provenance(
@@ -71,7 +75,8 @@ def seed(
             weak=weak,
             execution=execution,
         )
-        private = _Private()
+        private = Private()
+        items = None if contract_file.file.each is None else _items_of(staging, contract_file.file.each)
         with cache.flush_ahead(staging):
             manifest = assemble(
                 staging,
@@ -81,23 +86,43 @@ def seed(
                 provenance=provenance,
                 progress=context.progress,
                 on_found=private.look,
+                on_entry=None if items is None else items.add,
             )
+        if items is not None:
+            items.finish()
         private.say(context)
-        key = uri_digest(identified.uri)
-        with cache.lock(key):
-            present = _intact(context, identified.uri)
-            if present is not None:
-                held = read_pack_manifest(present)
-                if held.outputs_digest == manifest.outputs_digest:
-                    return Seeded(identified.uri, present, held, False)
-                if not replace:
-                    raise _conflict(identified.uri, held, manifest)
-                cache.remove(key)
-                _say_replaced(context, held, manifest)
-            folder = cache.publish(key, staging)
-            note_sealed(cache, identified.uri, folder)
-            note_kin(cache, identified.uri, identified.contract)
-    return Seeded(identified.uri, folder, manifest, True)
+        return publish(context, identified, staging, manifest, replace=replace)
+
+
+def _items_of(staging: str, each: Each) -> Seeding:
+    from ctxpack_pantry.items.seeding import Seeding  # few contracts are maps
+
+    return Seeding(each, read_entries(staging, f"inputs/{each.input}.jsonl"))
+
+
+def publish(
+    context: Context, identified: Identified, staging: str, manifest: PackManifest, *, replace: bool = False
+) -> Seeded:
+    """Make a staging folder, which is the pack of manifest, a pack of the cache.
+
+    Outputs that are cached under this URI stay if they are the same. replace: others give way, which is said.
+    Raises: Conflict when the cache holds other outputs, unless replace is set; LocalFailure.
+    """
+    cache, uri, key = context.cache, identified.uri, uri_digest(identified.uri)
+    with cache.lock(key):
+        present = _intact(context, uri)
+        if present is not None:
+            held = read_pack_manifest(present)
+            if held.outputs_digest == manifest.outputs_digest:
+                return Seeded(uri, present, held, False)
+            if not replace:
+                raise _conflict(uri, held, manifest)
+            cache.remove(key)
+            _say_replaced(context, held, manifest)
+        folder = cache.publish(key, staging)
+        note_sealed(cache, uri, folder)
+        note_kin(cache, uri, identified.contract)
+    return Seeded(uri, folder, manifest, True)
 
 
 def _intact(context: Context, uri: CtxUri) -> str | None:
@@ -110,7 +135,7 @@ def _intact(context: Context, uri: CtxUri) -> str | None:
     return folder if is_sound else None
 
 
-class _Private:
+class Private:
     """Counts the outputs that only their owner may read: a pack keeps 0644 and 0755, and whoever has it reads all."""
 
     def __init__(self) -> None:
@@ -128,7 +153,7 @@ class _Private:
             context.notice(f"private outputs ({self._first}{others}): {what}")
 
 
-def _require_same(context: Context, before: Identified, after: Identified) -> list[WeakPoint]:
+def require_same(context: Context, before: Identified, after: Identified) -> list[WeakPoint]:
     """Return a weak point for each input that was touched. Raises: InvalidInput when one changed."""
     changed = _changed(before.contract, after.contract) if before.uri != after.uri else []
     different = after.looks.differences.values()
@@ -165,7 +190,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return inputs + code
 
 
-def _list_packs(context: Context, identified: Identified, listings: RootListings) -> set[str]:
+def list_packs(context: Context, identified: Identified, listings: RootListings) -> set[str]:
     """List the inputs that are packs of the cache; the others stay known by digest alone."""
     listed = set()
     for resolved in identified.inputs:

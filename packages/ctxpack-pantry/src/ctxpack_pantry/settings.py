@@ -27,8 +27,9 @@ _VARIABLES = (
     "CTXPACK_USERNAME",
     "CTXPACK_PASSWORD",
     "CTXPACK_DEBUG",
-    "CTXPACK_CONTRACT",  # for commands that `run` starts; they may start ctxpack again
+    "CTXPACK_CONTRACT",  # for commands that `run` and `map` start; they may start ctxpack again
     "CTXPACK_URI",
+    "CTXPACK_DONE",
 )
 
 

@@ -10,30 +10,40 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ctxpack_pantry.explain import explain
     from ctxpack_pantry.export import export
     from ctxpack_pantry.identify import identify, say_weak_points
-    from ctxpack_pantry.inspection import inspect
+    from ctxpack_pantry.inspection import inspect, list_files
+    from ctxpack_pantry.lineage import trace_lineage
+    from ctxpack_pantry.mapping import map_items
+    from ctxpack_pantry.names import tag
     from ctxpack_pantry.outputs import locate_outputs
     from ctxpack_pantry.packs import list_packs
     from ctxpack_pantry.pull import pull
     from ctxpack_pantry.push import push
+    from ctxpack_pantry.reference import find_uri
     from ctxpack_pantry.removal import remove_all, remove_packs
-    from ctxpack_pantry.run import run
+    from ctxpack_pantry.run import compute, run
     from ctxpack_pantry.seed import seed
     from ctxpack_pantry.verification import verify
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
+            "explain": "explain",
             "export": "export",
             "identify": "identify say_weak_points",
-            "inspection": "inspect",
+            "inspection": "inspect list_files",
+            "lineage": "trace_lineage",
+            "mapping": "map_items",
+            "names": "tag",
             "outputs": "locate_outputs",
             "packs": "list_packs",
             "pull": "pull",
             "push": "push",
+            "reference": "find_uri",
             "removal": "remove_all remove_packs",
-            "run": "run",
+            "run": "compute run",
             "seed": "seed",
             "verification": "verify",
         },
@@ -41,11 +51,16 @@ else:
     )
 
 __all__ = [
+    "compute",
+    "explain",
     "export",
+    "find_uri",
     "identify",
     "inspect",
+    "list_files",
     "list_packs",
     "locate_outputs",
+    "map_items",
     "pull",
     "push",
     "remove_all",
@@ -53,5 +68,7 @@ __all__ = [
     "run",
     "say_weak_points",
     "seed",
+    "tag",
+    "trace_lineage",
     "verify",
 ]

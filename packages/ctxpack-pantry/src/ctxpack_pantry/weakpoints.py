@@ -86,9 +86,8 @@ def in_contract(contract: Mapping[str, Any]) -> Iterator[WeakPoint]:
                 yield WeakPoint("moving", f"{where}: {_cut(text)!r} is another thing tomorrow; name a fixed version")
         for path, text in _moving(transform.get("params"), ["params"]):
             yield WeakPoint("moving", f"{where}: {path} is {text!r}, another thing tomorrow; name a fixed version")
-    for path, text in chain.from_iterable(
-        _moving(contract.get(member), [member]) for member in ("command", "platform", "variables")
-    ):
+    members = ("platform", "variables", *(() if _is_function(contract.get("command")) else ("command",)))
+    for path, text in chain.from_iterable(_moving(contract.get(member), [member]) for member in members):
         yield WeakPoint("moving", f"{path} is {text!r}, another thing tomorrow; name a digest or a fixed version")
 
 
@@ -109,6 +108,11 @@ def _moving(value: Any, above: list[str]) -> Iterator[tuple[str, str]]:
             above.pop()
         elif isinstance(item, str) and (_moves_in_params(item) or (name in _VERSIONS and _moves(item))):
             yield _cut(".".join([*above, str(name)])), _cut(item)
+
+
+def _is_function(command: Any) -> bool:
+    """Return whether a command is a function of Python, whose name, such as pipeline:main, says nothing of a branch."""
+    return isinstance(command, list) and len(command) == 2 and command[0] == "python" and ":" in str(command[1])
 
 
 def _cut(text: str) -> str:
@@ -175,7 +179,7 @@ class WeakPoints:
     def _around(self) -> Iterator[WeakPoint]:
         """Yield what lies around the roots: the contract file in them, and what they need and do not cover."""
         roots = {root: root.place() for root in self._looks}
-        for place in roots.values():
+        for place in roots.values() if os.path.isfile(self._contract_file.path) else ():
             if is_hashed(self._contract_file.path, place):
                 what = "the contract file lies in it, so a change of its layout or labels changes the URI; exclude it"
                 yield WeakPoint("contract-file", f"{place.what}: {what}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from ctxpack_cli.options import add_registry_option
+from ctxpack_cli.options import add_local_argument, add_registry_option
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.report import push_lines
 from ctxpack_cli.terminal import Terminal
-from ctxpack_pantry import parse_uri
+from ctxpack_pantry import parse_reference
+from ctxpack_pantry.referencekind import LOCAL
 
 __all__ = ["act", "add_arguments"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
-    parser.add_argument("uri", metavar="URI")
+    add_local_argument(parser)
     parser.add_argument(
         "--borrow", action="store_true", help="send less: compare with a similar pack that somebody else pushed"
     )
@@ -28,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    uri = parse_uri(arguments.uri)
+    reference = parse_reference(arguments.uri, kinds=LOCAL)
     with open_pantry(arguments, terminal) as pantry:
+        uri = pantry.find(reference)
         pushed = pantry.push(uri, borrow=arguments.borrow, repair=arguments.repair, replace=arguments.replace)
         is_default = pantry.settings.registry.is_default
     terminal.show(pushed, f"Pushed: {uri}", bare=uri)

@@ -110,7 +110,7 @@ class Store:
         """
         hasher, length = hashlib.sha256(), 0
         try:
-            for block in self._blocks(path):
+            for block in self.blocks(path):
                 hasher.update(block)
                 length += len(block)
                 if on_bytes is not None:
@@ -129,7 +129,8 @@ class Store:
             raise changed(self.shown(path), expected=shown_version(version), got=shown_version(after.version))
         return hasher.hexdigest()
 
-    def _blocks(self, path: str) -> Iterator[bytes]:
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of the object at path, in order. Raises: InvalidInput also when nothing is there."""
         # With 0, HTTP and Hugging Face stream: their servers may not support ranges. The object is read once, in order:
         # a cache is of no use.
         block_size = 0 if scheme_of(self.url) in ("http", "https", "hf") else READ_SIZE

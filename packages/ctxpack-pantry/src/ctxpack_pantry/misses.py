@@ -1,0 +1,101 @@
+"""Misses: what `run`, `compute` and `@memo` do alike when a pack is not in the cache, and when they push it."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ctxpack_cache.lock import Lock
+from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.outlet import Outlet
+from ctxpack_pantry.results import Identified, Pushed
+
+__all__ = ["alone", "fetched_if_there", "not_within", "push_or_adopt", "say_miss"]
+
+T = TypeVar("T")
+
+_ADOPTIONS = 3  # what is adopted may lose a race that was not decided yet
+
+_at_work: set[tuple[int, str]] = set()  # threads, and what they make: contracts, and the places of outputs
+
+
+@contextmanager
+def not_within(*made: str) -> Iterator[None]:
+    """A context in which this thread makes these: contracts by their URIs, outputs by their paths, links resolved.
+
+    Raises: InvalidInput when it makes one of them already: it would wait for itself. Only a function that calls itself,
+    or another one for the same output, gets there.
+    """
+    mine = {(get_ident(), one) for one in made}
+    for _, twice in sorted(_at_work & mine):
+        raise InvalidInput(
+            "a function needs, to make this, that it is made already",
+            where=twice,
+            fix="let it call itself with other arguments only, and write to no output of a call around it",
+            code="E_FUNCTION",
+        )
+    _at_work.update(mine)
+    try:
+        yield
+    finally:
+        _at_work.difference_update(mine)
+
+
+def alone(context: Context, uri: CtxUri, waiting: str) -> Lock:
+    """Return a context in which no other thread or process makes the pack of uri. waiting: said before a wait."""
+    return context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting))
+
+
+def fetched_if_there(outlet: Outlet, use: Callable[[str], T]) -> T | None:
+    """Return what use makes of the pack that the registry has; None when it has none.
+
+    Raises: as outlet.fetched does, but for damage of the cached pack, which was said when that was set aside.
+    """
+    try:
+        return outlet.fetched(use)
+    except NotFound:
+        return None
+    except IntegrityError as error:
+        if error is not outlet.damage:
+            raise
+        return None
+
+
+def say_miss(context: Context, identified: Identified) -> None:
+    """Give a notice of why nobody made this yet, when a pack that is nearly the same is known."""
+    from ctxpack_pantry.nearest import miss_line
+
+    line = miss_line(context, identified)
+    if line:
+        context.notice(line)
+
+
+def push_or_adopt(
+    context: Context, uri: CtxUri, *, replace: bool, adopt: Callable[[], None] | None, borrow: bool = False
+) -> tuple[Pushed, bool]:
+    """Push the pack; return what that came to, and whether adopt was called: when the registry has other outputs.
+
+    adopt: None makes other outputs a Conflict. replace, borrow, Raises: as push.push.
+    """
+    from ctxpack_pantry.push import push
+
+    for attempt in range(_ADOPTIONS):
+        try:
+            return push(context, uri, borrow=borrow, replace=replace), attempt > 0
+        except Conflict as conflict:
+            if adopt is None:
+                raise
+            _say_adopted(context, conflict)
+        adopt()
+    return push(context, uri, borrow=borrow, replace=replace), True
+
+
+def _say_adopted(context: Context, conflict: Conflict) -> None:
+    context.notice(
+        f"{conflict.where} has other outputs of this contract: they are adopted ({conflict.expected}) in place of "
+        f"those made here ({conflict.got}). The work is not deterministic, or something it depends on is missing from "
+        "the contract; --on-conflict=fail makes this an error"
+    )
