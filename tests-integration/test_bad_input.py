@@ -291,7 +291,6 @@ def test_a_missing_command_is_named(machine: Machine) -> None:
 
 
 URIS = [
-    "",
     "ctx://",
     "ctx://sha256:",
     "ctx://sha256:../../x",
@@ -303,11 +302,14 @@ URIS = [
     NOWHERE.upper(),
     "ctx://sha256:" + "A" * 64,
     "ctx://sha512:" + "0" * 128,
-    "sha256:" + "0" * 64,
-    "0" * 12,
-    "ctx-" + "0" * 64,
     "ctx://sha256:" + "\u0660" * 64,  # digits, but not ASCII
-    "\x1b[2K" + NOWHERE,
+]
+OTHERS = [  # what else is no URI: the exit of `pull`, and what it says
+    ("", 2, "'': names no pack: expected a URI, the first digits of a cached one, a contract file or a name; "),
+    ("sha256:" + "0" * 64, 2, "names no pack: expected a URI, "),
+    ("0" * 12, 3, "no cached pack begins with 000000000000; "),
+    ("ctx-" + "0" * 64, 3, f"no such name: ctx-{'0' * 64}; "),
+    ("\x1b[2K" + NOWHERE, 2, "no such contract file; "),
 ]
 
 
@@ -318,6 +320,15 @@ def test_an_invalid_uri_is_refused(machine: Machine, uri: str) -> None:
         must_fail(done, 2, "URI: not a ctx URI: expected ctx://sha256: and 64 lower-case hexadecimal digits, got ")
         assert "`ctxpack id CONTRACT` prints it in full" in done.stderr
         assert "\x1b" not in done.stderr
+    assert not machine.cache.exists()
+
+
+@pytest.mark.parametrize(("text", "status", "said"), OTHERS)
+def test_what_is_no_uri_is_another_reference_or_refused(machine: Machine, text: str, status: int, said: str) -> None:
+    done = machine.run("pull", text)
+    must_fail(done, status, said)
+    assert "\x1b" not in done.stderr
+    assert machine.run("rm", text).status in (2, 3)
     assert not machine.cache.exists()
 
 

@@ -221,7 +221,7 @@ def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> No
     assert all(len(found) == 1 for found in takes_value.values())
 
 
-_WORDS = {"tag": ["U", "N"], **dict.fromkeys(("lineage", "push", "pull", "export", "inspect", "rm"), ["U"])}
+_WORDS = {"tag": ["U", "N"]} | {name: ["U"] for name in ("lineage", "push", "pull", "export", "inspect", "rm")}
 
 
 def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:

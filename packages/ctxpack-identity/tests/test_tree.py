@@ -24,7 +24,7 @@ from ctxpack_identity import (
     hash_tree,
     tree_digest,
 )
-from ctxpack_identity.tree import TREE_SCHEMA, file_digest
+from ctxpack_identity.tree import TREE_SCHEMA, file_digest, tree_of_one
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
     lambda name: name not in (".", "..")
@@ -55,6 +55,12 @@ def document(content: dict[str, Any]) -> bytes:
         kind = "file" if isinstance(item, bytes) else "folder"
         listed.append({"digest": digest_of(data), "name": name, "size": len(data), "type": kind})
     return canonical_json({"entries": listed, "schema": TREE_SCHEMA, "type": "folder"})
+
+
+@given(st.lists(names, min_size=1, max_size=5).map("/".join), st.binary(max_size=20))
+def test_a_folder_with_just_one_file_has_a_shorter_way_to_its_digest(path: str, content: bytes) -> None:
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert tree_of_one(path, sha256, len(content)) == tree_digest([TreeEntry(path, len(content), sha256)])
 
 
 @given(folders, st.randoms(use_true_random=False))

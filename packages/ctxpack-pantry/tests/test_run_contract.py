@@ -272,17 +272,16 @@ def test_a_contract_that_goes_over_items_is_named_and_not_run_or_seeded(pantry: 
     assert json.loads(pantry.resolve(str(project.contract)).canonical)["schema"] == "ctxpack/map/v1"
     project.out.mkdir()
 
-    def seed(contract: str) -> object:
-        return pantry.seed([], contract)
-
-    for verb, name in ((pantry.run, "run"), (seed, "seed")):
-        with pytest.raises(InvalidInput) as caught:
-            verb(str(project.contract))
-        assert str(caught.value) == (
-            f"{project.contract}, /each: `{name}` makes one result, and this contract goes over the items of an "
-            "input; use `ctxpack map`, which makes a result for each item"
-        )
-        assert caught.value.code == "E_EACH"
+    with pytest.raises(InvalidInput) as caught:
+        pantry.run(str(project.contract))
+    assert str(caught.value) == (
+        f"{project.contract}, /each: `run` makes one result, and this contract goes over the items of an "
+        "input; use `ctxpack map`, which makes a result for each item"
+    )
+    assert caught.value.code == "E_EACH"
+    with pytest.raises(InvalidInput) as caught:
+        pantry.seed([], str(project.contract))
+    assert caught.value.code == "E_EACH"
     assert pantry.list_packs().packs == ()
 
 

@@ -141,8 +141,12 @@ def outputs_digest(outputs: Mapping[str, OutputTree], *, hashing: Hashing = DEFA
     outputs: by their names in the pack; without branches.
     Raises: InvalidInput, LocalFailure as assemble does for outputs.
     """
+    roots = locate(outputs, [])
+    if [root.type for root in roots] == ["folder"]:  # its content is all that the pack holds
+        [root] = roots
+        return hash_tree(root.location, excludes=root.excludes, follow=root.follow, hashing=hashing).digest
     tree = FolderDigest()
-    for root in locate(outputs, []):
+    for root in roots:
         _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
     return tree.finish()
 

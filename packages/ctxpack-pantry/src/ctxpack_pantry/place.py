@@ -14,7 +14,6 @@ from ctxpack_cache.pathlock import PathLocks
 from ctxpack_identity import Digest, IntegrityError, InvalidInput, TreeEntry
 from ctxpack_pantry.clearing import finish_killed
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.present import Present
 from ctxpack_pantry.replacing import Site, replace_all
 from ctxpack_pantry.runnotes import RunNotes
 from ctxpack_pantry.standing import Standing
@@ -63,6 +62,8 @@ def place(context: Context, folder: str, manifest: PackManifest, placings: Seque
         if name != placing.name:
             raise IntegrityError("listing without an output", where=folder, expected=placing.name, got=name)
         total = manifest.outputs.size
+        from ctxpack_pantry.present import Present  # not needed when the outputs are in place
+
         with Present(site, seen, context.hashing) as present:
             copy_out(
                 folder,

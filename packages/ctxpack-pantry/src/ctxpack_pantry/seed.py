@@ -75,14 +75,14 @@ def seed(
             weak=weak,
             execution=execution,
         )
-        private = Private()
+        private, finished = Private(), listings.finish(listed)
         items = None if contract_file.file.each is None else _items_of(staging, contract_file.file.each)
         with cache.flush_ahead(staging):
             manifest = assemble(
                 staging,
                 outputs,
                 contract=identified.canonical,
-                listings=listings.finish(listed),
+                listings=finished,
                 provenance=provenance,
                 progress=context.progress,
                 on_found=private.look,

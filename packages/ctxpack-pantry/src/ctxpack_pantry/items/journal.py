@@ -6,7 +6,7 @@
     {"at":[session, number],"item":"<64 hex>","result":"<64 hex>"}   item: of its URI; session: 8 hexadecimal digits
 
 An item counts if the look after it is that before it: then nothing changed while it was made. After the last lines
-comes the look of who reads them. The results lie in the cache, ``v1/items/<32 hex>/<session>/<number>/``.
+comes the look of who reads them. The results lie in the cache, ``v1/items/<32 hex>/<session>/<thousands>/<number>/``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = ["Finished", "Journal"]
 
 _DIGITS = 32
 _SIDE = "items"
+_FOLDER = 1000  # results in one folder, so that it can be removed in little memory
 _ELSEWHERE = "set XDG_STATE_HOME, and CTXPACK_CACHE"
 
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -98,7 +99,7 @@ class Journal:
 
     def place(self, session: str, number: int) -> str:
         """Return the folder of a result."""
-        return os.path.join(self.folder, session, str(number))
+        return os.path.join(self.folder, session, str(number // _FOLDER), str(number))
 
     def tidy(self, sessions: set[str]) -> None:
         """Remove the folders of all sessions but these."""

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ctxpack_identity import CtxUri, canonical_json, hex_of, uri_digest
+from ctxpack_identity import CtxUri, LocalFailure, canonical_json, hex_of, uri_digest
+from ctxpack_identity.disk import local_failure
 from ctxpack_pantry.items.remote import Task, make_there
 from ctxpack_pantry.items.words import fill_words, is_batch
 from ctxpack_pantry.items.workers import Refused, Worker
@@ -72,7 +73,7 @@ class Command:
 
     def make(self, workplace: Workplace, numbers: Sequence[int]) -> Generator[Made | None, None, None]:
         size = min(_BATCH, -(-len(numbers) // self._jobs)) if is_batch(self._command) else 1
-        units = iter([numbers[start : start + size] for start in range(0, len(numbers), size)])
+        units = (numbers[start : start + size] for start in range(0, len(numbers), size))
         crew = _Crew(min(self._jobs, len(numbers)), self._folder, units, self._unit(workplace))
         try:
             yield from crew.results()
@@ -132,7 +133,7 @@ class Function:
                         yield Made(number, None, error.status, str(error))
                         continue
                     task = workplace.task(job, self._folder)
-                    waiting[executor.submit(make_there, self._function, task)] = job, task
+                    waiting[self._submit(executor, task)] = job, task
                     if len(waiting) >= self._in_flight:
                         break
                 if not waiting:
@@ -148,14 +149,28 @@ class Function:
                         yield _failed(workplace, job, 1, _said(error))
                         continue
                     if answer.needs_item:
-                        sent = task.with_item()
-                        waiting[executor.submit(make_there, self._function, sent)] = job, sent
+                        try:
+                            sent = workplace.with_item(task)
+                        except ItemFailed as error:
+                            yield _failed(workplace, job, error.status, str(error))
+                            continue
+                        waiting[self._submit(executor, sent)] = job, sent
                         continue
-                    answer.write(job.out)
+                    try:
+                        answer.write(job.out)
+                    except OSError as error:
+                        what, elsewhere = "a result cannot be written", "set another CTXPACK_CACHE"
+                        raise local_failure(error, what, job.out, elsewhere=elsewhere) from error
                     yield _kept(workplace, job)
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _submit(self, executor: Executor, task: Task) -> Future[Any]:
+        try:
+            return executor.submit(make_there, self._function, task)
+        except Exception as error:
+            raise LocalFailure("the executor given for the map failed", got=_said(error)) from error
 
 
 class _Unit(Protocol):

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ctxpack_identity import Digest, InvalidInput, TreeEntry, tree_digest
+from ctxpack_bundle import scan_branch
+from ctxpack_identity import CtxPackError, Digest, InvalidInput, TreeEntry, tree_digest
+from ctxpack_identity.exclude import Excludes
 from ctxpack_identity.hashing.filehash import hash_file
-from ctxpack_identity.hashing.scan import scan
 
 __all__ = ["Answer", "Content", "Task", "make_there"]
 
@@ -31,13 +32,14 @@ class Content(NamedTuple):
     files: tuple[tuple[str, bool, bytes], ...]
 
     @classmethod
-    def of(cls, location: str) -> Content:
-        """Return what is at a path. Raises: InvalidInput for what cannot travel; LocalFailure."""
+    def of(cls, location: str, name: str, *, excludes: Excludes | None = None, follow: bool = False) -> Content:
+        """Return what is at a path. name: of that in the folder that excludes is about; follow: links are followed.
+
+        Raises: InvalidInput for what cannot travel; LocalFailure; OSError.
+        """
         files, size = [], 0
-        single = os.path.isfile(location)
-        for found in scan(location):
-            data = b"" if found.is_empty_folder else Path(found.location).read_bytes()
-            size += len(data)
+        for found in scan_branch(name, location, excludes=excludes, follow=follow):
+            size += 0 if found.is_empty_folder else found.stat.st_size
             if size > _MOST:
                 raise InvalidInput(
                     "too large to travel to, or from, a worker",
@@ -46,9 +48,11 @@ class Content(NamedTuple):
                     fix="let the workers see the folders of the input and of the cache",
                     code="E_TOO_LARGE",
                 )
+            data = b"" if found.is_empty_folder else Path(found.location).read_bytes()
+            inner = found.path[len(name) :]
             executable = bool(found.stat.st_mode & stat.S_IXUSR)
-            files.append(("" if single else found.path, executable, data))
-        return cls(tuple(files) or (("/", False, b""),))
+            files.append((inner if inner == "/" else inner.removeprefix("/"), executable, data))
+        return cls(tuple(files))
 
     def write(self, location: str) -> None:
         """Make this file or folder at a path where nothing is. Raises: OSError."""
@@ -67,7 +71,8 @@ class Content(NamedTuple):
 class Task(NamedTuple):
     """One item. item, out: absolute paths. name: of the item in the folder that digest is of.
 
-    marker: the path of a file that holds token, in the folder of the map. content: the item, once it is sent.
+    marker: the path of a file that holds token, in the folder of the map. follow, follow_out: whether links in the
+    item, and in the result, are followed. content: the item, once it is sent.
     """
 
     item: str
@@ -76,11 +81,9 @@ class Task(NamedTuple):
     digest: Digest
     marker: str
     token: str
+    follow: bool = False
+    follow_out: bool = False
     content: Content | None = None
-
-    def with_item(self) -> Task:
-        """Return the same, with the item. Raises: as Content.of."""
-        return self._replace(content=Content.of(self.item))
 
 
 class Answer(NamedTuple):
@@ -111,31 +114,28 @@ def make_there(function: Callable[[Path, Path], object], task: Task) -> Answer:
         out = Path(fresh, "out", os.path.basename(task.out))
         out.parent.mkdir()
         function(item, out)
-        return Answer(content=Content.of(str(out)) if out.exists() else None)
+        there = os.path.lexists(out)
+        return Answer(content=Content.of(str(out), out.name, follow=task.follow_out) if there else None)
 
 
 def _is_there(task: Task) -> bool:
     """Return whether the path of the item holds what was hashed."""
     try:
-        return item_digest(task.item, task.name) == task.digest
-    except (InvalidInput, OSError):
+        return item_digest(task.item, task.name, follow=task.follow) == task.digest
+    except (CtxPackError, OSError):
         return False
 
 
-def item_digest(location: str, name: str) -> Digest:
+def item_digest(location: str, name: str, *, follow: bool) -> Digest:
     """Return the digest of the folder that holds the file or folder at location, by this path."""
-    if os.path.isfile(location):
-        status = os.stat(location)
-        return tree_digest([TreeEntry(name, status.st_size, hash_file(location, status.st_size, status.st_mtime_ns))])
     entries = []
-    for found in scan(location):
+    for found in scan_branch(name, location, excludes=None, follow=follow):
         if found.is_empty_folder:
-            entries.append(TreeEntry(f"{name}/{found.path}", 0, ""))
+            entries.append(TreeEntry(found.path, 0, ""))
         else:
-            status = found.stat
-            sha256 = hash_file(found.location, status.st_size, status.st_mtime_ns)
-            entries.append(TreeEntry(f"{name}/{found.path}", status.st_size, sha256))
-    return tree_digest(entries or [TreeEntry(f"{name}/", 0, "")])
+            size, mtime = found.stat.st_size, found.stat.st_mtime_ns
+            entries.append(TreeEntry(found.path, size, hash_file(found.location, size, mtime, follow=follow)))
+    return tree_digest(entries)
 
 
 def _is_shared(task: Task) -> bool:

@@ -1,6 +1,6 @@
 """The workplace of a map: where commands find their item, and leave their result.
 
-A result lies in a folder of its own, ``<session>/<number>/`` in the folder of the journal: by path at the path that the
+A result lies in a folder of its own (`Journal.place`): by path at the path that the
 template gives, by content as ``out`` and the suffix of that path. So what an earlier process still writes is never in
 the way of a later one.
 """
@@ -23,7 +23,7 @@ from ctxpack_identity.items import ItemContracts
 from ctxpack_identity.rules import Each
 from ctxpack_identity.template import split_path
 from ctxpack_pantry.items.journal import Journal
-from ctxpack_pantry.items.remote import Task
+from ctxpack_pantry.items.remote import Content, Task
 from ctxpack_pantry.items.results import Sealing, hash_result
 from ctxpack_pantry.items.table import ItemTable
 
@@ -104,9 +104,9 @@ class Workplace:
         """
         digest, path = self._table.digest(number), self._table.paths[number]
         uri = self._contracts.uri(digest)
-        place = os.path.join(self._folder, str(number))
+        place = self._place(number)
         out = os.path.join(place, result_name(self._each, self._table.outputs[number]))
-        contract = os.path.join(self._folder, f"{number}.json")
+        contract = f"{place}.json"
         item = os.path.join(self._inputs.told, path)
         try:
             with suppress(FileNotFoundError):
@@ -143,16 +143,30 @@ class Workplace:
         if not os.path.lexists(marker):
             with open(marker, "w", encoding="utf-8") as file:
                 file.write(self._token)
-        return Task(item, job.out, name, self._table.digest(job.number), marker, self._token)
+        follow = self._inputs.follow and self._each.by == "path"
+        digest = self._table.digest(job.number)
+        return Task(item, job.out, name, digest, marker, self._token, follow, self._sealing.follow)
+
+    def with_item(self, task: Task) -> Task:
+        """Return a task with its item, for a worker that does not see it. Raises: ItemFailed."""
+        excludes = self._inputs.excludes if self._each.by == "path" else None
+        try:
+            return task._replace(content=Content.of(task.item, task.name, excludes=excludes, follow=task.follow))
+        except (CtxPackError, OSError) as error:
+            raise ItemFailed(f"cannot be sent: {error}") from error
 
     def batch_files(self, number: int) -> tuple[str, str]:
         """Return the paths of the file that lists a batch, and of the one that says what is done of it."""
-        return os.path.join(self._folder, f"{number}.jsonl"), os.path.join(self._folder, f"{number}.done")
+        place = self._place(number)
+        return f"{place}.jsonl", f"{place}.done"
 
     def drop(self, job: Job) -> None:
         """Remove what a job left that is not kept."""
         self._forget(job)
-        shutil.rmtree(os.path.join(self._folder, str(job.number)), ignore_errors=True)
+        shutil.rmtree(self._place(job.number), ignore_errors=True)
+
+    def _place(self, number: int) -> str:
+        return os.path.abspath(self._journal.place(self._journal.session, number))
 
     def _forget(self, job: Job) -> None:
         with suppress(OSError):
@@ -162,7 +176,7 @@ class Workplace:
 
     def _copy(self, number: int, path: str, digest: Digest) -> str:
         """Return a copy of an item in a fresh folder, ``item`` and its suffix. Raises: ItemFailed if it changed."""
-        folder = os.path.join(self._folder, f"{number}.item")
+        folder = f"{self._place(number)}.item"
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
         os.mkdir(folder)
