@@ -55,11 +55,11 @@ def test_steps_of_two_lanes_run_at_once_and_are_printed_one_after_the_other(
 
     assert steps(meet, []) == 0
     expected = []
-    for step in ("programs", "lint", "types", "isolated", "integration"):
+    for step in ("programs", "lint", "types", "isolated", "reuse", "integration"):
         expected += [f"--- {step}", f"{step} begins", "== 3 passed in 1.0s ==", f"{step} ends"]
     shown = capsys.readouterr().out
     assert printed(shown) == expected
-    assert shown.count("  3 passed in 1.0s\n") == 5
+    assert shown.count("  3 passed in 1.0s\n") == 6
 
 
 def test_one_failed_step_fails_the_run_and_hinders_no_other(

@@ -253,7 +253,7 @@ def test_what_the_user_changed_is_refused_and_replaced_by_force(project: Project
     another(project)
     for arguments in ((), ("--keep-outputs",)):
         message = refuses_and_changes_nothing(project, *arguments)
-        assert message.startswith(f"ctxpack: error: out: {OCCUPIED}")
+        assert message.splitlines()[-1].startswith(f"ctxpack: error: out: {OCCUPIED}")
         assert "--force" in message
     assert packed(project, seeded(project.call("run", "--force"))) == {"r": "one\nmore\n"}
     assert (files_in(project.folder / "out"), aside(project)) == ({"r": "one\nmore\n"}, [])
@@ -930,7 +930,7 @@ def test_private_outputs_are_said(project: Project) -> None:
     project.succeed("rm", *audit_cache(project.machine.cache))
     assert "private outputs (key and 1 more)" in project.call("seed").stderr
     job(project, COPY)
-    assert project.call("run").stderr == ""
+    assert "private" not in project.call("run").stderr
 
 
 # ---- kill -9 at every step of a miss

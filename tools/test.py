@@ -34,11 +34,11 @@ BIN = VENV / "bin"
 LOGS = WORK / "log"
 
 # "programs" is a function here, the others are scripts of hatch.toml. They are printed in this order.
-STEPS = ("programs", "lint", "types", "isolated", "integration")
+STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration")
 
 # The steps of one lane run one after the other, the lanes at the same time. Each lane takes about as long as the other,
 # and the tests mostly wait for a disk or use one core.
-LANES = (("lint", "types", "isolated"), ("programs", "integration"))
+LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"))
 
 LOOK_SECONDS = 0.1  # how often the output of a step is looked at
 

@@ -24,7 +24,6 @@ from ctxpack_pantry.results import Mapped
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from ctxpack_identity import CtxUri
     from ctxpack_pantry.items.making import Function
     from ctxpack_pantry.items.mapped import Making
     from ctxpack_pantry.results import Identified
@@ -84,7 +83,7 @@ def map_items(
         outlet.take(use)
 
     if dry_run:
-        if outlet.cached(lambda folder: folder) or (not offline and _is_in_registry(context, uri)):
+        if _is_there(outlet, offline=offline):
             return Mapped(uri, hit=True)
         from ctxpack_pantry.items.mapped import Making  # slow to load
 
@@ -156,13 +155,6 @@ def _is_there(outlet: Outlet, *, offline: bool) -> bool:
         if error is not outlet.damage:
             raise
         return False  # which was said when it was set aside
-
-
-def _is_in_registry(context: Context, uri: CtxUri) -> bool:
-    from ctxpack_pantry.lookup import admit, locate
-
-    located = locate(context.target, uri)
-    return located is not None and bool(admit(context, located))
 
 
 def _make_by_command(

@@ -197,20 +197,20 @@ class _Crew:
         """Yield what is made, and None from time to time meanwhile. Raises: what a thread raised."""
         for thread in self._threads:
             thread.start()
-        at_work = len(self._threads)
+        at_work, polled = len(self._threads), time.monotonic()
         while at_work:
-            try:
+            with suppress(queue.Empty):
                 made = self._made.get(timeout=_POLL)
-            except queue.Empty:
+                if made is None:
+                    at_work -= 1
+                elif isinstance(made, BaseException):
+                    raise made
+                else:
+                    yield made
+            if time.monotonic() - polled >= _POLL:
                 self._unit.poll()
+                polled = time.monotonic()
                 yield None
-                continue
-            if made is None:
-                at_work -= 1
-            elif isinstance(made, BaseException):
-                raise made
-            else:
-                yield made
 
     def stop(self) -> None:
         """End the commands that run, and the threads."""
