@@ -307,16 +307,8 @@ def test_a_cached_pack_whose_listings_are_damaged_gives_nothing(machine: ForkedM
     assert project.outputs() == OUTPUTS | {"new.out": b"NEW"}
 
 
-@pytest.mark.parametrize("name", ["files.jsonl", "inputs/docs.jsonl"])
-@pytest.mark.parametrize("first", [0, 8])
-def test_a_listing_that_lies_with_the_right_digest_gives_nothing(machine: ForkedMachine, name: str, first: int) -> None:
-    """It says that two files have each other's content, and the pack manifest agrees."""
-    project = MapProject(machine, TEN)
-    uri = project.map()["uri"]
-    project.made()
-    project.remove("out")
-    project.write({"in/new.txt": "new"})
-    folder = machine.cache / f"v1/packs/{uri[13:]}"
+def lie(folder: Path, name: str, first: int) -> None:
+    """Let a listing of a cached pack say that two files have each other's content, and the pack manifest agree."""
     listed = [json.loads(line) for line in (folder / name).read_text().splitlines()]
     one, other = listed[first : first + 2]
     one["sha256"], other["sha256"] = other["sha256"], one["sha256"]
@@ -328,6 +320,17 @@ def test_a_listing_that_lies_with_the_right_digest_gives_nothing(machine: Forked
         (folder / path).parent.chmod(0o755)
         (folder / path).chmod(0o644)
         (folder / path).write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["files.jsonl", "inputs/docs.jsonl"])
+@pytest.mark.parametrize("first", [0, 8])
+def test_a_listing_that_lies_with_the_right_digest_gives_nothing(machine: ForkedMachine, name: str, first: int) -> None:
+    project = MapProject(machine, TEN)
+    uri = project.map()["uri"]
+    project.made()
+    project.remove("out")
+    project.write({"in/new.txt": "new"})
+    lie(machine.cache / f"v1/packs/{uri[13:]}", name, first)
     done = project.call("map", "--json")
     assert done.status == 0, done.stderr
     assert f"no items are taken from {uri}" in done.stderr
@@ -500,6 +503,18 @@ def test_a_list_of_kin_that_lies_costs_time_only(pushed: Pushed, packs: list[tup
         entry["image"] = entry["image"].replace("IMAGE", pushed.image)
     pushed.put_kin(json.dumps({"packs": entries, "schema": "ctxpack/kin-list/v1"}, separators=(",", ":")).encode())
     pushed.check(made)
+
+
+@pytest.mark.parametrize("first", [0, 8])
+def test_a_pack_of_a_registry_whose_listing_lies_costs_time_only(pushed: Pushed, tmp_path: Path, first: int) -> None:
+    """A newer pack says that it has all items, and two of them have each other's content."""
+    machine = ForkedMachine(pushed.forks, tmp_path / "liar", pushed.repository.location)
+    liar = MapProject(machine, TEN | {"more.txt": "more"})
+    uri = liar.map("--offline")["uri"]
+    lie(machine.cache / f"v1/packs/{uri[13:]}", "inputs/docs.jsonl", first)
+    assert liar.call("push", uri).status == 0
+    assert [entry["uri"] for entry in pushed.kin()[1]["packs"]] == [uri, pushed.uri]
+    assert f"no items are taken from {uri}" in pushed.check(1)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[" * 50_000, b"\xff", b'{"packs":[{"uri":"x"}]}', b" " * (1 << 17)])

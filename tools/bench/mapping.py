@@ -64,7 +64,7 @@ def mapping(stage: Stage) -> Iterator[Table]:
         change = corpus.change(other.raw, 0)
         measured("map, 1 % changed, another machine", other, "map", "--quiet", "--jobs", str(JOBS))
         other.check(change)
-        measured(f"{PUSH}, another machine", other, "push", "--quiet", other.uri())
+        measured(f"{PUSH}, another machine", other, "push", "--quiet", "--borrow", other.uri())  # as map --push does
         yield _stepped(stage, "four changed", size, contenders, absent, corpus.edit)
         yield _stepped(stage, "1 % changed", size, contenders, absent, lambda raw: corpus.change(raw, 1))
         measured(PUSH, ours, "push", "--quiet", ours.uri())
