@@ -139,9 +139,9 @@ def test_a_map_has_a_name_of_its_own_and_is_not_run_as_one(project: Project) -> 
         project.declare(**one)
         uris.append(project.uri())
     assert len({*uris}) == len(members)
-    project.write({"out/a.txt.json": "one\n"})
+    project.write({"out/a.txt.json": "one\n", "out/other": ""})
     assert "contract.json, /each: `run` makes one result, and this contract goes" in project.refuses("run")
-    assert "'a.txt.json': what lies here is the result of no item" in project.refuses("seed")
+    assert "'other': what lies here is the result of no item" in project.refuses("seed")
     assert (project.runs(), audit_cache(project.machine.cache)) == (0, [])
 
 
