@@ -165,3 +165,15 @@ def test_items_that_are_made_outlive_a_map_that_fails(pantry: Pantry, mapped: Pr
     assert counts(pantry.map(str(mapped.contract))) == {"finished": 1, "made": 1}
     assert ran(mapped) == ["./raw_docs/b.txt"]
     assert not Path(pantry.cache.side("items")).exists() or not any(Path(pantry.cache.side("items")).iterdir())
+
+
+def test_an_item_of_an_earlier_version_is_found_unless_many_packs_had_nothing(pantry: Pantry, mapped: Project) -> None:
+    (mapped.inputs / "b.txt").write_text("old")
+    pantry.map(str(mapped.contract))
+    for version in range(3):
+        (mapped.inputs / "b.txt").write_text(f"version {version}")
+        assert counts(pantry.map(str(mapped.contract))) == {"cached": 1, "made": 1}
+    (mapped.inputs / "b.txt").write_text("old")
+    (mapped.inputs / "c.txt").write_text("another pack than the first")
+    assert counts(pantry.map(str(mapped.contract))) == {"cached": 2, "made": 1}
+    ran(mapped)

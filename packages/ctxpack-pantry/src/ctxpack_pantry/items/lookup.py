@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ctxpack_bundle import ARTIFACTS
@@ -39,7 +40,8 @@ from ctxpack_pantry.packview import OUTPUTS, PackView, view_pack
 
 __all__ = ["PackResults", "find_finished", "find_in_cache", "find_in_registry"]
 
-_MOST = 16  # cached packs that are looked into
+_MOST = 64  # cached packs whose manifests are read
+_IN_VAIN = 3  # packs that could have items and have none, after which no other one is looked into
 _LONGEST = 200  # characters of a text that somebody else wrote
 
 
@@ -91,11 +93,12 @@ def find_finished(table: ItemTable, contracts: ItemContracts, journal: Journal, 
 
 def find_in_cache(context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri) -> None:
     """Note in table the missing items that cached packs have. contract: of the map, whose URI is uri."""
-    for number, kin in enumerate(cached_kin(context, contract)):
-        if number == _MOST or not table.lacks_any:
+    in_vain = 0
+    for kin in islice(cached_kin(context, contract), _MOST):
+        if in_vain == _IN_VAIN or not table.lacks_any:
             return
         if kin.uri != uri:
-            _look_into(context, table, contract, kin.uri, _from_cache)
+            in_vain += _look_into(context, table, contract, kin.uri, _from_cache)
 
 
 def find_in_registry(context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, staging: str) -> int:
@@ -108,7 +111,7 @@ def find_in_registry(context: Context, table: ItemTable, contract: Mapping[str, 
         return 0
     from ctxpack_pantry.kin import KinList  # HTTP is loaded only when the registry is asked
 
-    received = 0
+    received = in_vain = 0
 
     def fetched(pack: PackView, outputs: Texts) -> str:
         nonlocal received
@@ -119,10 +122,10 @@ def find_in_registry(context: Context, table: ItemTable, contract: Mapping[str, 
         return folder
 
     for kin in KinList(context.target, kin_of(contract)).read():
-        if not table.lacks_any:
+        if in_vain == _IN_VAIN or not table.lacks_any:
             break
         if kin.uri != uri and context.cache.find(uri_digest(kin.uri)) is None:
-            _look_into(context, table, contract, kin.uri, fetched)
+            in_vain += _look_into(context, table, contract, kin.uri, fetched)
     return received
 
 
@@ -136,19 +139,20 @@ def _look_into(
     contract: Mapping[str, Any],
     uri: CtxUri,
     take: Callable[[PackView, Texts], str],
-) -> None:
+) -> bool:
     """Note the missing items that a pack has. take: returns the folder that has what is at these paths of its outputs.
 
     A pack that is gone, damaged or refused has no items for us; the last two are said.
+    Returns: whether its listing was read, which takes a while, and had none.
     """
     try:
         with view_pack(context, uri) as pack:
             manifest = pack.manifest
             if not _makes_the_same(manifest.contract, contract) or manifest.outputs.nested:
-                return
+                return False
             found = _found_in(pack, table, Each(**contract["each"]))
             if not found.numbers:
-                return
+                return True
             image = Origins(context.cache).image(uri, context.target.name, pack.found_in) if pack.cached else None
             source = PackResults(
                 uri,
@@ -161,9 +165,10 @@ def _look_into(
             for place, number in enumerate(found.numbers):
                 table.found(number, source, place, found.result(place))
     except NotFound:
-        return
+        return False
     except (IntegrityError, PolicyRefused) as error:
         context.notice(f"no items are taken from {uri}: {error}")
+    return False
 
 
 class _Found:
