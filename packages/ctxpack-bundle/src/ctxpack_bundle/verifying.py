@@ -15,7 +15,6 @@ from ctxpack_bundle.folder import (
     read_pack_manifest,
     unreadable_member,
 )
-from ctxpack_bundle.listing import read_listing
 from ctxpack_bundle.order import comes_first
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.packmanifest import FILES, Listing, PackManifest, encode_pack_manifest
@@ -51,6 +50,9 @@ def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
     manifest = read_pack_manifest(folder)
     for listing in manifest.listings:
         verify_listing(folder, listing)
+        if listing.path != FILES and not listing.is_text:  # the lines of FILES are read later
+            for _ in read_entries(folder, listing.path):
+                pass
     members = _members(folder, manifest)
     try:
         hash_tree(
@@ -69,7 +71,10 @@ def verify_pack(folder: str, *, progress: Progress = silent) -> PackManifest:
 
 
 def verify_listing(folder: str, listing: Listing) -> None:
-    """Read a listing or text of the pack in folder. Raises: IntegrityError when it is not the manifest's."""
+    """Compare a listing or text of the pack in folder with its digest.
+
+    Raises: IntegrityError when it is another one, or missing; LocalFailure when it cannot be read.
+    """
     location = os.path.join(folder, listing.path)
     with open(open_member(folder, listing.path, listing.size), "rb") as file:
         try:
@@ -78,10 +83,6 @@ def verify_listing(folder: str, listing: Listing) -> None:
             raise unreadable_member(location, error) from error
         if sha256 != hex_of(listing.digest):
             raise content_differs(location, hex_of(listing.digest), sha256)
-        if listing.path != FILES and not listing.is_text:  # the lines of FILES are read later
-            file.seek(0)
-            for _ in read_listing(file, where=location):
-                pass
 
 
 def _members(folder: str, manifest: PackManifest) -> Iterator[TreeEntry]:
