@@ -287,7 +287,7 @@ def test_a_damaged_result_in_a_cached_pack_is_made_again(machine: ForkedMachine,
     broken(project, machine.cache / f"v1/packs/{uri[13:]}/artifacts/1/1.out", how)
     done = project.call("map", "--json")
     assert done.status == 0, done.stderr
-    assert "the result of '1/1.txt' is damaged, and is made again" in done.stderr
+    assert "the result of '1/1.txt' is damaged or gone, and is made again" in done.stderr
     assert counts(json.loads(done.stdout)) == {"cached": 9, "made": 2}
     assert project.made_names() == ["1/1.txt", "new.txt"]
     assert project.outputs() == OUTPUTS | {"new.out": b"NEW"}

@@ -51,16 +51,13 @@ def test_what_was_found_or_lost_is_so_for_all_that_are_alike(contents: list[int]
     expected: dict[int, tuple[Source, int]] = {}
     for _ in range(data.draw(st.integers(1, 8))):
         number, source = data.draw(st.integers(0, len(contents) - 1)), data.draw(st.sampled_from(sources))
-        act = data.draw(st.sampled_from(["found", "found", "lose", "lose_all"]))
+        act = data.draw(st.sampled_from(["found", "found", "lose"]))
         if act == "found":
             table.found(number, source, number, bytes([number]) * 32)
             expected[contents[number]] = source, number
-        elif act == "lose":
+        else:
             table.lose(number)
             expected.pop(contents[number], None)
-        else:
-            table.lose_all(source)
-            expected = {content: found for content, found in expected.items() if found[0] is not source}
     for number, content in enumerate(contents):
         source_and_place = expected.get(content)
         if source_and_place is None:

@@ -224,7 +224,7 @@ def test_no_error_comes_out(
         raise error
 
     assert line(fail) == "miss: input raw_docs changed" + since(uri)
-    for name in ("near_cached", "find_cached", "view_pack"):
+    for name in ("near_cached", "find_cached", "PackView"):
         with monkeypatch.context() as patch:
             patch.setattr(nearest, name, fail)
             assert line() == ""

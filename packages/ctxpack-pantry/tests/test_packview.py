@@ -10,13 +10,13 @@ from pantry_project import Project
 
 from ctxpack_identity import CtxUri, IntegrityError, TreeEntry
 from ctxpack_pantry import Pantry
-from ctxpack_pantry.packview import PackView, view_pack
+from ctxpack_pantry.packview import PackView
 
 ROOTS = ("files", "inputs/raw_docs", "code/0")
 
 
 def view(pantry: Pantry, uri: CtxUri) -> PackView:
-    return view_pack(context_of(pantry.cache, pantry.target), uri)
+    return PackView(context_of(pantry.cache, pantry.target), uri)
 
 
 def listings(pack: PackView) -> dict[str, list[TreeEntry] | None]:

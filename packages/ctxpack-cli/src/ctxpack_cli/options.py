@@ -12,6 +12,7 @@ __all__ = [
     "add_contract_option",
     "add_local_argument",
     "add_pack_argument",
+    "add_push_options",
     "add_registry_option",
     "add_rehash_option",
 ]
@@ -29,6 +30,17 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 def add_registry_option(parser: argparse.ArgumentParser) -> None:
     """Add --registry."""
     parser.add_argument("--registry", metavar="WHERE", help="host[:port]/repo/path, http://…, or oci:/folder")
+
+
+def add_push_options(parser: argparse.ArgumentParser) -> None:
+    """Add --push and --on-conflict, for commands that make a pack."""
+    parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
+    parser.add_argument(
+        "--on-conflict",
+        choices=("adopt", "fail"),
+        default="adopt",
+        help="when the registry has other outputs: take those (the default), or fail",
+    )
 
 
 def add_rehash_option(parser: argparse.ArgumentParser) -> None:

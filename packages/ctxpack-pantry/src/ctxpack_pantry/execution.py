@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ctxpack_identity import InvalidInput
+from ctxpack_cache import Cache
+from ctxpack_identity import CtxUri, InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple
 from ctxpack_pantry import supervisor as program
 from ctxpack_pantry.provenance import Execution
 
-__all__ = ["Ended", "Survivor", "execute", "open_below"]
+__all__ = ["Ended", "Survivor", "execute", "offered_contract", "open_below"]
 
 _GRACE = 10.0  # seconds that a command has to tidy up, after Ctrl-C and again after SIGTERM
 _LINGER = 5.0  # seconds that descendants of a command have to end, once it has ended
@@ -103,6 +104,16 @@ def execute(
     code = supervisor.code
     execution = Execution(tuple(command), supervisor.seconds)
     return Ended(128 - code if code < 0 else code, execution, supervisor.survivors or (), ended)
+
+
+@contextlib.contextmanager
+def offered_contract(cache: Cache, uri: CtxUri, canonical: bytes) -> Iterator[dict[str, str]]:
+    """Offer a contract to commands: yield the variables by which they find it. SPEC.md of identity, section 8."""
+    with cache.staging() as staging:
+        path = os.path.abspath(os.path.join(staging, "contract.json"))
+        with open(path, "xb") as file:
+            file.write(canonical)
+        yield {"CTXPACK_CONTRACT": path, "CTXPACK_URI": uri}
 
 
 def open_below(survivors: Sequence[Survivor], paths: Sequence[str]) -> tuple[Survivor, ...]:

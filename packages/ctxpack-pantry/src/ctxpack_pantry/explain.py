@@ -24,7 +24,7 @@ from ctxpack_pantry.filechanges import ALL, FEW, merge
 from ctxpack_pantry.identify import identify
 from ctxpack_pantry.lockedpackages import package_changes
 from ctxpack_pantry.nearpacks import near_packs
-from ctxpack_pantry.packview import PackView, view_pack
+from ctxpack_pantry.packview import OUTPUTS, PackView
 from ctxpack_pantry.reference import find_uri, parse_reference
 from ctxpack_pantry.referencekind import CONTRACT
 from ctxpack_pantry.results import Identified
@@ -35,7 +35,6 @@ Listings = Callable[[str], Iterator[TreeEntry] | None]
 Texts = Callable[[str], bytes | None]
 
 _ATTEMPTS = 4  # near packs that are opened, if one after the other proves damaged
-_OUTPUTS = "files"  # the root whose listing is that of the outputs
 _NO_ANSWER = (AccessDenied, Unavailable, LocalFailure, IntegrityError, PolicyRefused)
 
 
@@ -91,7 +90,7 @@ def _explain_nearest(context: Context, now: _Sided, limit: int) -> Explained:
     near = near_packs(context, now.side.uri, now.contract)
     for pack in near.packs[:_ATTEMPTS]:
         try:
-            with view_pack(context, pack.uri) as view:
+            with PackView(context, pack.uri) as view:
                 return _explained(_of_view(view), now, limit)._replace(nearest=True)
         except (NotFound, *_NO_ANSWER) as error:
             context.notice(f"not compared with {pack.uri}: {error}")
@@ -142,7 +141,7 @@ def _there(context: Context, stack: ExitStack, now: _Sided) -> _Sided | None:
     if not now.side.is_contract_file:
         return now
     try:
-        return _of_view(stack.enter_context(view_pack(context, now.side.uri)))
+        return _of_view(stack.enter_context(PackView(context, now.side.uri)))
     except NotFound:
         return None
     except _NO_ANSWER as error:
@@ -157,7 +156,7 @@ def _explain_outputs(context: Context, stack: ExitStack, was: _Sided, now: _Side
     if here is None:
         return same
     try:
-        there = _of_view(stack.enter_context(view_pack(context, here.side.uri, skip_cache=True)))
+        there = _of_view(stack.enter_context(PackView(context, here.side.uri, skip_cache=True)))
     except NotFound:
         return same
     except _NO_ANSWER as error:
@@ -165,7 +164,7 @@ def _explain_outputs(context: Context, stack: ExitStack, was: _Sided, now: _Side
         return same
     if there.outputs == here.outputs:
         return same
-    root = RootDifference(there.outputs, here.outputs, _OUTPUTS, _OUTPUTS)
+    root = RootDifference(there.outputs, here.outputs, OUTPUTS, OUTPUTS)
     return Explained(there.side, here.side, Difference(), _filled(there, here, root, limit))
 
 
@@ -176,7 +175,7 @@ def _open(context: Context, stack: ExitStack, given: str | LoadedContractFile, c
     reference = parse_reference(given)
     if reference.kind == CONTRACT:
         return _of_contract_file(context, stack, load_contract_file(reference.text), command)
-    return _of_view(stack.enter_context(view_pack(context, find_uri(context, reference))))
+    return _of_view(stack.enter_context(PackView(context, find_uri(context, reference))))
 
 
 def _of_view(view: PackView) -> _Sided:
@@ -209,4 +208,4 @@ def _listing_of(
     packs = {f"inputs/{item.name}": item.uri for item in identified.inputs if item.uri}
     if root not in packs:
         return None
-    return stack.enter_context(view_pack(context, packs[root])).listing(_OUTPUTS)
+    return stack.enter_context(PackView(context, packs[root])).listing(OUTPUTS)

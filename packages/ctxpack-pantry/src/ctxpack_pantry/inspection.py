@@ -49,9 +49,9 @@ class FileList:
 
     def __init__(self, context: Context, uri: CtxUri, input: str | None, *, skip_cache: bool) -> None:
         self.uri, self.input = uri, input
-        from ctxpack_pantry.packview import view_pack  # it loads HTTP, which inspecting a cached pack does not need
+        from ctxpack_pantry.packview import PackView  # it loads HTTP, which inspecting a cached pack does not need
 
-        self._view = view_pack(context, uri, skip_cache=skip_cache)
+        self._view = PackView(context, uri, skip_cache=skip_cache)
         self._open = ExitStack()
 
     def __enter__(self) -> FileList:

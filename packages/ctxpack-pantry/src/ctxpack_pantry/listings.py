@@ -1,20 +1,21 @@
-"""Listings of a pack in a registry: each is fetched when it is asked for, with only the chunks that hold it."""
+"""Listings of a pack in a registry, and what they list: fetched when asked for, with only the chunks that hold it."""
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from types import TracebackType
 
-from ctxpack_bundle import Excerpt, Listing, listing_excerpt, read_entries, unpack_listing
+from ctxpack_bundle import Excerpt, Listing, Selection, listing_excerpt, unpack_entries, unpack_listing
 from ctxpack_cache import Cache
-from ctxpack_identity import TreeEntry
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import Held
 
 __all__ = ["RemoteListings"]
+
+_MODES = 0o777  # less the umask, as for every file that a user makes
 
 
 class RemoteListings:
@@ -50,12 +51,18 @@ class RemoteListings:
                 unpack_listing(excerpt.cut(pieces), self.folder, listing, where=self._download.where)
         return location
 
-    def entries(self, listing: Listing) -> Iterator[TreeEntry]:
-        """Yield the entries of a listing, which is fetched the first time."""
-        self.location(listing)
-        return read_entries(self.folder, listing.path)
+    def extract(self, selection: Selection, folder: str, held: Held | None = None) -> None:
+        """Make folder, and write what is selected of the outputs into it; every file is checked against the listing.
 
-    def pieces(self, excerpt: Excerpt) -> Generator[bytes, None, None]:
-        """Yield the pieces that an excerpt needs. Close the generator."""
+        selection: made of the listing of the outputs here. held: pieces that need not be fetched, if others than those
+        of the listings.
+        """
+        excerpt = selection.excerpt(self.sizes)
+        os.mkdir(folder)
+        with closing(self.pieces(excerpt, held)) as pieces:
+            unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
+
+    def pieces(self, excerpt: Excerpt, held: Held | None = None) -> Generator[bytes, None, None]:
+        """Yield the pieces that an excerpt needs. Close the generator. held: as for extract."""
         records = [number - 1 for number in excerpt.needed]  # the first piece is in no record, and never needed
-        return self._download.pieces(records, self._held, self.folder)
+        return self._download.pieces(records, held or self._held, self.folder)

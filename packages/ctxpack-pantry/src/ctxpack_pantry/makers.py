@@ -58,15 +58,11 @@ class CommandMaker(NamedTuple):
 
     def make(self, order: Order) -> Ended:
         """Run the command, which finds the contract in a file. Raises: as execution.execute does."""
-        from ctxpack_pantry.execution import execute
+        from ctxpack_pantry.execution import execute, offered_contract
 
-        context, identified = order.context, order.identified
-        with context.cache.staging() as staging:
-            path = os.path.abspath(os.path.join(staging, "contract.json"))
-            with open(path, "xb") as file:
-                file.write(identified.canonical)
-            variables = {**identified.contract["variables"], "CTXPACK_CONTRACT": path, "CTXPACK_URI": identified.uri}
-            folder = order.contract_file.base
+        context, identified, folder = order.context, order.identified, order.contract_file.base
+        with offered_contract(context.cache, identified.uri, identified.canonical) as offered:
+            variables = {**identified.contract["variables"], **offered}
             ended = execute(self.command, folder, variables, keep_open=order.keep_open, notice=context.notice)
         return ended if self.shown else ended._replace(execution=ended.execution.without_arguments())
 

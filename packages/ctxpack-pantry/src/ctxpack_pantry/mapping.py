@@ -6,26 +6,26 @@ registry (`items.lookup`); the others are made (`items.making`). The pack is ass
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
-from ctxpack_identity.errors import IntegrityError, InvalidInput, NotFound
+from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.hashing.workers import usable_cpus
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.destination import Destination
 from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
-from ctxpack_pantry.misses import alone, fetched_if_there, not_within, push_or_adopt, say_miss
-from ctxpack_pantry.outlet import Outlet, manifest_of
+from ctxpack_pantry.misses import alone, if_there, push_or_adopt, require_conflict_word, say_miss
 from ctxpack_pantry.outputs import require_apart, require_outputs
-from ctxpack_pantry.place import each_to, hold, place
 from ctxpack_pantry.results import Mapped
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from ctxpack_pantry.items.making import Function
+    from ctxpack_pantry.items.making import ItemFunction
     from ctxpack_pantry.items.mapped import Making
+    from ctxpack_pantry.outlet import Outlet
     from ctxpack_pantry.results import Identified
 
 # As for `run`: what only a miss needs is imported where it is used.
@@ -67,47 +67,33 @@ def map_items(
     require_apart(contract_file, outputs, identified.hashed, context.cache)
     say_weak_points(context, identified)
     uri = identified.uri
-    outlet = Outlet(context, uri)
+    destination = Destination(context, uri, outputs, force=force)
     [tree] = outputs.values()
 
-    def use(folder: str) -> bool:
-        manifest = manifest_of(uri, folder)
-        with hold(context, [tree.location]):
-            place(context, folder, manifest, each_to(manifest, outputs), force=force)
-        return True
+    def making() -> Making:
+        from ctxpack_pantry.items.mapped import Making
 
-    def adopt_theirs() -> None:
-        from ctxpack_pantry.adopting import adopt
-
-        adopt(context, uri, outputs, force=force)
-        outlet.take(use)
+        return Making(context, contract_file, identified, tree, force=force, offline=offline)
 
     if dry_run:
-        if _is_there(outlet, offline=offline):
-            return Mapped(uri, hit=True)
-        from ctxpack_pantry.items.mapped import Making  # slow to load
-
-        return Making(context, contract_file, identified, tree, force=force, offline=offline).plan()
-    with not_within(uri, os.path.realpath(tree.location)):
-        mapped = Mapped(uri, hit=bool(outlet.cached(use)))
+        return Mapped(uri, hit=True) if _is_there(destination.outlet, offline=offline) else making().plan()
+    with destination.reserved():
+        mapped = Mapped(uri, hit=destination.from_cache())
         if not mapped.hit:
             with alone(context, uri, "another process maps this contract; waiting"):
-                mapped = Mapped(uri, hit=bool(outlet.cached(use) or (not offline and fetched_if_there(outlet, use))))
+                mapped = Mapped(uri, hit=destination.from_anywhere(offline=offline))
                 if not mapped.hit:
-                    from ctxpack_pantry.items.mapped import Making
-
                     say_miss(context, identified)
-                    making = Making(context, contract_file, identified, tree, force=force, offline=offline)
                     if function is None:
-                        mapped = _make_by_command(making, context, contract_file, identified, jobs)
+                        mapped = _make_by_command(making(), context, contract_file, identified, jobs)
                     else:
-                        mapped = making.make(_called(contract_file, identified, function, executor, jobs))
+                        mapped = making().make(_called(contract_file, identified, function, executor, jobs))
                     if not mapped.status:
-                        outlet.take(use)
-        mapped = mapped._replace(registry=outlet.registry or mapped.registry)
+                        destination.fill()
+        mapped = mapped._replace(registry=destination.outlet.registry)
         if not push or mapped.status:
             return mapped
-        adopt = adopt_theirs if on_conflict == "adopt" else None
+        adopt = destination.adopt if on_conflict == "adopt" else None
         pushed, adopted = push_or_adopt(context, uri, replace=False, adopt=adopt, borrow=True)
         return mapped._replace(pushed=pushed, adopted=adopted)
 
@@ -134,48 +120,30 @@ def _mapped_file(
 
 
 def _require_options(jobs: int | None, on_conflict: str) -> None:
-    expected = got = ""
+    require_conflict_word(on_conflict)
     if jobs is not None and jobs < 1:
-        expected, got = "jobs of at least 1", str(jobs)
-    if on_conflict not in ("adopt", "fail"):
-        expected, got = 'on_conflict as "adopt" or "fail"', repr(on_conflict)
-    if expected:
-        raise InvalidInput("wrong option", where="map", expected=expected, got=got, code="E_USAGE")
+        raise InvalidInput("too few jobs", where="jobs", expected="1 or more", got=str(jobs), code="E_USAGE")
 
 
 def _is_there(outlet: Outlet, *, offline: bool) -> bool:
     """Return whether the cache has the pack, or, unless offline, the registry. Raises: as Outlet.located does."""
     if outlet.cached(lambda folder: folder):
         return True
-    try:
-        return not offline and bool(outlet.located())
-    except NotFound:
-        return False
-    except IntegrityError as error:
-        if error is not outlet.damage:
-            raise
-        return False  # which was said when it was set aside
+    return not offline and if_there(outlet, outlet.located) is not None
 
 
 def _make_by_command(
     making: Making, context: Context, contract_file: LoadedContractFile, identified: Identified, jobs: int | None
 ) -> Mapped:
-    from ctxpack_pantry.items.making import Command
+    from ctxpack_pantry.execution import offered_contract
+    from ctxpack_pantry.items.making import ItemCommand
 
     contract = identified.contract
-    with context.cache.staging() as staging:
-        path = os.path.abspath(os.path.join(staging, "contract.json"))
-        with open(path, "xb") as file:
-            file.write(identified.canonical)
-        command = Command(
-            contract["command"],
-            contract_file.base,
-            contract["variables"],
-            uri=identified.uri,
-            contract=path,
-            jobs=jobs or min(_MOST_JOBS, _usable_cpus()),
+    with offered_contract(context.cache, identified.uri, identified.canonical) as of_map:
+        jobs = jobs or min(_MOST_JOBS, usable_cpus())
+        return making.make(
+            ItemCommand(contract["command"], contract_file.base, contract["variables"], of_map, jobs=jobs)
         )
-        return making.make(command)
 
 
 def _called(
@@ -184,7 +152,7 @@ def _called(
     function: Callable[..., object],
     executor: Executor | None,
     jobs: int | None,
-) -> Function:
+) -> ItemFunction:
     """Return the maker that calls function with two paths, and with params by name.
 
     Raises: InvalidInput (E_FUNCTION) when it has a parameter that the contract's params do not give.
@@ -192,7 +160,7 @@ def _called(
     from functools import partial
 
     from ctxpack_identity import parse_canonical_contract
-    from ctxpack_pantry.items.making import Function
+    from ctxpack_pantry.items.making import ItemFunction
 
     name, parameters = name_function(function), parameters_of(function)
     params: dict[str, Any] = {}
@@ -210,8 +178,4 @@ def _called(
             code="E_FUNCTION",
         )
     given = {one: value for one, value in params.items() if one in others or parameters.open}
-    return Function(partial(function, **given), contract_file.base, executor, jobs)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ItemFunction(partial(function, **given), contract_file.base, executor, jobs)

@@ -1,10 +1,11 @@
-"""Misses: what `run`, `compute` and `@memo` do alike when a pack is not in the cache, and when they push it."""
+"""Misses: what `run`, `compute`, `map` and `@memo` do alike when a pack is not in the cache, and when they push it."""
 
 from __future__ import annotations
 
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from ctxpack_cache.lock import Lock
@@ -13,7 +14,15 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.outlet import Outlet
 from ctxpack_pantry.results import Identified, Pushed
 
-__all__ = ["alone", "fetched_if_there", "not_within", "push_or_adopt", "say_miss"]
+__all__ = [
+    "alone",
+    "fetched_if_there",
+    "if_there",
+    "not_within",
+    "push_or_adopt",
+    "require_conflict_word",
+    "say_miss",
+]
 
 T = TypeVar("T")
 
@@ -50,12 +59,17 @@ def alone(context: Context, uri: CtxUri, waiting: str) -> Lock:
 
 
 def fetched_if_there(outlet: Outlet, use: Callable[[str], T]) -> T | None:
-    """Return what use makes of the pack that the registry has; None when it has none.
+    """Return what use makes of the pack that the registry has; None when it has none. Raises: as if_there does."""
+    return if_there(outlet, partial(outlet.fetched, use))
 
-    Raises: as outlet.fetched does, but for damage of the cached pack, which was said when that was set aside.
+
+def if_there(outlet: Outlet, ask: Callable[[], T]) -> T | None:
+    """Return what ask, a method of outlet that asks the registry, returns; None when the registry has no such pack.
+
+    Raises: as ask does, but for damage of the cached pack, which was said when that was set aside.
     """
     try:
-        return outlet.fetched(use)
+        return ask()
     except NotFound:
         return None
     except IntegrityError as error:
@@ -71,6 +85,15 @@ def say_miss(context: Context, identified: Identified) -> None:
     line = miss_line(context, identified)
     if line:
         context.notice(line)
+
+
+def require_conflict_word(on_conflict: str) -> None:
+    """Raise InvalidInput unless this says what a push does when the registry has other outputs."""
+    if on_conflict not in ("adopt", "fail"):
+        expected = '"adopt" or "fail"'
+        raise InvalidInput(
+            "unknown word", where="on_conflict", expected=expected, got=repr(on_conflict), code="E_USAGE"
+        )
 
 
 def push_or_adopt(

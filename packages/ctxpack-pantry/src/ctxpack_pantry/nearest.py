@@ -20,7 +20,7 @@ from ctxpack_pantry.filechanges import FileChange, FileChanges, Merge, merge
 from ctxpack_pantry.jsonchanges import ABSENT, Change
 from ctxpack_pantry.lockedpackages import PackageChange, package_changes
 from ctxpack_pantry.nearpacks import near_cached
-from ctxpack_pantry.packview import PackView, view_pack
+from ctxpack_pantry.packview import OUTPUTS, PackView
 
 if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
@@ -50,7 +50,7 @@ def miss_line(context: Context, identified: Identified, listings: Listings | Non
         if folder is None:
             return ""
         age = time.time() - os.lstat(folder).st_mtime
-        with view_pack(context, uri) as view:
+        with PackView(context, uri) as view:
             if not view.cached:
                 return ""
             parts = _parts(
@@ -148,8 +148,8 @@ class _Files:
         """Add the outputs of the cached pack that is an input."""
         for item in self._identified.inputs:
             if item.uri and f"inputs/{item.name}" == root and find_cached(self._context, item.uri):
-                with view_pack(self._context, item.uri) as view:
-                    for entry in view.listing("files") or ():
+                with PackView(self._context, item.uri) as view:
+                    for entry in view.listing(OUTPUTS) or ():
                         merging.add(entry)
                 return True
         return False

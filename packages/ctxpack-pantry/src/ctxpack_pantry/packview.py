@@ -27,15 +27,17 @@ from ctxpack_pantry.outlet import Outlet, manifest_of
 if TYPE_CHECKING:
     from ctxpack_pantry.download import Download
 
-__all__ = ["OUTPUTS", "PackView", "digest_in", "view_pack"]
+__all__ = ["OUTPUTS", "PackView", "digest_in"]
 
 OUTPUTS = "files"  # the root whose listing is that of the outputs
 
 
 class PackView:
-    """A pack, as a context manager. manifest: its pack manifest; found_in: its folder, or the registry's name.
+    """A pack, as a context manager: of the cache, or else of the registry, where first layer and table are fetched.
 
-    located: its image manifest, None for a cached pack.
+    skip_cache: ask the registry even if the cache has the pack. manifest: its pack manifest; found_in: its folder, or
+    the registry's name; located: its image manifest, None for a cached pack.
+    To enter it raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
     """
 
     manifest: PackManifest
@@ -109,18 +111,18 @@ class PackView:
         the listing. Returns: bytes of layers that were fetched for this pack so far. Raises: as listing does.
         """
         from ctxpack_pantry.holdings import Held, Holdings
-        from ctxpack_pantry.partial import PartialPack
 
         assert self._download is not None
-        download, cache = self._download, self._context.cache
+        assert self._remote is not None
+        download, remote = self._download, self._remote
+        remote.location(self.manifest.listings[0])
+        selection = Selection(remote.folder, self.manifest, wanted, where=download.where)
 
         def attempt(held: Held) -> None:
-            with PartialPack(cache, download, held) as pack:
-                selection = Selection(pack.folder, self.manifest, wanted, where=download.where)
-                shutil.rmtree(folder, ignore_errors=True)
-                pack.extract(selection, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            remote.extract(selection, folder, held)
 
-        Holdings(cache).lend(download.table, attempt)
+        Holdings(self._context.cache).lend(download.table, attempt)
         return download.received
 
     def _find(self, path: str) -> Listing | None:
@@ -136,14 +138,6 @@ class PackView:
             return self._remote.location(listing)
         verify_listing(self.found_in, listing)
         return os.path.join(self.found_in, listing.path)
-
-
-def view_pack(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> PackView:
-    """Return a pack to look into, of the cache, or else of the registry, where its first layer and table are fetched.
-
-    To enter it raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
-    """
-    return PackView(context, uri, skip_cache=skip_cache)
 
 
 def digest_in(contract: Mapping[str, Any], root: str) -> object:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
-from ctxpack_bundle import (
-    Excerpt,
-    Selection,
-    Spans,
-    content_span,
-    read_entries,
-    unpack_entries,
-)
+from ctxpack_bundle import Excerpt, Selection, Spans, content_span, read_entries
 from ctxpack_cache import Cache
 from ctxpack_identity import InvalidInput, TreeEntry
 from ctxpack_pantry.download import Download
@@ -21,8 +13,6 @@ from ctxpack_pantry.holdings import Held
 from ctxpack_pantry.listings import RemoteListings
 
 __all__ = ["PartialPack"]
-
-_MODES = 0o777  # less the umask, as for every file that a user makes
 
 
 class PartialPack:
@@ -59,10 +49,7 @@ class PartialPack:
 
     def extract(self, selection: Selection, folder: str) -> None:
         """Make folder, and write what is selected into it; every file is checked against the listing."""
-        excerpt = selection.excerpt(self._listings.sizes)
-        os.mkdir(folder)
-        with closing(self._listings.pieces(excerpt)) as pieces:
-            unpack_entries(excerpt.cut(pieces), folder, selection.entries(), modes=_MODES, where=self._download.where)
+        self._listings.extract(selection, folder)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Return size bytes (fewer at the end) of the file at path from offset on.

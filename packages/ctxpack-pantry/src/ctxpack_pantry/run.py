@@ -11,13 +11,12 @@ from ctxpack_identity.hashing.outside import is_hashed
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.destination import Destination
 from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
 from ctxpack_pantry.makers import CommandMaker, FunctionMaker, Maker
-from ctxpack_pantry.misses import alone, fetched_if_there, not_within, push_or_adopt, say_miss
-from ctxpack_pantry.outlet import Outlet, manifest_of
+from ctxpack_pantry.misses import alone, push_or_adopt, require_conflict_word, say_miss
 from ctxpack_pantry.outputs import require_apart, require_outputs
-from ctxpack_pantry.place import each_to, hold, place
 from ctxpack_pantry.results import Identified, Ran
 from ctxpack_pantry.weakpoints import WeakPoint
 
@@ -141,36 +140,19 @@ def _make_or_place(
     maker: Maker,
     wanted: _Wanted,
 ) -> Ran:
-    uri, force = identified.uri, wanted.force
-    outlet = Outlet(context, uri)
-    places = [tree.location for tree in outputs.values()]
-    around = not_within(uri, *map(os.path.realpath, places))
-
-    def use(folder: str) -> bool:
-        manifest = manifest_of(uri, folder)
-        with hold(context, places):
-            place(context, folder, manifest, each_to(manifest, outputs), force=force)
-        return True
-
-    def adopt_theirs() -> None:
-        from ctxpack_pantry.adopting import adopt
-
-        adopt(context, uri, outputs, force=force)
-        outlet.take(use)
-
-    with around:
-        hit, status = not wanted.recompute and outlet.cached(use), 0
+    uri = identified.uri
+    destination = Destination(context, uri, outputs, force=wanted.force)
+    with destination.reserved():
+        hit, status = not wanted.recompute and destination.from_cache(), 0
         if not hit:
             with alone(context, uri, "another process runs this contract; waiting"):
-                hit = not wanted.recompute and (
-                    outlet.cached(use) or (not wanted.offline and fetched_if_there(outlet, use))
-                )
+                hit = not wanted.recompute and destination.from_anywhere(offline=wanted.offline)
                 if not hit:
                     from ctxpack_pantry.making import make
 
                     if not wanted.recompute:
                         say_miss(context, identified)
-                    with hold(context, places) as held:
+                    with destination.held() as held:
                         status = make(
                             context,
                             contract_file,
@@ -178,15 +160,15 @@ def _make_or_place(
                             outputs,
                             maker,
                             held=held,
-                            force=force,
+                            force=wanted.force,
                             keep_outputs=wanted.keep_outputs,
                             replace=wanted.recompute,
                         )
-        ran = Ran(uri, bool(hit), status, outlet.registry)
+        ran = Ran(uri, hit, status, destination.outlet.registry)
         if not wanted.push or status:
             return ran
         may_adopt = not (wanted.recompute or wanted.replace or wanted.on_conflict == "fail")
-        adopt = adopt_theirs if may_adopt else None
+        adopt = destination.adopt if may_adopt else None
         pushed, adopted = push_or_adopt(context, uri, replace=wanted.replace, adopt=adopt)
         return ran._replace(pushed=pushed, adopted=adopted)
 
@@ -227,11 +209,7 @@ def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
     if replace and not push:
         fix = "say --push too; `ctxpack run --recompute` replaces the cached pack by itself"
         raise InvalidInput("--replace is about a push", where="run", fix=fix, code="E_USAGE")
-    if on_conflict not in ("adopt", "fail"):
-        expected = '"adopt" or "fail"'
-        raise InvalidInput(
-            "unknown word", where="on_conflict", expected=expected, got=repr(on_conflict), code="E_USAGE"
-        )
+    require_conflict_word(on_conflict)
 
 
 def _runnable(contract_file: LoadedContractFile, command: Sequence[str]) -> LoadedContractFile:

@@ -7,6 +7,7 @@ import argparse
 from ctxpack_cli.options import (
     add_command_after_options,
     add_contract_option,
+    add_push_options,
     add_registry_option,
     add_rehash_option,
 )
@@ -25,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, metavar="N", help="commands at a time; default: one for each usable CPU, at most 8"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say how many items would be made")
-    parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
-    parser.add_argument(
-        "--on-conflict",
-        choices=("adopt", "fail"),
-        default="adopt",
-        help="when the registry has other outputs: take those (the default), or fail",
-    )
+    add_push_options(parser)
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
     parser.add_argument(
         "--force", action="store_true", help="replace what is at the output's place, even if it cannot be made again"

@@ -7,6 +7,7 @@ import argparse
 from ctxpack_cli.options import (
     add_command_after_options,
     add_contract_option,
+    add_push_options,
     add_registry_option,
     add_rehash_option,
 )
@@ -21,13 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry_option(parser)
     add_rehash_option(parser)
     add_contract_option(parser)
-    parser.add_argument("--push", action="store_true", help="push the pack too, unless the registry has it")
-    parser.add_argument(
-        "--on-conflict",
-        choices=("adopt", "fail"),
-        default="adopt",
-        help="when the registry has other outputs: take those (the default), or fail",
-    )
+    add_push_options(parser)
     parser.add_argument("--recompute", action="store_true", help="run COMMAND even if there is a pack")
     parser.add_argument("--replace", action="store_true", help="with --push: replace other outputs in the registry")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")

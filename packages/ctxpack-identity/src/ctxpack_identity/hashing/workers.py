@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.hashing.children import Child
     from ctxpack_identity.hashing.threads import Threads
 
-__all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers"]
+__all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers", "usable_cpus"]
 
 LARGE = 256 << 10  # average bytes of a file from which a thread is faster than a process
 ALONE = 512  # small files hashed before a second process is worth its start
@@ -212,6 +212,10 @@ def _may_fork() -> bool:
         return False
 
 
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cores() -> int:
-    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(seen, MOST)
+    return min(usable_cpus(), MOST)

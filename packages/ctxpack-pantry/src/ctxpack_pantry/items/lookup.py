@@ -36,7 +36,7 @@ from ctxpack_pantry.items.texts import Texts, within
 from ctxpack_pantry.items.workplace import FinishedResults
 from ctxpack_pantry.kinship import cached_kin, kin_of
 from ctxpack_pantry.origins import Origins
-from ctxpack_pantry.packview import OUTPUTS, PackView, view_pack
+from ctxpack_pantry.packview import OUTPUTS, PackView
 
 __all__ = ["PackResults", "find_finished", "find_in_cache", "find_in_registry"]
 
@@ -146,7 +146,7 @@ def _look_into(
     Returns: whether its listing was read, which takes a while, and had none.
     """
     try:
-        with view_pack(context, uri) as pack:
+        with PackView(context, uri) as pack:
             manifest = pack.manifest
             if not _makes_the_same(manifest.contract, contract) or manifest.outputs.nested:
                 return False

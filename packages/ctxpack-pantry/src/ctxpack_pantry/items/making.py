@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ctxpack_identity import CtxUri, LocalFailure, canonical_json, hex_of, uri_digest
+from ctxpack_identity import LocalFailure, canonical_json, hex_of, uri_digest
 from ctxpack_identity.disk import local_failure
 from ctxpack_pantry.items.remote import Task, make_there
 from ctxpack_pantry.items.words import fill_words, is_batch
 from ctxpack_pantry.items.workers import Refused, Worker
 from ctxpack_pantry.items.workplace import ItemFailed, Job, Workplace
 
-__all__ = ["Command", "Function", "Made", "Maker"]
+__all__ = ["ItemCommand", "ItemFunction", "ItemMaker", "Made"]
 
 _BATCH = 1000  # items, at most
 _POLL = 0.5  # seconds between two looks at what batches have done
@@ -39,7 +39,7 @@ class Made(NamedTuple):
     reason: str = ""
 
 
-class Maker(Protocol):
+class ItemMaker(Protocol):
     """Makes items: by commands, or by a function."""
 
     def make(self, workplace: Workplace, numbers: Sequence[int]) -> Generator[Made | None, None, None]:
@@ -50,10 +50,11 @@ class Maker(Protocol):
         ...
 
 
-class Command:
+class ItemCommand:
     """Makes items by a command for each, or for up to 1,000 at once. folder: where commands run.
 
-    uri, contract: of the map, for ``{batch}``; contract: the path of its file. jobs: commands at a time.
+    variables: what commands see besides this process's own; of_map: those of a ``{batch}`` in addition, about the map's
+    contract. jobs: commands at a time.
     """
 
     def __init__(
@@ -61,15 +62,14 @@ class Command:
         command: Sequence[str],
         folder: str,
         variables: Mapping[str, str],
+        of_map: Mapping[str, str],
         *,
-        uri: CtxUri,
-        contract: str,
         jobs: int,
     ) -> None:
         self._command, self._folder, self._jobs = command, folder, jobs
         inherited = {**os.environ, **variables}
         self._environment = {os.fsencode(name): os.fsencode(value) for name, value in inherited.items()}
-        self._of_map = {"CTXPACK_CONTRACT": contract, "CTXPACK_URI": uri}
+        self._of_map = of_map
 
     def make(self, workplace: Workplace, numbers: Sequence[int]) -> Generator[Made | None, None, None]:
         size = min(_BATCH, -(-len(numbers) // self._jobs)) if is_batch(self._command) else 1
@@ -86,7 +86,7 @@ class Command:
         return _Single(workplace, self._command, self._environment)
 
 
-class Function:
+class ItemFunction:
     """Makes items by calls of a function with two paths, of the item and of its result.
 
     folder: that the paths of items are relative to. executor: where it is called; None means here, one at a time. jobs:

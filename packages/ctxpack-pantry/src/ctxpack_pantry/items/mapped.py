@@ -24,7 +24,7 @@ from ctxpack_pantry.items.inputs import input_folder
 from ctxpack_pantry.items.journal import Journal
 from ctxpack_pantry.items.looks import ItemLooks, Surroundings
 from ctxpack_pantry.items.lookup import PackResults, find_finished, find_in_cache, find_in_registry
-from ctxpack_pantry.items.making import Maker
+from ctxpack_pantry.items.making import ItemMaker
 from ctxpack_pantry.items.results import NOTHING, ResultDigests, Sealing, hash_result
 from ctxpack_pantry.items.table import ItemTable
 from ctxpack_pantry.items.workplace import FinishedResults, Workplace
@@ -88,7 +88,7 @@ class Making:
             self._look_up(hashed.table, fetched="")
             return self._mapped(hashed.table)
 
-    def make(self, maker: Maker) -> Mapped:
+    def make(self, maker: ItemMaker) -> Mapped:
         """Make the pack, in the cache; return what came of it. Its status is 1 when items failed.
 
         Raises: as mapping.map_items does.
@@ -207,29 +207,20 @@ class Making:
                     on_entry=digests.add,
                 )
         except (InvalidInput, LocalFailure):
-            is_gone = self._lose_what_is_gone(table)
             lost = self._damaged(table)
-            if not (is_gone or lost):
+            if not lost:
                 raise
         else:
             digests.finish()
             if not lost:
                 private.say(context)
                 return manifest
-        if lost:
-            more = f" and of {len(lost) - 1:,} more items" if len(lost) > 1 else ""
-            context.notice(f"the result of {table.paths[lost[0]]!r}{more} is damaged, and is made again")
+        more = f" and of {len(lost) - 1:,} more items" if len(lost) > 1 else ""
+        context.notice(f"the result of {table.paths[lost[0]]!r}{more} is damaged or gone, and is made again")
         for number in lost:
             table.lose(number)
         _remove_pack(staging)
         return None
-
-    def _lose_what_is_gone(self, table: ItemTable) -> bool:
-        """Note as missing what was in packs that were removed meanwhile; return whether there were any."""
-        gone = [s for s, _ in table.counts() if isinstance(s, PackResults) and not os.path.isdir(s.folder)]
-        for source in gone:
-            table.lose_all(source)
-        return bool(gone)
 
     def _damaged(self, table: ItemTable) -> array[int]:
         """Return the items whose results are not there, or not what they were when they were found."""
@@ -298,7 +289,7 @@ class _Work:
         self._looked = time.monotonic()
         self._begun = False
 
-    def make(self, maker: Maker, require_same: Callable[[], None]) -> tuple[FailedItem, ...]:
+    def make(self, maker: ItemMaker, require_same: Callable[[], None]) -> tuple[FailedItem, ...]:
         """Make the items that are missing; return those that failed. require_same: called when a look differs.
 
         Raises: InvalidInput when what the items share changes again and again; as require_same and maker do.
@@ -319,7 +310,7 @@ class _Work:
         return ()
 
     def _make_all(
-        self, maker: Maker, numbers: Sequence[int], require_same: Callable[[], None]
+        self, maker: ItemMaker, numbers: Sequence[int], require_same: Callable[[], None]
     ) -> tuple[FailedItem, ...]:
         failed: list[FailedItem] = []
         self._context.progress("map", 0, len(numbers))

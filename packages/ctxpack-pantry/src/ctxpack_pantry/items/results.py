@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from stat import S_IXUSR
+from typing import NamedTuple
 
 from ctxpack_bundle import listing_line, scan_branch
 from ctxpack_identity import TreeEntry
@@ -21,11 +22,11 @@ __all__ = ["NOTHING", "ResultDigests", "Sealing", "hash_result", "path_key"]
 NOTHING = hashlib.sha256().digest()
 
 
-class Sealing:
-    """Says which part of an output is sealed. excludes: the rule of its patterns; follow: links are followed."""
+class Sealing(NamedTuple):
+    """Which part of an output is sealed. excludes: the rule of its patterns; follow: links are followed."""
 
-    def __init__(self, excludes: Excludes | None = None, *, follow: bool = False) -> None:
-        self.excludes, self.follow = excludes, follow
+    excludes: Excludes | None = None
+    follow: bool = False
 
 
 def hash_result(output: str, location: str, sealing: Sealing) -> bytes:

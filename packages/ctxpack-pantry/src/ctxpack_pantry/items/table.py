@@ -107,14 +107,6 @@ class ItemTable:
         for one in self.find(self._digest(number)):
             self._source_of[one] = 0
 
-    def lose_all(self, source: ResultSource) -> None:
-        """Note that all results of a source are missing after all."""
-        if source in self._sources:
-            gone = self._sources.index(source) + 1
-            for number in range(len(self)):
-                if self._source_of[number] == gone:
-                    self._source_of[number] = 0
-
     def counts(self) -> list[tuple[ResultSource, int]]:
         """Return the sources of results, each with the number of its items."""
         counted = [0] * (len(self._sources) + 1)
