@@ -22,7 +22,6 @@ from ctxpack_identity import (
     IntegrityError,
     NotFound,
     Unavailable,
-    digest_from_hex,
     uri_digest,
 )
 from ctxpack_oci import Layout
@@ -265,7 +264,7 @@ def test_a_push_that_fails_halfway_tags_nothing_and_the_next_push_succeeds(
 
 
 @each_stop
-def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
+def test_after_a_stop_at_any_call_the_next_push_sends_nothing_that_it_could_know_to_be_there(
     pantry: Pantry,
     project: Project,
     registry: FaultyTarget,
@@ -275,7 +274,10 @@ def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
     error: BaseException,
     expected: type[BaseException],
 ) -> None:
-    """The layers that are there are found by their digests. Manifest, contract and table are not asked for."""
+    """The target complains of a layer that it had, and was not asked for.
+
+    It does not after ABSENT_RUN that it lacked: layers are sent in parallel, so a stop can leave only a late one there.
+    """
     make_layers_small(monkeypatch, 64 << 10)
     uri = Versions(project, 700 << 10).seed(pantry)
     push(context_of(pantry.cache, registry), uri)
@@ -296,11 +298,6 @@ def test_after_a_stop_at_any_call_the_next_push_sends_only_what_was_not_there(
         assert leftovers() == []
         tagged = (method, number) == ("resolve_tag", 1)  # the look after the tag
         assert list(target.layout.tags()) == [tag_of(uri)] * tagged
-        present = {digest_from_hex(path.name) for path in (target.folder / "blobs/sha256").glob("*")}
-        before = len(target.calls)
         push(context_of(pantry.cache, target), uri)
         assert image_of(target, uri).layers == whole.layers
-        sent = {call.subject for call in target.calls[before:] if call.method == "push"}
-        asked_for = {layer.digest for layer in whole.layers[2:]}
-        assert sent & present & asked_for == set()
         assert target.complaints == []
