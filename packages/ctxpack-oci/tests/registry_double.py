@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class RegistryDouble:
         self.basic: tuple[str, str] | None = None
         self.bearer: str | None = None  # the realm, when the registry requires tokens
         self.good_tokens: set[str] = set()
+        self.lists_referrers = False
         self.cuts: list[int] = []  # bytes after which the connection of the next PUT is closed
         self._plans: list[list[object]] = []
         self._lock = threading.Lock()
@@ -180,6 +182,7 @@ class RegistryDouble:
             (r"/v2/team/packs/blobs/sha256:[0-9a-f]{64}", self._blob),
             (r"/v2/team/packs/manifests/[^/]+", self._manifest),
             (r"/v2/team/packs/tags/list", self._tags),
+            (r"/v2/team/packs/referrers/sha256:[0-9a-f]{64}", self._referrers),
         ):
             if re.fullmatch(pattern, seen.path):
                 return serve(seen)
@@ -215,12 +218,18 @@ class RegistryDouble:
         reference = seen.path.rpartition("/")[2]
         if seen.method == "PUT":
             name = digest(seen.body)
+            if (lacking := self._lacking(seen)) is not None:
+                return fault(400, "MANIFEST_BLOB_UNKNOWN", f"manifest {lacking} unknown")
             if ":" in reference and reference != name:
                 self.complaints.append("a manifest was put under another digest")
             self.manifests[name] = (seen.headers["content-type"], seen.body)
             if ":" not in reference:
                 self.tags[reference] = name
-            return Answer(status=201, headers={"Docker-Content-Digest": name})
+            headers = {"Docker-Content-Digest": name}
+            subject = json.loads(seen.body).get("subject")
+            if self.lists_referrers and subject:
+                headers["OCI-Subject"] = subject["digest"]
+            return Answer(status=201, headers=headers)
         if seen.method == "DELETE":
             if self.manifests.pop(reference, None) is None:
                 return fault(404, "MANIFEST_UNKNOWN", "manifest unknown")
@@ -231,6 +240,24 @@ class RegistryDouble:
             return fault(404, "MANIFEST_UNKNOWN", "manifest unknown")
         media_type, data = found
         return Answer(headers={"Content-Type": media_type, "Docker-Content-Digest": digest(data)}, body=data)
+
+    def _lacking(self, seen: Seen) -> str | None:
+        """A manifest that the index in seen names and that is not here. registry:2 and ggcr refuse such an index."""
+        if seen.headers["content-type"] != INDEX:
+            return None
+        named = [entry["digest"] for entry in json.loads(seen.body)["manifests"]]
+        return next((name for name in named if name not in self.manifests), None)
+
+    def _referrers(self, seen: Seen) -> Answer:
+        if not self.lists_referrers:
+            return fault(404, "NOT_FOUND")
+        found = []
+        for name, (media_type, data) in self.manifests.items():
+            manifest = json.loads(data)
+            if manifest.get("subject", {}).get("digest") == seen.path.rpartition("/")[2]:
+                found.append({"mediaType": media_type, "digest": name, "size": len(data)})
+        body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": found}).encode()
+        return Answer(headers={"Content-Type": INDEX}, body=body)
 
     def _tags(self, seen: Seen) -> Answer:
         return Answer(body=json.dumps({"name": "team/packs", "tags": sorted(self.tags) or None}).encode())

@@ -17,6 +17,7 @@ from ctxpack_oci import (
     Descriptor,
     ImageManifest,
     describe,
+    embedded,
     encode_image_manifest,
     imagemanifest,
     parse_image_manifest,
@@ -166,9 +167,16 @@ def test_a_repeated_member_is_found_without_comparing_all_with_all() -> None:
     assert 0 < Name.compared < 10 * len(pairs)
 
 
-def test_unknown_members_urls_and_embedded_data_are_ignored() -> None:
-    layer = json.loads(msgspec.json.encode(LAYER)) | {"urls": ["http://evil.example/"], "data": "AAAA"}
+def test_unknown_members_and_urls_are_ignored() -> None:
+    layer = json.loads(msgspec.json.encode(LAYER)) | {"urls": ["http://evil.example/"]}
     assert parse_image_manifest(changed(layers=[layer], extra=[1], annotations={})) == MANIFEST
+
+
+def test_embedded_data_that_is_not_what_the_descriptor_says_is_none() -> None:
+    layer = json.loads(msgspec.json.encode(LAYER)) | {"data": "AAAA"}
+    [parsed] = parse_image_manifest(changed(layers=[layer])).layers
+    assert embedded(parsed) is None
+    assert msgspec.structs.replace(parsed, data=b"") == LAYER
 
 
 def test_bytes_are_compared_with_their_descriptor() -> None:

@@ -27,6 +27,7 @@ def test_the_public_names_are_these() -> None:
         "Target",
         "check_bytes",
         "describe",
+        "embedded",
         "encode_image_manifest",
         "open_target",
         "parse_image_manifest",

@@ -137,6 +137,14 @@ class FaultyTarget:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         raise TypeError("a registry has no conditional tag")
 
+    def referrers(self, subject: Digest) -> list[Descriptor]:
+        self._called("referrers", subject)
+        return self.layout.referrers(subject)
+
+    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+        self._called("attach", descriptor.digest)
+        self.layout.attach(descriptor, data)
+
     def delete(self, tag: str) -> Digest | None:
         self._called("delete", tag)
         return self.layout.delete(tag)

@@ -9,7 +9,7 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes, describe
+    from ctxpack_oci.descriptor import MAX_BLOB_BYTES, Descriptor, check_bytes, describe, embedded
     from ctxpack_oci.imagemanifest import (
         IMAGE_MANIFEST_MEDIA_TYPE,
         MAX_IMAGE_MANIFEST_BYTES,
@@ -25,7 +25,7 @@ else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
-            "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe",
+            "descriptor": "Descriptor MAX_BLOB_BYTES check_bytes describe embedded",
             "imagemanifest": (
                 "IMAGE_MANIFEST_MEDIA_TYPE ImageManifest MAX_IMAGE_MANIFEST_BYTES encode_image_manifest "
                 "parse_image_manifest"
@@ -51,6 +51,7 @@ __all__ = [
     "Target",
     "check_bytes",
     "describe",
+    "embedded",
     "encode_image_manifest",
     "open_target",
     "parse_image_manifest",

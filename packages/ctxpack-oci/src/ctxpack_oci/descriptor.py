@@ -19,6 +19,7 @@ __all__ = [
     "check_digest",
     "check_length",
     "describe",
+    "embedded",
 ]
 
 # What to do about content that is missing, or about bytes that were fetched.
@@ -31,7 +32,8 @@ MAX_WHOLE_BYTES = 8 * 1024 * 1024  # bytes; a blob up to this size is read when 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A typed, sized, content-addressed reference. size: bytes as stored and sent.
 
-    The members `urls` and `data` of the specification are ignored.
+    data: the content itself, or b"" when it is not embedded. Only `embedded` says whether it is what digest names.
+    The member `urls` of the specification is ignored.
     """
 
     media_type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
@@ -39,6 +41,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     size: Annotated[int, msgspec.Meta(ge=0)]
     annotations: dict[str, str] = {}
     artifact_type: str = ""
+    data: bytes = b""  # base64 in JSON
 
 
 def describe(data: bytes, media_type: str, *, annotations: dict[str, str] | None = None) -> Descriptor:
@@ -50,6 +53,16 @@ def describe(data: bytes, media_type: str, *, annotations: dict[str, str] | None
     return Descriptor(
         media_type=media_type, digest=digest_of(data), size=len(data), annotations=dict(annotations or {})
     )
+
+
+def embedded(descriptor: Descriptor) -> bytes | None:
+    """Return the content that descriptor brings with it, None unless size and SHA-256 are right: then it is fetched.
+
+    >>> embedded(msgspec.structs.replace(describe(b"{}", "application/json"), data=b"{}"))
+    b'{}'
+    """
+    right = len(descriptor.data) == descriptor.size and digest_of(descriptor.data) == descriptor.digest
+    return descriptor.data if right else None
 
 
 def check_bytes(data: bytes, descriptor: Descriptor, *, where: str, fix: str = "") -> None:

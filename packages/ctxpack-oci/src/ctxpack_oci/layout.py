@@ -28,7 +28,16 @@ from ctxpack_oci.imagemanifest import (
     INDEX_MEDIA_TYPE,
     ImageManifest,
     check_size,
+    is_manifest,
     parse_image_manifest,
+)
+from ctxpack_oci.referrers import (
+    at_most,
+    candidates_in,
+    fallback_tag,
+    names_subject,
+    parse_referrer,
+    where_referrers,
 )
 from ctxpack_oci.target import TaggedManifest, check_range, check_tag, expect_blob, where_content, where_tag
 
@@ -134,6 +143,21 @@ class Layout:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         return self._set_tag(descriptor, tag, lambda named: named == before)
 
+    def referrers(self, subject: Digest) -> list[Descriptor]:
+        where = where_referrers(self.name, subject)
+        return at_most(self._referring(subject), where=where)
+
+    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+        where = where_content(self.name, descriptor)
+        _, entry = parse_referrer(descriptor, data, where=where)
+        entry = msgspec.structs.replace(entry, annotations={})  # one of them could be REF_NAME
+        self.push(descriptor, data)
+        with _translated(where):
+            self._disk.sync_folder(self._blobs)  # see _set_tag
+            with self._locked():
+                self._require(descriptor)
+                self._replace_index(_with_entry(self._read_index(), entry))
+
     def delete(self, tag: str) -> Digest | None:
         check_tag(tag)
         with _translated(where_tag(self.name, tag)):
@@ -173,6 +197,20 @@ class Layout:
                     return False
                 self._replace_index(_with_tag(index, descriptor, tag))
                 return True
+
+    def _referring(self, subject: Digest) -> Iterator[Descriptor]:
+        """Each manifest of index.json that names subject, and what an index says that another client tagged for it."""
+        for entry in self._entries(self._read_index()):
+            if (descriptor := _readable(entry)) is None:
+                continue
+            # One that is missing or damaged does not name subject; that is no reason to find none of the others.
+            with contextlib.suppress(NotFound, IntegrityError):
+                if names_subject(self.fetch(descriptor), subject):
+                    yield descriptor
+        tag = fallback_tag(subject)
+        if (found := self.fetch_tag(tag)) is not None:
+            where = where_tag(self.name, tag)
+            yield from candidates_in(found.data, media_type=found.descriptor.media_type, where=where)
 
     def _require(self, manifest: Descriptor) -> None:
         if not self.exists(manifest):
@@ -321,9 +359,21 @@ def _damaged(what: str, where: str, *, expected: str = "", got: str = "") -> Int
     return IntegrityError(what, where=where, expected=expected, got=got, fix=fix, code="E_LAYOUT")
 
 
+def _with_entry(index: dict[str, Any] | None, entry: Descriptor) -> dict[str, Any]:
+    """A copy of index that has entry, without a tag if it was not there."""
+    index = index or _empty_index()
+    if any(other.get("digest") == entry.digest for other in index["manifests"]):
+        return index
+    return {**index, "manifests": [*index["manifests"], msgspec.to_builtins(entry)]}
+
+
+def _empty_index() -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}
+
+
 def _with_tag(index: dict[str, Any] | None, descriptor: Descriptor, tag: str) -> dict[str, Any]:
     """A copy of index in which tag names descriptor. Entries and members of other tools are kept."""
-    index = index or {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": []}
+    index = index or _empty_index()
     entry = msgspec.to_builtins(descriptor)
     entry["annotations"] = {**descriptor.annotations, REF_NAME: tag}
     others = [other for other in index["manifests"] if _tag_of(other) != tag]
@@ -341,6 +391,15 @@ def _descriptor(entry: dict[str, Any], where: str) -> Descriptor:
         return msgspec.convert(entry, Descriptor)
     except msgspec.ValidationError as error:
         raise _damaged(f"malformed entry of index.json: {error}", where) from error
+
+
+def _readable(entry: dict[str, Any]) -> Descriptor | None:
+    """The descriptor in an entry of index.json, None unless it names a manifest that may be read."""
+    try:
+        descriptor = _without_tag(msgspec.convert(entry, Descriptor))
+    except msgspec.ValidationError:
+        return None
+    return descriptor if is_manifest(descriptor.media_type) else None
 
 
 def _without_tag(descriptor: Descriptor) -> Descriptor:

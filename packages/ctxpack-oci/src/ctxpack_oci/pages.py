@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ctxpack_identity.errors import IntegrityError
 from ctxpack_oci.exchange import Reply, Request
@@ -21,9 +21,12 @@ MAX_LINK = 8 * 1024  # characters of the header that are read
 _next_link = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?').search
 
 
-def pages(repository: Repository, url: str, *, where: str) -> Iterator[Reply]:
+def pages(
+    repository: Repository, url: str, *, where: str, lacking: Callable[[Reply], bool] = lambda reply: False
+) -> Iterator[Reply]:
     """Yield the pages of the list at url, none when the registry answers 404.
 
+    lacking: whether another answer says too that there is no such list.
     Raises: IntegrityError, when a page is too long, there are too many pages, or the next one is at another server;
     Unavailable, when the 404 is not that of a registry.
     """
@@ -35,6 +38,8 @@ def pages(repository: Repository, url: str, *, where: str) -> Iterator[Reply]:
         reply = repository.ask(Request(method="GET", url=url, where=where, limit=MAX_PAGE_BYTES))
         if reply.status == 404:
             repository.expect_miss(reply, where)
+            return
+        if lacking(reply):
             return
         repository.expect(reply, (200,), where)
         yield reply

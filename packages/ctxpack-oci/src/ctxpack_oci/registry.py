@@ -9,19 +9,33 @@ from typing import BinaryIO
 import msgspec
 
 from ctxpack_identity.digest import Digest, digest_of, parse_digest
-from ctxpack_identity.errors import AccessDenied, Conflict, IntegrityError, InvalidInput
+from ctxpack_identity.errors import AccessDenied, Conflict, IntegrityError, InvalidInput, Unavailable
 from ctxpack_oci.content import Incoming, Outgoing, callers_errors
 from ctxpack_oci.credentials import Credentials, find_login
 from ctxpack_oci.descriptor import DAMAGED, Descriptor, check_bytes, check_digest, check_length
 from ctxpack_oci.exchange import Reply, Request
-from ctxpack_oci.imagemanifest import MANIFEST_KINDS, MAX_IMAGE_MANIFEST_BYTES, check_size, is_manifest
+from ctxpack_oci.imagemanifest import (
+    INDEX_MEDIA_TYPE,
+    MANIFEST_KINDS,
+    MAX_IMAGE_MANIFEST_BYTES,
+    check_size,
+    is_manifest,
+)
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_oci.pages import PAGE_ITEMS, pages
 from ctxpack_oci.part import fetch_part
 from ctxpack_oci.patience import Deadline, Patience, Transient
 from ctxpack_oci.proxy import Network, network_from
-from ctxpack_oci.refusal import CHECK_SETTING, codes_of, message_of
-from ctxpack_oci.repository import Repository, receipt_of
+from ctxpack_oci.referrers import (
+    at_most,
+    candidates_in,
+    fallback_tag,
+    parse_referrer,
+    where_referrers,
+    with_referrer,
+)
+from ctxpack_oci.refusal import ASK_OPERATOR, CHECK_SETTING, codes_of, message_of
+from ctxpack_oci.repository import Repository, is_page_for_people, receipt_of
 from ctxpack_oci.target import TaggedManifest, check_range, check_tag, expect_blob, where_content, where_tag
 from ctxpack_oci.upload import upload_blob
 
@@ -43,6 +57,10 @@ class _TagList(msgspec.Struct):
 
 _decode_media_type = msgspec.json.Decoder(_MediaType).decode  # see imagemanifest
 _decode_tags = msgspec.json.Decoder(_TagList).decode
+
+
+class _IndexReplaced(Transient):
+    """Another client replaced the index that this one had written."""
 
 
 class Registry:
@@ -164,6 +182,21 @@ class Registry:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         raise TypeError("registries have no conditional tag")
 
+    def referrers(self, subject: Digest) -> list[Descriptor]:
+        where = where_referrers(self.name, subject)
+        listed = at_most(self._listed(subject, where), where=where)
+        # An empty list too: some registries answer so without knowing referrers, and those of before are in the index.
+        return listed or at_most(self._in_fallback(subject), where=where)
+
+    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+        where = where_content(self.name, descriptor)
+        subject, entry = parse_referrer(descriptor, data, where=where)
+        reply = self._put_manifest(descriptor, data, descriptor.digest, where)
+        self._repository.expect_created(reply, descriptor.digest, where)
+        self._keep(descriptor.digest, data)
+        if reply.headers.get("OCI-Subject") != subject:
+            self._keep_index(subject, entry)
+
     def delete(self, tag: str) -> Digest | None:
         digest = self.resolve_tag(tag)
         if digest is None:
@@ -215,6 +248,60 @@ class Registry:
         if codes_of(reply) & {"MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"}:
             raise Transient(message_of(reply), where=request.where)
         return reply
+
+    def _listed(self, subject: Digest, where: str) -> Iterator[Descriptor]:
+        """What the registry itself lists; nothing when it says that it does not do so."""
+        url = f"{self._repository.base}/referrers/{parse_digest(subject)}"
+        for reply in pages(self._repository, url, where=where, lacking=_without_referrers):
+            yield from candidates_in(reply.body, media_type=reply.headers.get("Content-Type", ""), where=where)
+
+    def _in_fallback(self, subject: Digest) -> Iterator[Descriptor]:
+        """What the index lists that clients write where the registry lists nothing."""
+        tag = fallback_tag(subject)
+        found = self.fetch_tag(tag)
+        if found is not None and found.descriptor.digest != subject:  # GitLab takes this tag for the digest
+            yield from candidates_in(
+                found.data, media_type=found.descriptor.media_type, where=where_tag(self.name, tag)
+            )
+
+    def _keep_index(self, subject: Digest, entry: Descriptor) -> None:
+        """Have entry in the index that clients write."""
+        size = MAX_IMAGE_MANIFEST_BYTES
+        try:
+            self._repository.persist(lambda deadline: self._append(subject, entry, deadline), size=size)
+        except Unavailable as error:
+            if isinstance(error.__cause__, _IndexReplaced):
+                raise Unavailable(error.what, where=error.where, fix=error.fix, code="E_REFERRERS") from error
+            raise
+
+    def _append(self, subject: Digest, entry: Descriptor, deadline: Deadline) -> None:
+        """One attempt to have entry in the index that clients write. Raises: _IndexReplaced, when another is there."""
+        tag = fallback_tag(subject)
+        where = where_tag(self.name, tag)
+        found = self.fetch_tag(tag)
+        if found is not None and found.descriptor.digest == subject:  # see _in_fallback: it has no room for an index
+            return
+        old = None if found is None else found.data
+        others = [] if old is None else list(candidates_in(old, media_type=INDEX_MEDIA_TYPE, where=where))
+        if any(other.digest == entry.digest for other in others):
+            return
+        data = with_referrer(old, entry, where=where)
+        reply = self._put_index(data, tag, where, deadline)
+        # Most registries refuse an index with an entry whose manifest is gone, after a garbage collection for example.
+        if 400 <= reply.status < 500 and (dead := {other.digest for other in others if not self.exists(other)}):
+            data = with_referrer(old, entry, dead=dead, where=where)
+            reply = self._put_index(data, tag, where, deadline)
+        if 400 <= reply.status < 500 and reply.status not in (401, 403):
+            what = f"the registry takes no list of referrers: {message_of(reply)}"
+            raise IntegrityError(what, where=where, fix=ASK_OPERATOR, code="E_REFERRERS")
+        self._repository.expect_created(reply, digest_of(data), where)
+        if all(listed.digest != entry.digest for listed in self._in_fallback(subject)):
+            raise _IndexReplaced("other pushes change this list of referrers at the same time", where=where)
+
+    def _put_index(self, data: bytes, tag: str, where: str, deadline: Deadline) -> Reply:
+        url, headers = f"{self._repository.base}/manifests/{tag}", {"Content-Type": INDEX_MEDIA_TYPE}
+        request = Request(method="PUT", url=url, where=where, headers=headers, body=data)
+        return self._repository.send(request, deadline, action="pull,push")
 
     def _delete(self, reference: str, tag: str) -> None:
         """Delete a manifest, or only a tag. reference: digest or tag. One that is gone already is no error."""
@@ -284,6 +371,11 @@ def _kind_of_body(reply: Reply, where: str) -> str:
 
 def _says_immutable(reply: Reply) -> bool:
     return reply.status in (409, 412) or (reply.status == 400 and "TAG_INVALID" in codes_of(reply))
+
+
+def _without_referrers(reply: Reply) -> bool:
+    """Whether reply says, as a 404 does, that the registry lists no referrers. Artifactory: 406; Google: a web page."""
+    return reply.status in (400, 405, 406, 501) or is_page_for_people(reply)
 
 
 def _tags_in(reply: Reply, where: str) -> list[str]:

@@ -18,7 +18,7 @@ from ctxpack_oci.patience import Deadline, Patience, persist
 from ctxpack_oci.proxy import Network
 from ctxpack_oci.refusal import ASK_OPERATOR, CHECK_SETTING, codes_of, message_of, refusal
 
-__all__ = ["Repository", "receipt_of"]
+__all__ = ["Repository", "is_page_for_people", "receipt_of"]
 
 T = TypeVar("T")
 
@@ -146,11 +146,15 @@ class Repository:
                 request = Request(method="GET", url=f"{self._home}/v2/", where=f"registry {self._home}")
                 try:
                     reply = self.ask(request)
-                    kind = reply.headers.get("Content-Type", "").strip().lower()
-                    self._speaks_protocol = reply.status in (200, 401) and not kind.startswith(_PAGE_FOR_PEOPLE)
+                    self._speaks_protocol = reply.status in (200, 401) and not is_page_for_people(reply)
                 except AccessDenied:  # by the token service that its 401 named
                     self._speaks_protocol = True
             return self._speaks_protocol
+
+
+def is_page_for_people(reply: Reply) -> bool:
+    """Whether reply is a page for a browser, which is no answer of a registry whatever its status."""
+    return reply.headers.get("Content-Type", "").strip().lower().startswith(_PAGE_FOR_PEOPLE)
 
 
 def receipt_of(reply: Reply) -> Digest | None:

@@ -117,6 +117,27 @@ class Target(Protocol):
         """
         ...
 
+    def referrers(self, subject: Digest) -> list[Descriptor]:
+        """Return the manifests whose `subject` is said to be subject, each once, at most MAX_REFERRERS.
+
+        They are candidates: a registry's list and the index that stands in for it are anybody's word. The subject and
+        the artifact type are what the manifest itself says. It may be missing.
+        Raises: IntegrityError, when there are more (E_REFERRERS), and for a list that cannot be read: never an empty
+        list for one that is not known.
+        """
+        ...
+
+    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store an image manifest with a `subject`, as push does, so that `referrers` of its subject has it.
+
+        Several clients that attach to one subject at the same time may lose entries of each other where the registry
+        does not keep the list itself; the manifest stays, and a tag of its own finds it.
+        Raises: as push does; an error with the code E_REFERRERS when the manifest is stored, but not the list that a
+        client must write: it cannot be read, the registry refuses it (IntegrityError), or others replace it all the
+        time (Unavailable).
+        """
+        ...
+
     def delete(self, tag: str) -> Digest | None:
         """Delete tag and the manifest that it names, with other tags of it; return its digest, None without such a tag.
 

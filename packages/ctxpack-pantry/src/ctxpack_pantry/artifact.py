@@ -63,15 +63,17 @@ def describe_table(table: bytes) -> Descriptor:
 
 def build_image_manifest(pack: PackManifest, layers: Sequence[Descriptor]) -> bytes:
     """Return the image manifest of a pack. layers: that of the pack manifest, the table, and those of chunks."""
-    titled = tuple(
-        structs.replace(layer, annotations={TITLE: f"{number:03}{'.table' if number == _TABLE else '.tar.gz'}"})
-        for number, layer in enumerate(layers)
+    titles = (f"{number:03}{'.table' if number == _TABLE else '.tar.gz'}" for number in range(len(layers)))
+    # No data: a layer that is borrowed from another pack may have it.
+    titled = (
+        structs.replace(layer, annotations={TITLE: title}, data=b"")
+        for layer, title in zip(layers, titles, strict=True)
     )
     return encode_image_manifest(
         ImageManifest(
             artifact_type=ARTIFACT_TYPE,
             config=describe_contract(pack.contract_bytes),
-            layers=titled,
+            layers=tuple(titled),
             annotations=annotations_of(pack),
         )
     )
