@@ -22,7 +22,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "ctxpack_bundle": frozenset({"ctxpack_identity", "isal", "msgspec", "pyfastcdc"}),
     "ctxpack_oci": frozenset({"ctxpack_identity", "msgspec", "requests", "urllib3"}),
     "ctxpack_cache": frozenset({"ctxpack_identity"}),
-    "ctxpack_trust": frozenset({"cryptography", "ctxpack_identity", "msgspec"}),  # the package is not built yet
+    "ctxpack_trust": frozenset({"cryptography", "ctxpack_identity"}),
     "ctxpack_pantry": frozenset(
         {"ctxpack_bundle", "ctxpack_cache", "ctxpack_identity", "ctxpack_oci", "ctxpack_trust", "msgspec"}
     ),
