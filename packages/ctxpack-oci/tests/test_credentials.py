@@ -187,6 +187,23 @@ def test_docker_hub_is_asked_for_by_its_old_key(home: Path, environ: dict[str, s
     assert found("docker.io", environ) == ("ann", "https://index.docker.io/v1/")
 
 
+def test_a_helper_gets_no_secret_of_ctxpack(
+    home: Path, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr("ctxpack_identity.secrets.keep_from_children", lambda: closed.append(True))
+    docker(home, {"credHelpers": {"ghcr.io": "x"}})
+    helper(tmp_path, "x", f'/usr/bin/env > {tmp_path}/seen; echo \'{{"Username":"ann","Secret":"t"}}\'')
+    environ |= {"CTXPACK_KEY": "k", "CTXPACK_KEY_PASSWORD": "k", "CTXPACK_PASSWORD": "p", "CTXPACK_USERNAME": "u"}
+    login = find_login("ghcr.io", environ | {"AWS_PROFILE": "team"}, named_by="/work/ctxpack.toml")
+    assert login.credentials is not None
+    assert login.credentials.username == "ann"
+    seen = (tmp_path / "seen").read_text()
+    assert "CTXPACK_" not in seen
+    assert "AWS_PROFILE=team" in seen  # some helpers need it
+    assert closed  # before the helper could look
+
+
 def test_a_helper_may_give_an_identity_token(home: Path, environ: dict[str, str], tmp_path: Path) -> None:
     helper(tmp_path, "x", """echo '{"Username":"<token>","Secret":"refresh"}'""")
     docker(home, {"credsStore": "x"})

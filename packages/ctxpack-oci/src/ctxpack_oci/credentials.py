@@ -15,6 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from ctxpack_identity.errors import InvalidInput
+from ctxpack_identity.secrets import child_environment
 from ctxpack_oci.location import DOCKER_HUB
 
 __all__ = ["Credentials", "Login", "advice_for", "find_login"]
@@ -231,7 +232,7 @@ def _from_helper(helper: str, key: str, path: Path, environ: Mapping[str, str]) 
             input=server.encode(),
             capture_output=True,
             timeout=HELPER_SECONDS,
-            env=dict(environ),
+            env=child_environment(environ),
             check=False,
         )
     except subprocess.TimeoutExpired:

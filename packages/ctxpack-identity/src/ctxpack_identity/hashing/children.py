@@ -14,6 +14,7 @@ from ctxpack_identity.disk import write_all
 from ctxpack_identity.errors import CtxPackError, LocalFailure
 from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.lighttyping import Any
+from ctxpack_identity.secrets import keep_variables_from_children
 
 __all__ = ["Child", "start_children"]
 
@@ -27,6 +28,7 @@ def start_children(children: list[Child], count: int) -> None:
     Signals are blocked during the fork: in this process, a handler that raises would leave an orphan child; in the
     child, it would unwind the parent's stack.
     """
+    keep_variables_from_children()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         while len(children) < count:
