@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import oras
+import goprograms
 from doccommands import Command, Console, commands_in, documents
 from sandbox import private_environment
 
@@ -33,7 +33,7 @@ def test_documented_commands_do_what_the_document_says(path: Path, tmp_path: Pat
     folder = tmp_path / "work"
     folder.mkdir()
     environment = private_environment(tmp_path / "home")
-    environment["PATH"] += os.pathsep + str(oras.obtain().parent)
+    environment["PATH"] += os.pathsep + str(goprograms.obtain("oras").parent)
     console = Console(folder, environment)
     commands = commands_in(path.read_text(encoding="utf-8"), path.name)
     # In order. The first fault ends the test: later commands may depend on this one.

@@ -14,7 +14,7 @@ from examples import content_of, seed_pack
 from machine import Machine
 from plain_target import PlainTarget, Repository, tag_of
 
-import oras
+import goprograms
 from registry2 import RegistryServer
 
 
@@ -87,8 +87,9 @@ def test_a_copy_that_oras_made_is_the_same_pack(tmp_path: Path, registry: Regist
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     tag, plain = tag_of(uri), ("--from-plain-http", "--to-plain-http")
-    run(oras.obtain(), "cp", *plain, f"{original.location}:{tag}", f"{copy.location}:{tag}")
-    run(oras.obtain(), "cp", "--from-plain-http", "--to-oci-layout", f"{original.location}:{tag}", f"{layout}:{tag}")
+    oras = goprograms.obtain("oras")
+    run(oras, "cp", *plain, f"{original.location}:{tag}", f"{copy.location}:{tag}")
+    run(oras, "cp", "--from-plain-http", "--to-oci-layout", f"{original.location}:{tag}", f"{layout}:{tag}")
     for number, location in enumerate((copy.location, f"oci:{layout}")):
         user = Machine(tmp_path / f"user {number}", location)
         assert content_of(Path(user.succeed("pull", uri))) == content_of(maker.work / "processed_data")

@@ -1,4 +1,4 @@
-"""tools/test.py runs two lanes of steps at the same time, prints each step as a whole, and fails if one failed."""
+"""tools/test.py runs three lanes of steps at the same time, prints each step as a whole, and fails if one failed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 from toolmodule import load_tool
+
+import goprograms
 
 Runs = Callable[[str], bool]
 """Does the work of a step, and returns whether it passed."""
@@ -30,8 +32,11 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Runs, li
             print(f"== 3 passed in 1.0s ==\n{step} ends", file=output)  # type: ignore[call-overload]
             return passed
 
+        def obtain(step: str, environment: dict[str, str], output: object) -> bool:
+            return step != "programs" or script(step, environment, output)
+
         monkeypatch.setattr(module, "run_script", script)
-        monkeypatch.setattr(module, "obtain_programs", lambda environment, output: script("programs", {}, output))
+        monkeypatch.setattr(module, "obtain_programs", obtain)
         status: int = module.run_steps(names or list(module.STEPS))
         return status
 
@@ -43,23 +48,23 @@ def printed(text: str) -> list[str]:
     return [line for line in text.partition("--- summary")[0].splitlines() if line]
 
 
-def test_steps_of_two_lanes_run_at_once_and_are_printed_one_after_the_other(
+def test_steps_of_three_lanes_run_at_once_and_are_printed_one_after_the_other(
     steps: Callable[[Runs, list[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both = threading.Barrier(2, timeout=60)
+    all_lanes = threading.Barrier(3, timeout=60)
 
     def meet(step: str) -> bool:
-        if step in ("isolated", "integration"):
-            both.wait()
+        if step in ("isolated", "integration", "cosign"):
+            all_lanes.wait()
         return True
 
     assert steps(meet, []) == 0
     expected = []
-    for step in ("programs", "lint", "types", "isolated", "reuse", "integration"):
+    for step in ("programs", "lint", "types", "isolated", "reuse", "integration", "cosign"):
         expected += [f"--- {step}", f"{step} begins", "== 3 passed in 1.0s ==", f"{step} ends"]
     shown = capsys.readouterr().out
     assert printed(shown) == expected
-    assert shown.count("  3 passed in 1.0s\n") == 6
+    assert shown.count("  3 passed in 1.0s\n") == 7
 
 
 def test_one_failed_step_fails_the_run_and_hinders_no_other(
@@ -92,3 +97,26 @@ def test_a_step_that_cannot_run_ends_the_run(steps: Callable[[Runs, list[str]], 
     with pytest.raises(OSError, match="no hatch"):
         steps(break_lint, ["lint", "types"])
     assert begun[0] == "lint"
+
+
+def test_a_program_that_cannot_be_had_fails_its_step_and_names_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: ModuleType = load_tool("test.py")
+    monkeypatch.setattr(module, "LOGS", tmp_path)
+    monkeypatch.setattr("registry2.obtain", lambda: ["registry"])
+
+    def lacking(name: str, environment: dict[str, str]) -> Path:
+        if name == "cosign":
+            raise goprograms.GoProgramUnavailable("`go install` ended with 1: no network")
+        return Path("/programs", name)
+
+    monkeypatch.setattr("goprograms.obtain", lacking)
+    monkeypatch.setattr(module, "run_script", lambda step, environment, output: True)
+    assert module.run_step("programs", {}).passed
+    assert module.run_step("integration", {}).passed
+    assert not module.run_step("cosign", {}).passed
+    assert (tmp_path / "cosign").read_text("utf-8").splitlines() == [
+        *("registry", "/programs/crane", "/programs/registry3", "/programs/referrersregistry"),
+        "`go install` ended with 1: no network",
+    ]

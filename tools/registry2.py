@@ -94,6 +94,17 @@ class RegistryServer:
             process.kill()
             process.wait()
 
+    def collect_garbage(self) -> None:
+        """Delete what no tag reaches, manifests too, and the blobs of neither. Nothing may be pushed meanwhile.
+
+        Raises: RegistryUnavailable.
+        """
+        program, settings = self._program or obtain(), self.folder / "config.yml"
+        if program[0] == "docker":
+            owner, volume = f"{os.getuid()}:{os.getgid()}", f"{self.folder}:{self.folder}"
+            program = ["docker", "run", "--rm", "--user", owner, "--volume", volume, IMAGE, "serve"]
+        _run([*program[:-1], "garbage-collect", "--delete-untagged", str(settings)])
+
     def _start_program(self, program: list[str]) -> str:
         # The system chooses the port, which is read from the log: another process could take a port chosen here.
         self._spawn([*program, str(self._configure("127.0.0.1:0"))])
@@ -136,7 +147,9 @@ class RegistryServer:
             if found := ready():
                 return found
             time.sleep(0.02)
-        raise RegistryUnavailable(f"registry:2 ended, or took too long, before {wanted}; its log ends:\n{self._log()}")
+        raise RegistryUnavailable(
+            f"the registry ended, or took too long, before {wanted}; its log ends:\n{self._log()}"
+        )
 
     def _answers(self) -> str:
         try:

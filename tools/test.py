@@ -4,8 +4,8 @@
     python3 tools/test.py lint types  # some steps
 
 Hatch, the environments, the caches and the registry are put into ``.work/`` of the clone, nothing elsewhere. The
-commands of the steps are in hatch.toml. Two steps run at the same time; what each of them writes is printed as a whole,
-in the order of the steps, and is in ``.work/log/``. Exit status 0 only if every step passed.
+commands of the steps are in hatch.toml. Three steps run at the same time; what each of them writes is printed as a
+whole, in the order of the steps, and is in ``.work/log/``. Exit status 0 only if every step passed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ BIN = VENV / "bin"
 
 LOGS = WORK / "log"
 
-# "programs" is a function here, the others are scripts of hatch.toml. They are printed in this order.
-STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration")
+# All but "programs" are scripts of hatch.toml. They are printed in this order.
+STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration", "cosign")
 
-# The steps of one lane run one after the other, the lanes at the same time. Each lane takes about as long as the other,
-# and the tests mostly wait for a disk or use one core.
-LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"))
+# The steps of one lane run one after the other, the lanes at the same time. Each of the first two takes about as long
+# as the other, and the tests mostly wait for a disk or use one core. The third, whose programs are built at low
+# priority for ten minutes in a fresh clone, takes what the others leave.
+LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"), ("cosign",))
+
+# What a step gets before its script runs, so that one early message names what cannot be had. See tools/goprograms.py.
+PROGRAMS = {"programs": ("oras",), "cosign": ("crane", "registry3", "referrersregistry", "cosign")}
 
 LOOK_SECONDS = 0.1  # how often the output of a step is looked at
 
@@ -191,19 +195,24 @@ def run_step(step: str, environment: dict[str, str]) -> Outcome:
     """Run a step, its output in LOGS."""
     begun = time.monotonic()
     with (LOGS / step).open("w", encoding="utf-8") as output:
-        passed = obtain_programs(environment, output) if step == "programs" else run_script(step, environment, output)
+        passed = obtain_programs(step, environment, output) and (
+            step == "programs" or run_script(step, environment, output)
+        )
     return Outcome(step, passed, time.monotonic() - begun, pytest_counts((LOGS / step).read_text("utf-8", "replace")))
 
 
-def obtain_programs(environment: dict[str, str], output: TextIO) -> bool:
-    """Find or get registry:2 and oras before the tests that need them, so that one early message names an absence."""
-    import oras  # after require_python, since an older Python cannot read them
+def obtain_programs(step: str, environment: dict[str, str], output: TextIO) -> bool:
+    """Find or get the programs that step needs, and registry:2 with them; return whether all are there."""
+    if step not in PROGRAMS:
+        return True
+    import goprograms  # after require_python, since an older Python cannot read them
     import registry2
 
     try:
         print(shlex.join(registry2.obtain()), file=output, flush=True)
-        print(oras.obtain(environment), file=output)
-    except (registry2.RegistryUnavailable, oras.OrasUnavailable) as error:
+        for program in PROGRAMS[step]:
+            print(goprograms.obtain(program, environment), file=output, flush=True)
+    except (registry2.RegistryUnavailable, goprograms.GoProgramUnavailable) as error:
         print(error, file=output)
         return False
     return True
