@@ -62,6 +62,7 @@ CONTENDERS = {
     "documents": {f"ctxpack, {shape}" for shape in SHAPES},
     "startup": {
         *("python -c pass", "ctxpack --help", "ctxpack id, tiny", "ctxpack pull, cached", "ctxpack run, cached"),
+        "ctxpack run, cached, mode signed",
         *("git --version", "skopeo --version", "oras version", "dvc --version"),
         *("python -c 'import oras.client'", "python -c 'import model_signing'"),
     },
@@ -70,6 +71,7 @@ CONTENDERS = {
 ALWAYS = {"ctxpack", "sha256, 1 thread", "naive rglob + sha256", "one pass: tar, uncompressed", "limit: curl PATCH"}
 ALWAYS |= CONTENDERS["settle"]
 ALWAYS |= {"limit: curl GET", "xargs -P2 openssl", "git hash-object", "python -c pass", "ctxpack --help"}
+ALWAYS |= {"ctxpack run, cached, mode signed"}
 
 
 def test_a_tiny_run_has_every_contender_in_its_tables(tmp_path: Path) -> None:

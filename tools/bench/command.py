@@ -11,18 +11,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench.claiming import claiming
 from bench.cutting import cutting
 from bench.documents import documents
 from bench.explaining import explaining
+from bench.flipping import flipping
 from bench.goals import judge
 from bench.growing import growing
 from bench.hashing import hashing, rehashing
+from bench.installing import installing
 from bench.mapping import mapping
 from bench.measure import NotDone
 from bench.memoizing import memoizing
 from bench.placing import placing
 from bench.plot import growth_plot, ratio_plot
-from bench.programs import DEBIAN, GO, PYTHON, SYSTEM, Absent, Programs, install_ctxpack
+from bench.programs import DEBIAN, GO, PYTHON, SYSTEM, Absent, Programs, install_commit, install_ctxpack
 from bench.pushing import pulling, pushing
 from bench.repushing import repushing
 from bench.requesting import requesting
@@ -60,6 +63,9 @@ SECTIONS: dict[str, Callable[[Stage], Iterator[Table]]] = {
     "map": mapping,
     "explain": explaining,
     "memo": memoizing,
+    "claims": claiming,
+    "flips": flipping,
+    "install": installing,
     "growth": growing,
 }
 
@@ -102,9 +108,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ten-gib", action="store_true", help="let growth go to 10 GiB; needs some 60 GB of disk")
     parser.add_argument("--no-fetch", action="store_true", help="fetch no peers; use those that are there")
     parser.add_argument("--ctxpack", type=Path, help="the command to measure; default: that of this clone")
-    parser.add_argument(
-        "--before", type=Path, help="an earlier version of the command, to measure beside (place, startup)"
-    )
+    earlier = parser.add_mutually_exclusive_group()
+    beside = "to measure beside (place, startup, install)"
+    earlier.add_argument("--before", type=Path, help=f"an earlier version of the command, {beside}")
+    earlier.add_argument("--beside", metavar="COMMIT", help=f"an earlier commit of this clone, {beside}")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing; print and plot these results")
     parser.add_argument("--work", type=Path, default=WORK, help="where to keep everything; default: .work/bench")
@@ -122,6 +129,10 @@ def _measure(options: argparse.Namespace, scratch: Path, path: Path) -> None:
     """Measure the sections. Save the results after each table, because a run takes long."""
     _note("installing CtxPack")
     ctxpack = options.ctxpack.absolute() if options.ctxpack else install_ctxpack(options.work / "ctxpack")
+    before = options.before
+    if options.beside:
+        _note(f"installing CtxPack of {options.beside}")
+        before = install_commit(options.beside, options.work / "commits")
     programs = Programs(options.work / "peers", fetch=not options.no_fetch)
     plan = Plan(
         options.scale,
@@ -129,7 +140,7 @@ def _measure(options: argparse.Namespace, scratch: Path, path: Path) -> None:
         options.patience,
         options.ten_gib,
         tuple(options.only),
-        options.before,
+        before,
         options.items,
     )
     stage = Stage(plan, scratch, options.work, ctxpack, programs, _note)

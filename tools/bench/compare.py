@@ -49,15 +49,18 @@ def compare(
     return table
 
 
-def write_contract(folder: Path, name: str, inputs: Path | None = None) -> Path:
+def write_contract(
+    folder: Path, name: str, inputs: Path | None = None, command: Sequence[str | Path] = ("false",)
+) -> Path:
     """Write a contract file, with an input if one is given. Another name gives another URI.
 
-    Its command fails, so ``ctxpack run`` must find the pack. It has no weak points, which would be printed.
+    Unless another command is given, it fails, so ``ctxpack run`` must find the pack. It has no weak points, which would
+    be printed.
     """
     code = dict.fromkeys(("code_hash", "environment_hash"), f"sha256:{hashlib.sha256().hexdigest()}")
     contract = {
         "inputs": [{"name": "input", "path": str(inputs)}] if inputs else [],
-        "command": ["false"],
+        "command": [str(word) for word in command],
         "transforms": [{"tool": "bench", "tool_version": "1", "params": {"workload": name}, **code}],
         "outputs": [{"path": "outputs"}],
     }

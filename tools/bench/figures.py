@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.measure import Sample
 
-__all__ = ["Figures", "figures", "pairwise", "ratio"]
+__all__ = ["Figures", "cpu_beyond", "figures", "pairwise", "ratio"]
 
 
 class Figures(NamedTuple):
@@ -51,3 +51,8 @@ def pairwise(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
     Rounds without a sample of one of the two do not count.
     """
     return median(one.seconds / other.seconds for one, other in zip(ours, theirs, strict=False))
+
+
+def cpu_beyond(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
+    """Return the median of the seconds of CPU that ours took more than theirs in each round; see pairwise()."""
+    return median(one.cpu - other.cpu for one, other in zip(ours, theirs, strict=False))

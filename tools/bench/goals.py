@@ -1,6 +1,6 @@
 """The goals of CtxPack for time and memory, as data, and whether the results meet them.
 
-`bytegoals` and `reusegoals` have the others.
+`bytegoals`, `reusegoals` and `claimgoals` have the others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from bench.bytegoals import judge_bytes
+from bench.claimgoals import judge_claims
 from bench.figures import figures
 from bench.measure import Sample
 from bench.results import Results, Table
@@ -70,7 +71,7 @@ def judge(results: Results) -> list[Verdict]:
         verdicts += judge_bytes(table)
         verdicts += judge_reuse(table)
         verdicts += _judge_memory(table)
-    return verdicts + list(_judge_growth(results.tables))
+    return [*verdicts, *judge_claims(tables), *_judge_growth(results.tables)]
 
 
 def _judge_time(table: Table, goal: Goal, ours: str) -> Verdict:

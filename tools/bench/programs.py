@@ -15,10 +15,9 @@ import venv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["DEBIAN", "GO", "PYTHON", "SYSTEM", "Absent", "Programs", "install_ctxpack"]
+__all__ = ["DEBIAN", "GO", "PYTHON", "SYSTEM", "Absent", "Programs", "check_out", "install_commit", "install_ctxpack"]
 
 CLONE = Path(__file__).resolve().parents[2]
-CONSTRAINTS = CLONE / "constraints.txt"
 
 # These must be on PATH; they are never fetched.
 SYSTEM = ("curl", "git", "gzip", "openssl", "tar")
@@ -138,17 +137,39 @@ class Programs:
             archive.unlink()
 
 
-def install_ctxpack(folder: Path) -> Path:
-    """Install the packages of this clone, again if a source has changed; return the path of ctxpack.
+def install_commit(commit: str, folder: Path) -> Path:
+    """Install the packages of an earlier commit, as those of this clone; return the path of ctxpack. Raises: Absent."""
+    source = check_out(commit, folder)
+    return install_ctxpack(source.with_name("installed"), source)
+
+
+def check_out(commit: str, folder: Path, clone: Path = CLONE) -> Path:
+    """Return a folder below folder that has the files of a commit; made unless it is there. Raises: Absent."""
+    name = run(["git", "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}"], cwd=clone).strip()
+    home = folder.absolute() / name
+    source, archive, done = home / "source", home / "source.tar", home / "complete"
+    if not done.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        source.mkdir(parents=True)
+        run(["git", "archive", "--output", archive, name], cwd=clone)
+        run(["tar", "--extract", "--file", archive, "--directory", source])
+        archive.unlink()
+        done.touch()
+    return source
+
+
+def install_ctxpack(folder: Path, clone: Path = CLONE) -> Path:
+    """Install the packages of a clone, again if a source has changed; return the path of ctxpack.
 
     Not editable: the import hooks of an editable installation cost time at every start. Raises: Absent.
     """
-    packages = sorted(project.parent for project in CLONE.glob("packages/*/pyproject.toml"))
+    packages = sorted(project.parent for project in clone.glob("packages/*/pyproject.toml"))
+    constraints = clone / "constraints.txt"
     python = folder / "bin" / "python"
-    needs = _digest([CONSTRAINTS, *(package / "pyproject.toml" for package in packages)])
+    needs = _digest([constraints, *(package / "pyproject.toml" for package in packages)])
     if not _stamped(folder / "needs", needs):
         venv.create(folder, clear=True, with_pip=True)
-        pip_install: list[str | Path] = [python, "-m", "pip", "--quiet", "install", "--constraint", CONSTRAINTS]
+        pip_install: list[str | Path] = [python, "-m", "pip", "--quiet", "install", "--constraint", constraints]
         run([*pip_install, "hatchling"])
         run([*pip_install, "--no-build-isolation", *packages])
         (folder / "needs").write_text(needs)

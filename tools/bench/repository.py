@@ -1,4 +1,4 @@
-"""Checks of a repository after a push: the layers of its tag are there, and hold every file."""
+"""Checks of a repository after a push: the layers of its tag are there, and hold every file; and who signed it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from bench.workloads import Workload
 from loopback import open_url
 from registry2 import RegistryServer
 
-__all__ = ["expect_pushed", "layers"]
+__all__ = ["claims", "expect_pushed", "image", "layers"]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 BLOCK = 1 << 20  # bytes
 
-KIN = "ctx-kin-"  # a tag of CtxPack that names no pack
+CLAIM = "claim-"
+BESIDE = ("ctx-kin-", CLAIM, "sha256-")  # tags that name no pack: of kin, of a claim, of a list of referrers
 
 # A table of CtxPack: records of piece SHA-256, piece size, chunk size, layer, offset (FORMAT.md of ctxpack-bundle).
 TABLE_HEAD = 16  # bytes
@@ -49,11 +50,33 @@ def expect_pushed(registry: RegistryServer, repository: str, workload: Workload,
 
 def layers(registry: RegistryServer, repository: str) -> list[Path]:
     """Return the files that hold the layers of the only pack in a repository. Raises: NotDone if there is none."""
-    base = f"http://{registry.address}/v2/{repository}"
-    [tag] = [tag for tag in json.loads(_get(f"{base}/tags/list"))["tags"] if not tag.startswith(KIN)]
-    manifest = json.loads(_get(f"{base}/manifests/{tag}"))
+    return _layers(registry, image(registry, repository))
+
+
+def image(registry: RegistryServer, repository: str) -> bytes:
+    """Return the image manifest of the only pack in a repository. Raises: NotDone if there is none."""
+    [tag] = [tag for tag in _tags(registry, repository) if not tag.startswith(BESIDE)]
+    return _manifest(registry, repository, tag)
+
+
+def claims(registry: RegistryServer, repository: str) -> list[bytes]:
+    """Return the bundles of all claims that lie under tags in a repository. Raises: NotDone if one is missing."""
+    manifests = [_manifest(registry, repository, tag) for tag in _tags(registry, repository) if tag.startswith(CLAIM)]
+    return [path.read_bytes() for manifest in manifests for path in _layers(registry, manifest)]
+
+
+def _tags(registry: RegistryServer, repository: str) -> list[str]:
+    found: list[str] = json.loads(_get(f"http://{registry.address}/v2/{repository}/tags/list"))["tags"]
+    return found
+
+
+def _manifest(registry: RegistryServer, repository: str, tag: str) -> bytes:
+    return _get(f"http://{registry.address}/v2/{repository}/manifests/{tag}")
+
+
+def _layers(registry: RegistryServer, manifest: bytes) -> list[Path]:
     blobs = registry.storage / "docker" / "registry" / "v2" / "blobs" / "sha256"
-    digests = [layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]]
+    digests = [layer["digest"].removeprefix("sha256:") for layer in json.loads(manifest)["layers"]]
     return [blobs / digest[:2] / digest / "data" for digest in digests]
 
 

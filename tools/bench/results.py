@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.measure import Sample
 
-__all__ = ["Results", "Table", "TripsRow", "WireRow", "load", "save"]
+__all__ = ["CallsRow", "Results", "Table", "TripsRow", "WireRow", "load", "save"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,16 @@ class TripsRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CallsRow:
+    """Calls of one function inside a process. seconds: of CPU, of all calls; refused: how many raised an error."""
+
+    what: str
+    calls: int
+    seconds: float
+    refused: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One section on one workload. samples: by contender; absent: why a contender has none; size: bytes.
 
@@ -54,6 +64,7 @@ class Table:
     wire: list[WireRow] = field(default_factory=list)
     trips: list[TripsRow] = field(default_factory=list)
     amounts: dict[str, int] = field(default_factory=dict)
+    calls: list[CallsRow] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -84,13 +95,15 @@ def load(path: Path) -> Results:
 
 def _table(document: dict[str, object]) -> Table:
     samples, wire = document.pop("samples"), document.pop("wire")
-    trips = document.pop("trips", [])  # older results have none
+    trips, calls = document.pop("trips", []), document.pop("calls", [])  # older results have none
     assert isinstance(samples, dict)
     assert isinstance(wire, list)
     assert isinstance(trips, list)
+    assert isinstance(calls, list)
     return Table(
         samples={name: [Sample(*sample) for sample in taken] for name, taken in samples.items()},
         wire=[WireRow(**row) for row in wire],
         trips=[TripsRow(**row) for row in trips],
+        calls=[CallsRow(**row) for row in calls],
         **document,  # type: ignore[arg-type]  # as save() wrote them
     )

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from bench.claimgoals import SIGNED_HIT
 from bench.compare import compare, expect, prints, write_contract
 from bench.measure import Command, Contender, Run, execute
 from bench.results import Table
+from bench.signers import SignedPack
 from bench.stage import Stage
 from bench.workloads import Workload
 
@@ -67,6 +69,7 @@ def starting(stage: Stage) -> Iterator[Table]:
     contenders = [
         Contender("python -c pass", lambda run: nothing, check=prints("")),
         *chain.from_iterable(map(hits, versions)),
+        _signed_hit(stage, Workload("tiny", outputs, 1, 5), inputs),
         peer("git", "--version"),
         peer("skopeo", "--version"),
         peer("oras", "version"),
@@ -74,3 +77,24 @@ def starting(stage: Stage) -> Iterator[Table]:
         *(imports(name, module) for name, module in IMPORTS.items()),
     ]
     yield compare(stage, "startup", Workload("tiny", place, 1, 5), contenders, runs)
+
+
+def _signed_hit(stage: Stage, workload: Workload, inputs: Path) -> Contender:
+    """A hit of a pack that somebody else has signed, where the policy wants that; the decision is remembered."""
+    place = stage.folder("start signed")
+    layout = f"oci:{place}/layout"
+    hits: list[Command] = []
+
+    def prepare() -> None:
+        pack = SignedPack(stage, place, workload, 1, inputs)
+        execute(pack.push(layout, place, pack.keys[0]), place)
+        policy, machine = pack.policy(1), place / "another machine"
+        execute(pack.pull(layout, machine, place, policy), place)
+        hits.append(pack.hit(layout, machine, policy))
+
+    return Contender(
+        SIGNED_HIT,
+        lambda run: hits[0],
+        prepare=prepare,
+        check=lambda run: expect("Hit" in run.stdout, "Hit", run.stdout[:200]),
+    )

@@ -28,6 +28,7 @@ Layout = Callable[[str, Sequence[Row]], Iterator[str]]
 TIMES = ("contender", "median s", "min – max", "x ours", "pairwise", "MB/s", "CPU s", "peak MiB", "all MiB", "n")
 WIRE = ("contender", "step", "MB up", "MB down", "of first", "requests", "blobs", "peak MiB", "s")
 AMOUNTS = ("what", "MB", "x first")
+CALLS = ("what", "calls", "refused", "µs each")
 TRIPS = ("contender", "step", "requests", "round trips", "s", "requests of each round trip")
 
 
@@ -38,12 +39,14 @@ def render(results: Results, verdicts: Sequence[Verdict], layout: Layout) -> str
     lines += layout("Programs", [("", ""), *results.programs.items()])
     for table in results.tables:
         title = describe(table)
-        if table.samples or not (table.wire or table.trips or table.amounts):
+        if table.samples or not (table.wire or table.trips or table.amounts or table.calls):
             lines += layout(title, [TIMES, *_times(table)])
         if table.wire:
             lines += layout(title, [WIRE, *_wire(table)])
         if table.amounts:
             lines += layout(title, [AMOUNTS, *_amounts(table)])
+        if table.calls:
+            lines += layout(title, [CALLS, *_calls(table)])
         if table.trips:
             lines += layout(title, [TRIPS, *_trips(table)])
     if verdicts:
@@ -91,7 +94,7 @@ def _times(table: Table) -> Iterator[Row]:
             f"{ratio(samples, ours):.2f}",
             f"{pairwise(samples, ours):.2f}",
             f"{table.size / MB / each.seconds:,.0f}",
-            f"{each.cpu:.2f}",
+            f"{each.cpu:.3f}",
             f"{each.peak / MIB:.0f}",
             f"{each.together / MIB:.0f}",
             str(each.runs),
@@ -120,7 +123,12 @@ def _wire(table: Table) -> Iterator[Row]:
 
 def _amounts(table: Table) -> Iterator[Row]:
     first = next(iter(table.amounts.values()))
-    yield from ((what, f"{size / MB:,.1f}", f"{size / first:.3f}") for what, size in table.amounts.items())
+    yield from ((what, f"{size / MB:,.3f}", f"{size / first:.3f}") for what, size in table.amounts.items())
+
+
+def _calls(table: Table) -> Iterator[Row]:
+    for row in table.calls:
+        yield row.what, f"{row.calls:,}", f"{row.refused:,}", f"{row.seconds / row.calls * 1_000_000:.1f}"
 
 
 def _trips(table: Table) -> Iterator[Row]:
@@ -147,5 +155,5 @@ def _verdict(verdict: Verdict) -> Row:
 
 
 def _is_figure(row: Row, column: int) -> bool:
-    words = {len(TIMES): (0,), len(WIRE): (0, 1), len(TRIPS): (0, 1, 5)}
+    words = {len(TIMES): (0,), len(CALLS): (0,), len(WIRE): (0, 1), len(TRIPS): (0, 1, 5)}
     return column not in words.get(len(row), (column,))
