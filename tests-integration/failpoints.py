@@ -24,7 +24,15 @@ __all__ = ["Killed", "run_forked"]
 _CHANGES = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.link", "os.symlink", "os.chmod", "subprocess.Popen")
 _SHOWN = ("os.rename", "subprocess.Popen")
 _WRITING = os.O_WRONLY | os.O_RDWR
-_PACKAGES = ("ctxpack_identity", "ctxpack_bundle", "ctxpack_cache", "ctxpack_oci", "ctxpack_pantry", "ctxpack_cli")
+_PACKAGES = (
+    "ctxpack_identity",
+    "ctxpack_bundle",
+    "ctxpack_cache",
+    "ctxpack_oci",
+    "ctxpack_trust",
+    "ctxpack_pantry",
+    "ctxpack_cli",
+)
 
 
 class Killed(NamedTuple):

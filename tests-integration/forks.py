@@ -27,7 +27,15 @@ from machine import Finished, Machine
 
 __all__ = ["Call", "ForkedMachine", "Forks", "Running"]
 
-_PACKAGES = ("ctxpack_identity", "ctxpack_bundle", "ctxpack_cache", "ctxpack_oci", "ctxpack_pantry", "ctxpack_cli")
+_PACKAGES = (
+    "ctxpack_identity",
+    "ctxpack_bundle",
+    "ctxpack_cache",
+    "ctxpack_oci",
+    "ctxpack_trust",
+    "ctxpack_pantry",
+    "ctxpack_cli",
+)
 
 
 class Call(NamedTuple):

@@ -114,7 +114,9 @@ class Layout:
     def manifest(self, tag: str) -> bytes | None:
         index = self.folder / "index.json"
         entries = json.loads(index.read_bytes())["manifests"] if index.exists() else []
-        named = [each for each in entries if each["annotations"]["org.opencontainers.image.ref.name"] == tag]
+        named = [
+            each for each in entries if each.get("annotations", {}).get("org.opencontainers.image.ref.name") == tag
+        ]
         return self.blob(named[0]["digest"]) if named else None
 
     def blob(self, digest: str) -> bytes:

@@ -54,13 +54,13 @@ def test_steps_of_three_lanes_run_at_once_and_are_printed_one_after_the_other(
     all_lanes = threading.Barrier(3, timeout=60)
 
     def meet(step: str) -> bool:
-        if step in ("isolated", "integration", "cosign"):
+        if step in ("isolated", "integration", "claims"):
             all_lanes.wait()
         return True
 
     assert steps(meet, []) == 0
     expected = []
-    for step in ("programs", "lint", "types", "isolated", "reuse", "integration", "cosign"):
+    for step in ("programs", "lint", "types", "isolated", "reuse", "integration", "claims"):
         expected += [f"--- {step}", f"{step} begins", "== 3 passed in 1.0s ==", f"{step} ends"]
     shown = capsys.readouterr().out
     assert printed(shown) == expected
@@ -115,8 +115,8 @@ def test_a_program_that_cannot_be_had_fails_its_step_and_names_itself(
     monkeypatch.setattr(module, "run_script", lambda step, environment, output: True)
     assert module.run_step("programs", {}).passed
     assert module.run_step("integration", {}).passed
-    assert not module.run_step("cosign", {}).passed
-    assert (tmp_path / "cosign").read_text("utf-8").splitlines() == [
+    assert not module.run_step("claims", {}).passed
+    assert (tmp_path / "claims").read_text("utf-8").splitlines() == [
         *("registry", "/programs/crane", "/programs/registry3", "/programs/referrersregistry"),
         "`go install` ended with 1: no network",
     ]

@@ -679,7 +679,8 @@ def test_verify_reads_everything(original: Case, whole: Content, tmp_path: Path)
         damage(case.pack, DAMAGE[kind].do)
         status, document = verified(case, case.uri)
         (found,) = document["packs"]
-        assert (status, sorted(found), found["uri"]) == (5, ["damage", "uri"], case.uri), document
+        assert (status, sorted(found)) == (5, ["cached", "damage", "found_in", "uri"]), document
+        assert (found["uri"], found["cached"], found["found_in"]) == (case.uri, True, str(case.pack)), document
         assert case.set_aside() == [case.uri[-64:]]
 
     at_once(work, list(DAMAGE))
@@ -690,18 +691,24 @@ def test_verify_says_what_is_sound_and_what_is_damaged(case: Case, whole: Conten
     other_uri = project.succeed("run").removeprefix("Seeded: ")
     files = sum(value is not None for value in whole.values())
     size = sum(len(value[0]) for value in whole.values() if value)
-    here = {"uri": case.uri, "files": files, "size": size}
-    there = {"uri": other_uri, "files": 1, "size": 4}
-    assert verified(case, case.uri) == (0, {"schema": "ctxpack/verify/v1", "packs": [here]})
-    assert verified(case, other_uri, case.uri, other_uri)[1]["packs"] == [there, here]
+    there_in = str(case.pack.with_name(other_uri[-64:]))
+    here = {"uri": case.uri, "found_in": str(case.pack), "cached": True, "files": files, "size": size}
+    there = {"uri": other_uri, "found_in": there_in, "cached": True, "files": 1, "size": 4}
+    status, document = verified(case, case.uri)
+    [named] = document["packs"]
+    verdict = named.pop("verdict")
+    assert (status, named.pop("contradictions"), named) == (0, [], here)
+    assert (verdict["admitted"], verdict["claims"]) == (True, [])
+    named_twice = verified(case, other_uri, case.uri, other_uri)[1]["packs"]
+    assert [pack["uri"] for pack in named_twice] == [other_uri, case.uri]
     assert verified(case, "--all")[1]["packs"] == sorted([here, there], key=lambda pack: str(pack["uri"]))
     done = case.call("verify", "--all")
     assert (done.status, done.stderr, done.stdout.count("Sound: "), done.stdout.count("\n")) == (0, "", 2, 2)
 
     damage(case.pack, DAMAGE["a bit"].do)
     done = case.call("verify", case.uri, other_uri)
-    assert (done.status, done.stdout.count("\n")) == (5, 1)
-    assert done.stdout.startswith(f"Sound: {other_uri} (1 file, 4 B)")
+    assert (done.status, done.stdout.count("Sound: ")) == (5, 1)
+    assert done.stdout.startswith(f"Sound: {other_uri} (1 file, 4 B)\n  ")
     must_say(case, done)
     assert f"ctxpack: error: {case.uri}: damaged, and set aside" in done.stderr
     assert verified(case, "--all") == (0, {"schema": "ctxpack/verify/v1", "packs": [there]})
@@ -732,8 +739,8 @@ def test_verify_needs_packs_that_are_there(case: Case) -> None:
         ([], 2, "say --all"),
         ([case.uri, "--all"], 2, "say --all"),
         (["ctx://sha256:0"], 2, "ctx://sha256:0"),
-        ([nowhere], 3, f"{nowhere}: not in the cache"),
-        ([case.uri, nowhere], 3, f"{nowhere}: not in the cache"),
+        ([nowhere], 3, f"{nowhere}: no such pack: neither the cache nor the registry has it"),
+        ([case.uri, nowhere], 3, f"{nowhere}: no such pack: neither the cache nor the registry has it"),
     ):
         for json_too in ([], ["--json"]):
             done = case.call("verify", *arguments, *json_too)

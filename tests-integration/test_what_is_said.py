@@ -222,7 +222,15 @@ for front in sys.argv[2:]:
 print(seen)
 """
 
-FRONTS = ("ctxpack_identity", "ctxpack_bundle", "ctxpack_cache", "ctxpack_oci", "ctxpack_pantry", "ctxpack_cli")
+FRONTS = (
+    "ctxpack_identity",
+    "ctxpack_bundle",
+    "ctxpack_cache",
+    "ctxpack_oci",
+    "ctxpack_trust",
+    "ctxpack_pantry",
+    "ctxpack_cli",
+)
 
 
 def test_no_help_and_no_signature_shows_the_environment(machine: Machine) -> None:

@@ -34,15 +34,15 @@ BIN = VENV / "bin"
 LOGS = WORK / "log"
 
 # All but "programs" are scripts of hatch.toml. They are printed in this order.
-STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration", "cosign")
+STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration", "claims")
 
 # The steps of one lane run one after the other, the lanes at the same time. Each of the first two takes about as long
 # as the other, and the tests mostly wait for a disk or use one core. The third, whose programs are built at low
 # priority for ten minutes in a fresh clone, takes what the others leave.
-LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"), ("cosign",))
+LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"), ("claims",))
 
 # What a step gets before its script runs, so that one early message names what cannot be had. See tools/goprograms.py.
-PROGRAMS = {"programs": ("oras",), "cosign": ("crane", "registry3", "referrersregistry", "cosign")}
+PROGRAMS = {"programs": ("oras",), "claims": ("crane", "registry3", "referrersregistry", "cosign")}
 
 LOOK_SECONDS = 0.1  # how often the output of a step is looked at
 

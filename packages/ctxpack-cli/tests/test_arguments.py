@@ -20,7 +20,9 @@ from ctxpack_cli.options import add_common_options
 
 COMMON = {"json": False, "quiet": False, "cache": None}
 REGISTRY = COMMON | {"registry": None}
-PUSH = REGISTRY | {"uri": "U", "borrow": False, "repair": False, "replace": False}
+SIGN = {"key": None, "sign": None}
+SIGN_ONE = {"key": None, "pack": None, "vouch": False, "all": False, "signed_by": None}
+PUSH = REGISTRY | SIGN | {"uri": "U", "borrow": False, "repair": False, "replace": False}
 PULL = REGISTRY | {"pack": "U", "output": None, "force": False, "include": None, "lock": False, "locked": False}
 LS: dict[str, object] = COMMON | {
     "long": False,
@@ -41,6 +43,35 @@ INIT = COMMON | {
     "tool": "",
     "tool_version": "",
 }
+VERIFY: dict[str, object] = HASHING | {
+    "argv": [],
+    "contract": "contract.json",
+    "uris": [],
+    "all": False,
+    "skip_cache": False,
+    "rebuild": False,
+    "tolerance": [],
+    "sign": False,
+    "key": None,
+}
+TRUST_ADD: dict[str, object] = REGISTRY | {
+    "action": "add",
+    "pub": None,
+    "owner": "O",
+    "scope": [],
+    "name": "",
+    "pack": None,
+    "key_id": "",
+}
+TRUST_DENY: dict[str, object] = COMMON | {
+    "action": "deny",
+    "what": "W",
+    "image": False,
+    "outputs": False,
+    "undo": False,
+    "show_affected": False,
+    "dry_run": False,
+}
 ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
 
 
@@ -60,6 +91,10 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
         ("seed a n=b --contract c.json", HASHING | {"contract": "c.json", "outputs": ["a", "n=b"]}),
         ("push U", PUSH),
         ("push U --borrow", PUSH | {"borrow": True}),
+        ("push --sign --key K U", PUSH | {"sign": True, "key": "K"}),
+        ("push --no-sign U", PUSH | {"sign": False}),
+        ("sign --vouch U --key K", REGISTRY | SIGN_ONE | {"pack": "U", "vouch": True, "key": "K"}),
+        ("sign --all --signed-by O", REGISTRY | SIGN_ONE | {"all": True, "signed_by": "O"}),
         ("push --repair --replace U", PUSH | {"repair": True, "replace": True}),
         ("export U --tar F --force", REGISTRY | {"uri": "U", "tar": "F", "force": True}),
         ("pull U", PULL),
@@ -82,6 +117,42 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
             LS | {"long": True, "sort": "size", "tool": "T", "label": ["k=v", "w"], "input": "N", "since": "7d"},
         ),
         ("rm U V", REGISTRY | {"all": False, "uris": ["U", "V"]}),
+        ("keygen N", COMMON | {"name": "N", "ed25519": False}),
+        ("keygen --ed25519 N", COMMON | {"name": "N", "ed25519": True}),
+        ("verify U V", VERIFY | {"uris": ["U", "V"]}),
+        ("verify --all --rehash", VERIFY | {"all": True, "rehash": True}),
+        ("verify U --skip-cache", VERIFY | {"uris": ["U"], "skip_cache": True}),
+        (
+            "verify U --rebuild --contract c.json --tolerance 0.1 --tolerance n=0.2 -- sh x --sign",
+            VERIFY
+            | {
+                "uris": ["U"],
+                "rebuild": True,
+                "contract": "c.json",
+                "tolerance": ["0.1", "n=0.2"],
+                "argv": ["sh", "x", "--sign"],
+            },
+        ),
+        ("verify --rebuild --sign --key K U", VERIFY | {"uris": ["U"], "rebuild": True, "sign": True, "key": "K"}),
+        ("trust list", COMMON | {"action": "list"}),
+        ("trust add P --owner O", TRUST_ADD | {"pub": "P"}),
+        (
+            "trust add --owner O P --scope a --scope b --name n",
+            TRUST_ADD | {"pub": "P", "scope": ["a", "b"], "name": "n"},
+        ),
+        ("trust add --from U --key-id 0f --owner O", TRUST_ADD | {"pack": "U", "key_id": "0f"}),
+        ("trust mode signed", COMMON | {"action": "mode", "mode": "signed", "scope": None, "threshold": None}),
+        (
+            "trust mode M --scope s --threshold 2",
+            COMMON | {"action": "mode", "mode": "M", "scope": "s", "threshold": 2},
+        ),
+        ("trust remove N", COMMON | {"action": "remove", "name": "N", "scope": None}),
+        ("trust remove --scope s", COMMON | {"action": "remove", "name": "", "scope": "s"}),
+        ("trust show N --pem", COMMON | {"action": "show", "what": "N", "pem": True}),
+        ("trust check U", REGISTRY | {"action": "check", "pack": "U", "skip_cache": False}),
+        ("trust deny W", TRUST_DENY),
+        ("trust deny W --image --undo --dry-run", TRUST_DENY | {"image": True, "undo": True, "dry_run": True}),
+        ("trust deny --outputs W --show-affected", TRUST_DENY | {"outputs": True, "show_affected": True}),
         ("schema", COMMON | {"name": None}),
         ("schema id", COMMON | {"name": "id"}),
         (
@@ -95,18 +166,22 @@ def test_each_command_has_its_arguments(line: str, expected: dict[str, object]) 
     assert vars(parse_arguments(line.split())) == {"command": command, **expected}
 
 
-RUN = HASHING | {
-    "command": "run",
-    "contract": "contract.json",
-    "push": False,
-    "on_conflict": "adopt",
-    "recompute": False,
-    "replace": False,
-    "no_argv": False,
-    "offline": False,
-    "keep_outputs": False,
-    "force": False,
-}
+RUN = (
+    HASHING
+    | SIGN
+    | {
+        "command": "run",
+        "contract": "contract.json",
+        "push": False,
+        "on_conflict": "adopt",
+        "recompute": False,
+        "replace": False,
+        "no_argv": False,
+        "offline": False,
+        "keep_outputs": False,
+        "force": False,
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +273,11 @@ def test_all_words_after_the_first_dashes_are_the_command(line: str, expected: d
         ("-q run -- sh -- -x", "run -q -- sh -- -x"),
         ("--json run -- env -- x", "run --json -- env -- x"),
         ("--json schema id", "schema id --json"),
+        ("--json trust list", "trust list --json"),
+        ("trust --json list", "trust list --json"),
+        ("trust --cache C -q list", "trust list -q --cache C"),
+        ("--registry R trust check U", "trust check U --registry R"),
+        ("-q verify U --rebuild -- x -q", "verify -q U --rebuild -- x -q"),
     ],
 )
 def test_options_may_come_before_the_command(first: str, after: str) -> None:
@@ -221,7 +301,9 @@ def test_an_option_takes_a_value_in_all_commands_that_have_it_or_in_none() -> No
     assert all(len(found) == 1 for found in takes_value.values())
 
 
-_WORDS = {"tag": ["U", "N"]} | {name: ["U"] for name in ("lineage", "push", "pull", "export", "inspect", "rm")}
+_WORDS = {"tag": ["U", "N"], "trust": ["list"], "keygen": ["N"]} | {
+    name: ["U"] for name in ("lineage", "push", "pull", "export", "inspect", "rm")
+}
 
 
 def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> None:
@@ -254,6 +336,14 @@ def test_every_row_of_the_table_has_its_module_and_every_module_its_row() -> Non
         ("-- id", "ctxpack: error: no command '--'; the commands are init, id, seed, "),
         ("-", "ctxpack: error: no command '-'; the commands are init, id, seed, "),
         ("push", "the following arguments are required: URI"),
+        ("keygen", "the following arguments are required: NAME"),
+        ("trust", "the following arguments are required: ACTION"),
+        ("trust nonsense", "ctxpack trust: error: no action 'nonsense'; the actions are add, mode, "),
+        ("trust add P", "the following arguments are required: --owner"),
+        ("trust list --registry R", "ctxpack: error: ctxpack trust has no option --registry"),
+        ("trust mode signed --threshold x", "argument --threshold: invalid int value: 'x'"),
+        ("trust deny", "the following arguments are required: WHAT"),
+        ("verify U --", "ctxpack verify: error: nothing comes after --\n"),
         ("push U V", "unrecognized arguments: V"),
         ("pull U --output", "expected one argument"),
         ("pull U --include", "expected one argument"),

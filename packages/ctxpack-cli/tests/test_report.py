@@ -8,10 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxpack_cli.report import inspection_text
+from ctxpack_cli.report import inspection_text, push_lines
+from ctxpack_identity import CtxUri, Digest
+from ctxpack_pantry import Pushed, Signed
 
 HASH = "sha256:" + "0" * 64
-HEADINGS = ["inputs", "transforms", "command", "outputs", "provenance (unsigned)", "image", "weak points"]
+HEADINGS = ["inputs", "transforms", "command", "outputs", "provenance (unsigned)", "claims", "image", "weak points"]
+VERDICT = {
+    "registry": "ghcr.io/team/packs",
+    "image": HASH,
+    "admitted": True,
+    "mode": "accept-any",
+    "scope": "",
+    "threshold": 1,
+    "reason": "nothing is required",
+    "by": [],
+    "claims": [],
+    "skipped": [],
+    "note": "",
+}
 
 
 def document(contract: dict[str, Any] | None = None, **provenance: Any) -> dict[str, Any]:
@@ -45,6 +60,7 @@ def document(contract: dict[str, Any] | None = None, **provenance: Any) -> dict[
             "roots": [{"name": "index", "type": "folder"}, {"name": "notes.txt", "type": "file"}],
         },
         "provenance": provenance,
+        "verdict": VERDICT,
         "weak": [
             {
                 "code": "undeclared",
@@ -96,6 +112,10 @@ provenance (unsigned)
   git          {{"commit": "abc", "dirty": true}}
   inputs       {{"model": {{"uri": "ctx://upstream"}}}}
 
+claims
+  nobody signed this pack
+  admitted (accept-any by default): nothing is required
+
 image
   digest       {HASH}
   transfer     1.50 KiB in 3 layers
@@ -110,6 +130,61 @@ def test_an_empty_part_has_no_heading() -> None:
     text = inspection_text(bare)
     for heading in ("inputs", "provenance", "image", "weak points"):
         assert heading not in text
+
+
+def claim(name: str, key: str, *, counts: bool = True, **members: str) -> dict[str, Any]:
+    cosign = f"cosign verify --key {name or key * 16}.pub"
+    return {
+        "key_id": key * 64,
+        "name": name,
+        "owner": f"owner-of-{name}" if name else "",
+        "kind": "run",
+        "counts": counts,
+        "why": "" if counts else "you do not trust this key",
+        "pem": "",
+        "cosign": cosign,
+        **members,
+    }
+
+
+def claims_shown(*claims: dict[str, Any], **verdict: Any) -> list[str]:
+    lines = inspection_text(document() | {"verdict": VERDICT | {"claims": list(claims)} | verdict}).splitlines()
+    start = lines.index("claims") + 1
+    return [line.removeprefix("  ") for line in lines[start : lines.index("", start)]]
+
+
+def test_each_claim_is_shown_with_why_it_counts_and_how_to_check_those_that_do() -> None:
+    shown = claims_shown(
+        claim("ci", "a"),
+        claim("nightly", "b", kind="rebuild"),
+        claim("", "c", counts=False),
+        mode="signed",
+        threshold=2,
+        scope="ghcr.io/team",
+        skipped=["x: too large\x1b"],
+        reason="signed by ci, nightly",
+    )
+    assert shown == [
+        f"ci                run, counts; key {'a' * 16}, owner owner-of-ci",
+        f"nightly           rebuild, counts; key {'b' * 16}, owner owner-of-nightly",
+        f"{'c' * 16}  run, does not count: you do not trust this key",
+        "skipped: x: too large\\u001b",
+        "admitted (signed, 2 owners of ghcr.io/team): signed by ci, nightly",
+        "ctxpack trust show ci --pem >ci.pub",
+        "cosign verify --key ci.pub",
+        "ctxpack trust show nightly --pem >nightly.pub",
+        "cosign verify --key nightly.pub",
+    ]
+
+
+def test_without_a_claim_that_counts_all_can_be_checked_and_what_is_not_known_is_said() -> None:
+    shown = claims_shown(claim("", "c", counts=False), claim("", "d", counts=False, cosign=""), admitted=False)
+    assert shown[2:] == [
+        "not admitted (accept-any by default): nothing is required",
+        f"cosign verify --key {'c' * 16}.pub",
+    ]
+    assert claims_shown(note="nothing is known")[0] == "nothing is known"
+    assert claims_shown(by=["own"])[0] == "nobody signed this pack, which you made"
 
 
 EACH = {"input": "raw_docs", "of": "files", "by": "path", "output": "{path}.json"}
@@ -180,3 +255,22 @@ def test_each_weak_point_is_one_line(weak: list[dict[str, str]]) -> None:
 @pytest.mark.parametrize("inputs", [{"model": "a string"}, {"model": {"uri": None}}, ["model"], "model", 5, None])
 def test_an_input_source_of_another_shape_is_not_shown(inputs: object) -> None:
     assert f"  model        {HASH}\n" in inspection_text(document(inputs=inputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "new", "line"),
+    [
+        ("run", True, "signed by aaaaaaaaaaaaaaaa, as run here"),
+        ("rebuild", False, "signed before by aaaaaaaaaaaaaaaa, as made again here"),
+        ("seed", True, "signed by aaaaaaaaaaaaaaaa, as seeded here, which counts towards no threshold"),
+        ("vouch", True, "signed by aaaaaaaaaaaaaaaa, as vouched for, which counts towards no threshold"),
+    ],
+)
+def test_a_push_that_signs_says_by_whom_and_whether_it_counts(kind: str, new: bool, line: str) -> None:
+    uri, image = CtxUri("ctx://sha256:" + "0" * 64), Digest("sha256:" + "1" * 64)
+    signed = Signed(uri, "the registry", image, "a" * 64, kind, "claim", new)
+    pushed = Pushed(uri, "the registry", image, 0, False, image, None, signed)
+    assert [*push_lines(pushed, is_default=False)] == ["the registry had it already; nothing was sent", line]
+    assert [*push_lines(pushed._replace(signed=None), is_default=False)] == [
+        "the registry had it already; nothing was sent"
+    ]

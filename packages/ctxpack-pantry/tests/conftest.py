@@ -25,6 +25,7 @@ load(TESTS, "pantry_forged")
 _project = load(TESTS, "pantry_project")
 _target = load(TESTS, "pantry_target")
 load(TESTS, "pantry_image")  # after pantry_target, which it imports
+load(TESTS, "pantry_people")  # after pantry_target and pantry_project
 load(TESTS, "pantry_versions")
 
 

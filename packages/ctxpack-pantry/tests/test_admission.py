@@ -73,9 +73,10 @@ def use_as_input(pantry: Pantry, project: Project, uri: CtxUri) -> object:
 
 Verb = Callable[[Pantry, "Project", CtxUri], object]
 VERBS = [pull, pull_some, inspect, run, use_as_input]
+REFUSED = [pull, pull_some, use_as_input]  # `inspect` looks, and `run` makes the pack
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_a_refused_pack_of_the_registry_is_not_used_and_no_layer_of_it_is_fetched(
     judged: Callable[..., Pantry], project: Project, registry: FaultyTarget, uri: CtxUri, verb: Verb
 ) -> None:
@@ -89,7 +90,7 @@ def test_a_refused_pack_of_the_registry_is_not_used_and_no_layer_of_it_is_fetche
     assert registry.count("fetch") == fetched
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_a_refused_pack_of_the_cache_is_not_used(
     judged: Callable[..., Pantry], project: Project, registry: FaultyTarget, uri: CtxUri, verb: Verb
 ) -> None:
@@ -104,7 +105,28 @@ def test_a_refused_pack_of_the_cache_is_not_used(
     assert verb is use_as_input or contents(project.root) == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("cache", ["empty", "maker"])
+def test_a_refused_pack_is_a_miss_in_run(
+    open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget, uri: CtxUri, cache: str
+) -> None:
+    said: list[str] = []
+    pantry = Pantry(open_pantry(cache).settings, target=registry, policy=Judge(), notice=said.append)
+    fetched = registry.count("fetch")
+    assert not pantry.run(str(project.contract), force=True).hit
+    assert registry.count("fetch") == fetched
+    assert any("not used" in line and "push --replace" in line for line in said)
+
+
+@pytest.mark.parametrize("cache", ["empty", "maker"])
+def test_a_refused_pack_can_be_inspected_and_nothing_is_cached(
+    judged: Callable[..., Pantry], uri: CtxUri, cache: str
+) -> None:
+    pantry = judged(Judge(), cache)
+    assert pantry.inspect(uri).manifest.uri == uri
+    assert (pantry.cache.find(uri_digest(uri)) is None) == (cache == "empty")
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb is not inspect])
 @pytest.mark.parametrize("cache", ["empty", "maker"])
 def test_an_admitted_pack_is_used(
     judged: Callable[..., Pantry], project: Project, uri: CtxUri, verb: Verb, cache: str
@@ -146,13 +168,11 @@ def test_an_image_manifest_is_not_that_of_other_outputs_seeded_later(
     assert judge.candidates[-1] == (uri, "the registry", None)
 
 
-def test_a_push_opens_a_pack_that_has_the_tag_already_only_if_it_is_admitted(
-    judged: Callable[..., Pantry], project: Project, registry: FaultyTarget, uri: CtxUri
+def test_a_push_only_compares_a_pack_that_has_the_tag_already(
+    judged: Callable[..., Pantry], project: Project, uri: CtxUri
 ) -> None:
     judge = Judge()
     pantry = judged(judge, "another")
     pantry.seed([], str(project.contract))
-    fetched = registry.count("fetch")
-    with pytest.raises(PolicyRefused):
-        pantry.push(uri)
-    assert registry.count("fetch") == fetched
+    assert not pantry.push(uri).new
+    assert judge.candidates == []

@@ -295,8 +295,9 @@ def test_a_pack_that_the_policy_refuses_is_not_near(pantry: Pantry, seeded: CtxU
     def refuse(candidate: object) -> None:
         raise PolicyRefused("no")
 
-    strict = Pantry(pantry.settings, target=pantry.target, policy=refuse)
-    with pytest.raises(PolicyRefused):
-        strict.explain(seeded, str(changed.contract))
+    said: list[str] = []
+    strict = Pantry(pantry.settings, target=pantry.target, policy=refuse, notice=said.append)
+    assert strict.explain(seeded, str(changed.contract)).old.uri == seeded  # it is named, so it is looked at
+    assert any(line.startswith("only looked at, since the policy does not admit it") for line in said)
     with pytest.raises(NotFound, match="no pack is near"):
         strict.explain(str(changed.contract))

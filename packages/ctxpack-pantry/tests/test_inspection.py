@@ -85,6 +85,8 @@ def test_an_inspection_is_one_json_document_with_a_schema(pantry: Pantry, projec
         "roots": [{"name": "out", "type": "folder"}],
     }
     assert set(document["provenance"]) == {"created", "creator", "versions"}
+    assert document["verdict"]["image"] == document["image"]["digest"]
+    assert pantry.inspect(uri).as_json()["verdict"]["reason"] == "made here, by you"
     located = pantry.inspect(uri, skip_cache=True).located
     assert located is not None
     assert document["image"] == {

@@ -518,6 +518,7 @@ work("as we are")  # imports all modules: without root, their files may be unrea
 os.chdir("..")
 if os.geteuid() == 0:
     os.setuid(65534)
+os.environ["HOME"] = os.path.abspath("home of nobody")
 print(*work("as nobody"))
 """
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path: other users cannot enter the folders above

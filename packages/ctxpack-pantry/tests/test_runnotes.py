@@ -50,6 +50,23 @@ def test_each_path_has_its_own_note_which_can_be_replaced_and_removed(cache: Cac
         assert (notes.read("/a"), notes.read("/b")) == (None, NOTE)
 
 
+def test_each_place_is_known_with_its_note(cache: Cache) -> None:
+    notes = RunNotes(cache)
+    assert list(notes.places()) == []
+    notes.write("/a", NOTE)
+    notes.write(os.fsdecode(b"/\xff"), NOTE._replace(uri="ctx://y"))
+    place_of(cache, "/without").write_bytes(json.dumps(NOTE._asdict()).encode())  # as earlier versions wrote it
+    place_of(cache, "/moved").write_bytes(place_of(cache, "/a").read_bytes())  # the name is another path's
+    place_of(cache, "/none").write_bytes(b"{}")
+    assert sorted(notes.places()) == [
+        ("", NOTE),
+        ("", NOTE),
+        ("/a", NOTE),
+        (os.fsdecode(b"/\xff"), NOTE._replace(uri="ctx://y")),
+    ]
+    assert notes.read("/without") == NOTE
+
+
 def like(**changes: object) -> bytes:
     return json.dumps({**NOTE._asdict(), **changes}).encode()
 
@@ -72,6 +89,7 @@ NO_NOTES = [
     like()[:-1],
     like() + b"x",
     like(more=1),
+    like(path=1),
     like(uri=None),
     like(ours=1),
     like(ours="true"),

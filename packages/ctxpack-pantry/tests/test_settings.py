@@ -161,6 +161,79 @@ def test_a_folder_names_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         )
 
 
+# -- key and sign -----------------------------------------------------------------------------------------------------
+
+
+def test_the_users_own_file_names_a_key_and_what_is_signed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "home/.config/ctxpack/config.toml",
+        'key = "keys/ci.key"\nsign = ["ghcr.io/team", "oci:packs", "oci:~/packs"]',
+    )
+    settings = load(tmp_path)
+    assert settings.key == Setting(f"{path.parent}/keys/ci.key", str(path))
+    assert settings.sign == ("ghcr.io/team", f"oci:{path.parent}/packs", f"oci:{tmp_path}/home/packs")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [('key = "~/ci.key"', "{home}/ci.key"), ('key = "/k/ci.key"', "/k/ci.key"), ("", "")]
+)
+def test_the_key_is_a_path(tmp_path: Path, text: str, path: str) -> None:
+    write(tmp_path / "home/.config/ctxpack/config.toml", text)
+    assert load(tmp_path).key.value == path.format(home=tmp_path / "home")
+    assert load(tmp_path).sign == ()
+
+
+def test_the_key_is_known_when_all_else_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "home/.config/ctxpack/config.toml", 'key = "/k/ci.key"')
+    monkeypatch.setenv("CTXPACK_SETTLE", "1")
+    assert load(tmp_path, cache="/c", registry="a.test/x").key.value == "/k/ci.key"
+
+
+def test_no_variable_is_taken_for_the_path_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTXPACK_KEY", "-----BEGIN")
+    monkeypatch.setenv("CTXPACK_SIGN", "a.test")
+    settings = load(tmp_path)
+    assert (settings.key, settings.sign) == (Setting("", "default"), ())
+    assert "BEGIN" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('key = "ci.key"', "name a key; {fix} --key"),
+        ("key = 5", "name a key; {fix} --key"),
+        ('sign = ["a.test/x"]', "say what is signed; {fix} --sign"),
+        ("sign = []", "say what is signed; {fix} --sign"),
+        ('registry = "a.test/x"\nsign = ["a.test/x"]', "say what is signed; {fix} --sign"),
+    ],
+)
+def test_a_folder_says_nothing_of_keys(tmp_path: Path, text: str, what: str) -> None:
+    path = write(tmp_path / "project" / "ctxpack.toml", text)
+    fix = f"write it in {tmp_path}/home/.config/ctxpack/config.toml, or use"
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path)
+    assert caught.value.code == "E_SETTINGS"
+    assert str(caught.value) == f"{path}: a folder's settings may not {what.format(fix=fix)}"
+
+
+@pytest.mark.parametrize(
+    "text", ["sign = true", 'sign = "a.test/x"', "sign = [1]", 'sign = [""]', 'sign = ["a\\u0000"]', "[sign]\na = 1"]
+)
+def test_what_is_signed_is_a_list_of_names(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "home/.config/ctxpack/config.toml", text)
+    with pytest.raises(
+        InvalidInput, match=r"setting 'sign' is not a list of registries and repositories; write sign ="
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["key = 5", "key = ''", "key = ['a']", 'key = "a\\u0000"'])
+def test_a_key_is_a_text(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "home/.config/ctxpack/config.toml", text)
+    with pytest.raises(InvalidInput, match="setting 'key' is empty or not a text"):
+        load(tmp_path)
+
+
 # -- settle -----------------------------------------------------------------------------------------------------------
 
 
@@ -292,7 +365,19 @@ def test_an_unknown_variable_without_a_neighbour_is_told_with_all(tmp_path: Path
 
 
 def test_known_variables_and_those_of_others_are_not_told() -> None:
-    known = ["REGISTRY", "CACHE", "SETTLE", "USERNAME", "PASSWORD", "DEBUG", "CONTRACT", "URI"]
+    known = [
+        "REGISTRY",
+        "CACHE",
+        "SETTLE",
+        "USERNAME",
+        "PASSWORD",
+        "DEBUG",
+        "CONTRACT",
+        "URI",
+        "KEY",
+        "KEY_PASSWORD",
+        "TRUST",
+    ]
     assert unknown_variables({**{f"CTXPACK_{name}": "" for name in known}, "CTXPACKS": "", "X_CTXPACK_Y": ""}) == []
 
 
@@ -339,7 +424,7 @@ def test_a_wrong_settings_file_is_named_with_its_fault(tmp_path: Path, text: str
         ("cache = 5", r"setting 'cache' is empty or not a text; write cache = \"\.\.\.\", or remove the setting"),
         ("cache = ''", "setting 'cache' is empty or not a text"),
         ('cache = "a\\u0000b"', "setting 'cache' is empty or not a text"),
-        ("cahce = 'x'", "unknown setting 'cahce': expected registry, cache or settle"),
+        ("cahce = 'x'", "unknown setting 'cahce': expected registry, cache, settle, key or sign"),
     ],
 )
 def test_a_wrong_settings_file_of_the_user_is_named_with_its_fault(tmp_path: Path, text: str, message: str) -> None:

@@ -50,6 +50,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if name not in COMMANDS:
         _main_parser().error(f"no command {name!r}; the commands are {', '.join(COMMANDS)}")
     parser = _command_parser(name)
+    words = parser.action_first(words)
     given = argparse.Namespace(command=name)
     if parser.get_default("argv") is not None:  # see options.add_command_…
         words, given.argv = _without_command(parser, words)
@@ -143,11 +144,12 @@ class _BadUsage(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Knows which options take a value, and whether words that are no options are expected."""
+    """Knows which options take a value, whether words that are no options are expected, and the command's actions."""
 
     def __init__(self, **settings: Any) -> None:
         self.has_positionals = False
         self._takes_value: dict[str, bool] = {}
+        self._actions_of: Any = None
         super().__init__(**settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
@@ -155,6 +157,25 @@ class _Parser(argparse.ArgumentParser):
         self._takes_value |= dict.fromkeys(action.option_strings, action.nargs != 0)
         self.has_positionals |= not action.option_strings
         return action
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        """Say that the command has actions. Options may come before the action's name."""
+        self._actions_of = super().add_subparsers(**settings)
+        return self._actions_of
+
+    def action_first(self, words: list[str]) -> list[str]:
+        """Return words with the name of the action before the options; as they are, if the command has no actions."""
+        if self._actions_of is None:
+            return words
+        actions: dict[str, _Parser] = self._actions_of.choices
+        for action in actions.values():
+            self._takes_value |= action._takes_value
+        index = self.first_word(words)
+        if index == len(words):
+            return words
+        if words[index] not in actions:
+            self.error(f"no action {words[index]!r}; the actions are {', '.join(actions)}")
+        return [words[index], *words[:index], *words[index + 1 :]]
 
     def error(self, message: str) -> NoReturn:
         raise _BadUsage(self, message, self.prog)
@@ -195,10 +216,17 @@ class _CommandFinder(_Parser):
         self.usage = "ctxpack [options] COMMAND ..."
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add an option; ignore a positional argument."""
+        """Add an option, which need not be given; ignore a positional argument."""
         if names[0].startswith("-"):
-            return super().add_argument(*names, **settings)
+            return super().add_argument(*names, **(settings | {"required": False}))
         return argparse.Action([], names[0])
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        """Return what takes the options of actions for those of the command."""
+        return self
+
+    def add_parser(self, name: str, **settings: Any) -> _CommandFinder:
+        return self
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:

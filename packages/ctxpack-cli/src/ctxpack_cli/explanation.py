@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["explanation_lines"]
+__all__ = ["explanation_lines", "file_change_lines"]
 
 _WIDE = 60  # characters of a value
 _FEW = 20  # values and packages of one kind that are shown
@@ -92,7 +92,7 @@ def _root_lines(name: str, root: dict[str, Any], few: int) -> Iterator[str]:
     if packages == []:
         yield f"{name}: the text differs, the packages do not"
     if files is not None:
-        yield from _file_lines(name, files)
+        yield from file_change_lines(name, files)
     elif root["old"] is None or root["new"] is None:
         yield f"{name}: {'added' if root['old'] is None else 'removed'}, {root['new'] or root['old']}"
     else:
@@ -100,7 +100,8 @@ def _root_lines(name: str, root: dict[str, Any], few: int) -> Iterator[str]:
         yield f"{name}: {root['old']} → {root['new']}{where}"
 
 
-def _file_lines(name: str, files: dict[str, Any]) -> Iterator[str]:
+def file_change_lines(name: str, files: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each file that differs, of which a document shows some. name: of what they are in."""
     for kind in ("changed", "added", "removed", "renamed"):
         group = files[kind]
         for file in group["files"]:

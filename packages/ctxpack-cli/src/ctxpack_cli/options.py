@@ -10,11 +10,13 @@ __all__ = [
     "add_common_options",
     "add_contract_argument",
     "add_contract_option",
+    "add_key_option",
     "add_local_argument",
     "add_pack_argument",
     "add_push_options",
     "add_registry_option",
     "add_rehash_option",
+    "add_sign_options",
 ]
 
 _CONTRACT = "contract.json"
@@ -41,6 +43,20 @@ def add_push_options(parser: argparse.ArgumentParser) -> None:
         default="adopt",
         help="when the registry has other outputs: take those (the default), or fail",
     )
+
+
+def add_key_option(parser: argparse.ArgumentParser) -> None:
+    """Add --key, for commands that sign; `passwords.open_key` opens it."""
+    help = "the key to sign with; else CTXPACK_KEY, which holds its text, or key in your own settings file"
+    parser.add_argument("--key", metavar="FILE", help=help)
+
+
+def add_sign_options(parser: argparse.ArgumentParser) -> None:
+    """Add --sign, --no-sign and --key, for commands that push; `signer.key_for_push` opens the key."""
+    help = "sign the pack that was made here; the default for the registries under sign in your own settings file"
+    parser.add_argument("--sign", action="store_true", default=None, help=help)
+    parser.add_argument("--no-sign", action="store_false", dest="sign", help="do not sign, whatever the settings say")
+    add_key_option(parser)
 
 
 def add_rehash_option(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from ctxpack_cli.consent import asking
 from ctxpack_cli.terminal import Terminal
 from ctxpack_pantry import Pantry, Reference, load_settings
 from ctxpack_pantry.referencekind import CONTRACT
@@ -25,4 +26,4 @@ def open_pantry(arguments: argparse.Namespace, terminal: Terminal, *references: 
     for line in unknown_variables(os.environ):
         terminal.hint(line)
     rehash = getattr(arguments, "rehash", False)
-    return Pantry(settings, progress=terminal.progress, notice=terminal.hint, rehash=rehash)
+    return Pantry(settings, progress=terminal.progress, notice=terminal.hint, rehash=rehash, consent=asking(terminal))

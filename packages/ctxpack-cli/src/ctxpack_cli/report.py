@@ -6,6 +6,7 @@ import json
 import shlex
 
 from ctxpack_cli.terminal import human_files, human_size
+from ctxpack_cli.trustrows import verdict_rows
 from ctxpack_pantry import Mapped, Pushed, printable, transforms
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ctxpack_pantry import FileList
+    from ctxpack_pantry import FileList, Signed
 
-__all__ = ["file_lines", "inspection_text", "map_lines", "push_lines"]
+__all__ = ["file_lines", "inspection_text", "map_lines", "push_lines", "signed_line"]
 
 _SHOWN_FAILURES = 10
 
@@ -29,6 +30,7 @@ def inspection_text(document: dict[str, Any]) -> str:
         ("command", _command(document["contract"])),
         ("outputs", _outputs(document["outputs"])),
         ("provenance (unsigned)", _provenance(document["provenance"])),
+        ("claims", verdict_rows(document["verdict"])),
         ("image", _image(document.get("image"))),
         ("weak points", (point["what"] for point in document["weak"])),
     ):
@@ -77,8 +79,18 @@ def push_lines(pushed: Pushed, *, is_default: bool) -> Iterator[str]:
         yield f"{pushed.registry} has it now, as {pushed.image}, in place of {before.image}; claims about that are void"
         if pushed.new:
             yield f"outputs are now {pushed.outputs}, and were {before.outputs or 'not readable'}"
+    if pushed.signed is not None:
+        yield signed_line(pushed.signed)
     if is_default:
         yield "only this machine sees that registry; name one for everybody with --registry or CTXPACK_REGISTRY"
+
+
+def signed_line(signed: Signed) -> str:
+    """Return what people should know of a claim."""
+    counts = "" if signed.kind in ("run", "rebuild") else ", which counts towards no threshold"
+    how = {"run": "run here", "rebuild": "made again here", "seed": "seeded here", "vouch": "vouched for"}[signed.kind]
+    had = "signed" if signed.new else "signed before"
+    return f"{had} by {signed.key_id[:16]}, as {how}{counts}"
 
 
 def _inputs(document: dict[str, Any]) -> Iterator[str]:

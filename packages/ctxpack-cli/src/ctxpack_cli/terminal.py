@@ -47,6 +47,7 @@ _VERBS = {
     "place": "placing",
     "check": "checking",
     "compare": "comparing",
+    "copy": "copying",
     "export": "exporting",
     "map": "mapping",
 }
@@ -85,6 +86,11 @@ class Terminal:
         live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         color = live and not os.environ.get("NO_COLOR")
         return cls(sys.stderr, live=live, quiet=arguments.quiet, as_json=arguments.json, color=color)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sees what is said, and may be asked something."""
+        return self._live and not (self._quiet or self.as_json)
 
     def show(self, result: Result, *lines: str, bare: str = "") -> None:
         """Print the result of a command: lines, or with --json the result's document.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.memoized import memo
     from ctxpack_pantry.pantry import Pantry
     from ctxpack_pantry.policy import Candidate, Policy
+    from ctxpack_pantry.rebuilding import Rebuilt
     from ctxpack_pantry.referencekind import Reference, parse_reference
     from ctxpack_pantry.results import (
         Exported,
@@ -46,15 +47,21 @@ if TYPE_CHECKING:
         Removed,
         Replaced,
         Seeded,
+        Signed,
+        SignedAll,
         StoredPack,
         Tagged,
+        Unsigned,
         Verified,
         VerifiedPack,
         error_as_json,
     )
     from ctxpack_pantry.schemafiles import Schemas, list_schemas, schema, schema_names
     from ctxpack_pantry.settings import Settings, load_settings
+    from ctxpack_pantry.signer import Keygen, keygen, open_signer
     from ctxpack_pantry.starter import init
+    from ctxpack_pantry.trusting import Denied, ShownKey, Trusted
+    from ctxpack_pantry.verdict import Verdict
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
@@ -67,15 +74,19 @@ else:
             "difference": "Explained",
             "pantry": "Pantry",
             "policy": "Candidate Policy",
+            "rebuilding": "Rebuilt",
             "results": (
                 "Exported FailedItem Identified Initialised Inspected Listed Mapped "
-                "NamedBefore Pulled Pushed Ran Removed Replaced Seeded "
-                "StoredPack Tagged Verified VerifiedPack error_as_json"
+                "NamedBefore Pulled Pushed Ran Removed Replaced Seeded Signed SignedAll "
+                "StoredPack Tagged Unsigned Verified VerifiedPack error_as_json"
             ),
             "referencekind": "Reference parse_reference",
             "schemafiles": "Schemas list_schemas schema schema_names",
             "settings": "Settings load_settings",
+            "signer": "Keygen keygen open_signer",
             "starter": "init",
+            "trusting": "Denied ShownKey Trusted",
+            "verdict": "Verdict",
         },
     )
 
@@ -86,6 +97,7 @@ __all__ = [
     "Context",
     "CtxPackError",
     "CtxUri",
+    "Denied",
     "Explained",
     "Exported",
     "FailedItem",
@@ -95,6 +107,7 @@ __all__ = [
     "Inspected",
     "IntegrityError",
     "InvalidInput",
+    "Keygen",
     "Lineage",
     "Listed",
     "LoadedContractFile",
@@ -109,23 +122,32 @@ __all__ = [
     "Pulled",
     "Pushed",
     "Ran",
+    "Rebuilt",
     "Reference",
     "Removed",
     "Replaced",
     "Schemas",
     "Seeded",
     "Settings",
+    "ShownKey",
+    "Signed",
+    "SignedAll",
     "StoredPack",
     "Tagged",
+    "Trusted",
     "Unavailable",
+    "Unsigned",
+    "Verdict",
     "Verified",
     "VerifiedPack",
     "error_as_json",
     "init",
+    "keygen",
     "list_schemas",
     "load_contract_file",
     "load_settings",
     "memo",
+    "open_signer",
     "parse_reference",
     "parse_uri",
     "printable",

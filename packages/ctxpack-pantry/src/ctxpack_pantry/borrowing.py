@@ -46,13 +46,18 @@ class Survey(NamedTuple):
     found: array[int]
 
 
-def known_bases(tables: Tables, repository: str, kin: str) -> list[Base]:
-    """Return the newest packs of a kin in repository whose tables are known."""
+def known_bases(tables: Tables, repository: str, kin: str, *, whole: bool = False) -> list[Base]:
+    """Return the newest packs of a kin in repository whose tables are known.
+
+    whole: only those of which this cache sent each layer, or fetched and verified it.
+    """
     bases: list[Base] = []
     size = 0
     for known in islice(tables.of_kin(repository, kin), _BASES):
         base = known.read()
-        if base is not None and (not bases or size + len(base.table.data) <= _TABLE_BYTES):
+        if base is None or (whole and not base.whole):
+            continue
+        if not bases or size + len(base.table.data) <= _TABLE_BYTES:
             bases.append(base)
             size += len(base.table.data)
     return bases
@@ -61,15 +66,18 @@ def known_bases(tables: Tables, repository: str, kin: str) -> list[Base]:
 def listed_bases(context: Context, kin: str) -> list[Base]:
     """Return the newest packs that the registry's list of this kin names, as far as what they say proves true.
 
-    Their tables are somebody else's work: the policy admits each pack, and some of its chunks, anywhere, must be what
-    the table says.
+    Their tables are somebody else's work: the policy must ask for signatures, and each pack have them, unless it is
+    one's own; and some of its chunks, anywhere, must be what the table says.
     """
     bases: list[Base] = []
     for listed in KinList(context.target, kin).read()[:_BASES]:
         with suppress(IntegrityError, NotFound, PolicyRefused):  # nothing depends on another pack
             located = locate(context.target, listed.uri)
             if located is not None and located.image == listed.image:
-                table = open_table(context.target, admit(context, located))
+                admitted = admit(context, located)
+                if admitted.admission is None or not admitted.admission.is_sure:
+                    continue
+                table = open_table(context.target, admitted)
                 _require_true(context.target, located, table)
                 bases.append(Base(located.descriptor, located.manifest, table))
                 break

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import ctxpack_identity as identity
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
+from ctxpack_pantry.policyfile import NO_TRUST, Trust
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -30,8 +31,10 @@ class Context(NamedTuple):
     """Where packs are, how files are hashed, and what is called meanwhile. Leaving it saves what was hashed.
 
     open_target: returns the registry; a cache hit never opens it. known: digests of unchanged files. executor: hashes
-    inputs; None means this machine's cores. policy: decides which packs may be used; None means all of them. settle:
-    seconds, see `tagging`. state: the user's state folder, "" when it is not known.
+    inputs; None means this machine's cores. policy: what the caller of `Pantry` says of packs, besides the policy file
+    that trust leads to. settle: seconds, see `tagging`. state: the user's state folder, "" when it is not known.
+    registry: its name as it was set, without opening it; "" for a target that was given. consent: asks the user a
+    question that is answered with yes or no; None where nobody can be asked.
     """
 
     cache: Cache
@@ -43,6 +46,9 @@ class Context(NamedTuple):
     policy: Policy | None
     settle: float = 0.0
     state: str = ""
+    registry: str = ""
+    trust: Trust = NO_TRUST
+    consent: Callable[[str], bool] | None = None
 
     @property
     def target(self) -> Target:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ctxpack_identity.errors import PolicyRefused
 from ctxpack_identity.lighttyping import TYPE_CHECKING
-from ctxpack_pantry.misses import fetched_if_there, not_within
+from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.misses import cached_if_admitted, fetched_if_there, not_within
 from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.place import each_to, hold, place
+from ctxpack_pantry.policy import DENIED, DENIED_URI
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,8 +45,8 @@ class Destination:
         return hold(self._context, self._places)
 
     def from_cache(self) -> bool:
-        """Fill the places from the cached pack; return whether there is one."""
-        return bool(self.outlet.cached(self._fill))
+        """Fill the places from the cached pack; return whether there is one, and it is admitted."""
+        return bool(cached_if_admitted(self.outlet, self._fill))
 
     def from_anywhere(self, *, offline: bool) -> bool:
         """Fill the places from the cached pack, else, unless offline, from the registry's; return whether there is one.
@@ -55,6 +58,14 @@ class Destination:
     def fill(self) -> None:
         """Fill the places from the pack, which there is. Raises: NotFound when there is none after all."""
         self.outlet.take(self._fill)
+
+    def require_not_denied(self) -> None:
+        """Raise PolicyRefused when what was just made is denied, which beats that it is one's own."""
+        try:
+            find_cached(self._context, self._uri)
+        except PolicyRefused as refused:
+            if refused.code in (DENIED, DENIED_URI):
+                raise
 
     def adopt(self) -> None:
         """Let the registry's pack take the place of the cached one, and fill the places from it."""

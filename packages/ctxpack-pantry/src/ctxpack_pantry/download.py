@@ -19,7 +19,7 @@ from ctxpack_identity import IntegrityError, NotFound, digest_from_hex
 from ctxpack_oci import Descriptor
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.holdings import Held
-from ctxpack_pantry.lookup import Admitted, fetch_layer, missing_layer, open_pack, open_table
+from ctxpack_pantry.lookup import Admitted, Examined, fetch_layer, missing_layer, open_pack, open_table
 from ctxpack_pantry.parts import MOST, Part, Plan, plan_parts
 from ctxpack_pantry.transfer import at_once, in_order
 
@@ -115,14 +115,14 @@ class _Run:
 
 
 class Download:
-    """Fetches pieces of one pack that was admitted, in one attempt or two.
+    """Fetches pieces of one pack that was admitted, or is examined, in one attempt or two.
 
     Making it opens the pack and fetches the table; if ahead, the first layers too, which only pays if nothing is held.
     opened, table: of the pack. received: bytes of layers fetched so far. where: for errors.
     Raises: as open_pack and open_table do.
     """
 
-    def __init__(self, context: Context, located: Admitted, *, ahead: bool = False) -> None:
+    def __init__(self, context: Context, located: Admitted | Examined, *, ahead: bool = False) -> None:
         self.where = located.where
         self.received = self._total = 0
         self._target, self._progress, self._located = context.target, context.progress, located

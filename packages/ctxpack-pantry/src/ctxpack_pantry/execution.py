@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple
+from ctxpack_identity.secrets import child_environment
 from ctxpack_pantry import supervisor as program
 from ctxpack_pantry.provenance import Execution
 
@@ -62,9 +63,9 @@ def execute(
     """Run command in folder to its end, then wait for what it started; return its exit status and what still lives.
 
     The command's standard output goes to standard error: a hit has none, so nothing may depend on it. variables: what
-    it finds in its environment besides ours. linger: seconds that its descendants have to end (Linux; elsewhere nobody
-    waits for them, and no survivors are known). An interruption of this process ends the command too; grace: seconds
-    until SIGTERM after Ctrl-C, and until SIGKILL after SIGTERM.
+    it finds in its environment besides ours, of which CtxPack's secrets are left out. linger: seconds that its
+    descendants have to end (Linux; elsewhere nobody waits for them, and no survivors are known). An interruption of
+    this process ends the command too; grace: seconds until SIGTERM after Ctrl-C, and until SIGKILL after SIGTERM.
 
     keep_open: descriptors that hold locks (flock). The command does not inherit them. When this process is killed, the
     locks stay held until the command and all its descendants have ended. When this function raises because it was
@@ -78,7 +79,8 @@ def execute(
     began = time.monotonic()
     try:
         words = [os.fsencode(word) for word in command]
-        environment = {os.fsencode(name): os.fsencode(value) for name, value in {**os.environ, **variables}.items()}
+        inherited = {**child_environment(), **variables}
+        environment = {os.fsencode(name): os.fsencode(value) for name, value in inherited.items()}
         supervisor = _Supervisor(folder, keep_open)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
@@ -168,6 +170,7 @@ class _Supervisor:
                     [sys.executable, "-I", "-S", program.__file__, *map(str, descriptors)],
                     stdout=2,
                     cwd=folder or None,
+                    env=child_environment(),
                     pass_fds=descriptors,
                 )
             finally:

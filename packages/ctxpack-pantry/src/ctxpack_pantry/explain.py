@@ -90,7 +90,7 @@ def _explain_nearest(context: Context, now: _Sided, limit: int) -> Explained:
     near = near_packs(context, now.side.uri, now.contract)
     for pack in near.packs[:_ATTEMPTS]:
         try:
-            with PackView(context, pack.uri) as view:
+            with PackView(context, pack.uri, examine=True) as view:
                 return _explained(_of_view(view), now, limit)._replace(nearest=True)
         except (NotFound, *_NO_ANSWER) as error:
             context.notice(f"not compared with {pack.uri}: {error}")
@@ -141,7 +141,7 @@ def _there(context: Context, stack: ExitStack, now: _Sided) -> _Sided | None:
     if not now.side.is_contract_file:
         return now
     try:
-        return _of_view(stack.enter_context(PackView(context, now.side.uri)))
+        return _of_view(stack.enter_context(PackView(context, now.side.uri, examine=True)))
     except NotFound:
         return None
     except _NO_ANSWER as error:
@@ -156,7 +156,7 @@ def _explain_outputs(context: Context, stack: ExitStack, was: _Sided, now: _Side
     if here is None:
         return same
     try:
-        there = _of_view(stack.enter_context(PackView(context, here.side.uri, skip_cache=True)))
+        there = _of_view(stack.enter_context(PackView(context, here.side.uri, skip_cache=True, examine=True)))
     except NotFound:
         return same
     except _NO_ANSWER as error:
@@ -175,7 +175,7 @@ def _open(context: Context, stack: ExitStack, given: str | LoadedContractFile, c
     reference = parse_reference(given)
     if reference.kind == CONTRACT:
         return _of_contract_file(context, stack, load_contract_file(reference.text), command)
-    return _of_view(stack.enter_context(PackView(context, find_uri(context, reference))))
+    return _of_view(stack.enter_context(PackView(context, find_uri(context, reference), examine=True)))
 
 
 def _of_view(view: PackView) -> _Sided:
@@ -208,4 +208,4 @@ def _listing_of(
     packs = {f"inputs/{item.name}": item.uri for item in identified.inputs if item.uri}
     if root not in packs:
         return None
-    return stack.enter_context(PackView(context, packs[root])).listing(OUTPUTS)
+    return stack.enter_context(PackView(context, packs[root], examine=True)).listing(OUTPUTS)

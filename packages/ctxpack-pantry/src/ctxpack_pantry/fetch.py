@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 from ctxpack_bundle import PackManifest, stream_size, unpack
 from ctxpack_cache import Cache
-from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, uri_digest
-from ctxpack_pantry.admission import find_cached
+from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, PolicyRefused, uri_digest
+from ctxpack_pantry.admission import find_cached, is_admitted
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.download import Download
 from ctxpack_pantry.holdings import NOTHING_HELD, Held, Holdings
 from ctxpack_pantry.kinship import note_kin
-from ctxpack_pantry.lookup import Admitted, require_found
+from ctxpack_pantry.lookup import Admitted, Examined, require_found
+from ctxpack_pantry.origins import Origins
+from ctxpack_pantry.policy import NOT_ADMITTED
 from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.tables import remember
 
-__all__ = ["Fetched", "fetch", "is_whole"]
+__all__ = ["Fetched", "fetch", "is_whole", "read_pack"]
 
 
 class Fetched(NamedTuple):
@@ -33,37 +35,70 @@ def fetch(context: Context, uri: CtxUri, *, replace: bool = False) -> Fetched:
     """Return the pack of uri, fetched unless the cache has it; pieces that other cached packs hold are not fetched.
 
     Two processes that want one pack share the work: the second waits. replace: fetch it also if the cache has a pack,
-    which then gives way, in the end.
+    which then gives way, in the end. So does a cached pack that is not admitted, unless it is the same one.
     Raises: NotFound when the registry has no such pack; IntegrityError when anything that it serves differs from its
     digest, and then nothing is left in the cache; PolicyRefused, AccessDenied, Unavailable, LocalFailure.
     """
     cache, target = context.cache, context.target
     with cache.lock(uri_digest(uri), on_wait=lambda: context.notice("another process fetches this pack; waiting")):
-        folder = None if replace else find_cached(context, uri)
+        refused = False
+        try:
+            folder = None if replace else find_cached(context, uri)
+        except PolicyRefused as error:
+            if error.code != NOT_ADMITTED:
+                raise
+            folder, refused = None, True
+        if folder is not None:
+            return Fetched(folder, 0)
+        found = require_found(context, uri)
+        folder = _same_as_cached(context, found) if refused else None
         if folder is not None:
             return Fetched(folder, 0)
         holdings = Holdings(cache)
-        download = Download(context, require_found(context, uri), ahead=not holdings.any())
-        folder = holdings.lend(download.table, lambda held: _publish(cache, download, held, replace))
-        opened = download.opened
+        download = Download(context, found, ahead=not holdings.any())
+        lent: list[Held] = []
+
+        def publish(held: Held) -> str:
+            lent.append(held)
+            return _publish(cache, download, held, replace or refused)
+
+        folder = holdings.lend(download.table, publish)
+        opened, whole = download.opened, lent[-1].is_empty
         note_sealed(cache, uri, folder)
         note_kin(cache, uri, opened.manifest.contract)
-        remember(cache, target.name, opened.manifest, opened.located.data, download.table.data)
+        remember(cache, target.name, opened.manifest, opened.located.data, download.table.data, whole=whole)
     return Fetched(folder, download.received)
 
 
-def is_whole(context: Context, located: Admitted) -> bool:
+def _same_as_cached(context: Context, found: Admitted) -> str | None:
+    """Return the folder of the cached pack if it came with this image manifest, and is admitted now."""
+    folder = context.cache.find(uri_digest(found.uri))
+    if folder is None or found.image not in Origins(context.cache).images(found.uri, folder):
+        return None
+    return folder if is_admitted(context, found.uri, folder) else None
+
+
+def is_whole(context: Context, located: Admitted | Examined) -> bool:
     """Return whether the registry has the whole pack, as a fetch would find it. All of it is fetched.
 
     Raises: as fetch does, but not IntegrityError.
     """
     try:
-        download = Download(context, located)
-        with context.cache.staging() as staging:
-            _unpack(download, NOTHING_HELD, staging)
+        read_pack(context, located)
     except IntegrityError:
         return False
     return True
+
+
+def read_pack(context: Context, located: Admitted | Examined) -> PackManifest:
+    """Return the pack manifest of a pack in the registry, of which each chunk was fetched and verified; keep nothing.
+
+    Raises: IntegrityError when anything differs from its digest; AccessDenied, Unavailable, LocalFailure.
+    """
+    download = Download(context, located)
+    with context.cache.staging() as staging:
+        _unpack(download, NOTHING_HELD, staging)
+    return download.opened.manifest
 
 
 def _publish(cache: Cache, download: Download, held: Held, replace: bool) -> str:

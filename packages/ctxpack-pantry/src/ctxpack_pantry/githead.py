@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 
 from ctxpack_identity.lighttyping import NamedTuple
+from ctxpack_identity.secrets import child_environment
 
 __all__ = ["Git", "is_in_head"]
 
@@ -96,8 +97,8 @@ def _command(folder: bytes, *arguments: str | bytes) -> list[str | bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what tells git where to look and what to run."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _SETTINGS
+    """Return our environment without secrets, and without what tells git where to look and what to run."""
+    return {name: value for name, value in child_environment().items() if not name.startswith("GIT_")} | _SETTINGS
 
 
 class Git:

@@ -98,6 +98,11 @@ class Held:
         """Whether no piece must be fetched."""
         return not self._missing
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no piece is held."""
+        return not self._folders
+
     def has(self, record: Record) -> bool:
         """Return whether the piece of a record of the wanted table is held."""
         return bool(self._folders) and self._source[self._find(record.sha256)] > 0

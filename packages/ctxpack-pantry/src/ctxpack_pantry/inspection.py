@@ -11,30 +11,36 @@ from ctxpack_bundle import PackManifest
 from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, TreeEntry, digest_from_hex
 from ctxpack_identity.contractview import input_names
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
+from ctxpack_pantry.looking import find_to_look
+from ctxpack_pantry.outlet import Outlet, manifest_of, reading, require_intact
 from ctxpack_pantry.results import Inspected
 from ctxpack_pantry.weakpoints import WeakPoint, in_contract, limited
 
-__all__ = ["FileList", "inspect", "list_files", "outputs_digest_of"]
+__all__ = ["FileList", "admitted", "inspect", "list_files", "outputs_digest_of"]
 
 _LONGEST = 1000  # characters of a weak point that somebody else noted
 
 
 def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspected:
-    """Return what made a pack and what it holds; from the registry only its first layer is fetched.
+    """Return what made a pack and what it holds, admitted or not, and what the policy says of it.
 
-    Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
+    From the registry only its first layer and the claims about it are fetched; nothing is placed or cached. On a cached
+    pack the registry is not asked. Raises: NotFound, IntegrityError, AccessDenied, Unavailable; InvalidInput,
+    LocalFailure for a policy that cannot be read.
     """
-    outlet = Outlet(context, uri)
-    cached = None if skip_cache else outlet.cached(partial(_intact, context, uri))
-    if cached is not None:
-        (manifest, found_in), located = cached, None
-    else:
-        from ctxpack_pantry.lookup import open_pack  # HTTP is loaded only when the registry is asked
+    from ctxpack_pantry.verdict import judge_cached, judge_located
 
-        located, manifest, _ = open_pack(context.target, outlet.located())
-        found_in = context.target.name
-    return Inspected(manifest, found_in, located, limited(_weak_points(manifest)))
+    folder, examined = find_to_look(context, uri, skip_cache=skip_cache)
+    if examined is None:
+        assert folder is not None
+        with reading(uri, folder):
+            manifest, verdict = manifest_of(uri, folder), judge_cached(context, uri, folder)
+        return Inspected(manifest, folder, None, limited(_weak_points(manifest)), verdict)
+    from ctxpack_pantry.lookup import open_pack  # HTTP is loaded only when the registry is asked
+
+    located, manifest, _ = open_pack(context.target, examined)
+    verdict = judge_located(context, uri, located.image, manifest)
+    return Inspected(manifest, context.target.name, located, limited(_weak_points(manifest)), verdict)
 
 
 class FileList:
@@ -42,7 +48,7 @@ class FileList:
 
     uri: of the pack; found_in: its folder, or the registry; input: its name, None for the outputs. To enter it raises:
     NotFound, also for an input that the pack does not list; InvalidInput for a name that is no input; IntegrityError,
-    PolicyRefused, AccessDenied, Unavailable, LocalFailure.
+    AccessDenied, Unavailable, LocalFailure. That the policy does not admit the pack is said.
     """
 
     found_in: str
@@ -51,7 +57,7 @@ class FileList:
         self.uri, self.input = uri, input
         from ctxpack_pantry.packview import PackView  # it loads HTTP, which inspecting a cached pack does not need
 
-        self._view = PackView(context, uri, skip_cache=skip_cache)
+        self._view = PackView(context, uri, skip_cache=skip_cache, examine=True)
         self._open = ExitStack()
 
     def __enter__(self) -> FileList:
@@ -116,14 +122,28 @@ def _require_listed(manifest: PackManifest, name: str) -> None:
         )
 
 
+def outputs_digest_of(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Digest:
+    """Return the tree digest of a pack's outputs, admitted, without fetching them.
+
+    Raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
+    """
+    return admitted(context, uri, skip_cache=skip_cache)[0].outputs_digest
+
+
+def admitted(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> tuple[PackManifest, str]:
+    """Return the manifest of a pack that is admitted, and its folder or the registry. Raises: as outputs_digest_of."""
+    outlet = Outlet(context, uri)
+    cached = None if skip_cache else outlet.cached(partial(_intact, context, uri))
+    if cached is not None:
+        return cached
+    from ctxpack_pantry.lookup import open_pack  # HTTP is loaded only when the registry is asked
+
+    return open_pack(context.target, outlet.located()).manifest, context.target.name
+
+
 def _intact(context: Context, uri: CtxUri, folder: str) -> tuple[PackManifest, str]:
     require_intact(context, uri, folder)
     return manifest_of(uri, folder), folder
-
-
-def outputs_digest_of(context: Context, uri: CtxUri) -> Digest:
-    """Return the tree digest of a pack's outputs, without fetching them. Raises: as inspect does."""
-    return inspect(context, uri).manifest.outputs_digest
 
 
 def _weak_points(manifest: PackManifest) -> Iterator[WeakPoint]:

@@ -17,10 +17,20 @@ from ctxpack_identity import CtxUri, Digest, IntegrityError, InvalidInput, Polic
 from ctxpack_identity.contractview import input_digests, transforms
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.inspection import inspect
+from ctxpack_pantry.inspection import admitted
 from ctxpack_pantry.outlet import manifest_of
 
-__all__ = ["Derived", "ItemSource", "Lineage", "LineagePack", "Source", "Step", "trace_lineage"]
+__all__ = [
+    "Derived",
+    "ItemSource",
+    "Lineage",
+    "LineagePack",
+    "Source",
+    "Step",
+    "inputs_of",
+    "items_of",
+    "trace_lineage",
+]
 
 _MOST = 1000  # packs and sources of packs: what people can look at
 _DEEPEST = 100  # packs in a chain
@@ -129,16 +139,14 @@ class Lineage(NamedTuple):
 def trace_lineage(context: Context, uri: CtxUri, *, ask_registry: bool = False) -> Lineage:
     """Return the lineage of a pack: at most 1,000 packs and sources of packs, and chains of at most 100 packs.
 
-    The pack itself is found as inspect finds it. ask_registry: the registry is asked for those that it was made from
-    and the cache does not have; of each only the first layer is fetched. What was made from it is looked for in the
-    cache alone.
-    Raises: as inspect does, for the pack itself; AccessDenied, Unavailable, LocalFailure.
+    The pack itself must be admitted. ask_registry: the registry is asked for those that it was made from and the cache
+    does not have; of each only the first layer is fetched. What was made from it is looked for in the cache alone.
+    Raises: NotFound, IntegrityError, PolicyRefused for the pack itself; AccessDenied, Unavailable, LocalFailure.
     """
     room = _Room()
-    inspected = inspect(context, uri)
-    outputs = inspected.manifest.outputs_digest
-    packs = _ancestors(context, _described(inspected.manifest, inspected.found_in, room), room, ask_registry)
-    return Lineage(uri, packs, _descendants(context, uri, outputs, room), not room.is_short)
+    manifest, found_in = admitted(context, uri)
+    packs = _ancestors(context, _described(manifest, found_in, room), room, ask_registry)
+    return Lineage(uri, packs, _descendants(context, uri, manifest.outputs_digest, room), not room.is_short)
 
 
 class _Room:
@@ -232,8 +240,8 @@ def _read_registered(context: Context, uri: CtxUri) -> _Read:
 
 def _described(manifest: PackManifest, found_in: str, room: _Room) -> LineagePack:
     """Return what a pack says of itself, as far as there is room for its sources."""
-    contract, provenance = manifest.contract, manifest.provenance
-    created = provenance.get("created")
+    contract = manifest.contract
+    created = manifest.provenance.get("created")
     return LineagePack(
         manifest.uri,
         found_in,
@@ -242,12 +250,12 @@ def _described(manifest: PackManifest, found_in: str, room: _Room) -> LineagePac
         steps=tuple(
             Step(*(_text(one.get(field)) for field in Step._fields)) for one in room.admit(transforms(contract))
         ),
-        inputs=tuple(room.admit(_inputs(manifest))),
-        items=tuple(room.admit(_items(provenance.get("items")))),
+        inputs=tuple(room.admit(inputs_of(manifest))),
+        items=tuple(room.admit(items_of(manifest))),
     )
 
 
-def _inputs(manifest: PackManifest) -> Iterator[Source]:
+def inputs_of(manifest: PackManifest) -> Iterator[Source]:
     """Yield the inputs of the contract, with the packs that provenance, which may have any form, says they were."""
     told = manifest.provenance.get("inputs")
     for name, digest in input_digests(manifest.contract).items():
@@ -255,7 +263,9 @@ def _inputs(manifest: PackManifest) -> Iterator[Source]:
         yield Source(name, digest, _uri(item.get("uri")) if isinstance(item, dict) else None)
 
 
-def _items(told: Any) -> Iterator[ItemSource]:
+def items_of(manifest: PackManifest) -> Iterator[ItemSource]:
+    """Yield the packs that items were taken from, as provenance, which may have any form, says."""
+    told = manifest.provenance.get("items")
     for item in told if isinstance(told, list | tuple) else ():
         uri = _uri(item.get("uri")) if isinstance(item, dict) else None
         if uri is not None:
@@ -309,11 +319,11 @@ def _uses_in(context: Context) -> dict[str, list[tuple[CtxUri, str | None]]]:
         except IntegrityError:
             continue
         user = uri_for(cached.key)
-        for source in _inputs(manifest):
+        for source in inputs_of(manifest):
             for text in (source.uri, source.digest):
                 if text is not None:
                     uses[text].append((user, source.name))
-        for items in _items(manifest.provenance.get("items")):
+        for items in items_of(manifest):
             uses[items.uri].append((user, None))
     return uses
 

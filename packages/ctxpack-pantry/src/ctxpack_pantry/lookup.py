@@ -1,10 +1,12 @@
 """Locate, admit, open: the three steps in which a pack is looked up in a target. FORMAT.md, "On a registry".
 
-Each step makes the value that the next one takes, so no layer is fetched of a pack that was not admitted.
+Each step makes the value that the next one takes, so no layer is fetched of a pack that was not admitted, unless it is
+examined: looked at, and neither placed nor cached.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, NewType
 
 from ctxpack_bundle import FIRST_DATA_LAYER, PackManifest, Table, inflate_first, pack_manifest_of, parse_table
@@ -19,29 +21,39 @@ from ctxpack_pantry.artifact import (
     tag_of,
 )
 from ctxpack_pantry.context import Context
+from ctxpack_pantry.policy import Admission
+from ctxpack_pantry.policyfile import NO_TRUST
 
 __all__ = [
     "Admitted",
+    "Examined",
     "Located",
     "OpenedPack",
     "admit",
+    "examine",
     "fetch_layer",
     "locate",
     "missing_layer",
     "open_pack",
     "open_table",
     "require_found",
+    "require_located",
 ]
 
 
 class Located(NamedTuple):
-    """The image manifest that a pack's tag names; its config is the contract. data: its bytes; where: for errors."""
+    """The image manifest that a pack's tag names; its config is the contract. data: its bytes; where: for errors.
+
+    admission: how it was admitted, None before. check: called with the pack manifest before anything of it is used.
+    """
 
     uri: CtxUri
     where: str
     descriptor: Descriptor
     data: bytes
     manifest: ImageManifest
+    admission: Admission | None = None
+    check: Callable[[PackManifest], None] | None = None
 
     @property
     def image(self) -> Digest:
@@ -61,11 +73,14 @@ class Located(NamedTuple):
 Admitted = NewType("Admitted", Located)
 """A located pack that the policy admits."""
 
+Examined = NewType("Examined", Located)
+"""A located pack that is only looked at: nobody was asked about it, and nothing of it is placed or cached."""
+
 
 class OpenedPack(NamedTuple):
     """A pack whose first layer was fetched. manifest: read from that layer; first: the piece in it."""
 
-    located: Admitted
+    located: Admitted | Examined
     manifest: PackManifest
     first: bytes
 
@@ -86,16 +101,26 @@ def locate(target: Target, uri: CtxUri) -> Located | None:
 
 
 def admit(context: Context, located: Located) -> Admitted:
-    """Return located once the policy admits it. Raises: PolicyRefused."""
-    ask(context, located.uri, lambda: located.image)
-    return Admitted(located)
+    """Return located once the policy admits it. Raises: PolicyRefused; as deciding.decide_located does."""
+    asked = ask(context, located.uri, lambda: located.image)
+    if context.policy is not None and context.trust is NO_TRUST:
+        return Admitted(located._replace(admission=asked))
+    from ctxpack_pantry.deciding import decide_located  # which imports what a registry is asked with
+
+    admission, check = decide_located(context, located.uri, located.image)
+    return Admitted(located._replace(admission=admission, check=check))
 
 
-def open_pack(target: Target, located: Admitted) -> OpenedPack:
+def examine(located: Located) -> Examined:
+    """Return located, to be looked at and nothing else: no policy is asked."""
+    return Examined(located)
+
+
+def open_pack(target: Target, located: Admitted | Examined) -> OpenedPack:
     """Return the pack with its pack manifest, which is its first layer. One request.
 
-    Raises: IntegrityError when that layer is missing, damaged, or that of another contract's pack; AccessDenied,
-    Unavailable.
+    Raises: IntegrityError when that layer is missing, damaged, or that of another contract's pack, and when a claim
+    that admitted the pack is about other outputs; PolicyRefused when its outputs are denied; AccessDenied, Unavailable.
     """
     where = f"{located.where}, first layer"
     first = inflate_first(fetch_layer(target, located, 0), where=where)
@@ -112,16 +137,18 @@ def open_pack(target: Target, located: Admitted) -> OpenedPack:
     if located.manifest.config.size != config.size:
         size = located.manifest.config.size
         raise not_the_pack("config.size, the contract", located.where, f"{config.size} bytes", str(size))
+    if located.check is not None:
+        located.check(manifest)
     return OpenedPack(located, manifest, first)
 
 
-def open_table(target: Target, located: Admitted) -> Table:
+def open_table(target: Target, located: Admitted | Examined) -> Table:
     """Return the table of a pack, checked. One request. Raises: as open_pack does, for the table."""
     data = fetch_layer(target, located, FIRST_DATA_LAYER - 1)
     return parse_table(data, [layer.size for layer in located.layers], where=f"{located.where}, table")
 
 
-def fetch_layer(target: Target, located: Admitted, number: int) -> bytes:
+def fetch_layer(target: Target, located: Admitted | Examined, number: int) -> bytes:
     """Return a layer, by its number, whole. Raises: IntegrityError when it is missing or damaged; as Target.fetch."""
     try:
         return target.fetch(located.layers[number])
@@ -130,10 +157,15 @@ def fetch_layer(target: Target, located: Admitted, number: int) -> bytes:
 
 
 def require_found(context: Context, uri: CtxUri) -> Admitted:
-    """Return the pack that the registry has for uri, located and admitted. One request.
+    """Return the pack that the registry has for uri, located and admitted. One request, and those for claims.
 
     Raises: NotFound when the registry has no such pack; as locate and admit do.
     """
+    return admit(context, require_located(context, uri))
+
+
+def require_located(context: Context, uri: CtxUri) -> Located:
+    """Return the pack that the registry has for uri. One request. Raises: NotFound when it has none; as locate does."""
     located = locate(context.target, uri)
     if located is None:
         raise NotFound(
@@ -141,7 +173,7 @@ def require_found(context: Context, uri: CtxUri) -> Admitted:
             where=context.target.name,
             fix="check the URI and the registry, or make the pack: ctxpack run, or ctxpack seed and ctxpack push",
         )
-    return admit(context, located)
+    return located
 
 
 def missing_layer(located: Located, number: int) -> IntegrityError:

@@ -16,7 +16,15 @@ from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
 from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
-from ctxpack_pantry.misses import alone, if_there, push_or_adopt, require_conflict_word, say_miss
+from ctxpack_pantry.misses import (
+    alone,
+    cached_if_admitted,
+    if_there,
+    push_or_adopt,
+    require_conflict_word,
+    require_push,
+    say_miss,
+)
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.results import Mapped
 
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.items.mapped import Making
     from ctxpack_pantry.outlet import Outlet
     from ctxpack_pantry.results import Identified
+    from ctxpack_trust import PrivateKey
 
 # As for `run`: what only a miss needs is imported where it is used.
 
@@ -48,6 +57,7 @@ def map_items(
     offline: bool = False,
     dry_run: bool = False,
     on_conflict: str = "adopt",
+    key: PrivateKey | None = None,
 ) -> Mapped:
     """Place the output of a map, made of the results of all items; make those that are not there yet.
 
@@ -55,12 +65,14 @@ def map_items(
     parameters, the params of the contract's transforms by name. Without it the command makes them: command, or the
     contract's. executor: where the function is called, by default here, one item at a time. jobs: commands, or calls of
     an executor, at a time; by default as many as there are usable CPUs, at most 8, and 64 calls. push, force, offline,
-    on_conflict: as for run. dry_run: only look how many items would be made.
+    on_conflict, key: as for run. dry_run: only look how many items would be made.
     When items fail, the others are kept for the next time, there is no pack, and the output stays as it is. Inputs that
     changed meanwhile are an error, and what depends on them is not kept.
     Raises: InvalidInput, AccessDenied, Unavailable, Conflict, IntegrityError, PolicyRefused, LocalFailure.
     """
     _require_options(jobs, on_conflict)
+    if key is not None:
+        require_push(push=push)
     contract_file = _mapped_file(contract_file, function, command)
     outputs = require_outputs(contract_file)
     identified = identify(context, contract_file)
@@ -73,7 +85,7 @@ def map_items(
     def making() -> Making:
         from ctxpack_pantry.items.mapped import Making
 
-        return Making(context, contract_file, identified, tree, force=force, offline=offline)
+        return Making(context, contract_file, identified, tree, force=force, offline=offline, sure=key is not None)
 
     if dry_run:
         return Mapped(uri, hit=True) if _is_there(destination.outlet, offline=offline) else making().plan()
@@ -94,7 +106,7 @@ def map_items(
         if not push or mapped.status:
             return mapped
         adopt = destination.adopt if on_conflict == "adopt" else None
-        pushed, adopted = push_or_adopt(context, uri, replace=False, adopt=adopt, borrow=True)
+        pushed, adopted = push_or_adopt(context, uri, replace=False, adopt=adopt, borrow=True, key=key)
         return mapped._replace(pushed=pushed, adopted=adopted)
 
 
@@ -126,8 +138,11 @@ def _require_options(jobs: int | None, on_conflict: str) -> None:
 
 
 def _is_there(outlet: Outlet, *, offline: bool) -> bool:
-    """Return whether the cache has the pack, or, unless offline, the registry. Raises: as Outlet.located does."""
-    if outlet.cached(lambda folder: folder):
+    """Return whether the cache has the pack, or, unless offline, the registry, and it is admitted.
+
+    Raises: as Outlet.located does.
+    """
+    if cached_if_admitted(outlet, lambda folder: folder):
         return True
     return not offline and if_there(outlet, outlet.located) is not None
 

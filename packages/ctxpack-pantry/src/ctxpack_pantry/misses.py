@@ -6,21 +6,27 @@ from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ctxpack_cache.lock import Lock
-from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, uri_digest
+from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, PolicyRefused, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.outlet import Outlet
+from ctxpack_pantry.policy import NOT_ADMITTED
 from ctxpack_pantry.results import Identified, Pushed
+
+if TYPE_CHECKING:
+    from ctxpack_trust import PrivateKey
 
 __all__ = [
     "alone",
+    "cached_if_admitted",
     "fetched_if_there",
     "if_there",
     "not_within",
     "push_or_adopt",
     "require_conflict_word",
+    "require_push",
     "say_miss",
 ]
 
@@ -58,6 +64,18 @@ def alone(context: Context, uri: CtxUri, waiting: str) -> Lock:
     return context.cache.lock(uri_digest(uri), "run", on_wait=lambda: context.notice(waiting))
 
 
+def cached_if_admitted(outlet: Outlet, use: Callable[[str], T]) -> T | None:
+    """Return what use makes of the cached pack; None when there is none, or when it is not admitted, which is a miss.
+
+    Raises: PolicyRefused when the contract itself is denied; as Outlet.cached does.
+    """
+    try:
+        return outlet.cached(use)
+    except PolicyRefused as refused:
+        outlet.say_refused(refused)
+        return None
+
+
 def fetched_if_there(outlet: Outlet, use: Callable[[str], T]) -> T | None:
     """Return what use makes of the pack that the registry has; None when it has none. Raises: as if_there does."""
     return if_there(outlet, partial(outlet.fetched, use))
@@ -66,11 +84,15 @@ def fetched_if_there(outlet: Outlet, use: Callable[[str], T]) -> T | None:
 def if_there(outlet: Outlet, ask: Callable[[], T]) -> T | None:
     """Return what ask, a method of outlet that asks the registry, returns; None when the registry has no such pack.
 
+    None also when it has one that is not admitted, which is said: it is a miss, and stays where it is.
     Raises: as ask does, but for damage of the cached pack, which was said when that was set aside.
     """
     try:
         return ask()
     except NotFound:
+        return None
+    except PolicyRefused as refused:
+        outlet.say_refused(refused)
         return None
     except IntegrityError as error:
         if error is not outlet.damage:
@@ -96,24 +118,59 @@ def require_conflict_word(on_conflict: str) -> None:
         )
 
 
+def require_push(*, push: bool) -> None:
+    """Raise InvalidInput unless what is to be signed is pushed: a claim lies beside its pack."""
+    if not push:
+        raise InvalidInput(
+            "--sign is about a push",
+            where="key",
+            fix="say --push too; `ctxpack push --sign` signs later what was made here",
+            code="E_USAGE",
+        )
+
+
 def push_or_adopt(
-    context: Context, uri: CtxUri, *, replace: bool, adopt: Callable[[], None] | None, borrow: bool = False
+    context: Context,
+    uri: CtxUri,
+    *,
+    replace: bool,
+    adopt: Callable[[], None] | None,
+    borrow: bool = False,
+    key: PrivateKey | None = None,
 ) -> tuple[Pushed, bool]:
     """Push the pack; return what that came to, and whether adopt was called: when the registry has other outputs.
 
-    adopt: None makes other outputs a Conflict. replace, borrow, Raises: as push.push.
+    adopt: None makes other outputs a Conflict. key: signs the pack, unless it is not one's own, which is said. replace,
+    borrow, Raises: as push.push.
     """
     from ctxpack_pantry.push import push
 
+    def send() -> Pushed:
+        return push(context, uri, borrow=borrow, replace=replace, key=key, if_own=True)
+
     for attempt in range(_ADOPTIONS):
         try:
-            return push(context, uri, borrow=borrow, replace=replace), attempt > 0
+            return send(), attempt > 0
         except Conflict as conflict:
             if adopt is None:
                 raise
+            try:
+                adopt()
+            except PolicyRefused as refused:
+                raise _not_adopted(conflict, refused) from refused
             _say_adopted(context, conflict)
-        adopt()
-    return push(context, uri, borrow=borrow, replace=replace), True
+    return send(), True
+
+
+def _not_adopted(conflict: Conflict, refused: PolicyRefused) -> Conflict:
+    return Conflict(
+        "the registry holds other outputs of the same contract, and the policy does not admit them",
+        where=conflict.where,
+        expected=conflict.expected,
+        got=conflict.got,
+        fix=f"what was made here is kept. `ctxpack push --replace` puts it there, in place of theirs ({refused.what})",
+        code=NOT_ADMITTED,
+    )
 
 
 def _say_adopted(context: Context, conflict: Conflict) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ctxpack_cache import Cache
     from ctxpack_identity import Digest
 
-__all__ = ["Origins"]
+__all__ = ["Origins", "pack_digest"]
 
 _KIND = "origins"
 _SETTLED = " settled"
@@ -55,8 +55,19 @@ class Origins:
         """Return the image manifest of the cached pack in folder, or None when it is not known."""
         head, separator, image_manifest = self._notes.read(_name(uri, repository), _MAX_NOTE).partition(b"\n")
         pack_manifest = head.removesuffix(_SETTLED.encode())
-        cached = _digest_of_file(os.path.join(folder, "manifest.json"))
-        return image_manifest if separator and pack_manifest.decode(errors="replace") == cached else None
+        same = pack_manifest.decode(errors="replace") == pack_digest(folder)
+        return image_manifest if separator and same else None
+
+    def images(self, uri: CtxUri, folder: str) -> list[Digest]:
+        """Return the digests of all image manifests that the cached pack in folder is known to have, anywhere."""
+        cached = pack_digest(folder)
+        found = set()
+        below = hex_of(uri_digest(uri))
+        for name in self._notes.names(below):
+            head, separator, image_manifest = self._notes.read(f"{below}/{name}", _MAX_NOTE).partition(b"\n")
+            if separator and head.removesuffix(_SETTLED.encode()).decode(errors="replace") == cached:
+                found.add(digest_of(image_manifest))
+        return sorted(found)
 
     def forget(self, uri: CtxUri) -> None:
         """Remove the notes about the pack of uri."""
@@ -67,9 +78,10 @@ def _name(uri: CtxUri, repository: str) -> str:
     return f"{hex_of(uri_digest(uri))}/{hex_of(digest_of(repository.encode(errors='surrogateescape')))}"
 
 
-def _digest_of_file(path: str) -> str:
+def pack_digest(folder: str) -> Digest | None:
+    """Return the digest of the manifest.json of the cached pack in folder; None when it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.join(folder, "manifest.json"), "rb") as file:
             return digest_of(file.read())
     except OSError:
-        return ""
+        return None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 
-from ctxpack_identity.errors import IntegrityError, LocalFailure, NotFound
+from ctxpack_identity.errors import IntegrityError, LocalFailure, NotFound, PolicyRefused
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.policy import DENIED_URI, NOT_ADMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ class Outlet:
 
     The function must raise IntegrityError when what it finds there is not the pack, and have no effect then, since it
     is called again with what was fetched anew. received: bytes of layers fetched; registry: where from. damage: what
-    was wrong with the cached pack.
+    was wrong with the cached pack; refused: why the policy did not admit it, unless the registry may know better.
     """
 
     def __init__(self, context: Context, uri: CtxUri) -> None:
@@ -45,6 +46,8 @@ class Outlet:
         self.received = 0
         self.registry: str | None = None
         self.damage: IntegrityError | None = None
+        self.refused: PolicyRefused | None = None
+        self._said: set[str] = set()
 
     def take(self, use: Callable[[str], T]) -> T:
         """Return what use makes of the pack, fetched unless the cache has it. Raises: as cached and fetched do."""
@@ -54,10 +57,17 @@ class Outlet:
     def cached(self, use: Callable[[str], T]) -> T | None:
         """Return what use makes of the cached pack; None when there is none, or it was damaged, which is said.
 
+        None also when it is not admitted, as far as the cache knows: the registry may have claims, or another pack.
         Raises: as use does, but not IntegrityError; PolicyRefused, LocalFailure.
         """
         for _ in range(_ATTEMPTS):
-            folder = find_cached(self._context, self._uri)
+            try:
+                folder = find_cached(self._context, self._uri)
+            except PolicyRefused as refused:
+                if refused.code != NOT_ADMITTED:
+                    raise
+                self.refused = refused
+                return None
             if folder is None:
                 return None
             found = self._use(folder, use)
@@ -68,8 +78,8 @@ class Outlet:
     def fetched(self, use: Callable[[str], T]) -> T:
         """Fetch the pack; return what use makes of it.
 
-        Raises: NotFound when the registry does not have it; but damage, when the cached pack was damaged. As fetch
-        does, and as use does.
+        Raises: NotFound when the registry does not have it; but damage, when the cached pack was damaged, and refused,
+        when it was not admitted. As fetch does, and as use does.
         """
         from ctxpack_pantry.fetch import fetch
 
@@ -77,7 +87,7 @@ class Outlet:
             try:
                 folder, received = fetch(self._context, self._uri)
             except NotFound as error:
-                raise (self.damage or self._removed or error) from error
+                raise (self.damage or self._removed or self.refused or error) from error
             if received:
                 self.received += received
                 self.registry = self._context.target.name
@@ -85,6 +95,17 @@ class Outlet:
             if found is not None:
                 return found
         raise self.damage or self._removed or removed_meanwhile(self._uri, folder)
+
+    def say_refused(self, refused: PolicyRefused) -> None:
+        """Give a notice, once, that a pack that is there is not used. Raises: refused, when the contract is denied."""
+        if refused.code == DENIED_URI:
+            raise refused
+        if str(refused) not in self._said:
+            self._said.add(str(refused))
+            self._context.notice(
+                f"the pack that is there is not used: {refused}. What is made here is kept: `ctxpack push --replace` "
+                "puts it in the place of the registry's, and if that is the same, `push --sign` signs it"
+            )
 
     def _use(self, folder: str, use: Callable[[str], T]) -> T | None:
         """Return what use makes of the pack in folder; None when it was removed meanwhile, or is damaged."""
@@ -110,7 +131,7 @@ class Outlet:
         try:
             return require_found(self._context, self._uri)
         except NotFound as error:
-            raise (self.damage or error) from error
+            raise (self.damage or self.refused or error) from error
 
 
 class reading:

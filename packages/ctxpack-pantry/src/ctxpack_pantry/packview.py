@@ -19,10 +19,13 @@ from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import CtxUri, FolderDigest, IntegrityError, InvalidInput, TreeEntry
 from ctxpack_identity.contractview import transforms
 from ctxpack_identity.tree import file_digest
+from ctxpack_pantry.admission import admit_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.listings import RemoteListings
-from ctxpack_pantry.lookup import Admitted, Located
+from ctxpack_pantry.looking import look_at
+from ctxpack_pantry.lookup import Admitted, Examined, Located
 from ctxpack_pantry.outlet import Outlet, manifest_of
+from ctxpack_pantry.policy import ACCEPTED, Admission
 
 if TYPE_CHECKING:
     from ctxpack_pantry.download import Download
@@ -35,17 +38,19 @@ OUTPUTS = "files"  # the root whose listing is that of the outputs
 class PackView:
     """A pack, as a context manager: of the cache, or else of the registry, where first layer and table are fetched.
 
-    skip_cache: ask the registry even if the cache has the pack. manifest: its pack manifest; found_in: its folder, or
-    the registry's name; located: its image manifest, None for a cached pack.
+    skip_cache: ask the registry even if the cache has the pack. examine: it is only looked at, so it need not be
+    admitted; that it is not is said. manifest: its pack manifest; found_in: its folder, or the registry's name;
+    located: its image manifest, None for a cached pack; admission: how it was admitted.
     To enter it raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
     """
 
     manifest: PackManifest
     found_in: str
     located: Located | None
+    admission: Admission
 
-    def __init__(self, context: Context, uri: CtxUri, *, skip_cache: bool = False) -> None:
-        self._context, self._uri, self._skip_cache = context, uri, skip_cache
+    def __init__(self, context: Context, uri: CtxUri, *, skip_cache: bool = False, examine: bool = False) -> None:
+        self._context, self._uri, self._skip_cache, self._examine = context, uri, skip_cache, examine
         self._remote: RemoteListings | None = None
         self._download: Download | None = None
         self._open = ExitStack()
@@ -57,15 +62,26 @@ class PackView:
         return self.located is None
 
     def __enter__(self) -> PackView:
-        outlet = Outlet(self._context, self._uri)
-        folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
+        folder: str | None
+        located: Admitted | Examined | None
+        if self._examine:
+            folder, located = look_at(self._context, self._uri, skip_cache=self._skip_cache)
+            self.admission = ACCEPTED
+        else:
+            outlet = Outlet(self._context, self._uri)
+            folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
+            located = outlet.located() if folder is None else None
         if folder is not None:
             self.manifest, self.found_in = manifest_of(self._uri, folder), folder
+            if not self._examine:
+                self.admission = admit_cached(self._context, self._uri, folder)
         else:
-            self._enter_remote(outlet.located())
+            assert located is not None
+            self.admission = located.admission or ACCEPTED
+            self._enter_remote(located)
         return self
 
-    def _enter_remote(self, located: Admitted) -> None:
+    def _enter_remote(self, located: Admitted | Examined) -> None:
         from ctxpack_pantry.download import Download  # HTTP is loaded only when the registry is asked
         from ctxpack_pantry.holdings import NOTHING_HELD
 

@@ -21,6 +21,7 @@ from ctxpack_identity.uri import CtxUri
 from ctxpack_pantry import verbs
 from ctxpack_pantry.context import Context, Notice, ignore
 from ctxpack_pantry.contractfile import AnyContractFile, LoadedContractFile, as_contract_file, load_contract_file
+from ctxpack_pantry.policyfile import trust_of
 from ctxpack_pantry.settings import Settings
 from ctxpack_pantry.state import state_folder
 
@@ -44,9 +45,14 @@ if TYPE_CHECKING:
         Ran,
         Removed,
         Seeded,
+        Signed,
+        SignedAll,
         Tagged,
         Verified,
     )
+    from ctxpack_pantry.trusting import Denied, ShownKey, Trusted
+    from ctxpack_pantry.verdict import Verdict
+    from ctxpack_trust import PrivateKey
 
 __all__ = ["Pantry"]
 
@@ -58,7 +64,8 @@ class Pantry:
     ctxpack_identity.Progress. notice: hints for people. environ: for credentials; None means os.environ. rehash: read
     every input, and every output in its place, also those that did not change since they were hashed last. executor:
     any concurrent.futures.Executor to hash inputs on, instead of this machine's cores; it is not shut down. policy:
-    decides which packs may be used.
+    decides, besides the user's policy file, which packs may be used. consent: asks the user a question that is answered
+    with yes or no, such as whether a registry that only a folder's ctxpack.toml names may be used; None answers no.
     Nothing is opened before it is needed.
     """
 
@@ -73,6 +80,7 @@ class Pantry:
         rehash: bool = False,
         executor: Executor | None = None,
         policy: Policy | None = None,
+        consent: Callable[[str], bool] | None = None,
     ) -> None:
         self.settings = settings
         self.cache = Cache(settings.cache.value)
@@ -80,6 +88,7 @@ class Pantry:
         self._announced = False
         self._progress, self._notice, self._environ = progress, notice, environ
         self._rehash, self._executor, self._policy = rehash, executor, policy
+        self._consent = consent
 
     def close(self) -> None:
         """Close connections that this pantry opened."""
@@ -125,13 +134,32 @@ class Pantry:
         with self._context() as context:
             return verbs.seed(context, loaded, verbs.locate_outputs(loaded, outputs))
 
-    def push(self, uri: CtxUri, *, borrow: bool = False, repair: bool = False, replace: bool = False) -> Pushed:
+    def push(
+        self,
+        uri: CtxUri,
+        *,
+        borrow: bool = False,
+        repair: bool = False,
+        replace: bool = False,
+        key: PrivateKey | None = None,
+        if_own: bool = False,
+    ) -> Pushed:
         """Copy a pack from the cache to the registry; nothing is sent when it is there.
 
         Parameters, Raises: as push.push.
         """
         with self._context() as context:
-            return verbs.push(context, uri, borrow=borrow, repair=repair, replace=replace)
+            return verbs.push(context, uri, borrow=borrow, repair=repair, replace=replace, key=key, if_own=if_own)
+
+    def sign(self, pack: Reference | str, key: PrivateKey, *, vouch: bool = False) -> Signed:
+        """Sign a pack of the registry. pack: see find. Parameters, Raises: as reference.find and signing.sign do."""
+        with self._context() as context:
+            return verbs.sign(context, verbs.find_uri(context, pack), key, vouch=vouch)
+
+    def sign_all(self, key: PrivateKey, signed_by: str) -> SignedAll:
+        """Sign with a new key what an old one signed. Parameters, Raises: as rotation.sign_all."""
+        with self._context() as context:
+            return verbs.sign_all(context, key, signed_by)
 
     def find(self, reference: Reference | str) -> CtxUri:
         """Return the URI of a pack, meant by its URI, the first digits of a cached one's, a contract file or a name.
@@ -218,6 +246,7 @@ class Pantry:
         replace: bool = False,
         on_conflict: str = "adopt",
         argv: bool = True,
+        key: PrivateKey | None = None,
     ) -> Ran:
         """Place the outputs if anybody made them already, else run the command. Parameters, Raises: as run.run."""
         with self._context() as context:
@@ -233,6 +262,7 @@ class Pantry:
                 replace=replace,
                 on_conflict=on_conflict,
                 argv=argv,
+                key=key,
             )
 
     def compute(
@@ -246,6 +276,7 @@ class Pantry:
         recompute: bool = False,
         replace: bool = False,
         on_conflict: str = "adopt",
+        key: PrivateKey | None = None,
     ) -> Ran:
         """Place the outputs if anybody made them already, else call function. Parameters, Raises: as run.compute."""
         with self._context() as context:
@@ -259,6 +290,7 @@ class Pantry:
                 recompute=recompute,
                 replace=replace,
                 on_conflict=on_conflict,
+                key=key,
             )
 
     def map(
@@ -274,6 +306,7 @@ class Pantry:
         offline: bool = False,
         dry_run: bool = False,
         on_conflict: str = "adopt",
+        key: PrivateKey | None = None,
     ) -> Mapped:
         """Place the output of a map; make the items that nobody made yet. Parameters, Raises: as mapping.map_items."""
         with self._context() as context:
@@ -289,15 +322,85 @@ class Pantry:
                 offline=offline,
                 dry_run=dry_run,
                 on_conflict=on_conflict,
+                key=key,
             )
 
-    def verify(self, *uris: CtxUri) -> Verified:
-        """Read packs of the cache whole, all of them if none is named, and set damaged ones aside.
+    def verify(
+        self,
+        *uris: CtxUri,
+        skip_cache: bool = False,
+        rebuild: AnyContractFile | None = None,
+        command: Sequence[str] = (),
+        tolerance: Sequence[str] = (),
+        key: PrivateKey | None = None,
+    ) -> Verified:
+        """Read packs whole, all of the cache if none is named, and set damaged ones there aside; say who vouches.
 
-        Raises: as verification.verify does.
+        rebuild: the contract file of the one pack that is named, whose recipe is run again; command, tolerance and key
+        are about that. Other parameters, Raises: as verification.verify and verify_recipe.
         """
         with self._context() as context:
-            return verbs.verify(context, uris or None)
+            if rebuild is None and not (command or tolerance or key):
+                return verbs.verify(context, uris or None, skip_cache=skip_cache)
+            return verbs.verify_recipe(
+                context,
+                uris,
+                None if rebuild is None else _loaded(rebuild),
+                command,
+                skip_cache=skip_cache,
+                tolerance=tolerance,
+                key=key,
+            )
+
+    def trust_list(self) -> Trusted:
+        """Return the policy of the user. Raises: as trusting.trust_list."""
+        with self._context() as context:
+            return verbs.trust_list(context)
+
+    def trust_add(
+        self,
+        owner: str,
+        *,
+        pub: str | bytes | None = None,
+        pack: Reference | str | None = None,
+        key_id: str = "",
+        scopes: Sequence[str] = (),
+        name: str = "",
+    ) -> ShownKey:
+        """Add a signer to the policy. pack: whose claims say the key (see find). Parameters, Raises: as trust_add."""
+        with self._context() as context:
+            uri = None if pack is None else verbs.find_uri(context, pack)
+            return verbs.trust_add(context, owner, pub=pub, uri=uri, key_id=key_id, scopes=scopes, name=name)
+
+    def trust_mode(self, mode: str, *, scope: str = "", threshold: int | None = None) -> Trusted:
+        """Set the mode of a scope, "" for the default. Parameters, Raises: as trusting.trust_mode."""
+        with self._context() as context:
+            return verbs.trust_mode(context, mode, scope=scope, threshold=threshold)
+
+    def trust_remove(self, name: str = "", *, scope: str = "") -> Trusted:
+        """Remove a signer, or the mode of a scope. Raises: as trusting.trust_remove."""
+        with self._context() as context:
+            return verbs.trust_remove(context, name, scope=scope)
+
+    def trust_show(self, what: str) -> ShownKey:
+        """Return a key of the policy, by the name of a signer or its key id. Raises: as trusting.trust_show."""
+        with self._context() as context:
+            return verbs.trust_show(context, what)
+
+    def trust_check(self, pack: Reference | str, *, skip_cache: bool = False) -> Verdict:
+        """Return whether the policy admits a pack, by whom, and why not.
+
+        pack: see find. Parameters, Raises: as reference.find and trusting.trust_check do.
+        """
+        with self._context() as context:
+            return verbs.trust_check(context, verbs.find_uri(context, pack), skip_cache=skip_cache)
+
+    def trust_deny(
+        self, what: str, *, kind: str = "", undo: bool = False, dry_run: bool = False, show_affected: bool = False
+    ) -> Denied:
+        """Deny a key, a pack or outputs from now on. Parameters, Raises: as trusting.trust_deny."""
+        with self._context() as context:
+            return verbs.trust_deny(context, what, kind=kind, undo=undo, dry_run=dry_run, show_affected=show_affected)
 
     def list_packs(
         self,
@@ -324,6 +427,9 @@ class Pantry:
 
     def _context(self) -> Context:
         known = StatCache(os.path.join(self.cache.side("hashes"), "index.db"), rehash=self._rehash)
+        environ = os.environ if self._environ is None else self._environ
+        registry = self.settings.registry
+        foreign = registry.origin if registry.from_folder and self._given is None else ""
         return Context(
             self.cache,
             lambda: self.target,
@@ -333,8 +439,17 @@ class Pantry:
             self._notice,
             self._policy,
             settle=float(self.settings.settle.value),
-            state=state_folder(os.environ if self._environ is None else self._environ),
+            state=state_folder(environ),
+            registry="" if self._given is not None else _absolute(registry.value),
+            trust=trust_of(environ, foreign=foreign, users=self.settings.users_registry),
+            consent=self._consent,
         )
+
+
+def _absolute(registry: str) -> str:
+    """Return the name of a registry, of a layout with its absolute path: what is remembered of it holds anywhere."""
+    folder = registry.removeprefix("oci:")
+    return registry if folder == registry else f"oci:{os.path.abspath(folder)}"
 
 
 def _loaded(contract_file: AnyContractFile) -> LoadedContractFile:

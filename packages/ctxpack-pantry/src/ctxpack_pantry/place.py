@@ -11,11 +11,11 @@ from typing import NamedTuple
 from ctxpack_bundle import OutputTree, PackManifest, copy_out, outputs_digest, read_entries
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_cache.pathlock import PathLocks
-from ctxpack_identity import Digest, IntegrityError, InvalidInput, TreeEntry
+from ctxpack_identity import CtxUri, Digest, IntegrityError, InvalidInput, TreeEntry
 from ctxpack_pantry.clearing import finish_killed
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.replacing import Site, replace_all
-from ctxpack_pantry.runnotes import RunNotes
+from ctxpack_pantry.runnotes import RunNote, RunNotes
 from ctxpack_pantry.standing import Standing
 
 __all__ = ["Placing", "all_into", "each_to", "hold", "into_folder", "place", "place_made"]
@@ -76,17 +76,19 @@ def place(context: Context, folder: str, manifest: PackManifest, placings: Seque
             )
 
     made = [partial(make, placing) for placing in placings]
-    return _place(context, placings, lambda: manifest.outputs_digest, made, force=force)
+    return _place(context, manifest.uri, placings, lambda: manifest.outputs_digest, made, force=force)
 
 
-def place_made(context: Context, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool) -> bool:
+def place_made(
+    context: Context, uri: CtxUri, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool
+) -> bool:
     """Call make with a fresh path, where it writes outputs of this tree digest, then move them to their destination.
 
-    The caller holds the destination. What is there is treated as by place. Errors of make pass through, and then
-    nothing has changed.
+    uri: of the pack that they are from. The caller holds the destination. What is there is treated as by place. Errors
+    of make pass through, and then nothing has changed.
     Raises: as place does.
     """
-    return _place(context, [placing], lambda: digest, [lambda site, seen, fresh: make(fresh)], force=force)
+    return _place(context, uri, [placing], lambda: digest, [lambda site, seen, fresh: make(fresh)], force=force)
 
 
 def all_into(manifest: PackManifest, destination: str) -> Placing:
@@ -124,6 +126,7 @@ def _root_of(entry: TreeEntry) -> str:
 
 def _place(
     context: Context,
+    uri: CtxUri,
     placings: Sequence[Placing],
     digest: Callable[[], Digest],
     made: Sequence[_Make],
@@ -150,7 +153,7 @@ def _place(
         ]
     )
     for site in sites.values():
-        RunNotes(context.cache).replace(site.real, None)  # what is there now is no run's
+        RunNotes(context.cache).write(site.real, RunNote(uri, made=True))  # no run's, so a run may not delete it
     return True
 
 

@@ -1,4 +1,7 @@
-"""A policy decides which packs may be used. `admission` is where it is asked."""
+"""A policy decides which packs may be used. `admission` is where it is asked.
+
+The user's own policy is a file (`policyfile`). A caller of `Pantry` may give one more, which is asked first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from ctxpack_identity.uri import CtxUri
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
 
-__all__ = ["Candidate", "Policy"]
+__all__ = ["ACCEPTED", "DENIED", "DENIED_URI", "NOT_ADMITTED", "Admission", "Candidate", "Policy"]
+
+# Codes of PolicyRefused.
+NOT_ADMITTED = "E_NOT_ADMITTED"  # as far as is known; the registry may have claims, or another pack
+DENIED = "E_DENIED"
+DENIED_URI = "E_DENIED_URI"  # whatever pack it is
 
 
 class Candidate(NamedTuple):
@@ -25,5 +33,23 @@ class Candidate(NamedTuple):
     image: Digest | None
 
 
-Policy = Callable[[Candidate], object]
-"""Called before a pack is used. Raises: PolicyRefused when the pack may not be used."""
+class Admission(NamedTuple):
+    """How a pack was admitted. mode: "own" for one's own, else that of the policy.
+
+    by: key ids whose claims admitted it, or ("own",); nothing under "accept-any".
+    """
+
+    mode: str
+    by: tuple[str, ...] = ()
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is one's own, or signed by those whom the policy names."""
+        return self.mode in ("own", "signed")
+
+
+ACCEPTED = Admission("accept-any")
+"""Of a pack about which no policy says anything."""
+
+Policy = Callable[[Candidate], Admission | None]
+"""Called before a pack is used; None means that it is accepted. Raises: PolicyRefused when it may not be used."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ctxpack_identity import CtxUri
+from ctxpack_identity.secrets import child_environment
 from ctxpack_pantry.gitremote import public_url
 from ctxpack_pantry.weakpoints import WeakPoint
 
@@ -97,7 +98,7 @@ def _git(folder: str) -> dict[str, Any] | None:
 
 def _ask_git(folder: str, *arguments: str) -> str | None:
     """Return the output of git for folder; None when there is no git, no repository or no answer."""
-    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    environ = {**child_environment(), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         answer = subprocess.run(
             ["git", "-C", folder or ".", *arguments],

@@ -114,9 +114,9 @@ def _in_registry(context: Context, uri: CtxUri) -> Digest | None:
     """Return the outputs digest of the registry's pack if the cache has one too; else None: that one is fetched."""
     if context.cache.find(uri_digest(uri)) is None:
         return None
-    from ctxpack_pantry.inspection import inspect
+    from ctxpack_pantry.inspection import outputs_digest_of
 
-    return inspect(context, uri, skip_cache=True).manifest.outputs_digest
+    return outputs_digest_of(context, uri, skip_cache=True)
 
 
 class _OtherOutputs(Exception):

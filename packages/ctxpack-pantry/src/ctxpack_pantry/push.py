@@ -1,6 +1,7 @@
 """Push: a pack of the cache is published in a registry. Blobs are sent first, the tag last.
 
-An ordinary push believes an image manifest that it finds under the tag. A repair reads every blob, and heals.
+An ordinary push believes an image manifest that it finds under the tag. A repair reads every blob, and heals. What is
+there is examined only, to be compared: whether it may be used is not asked. A push that signs reads all of it.
 """
 
 from __future__ import annotations
@@ -9,43 +10,63 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe, parse_image_manifest
+from ctxpack_pantry.admission import note_pushed
 from ctxpack_pantry.artifact import build_image_manifest, describe_contract, tag_of
 from ctxpack_pantry.borrowing import Survey, known_bases, listed_bases, survey
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.fetch import is_whole
 from ctxpack_pantry.kin import Announcement
 from ctxpack_pantry.kinship import kin_of
-from ctxpack_pantry.lookup import Located, admit, locate, open_pack
+from ctxpack_pantry.lookup import Located, examine, locate, open_pack, require_located
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading
 from ctxpack_pantry.repairing import Soundness, restore
-from ctxpack_pantry.results import Pushed, Replaced
+from ctxpack_pantry.results import Pushed, Replaced, Signed
+from ctxpack_pantry.seed import same_outputs
 from ctxpack_pantry.sending import Sending, Sent
 from ctxpack_pantry.tables import Tables, remember
 from ctxpack_pantry.tagging import set_tag
 from ctxpack_pantry.transfer import at_once
+
+if TYPE_CHECKING:
+    from ctxpack_trust import PrivateKey
+
+# Most pushes sign nothing, so `signing` is imported where a key was given.
 
 __all__ = ["push"]
 
 _ATTEMPTS = 2  # of a repair: if the registry does not store a blob again, other blobs hold the same pack
 
 
-def push(context: Context, uri: CtxUri, *, borrow: bool = False, repair: bool = False, replace: bool = False) -> Pushed:
+def push(
+    context: Context,
+    uri: CtxUri,
+    *,
+    borrow: bool = False,
+    repair: bool = False,
+    replace: bool = False,
+    key: PrivateKey | None = None,
+    if_own: bool = False,
+) -> Pushed:
     """Publish the cached pack of uri under its tag; nothing is sent when the registry has it.
 
     When this returns, the tag names this pack, and no push of other outputs can have had the same answer (`tagging`).
     Pieces that the registry holds as part of an earlier pack of the same kin are not sent: of a pack that this cache
     pushed or pulled, and, if borrow is set, of one that the registry's list of kin names.
     repair: read every blob that the registry has of this pack, send what is missing or damaged, and replace anything
-    under the tag that is no pack. replace: put this pack also in the place of other outputs.
+    under the tag that is no pack. replace: put this pack also in the place of other outputs. key: sign what the tag
+    names in the end; only an own pack can be signed, and layers are borrowed only of packs that this cache knows whole.
+    Where the tag names another's pack with the same files, that is read whole and signed, as what was made again.
+    if_own: push what is not one's own without a signature, and say so.
     Raises: NotFound when the cache has no such pack; Conflict when the tag names other outputs, which only replace
     overwrites; IntegrityError when the cached pack is damaged, when the tag names something else than this contract's
     pack, which only repair and replace overwrite, and when a repair did not help; Unavailable also when the registry
-    loses what it took, and when it is too slow to decide a race; PolicyRefused, AccessDenied.
+    loses what it took, and when it is too slow to decide a race; AccessDenied. With key PolicyRefused (E_NOT_OWN),
+    before anything is sent, when the pack is not one's own, unless if_own is set; then as signing.sign_pushed does.
     """
     folder = context.cache.find(uri_digest(uri))
     if folder is None:
@@ -54,20 +75,27 @@ def push(context: Context, uri: CtxUri, *, borrow: bool = False, repair: bool = 
             where=f"cache {context.cache.root}",
             fix="make it or fetch it first: ctxpack run, ctxpack seed or ctxpack pull; `ctxpack ls` lists the cache",
         )
+    if key is not None and if_own:
+        from ctxpack_pantry.signing import key_if_own
+
+        key = key_if_own(context, uri, folder, key)
     try:
         with reading(uri, folder):
-            return _Push(context, uri, folder).publish(borrow=borrow, repair=repair, replace=replace)
+            pushing = _Push(context, uri, folder, key)
+            pushed = pushing.publish(borrow=borrow, repair=repair, replace=replace)
     except IntegrityError:
         with suppress(NotFound):  # whether the cached pack is the damaged one, and not what the registry has
             damage_of(context, uri, folder, read_whole)
         raise
+    return pushed if key is None else pushed._replace(signed=pushing.sign(pushed.image, key))
 
 
 class _Found(NamedTuple):
     """What the tag names. image: digest, None without a tag; located: unless that is no image manifest of this pack.
 
     outputs: digest of the outputs; None where they are not known. noted: whether this cache knew the image manifest;
-    settled: and that its tag had its settle time.
+    settled: and that its tag had its settle time. differs: whether a push that signs must not take it for the pack,
+    although the outputs are the same: their modes, or what is a root, differ.
     """
 
     image: Digest | None
@@ -75,26 +103,34 @@ class _Found(NamedTuple):
     outputs: Digest | None = None
     noted: bool = False
     settled: bool = False
+    differs: bool = False
 
 
 class _Push:
     """One push. sent: bytes of blobs that the target did not have."""
 
-    def __init__(self, context: Context, uri: CtxUri, folder: str) -> None:
+    def __init__(self, context: Context, uri: CtxUri, folder: str, key: PrivateKey | None = None) -> None:
         self._context, self._uri, self._folder = context, uri, folder
         self._target, self._origins = context.target, Origins(context.cache)
         self._manifest = manifest_of(uri, folder)
         self._outputs = self._manifest.outputs_digest
         self._kin = kin_of(self._manifest.contract)
+        self._signs, self._whole = key is not None, True
+        self._located: Located | None = None  # what the tag named last
+        self._published: Digest | None = None  # what this push sent, and tagged
         self._sent = 0
         self._done = self._reported = 0  # bytes of the stream, in this attempt and at most
 
     def publish(self, *, borrow: bool, repair: bool, replace: bool) -> Pushed:
+        if self._signs:
+            from ctxpack_pantry.signing import require_own
+
+            require_own(self._context, self._manifest)
         found = self._find_whatever() if repair or replace else self._find()
-        is_other = found.outputs not in (None, self._outputs)
+        is_other = found.differs or found.outputs not in (None, self._outputs)
         if is_other and not replace:
             raise self._conflict(found)
-        if found.outputs == self._outputs and not repair:
+        if found.outputs == self._outputs and not (repair or is_other):
             return self._confirmed(found)
         sound = Soundness(self._target, self._context.progress) if repair else None
         if sound is not None and found.located is not None and not is_other and self._restore(found, sound):
@@ -112,16 +148,27 @@ class _Push:
             announcement.drop()
             raise
 
+    def sign(self, image: Digest, key: PrivateKey) -> Signed:
+        """Sign the pack that the tag names since publish, which is image. Raises: as signing.sign_pushed does."""
+        from ctxpack_pantry.signing import sign_pushed
+
+        located = self._located
+        if located is None or located.image != image:
+            located = require_located(self._context, self._uri)
+        is_sent = self._whole and located.image == self._published
+        return sign_pushed(self._context, located, self._manifest, key, is_sent=is_sent)
+
     def _find(self) -> _Found:
-        """Return what the tag names. Raises: as locate, admit and open_pack do."""
-        located = locate(self._target, self._uri)
+        """Return what the tag names. Raises: as locate and open_pack do."""
+        located = self._located = locate(self._target, self._uri)
         if located is None:
             return _Found(None)
         if located.image == self._noted():
             settled = self._origins.is_settled(self._uri, self._target.name)
             return _Found(located.image, located, self._outputs, noted=True, settled=settled)
-        theirs = open_pack(self._target, admit(self._context, located)).manifest
-        return _Found(located.image, located, theirs.outputs_digest)
+        theirs = open_pack(self._target, examine(located)).manifest
+        differs = self._signs and not same_outputs(theirs, self._manifest)
+        return _Found(located.image, located, theirs.outputs_digest, differs=differs)
 
     def _find_whatever(self) -> _Found:
         """Return what the tag names, also if that is no pack, or one that cannot be opened."""
@@ -155,7 +202,7 @@ class _Push:
         found = self._find()
         if found.image is None:
             raise self._lost_tag()
-        if found.outputs != self._outputs:
+        if found.differs or found.outputs != self._outputs:
             raise self._conflict(found)
         return found.image
 
@@ -173,7 +220,7 @@ class _Push:
             return True
         # Each blob is what its digest says; whether they are a pack, nobody here has seen.
         again = self._find_whatever()
-        return again.outputs == self._outputs and is_whole(self._context, admit(self._context, located))
+        return again.outputs == self._outputs and is_whole(self._context, examine(located))
 
     def _publish_new(
         self, announcement: Announcement, found: _Found, sent: Sent, image: Descriptor, data: bytes
@@ -183,7 +230,11 @@ class _Push:
         announcement.stored(self._uri, image.digest)
         named = set_tag(target, image, tag, before=found.image, settle=self._context.settle)
         if named == image.digest:
-            remember(self._context.cache, target.name, self._manifest, data, sent.table, settled=True)
+            cache, whole = self._context.cache, self._whole
+            remember(cache, target.name, self._manifest, data, sent.table, settled=True, whole=whole)
+            where, manifest = f"{target.name}:{tag}", parse_image_manifest(data)
+            self._published, self._located = named, Located(self._uri, where, image, data, manifest)
+            note_pushed(self._context, self._uri, named, self._folder)
             announcement.published()
             if found.image in (None, named):
                 return self._pushed(named, new=found.image is None)
@@ -198,6 +249,14 @@ class _Push:
         return Pushed(self._uri, self._target.name, image, self._sent, new, self._outputs, gone)
 
     def _conflict(self, found: _Found) -> Conflict:
+        if found.outputs == self._outputs:
+            return Conflict(
+                "the registry holds the same outputs with other modes, or as other roots, so they are not signed",
+                where=f"{self._target.name}:{tag_of(self._uri)}",
+                expected="the files of the cached pack",
+                got=str(found.image),
+                fix="`ctxpack push --replace --sign URI` puts yours there",
+            )
         return Conflict(
             "the registry holds other outputs of the same contract",
             where=f"{self._target.name}:{tag_of(self._uri)}",
@@ -242,16 +301,18 @@ class _Push:
 
     def _send_all(self, borrow: bool) -> tuple[Sent, Descriptor, bytes]:
         """Send everything but the tag; return what was sent, and the image manifest with its bytes."""
-        bases = known_bases(Tables(self._context.cache), self._target.name, self._kin)
-        if borrow and not bases:
+        bases = known_bases(Tables(self._context.cache), self._target.name, self._kin, whole=self._signs)
+        if borrow and not bases and not self._signs:
             bases = listed_bases(self._context, self._kin)
         found = survey(self._folder, self._manifest, bases, self._context.progress)
+        self._whole = found is None or found.base.whole
         try:
             return self._send(found)
         except (NotFound, Unavailable):
             if found is None:
                 raise
         # Perhaps a layer was removed although an image manifest names it.
+        self._whole = True
         return self._send(None)
 
     def _send(

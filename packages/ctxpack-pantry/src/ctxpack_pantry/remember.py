@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ctxpack_identity.canonical import parse_json
+from ctxpack_identity.errors import PolicyRefused
 from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri
@@ -43,12 +44,14 @@ def remember(
     uri = identified.uri
     outlet = Outlet(context, uri)
     show = partial(_show, context, uri)
-    path = outlet.cached(show)
+    path = _cached(outlet, show)
     if path is None:
         from ctxpack_pantry.misses import alone, fetched_if_there, not_within, say_miss
 
         with not_within(uri), alone(context, uri, f"another call of {contract_file.path} makes this; waiting"):
-            path = outlet.cached(show) or (None if offline else fetched_if_there(outlet, show))
+            path = _cached(outlet, show)
+            if path is None and not offline:
+                path = fetched_if_there(outlet, show)
             if path is None:
                 say_miss(context, identified)
                 path = _make(context, contract_file, identified, maker())
@@ -63,6 +66,15 @@ def remember(
 
     push_or_adopt(context, uri, replace=False, adopt=adopt_theirs)
     return outlet.take(show)
+
+
+def _cached(outlet: Outlet, show: Callable[[str], str]) -> str | None:
+    """Return the path of the output of the cached pack; None when there is none, or it is not admitted."""
+    try:
+        return outlet.cached(show)
+    except PolicyRefused as refused:
+        outlet.say_refused(refused)
+        return None
 
 
 def _make(context: Context, contract_file: LoadedContractFile, identified: Identified, maker: Maker) -> str:

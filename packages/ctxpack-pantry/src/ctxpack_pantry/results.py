@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ctxpack_identity import CtxPackError, Digest, HashedRoot, ResolvedInput
     from ctxpack_pantry.looks import Looks
     from ctxpack_pantry.lookup import Located
+    from ctxpack_pantry.rebuilding import Rebuilt
+    from ctxpack_pantry.verdict import Verdict
     from ctxpack_pantry.weakpoints import WeakPoint
 
 __all__ = [
@@ -31,8 +33,11 @@ __all__ = [
     "Removed",
     "Replaced",
     "Seeded",
+    "Signed",
+    "SignedAll",
     "StoredPack",
     "Tagged",
+    "Unsigned",
     "Verified",
     "VerifiedPack",
     "error_as_json",
@@ -127,7 +132,8 @@ class Pushed(NamedTuple):
     """A pack in a registry. image: digest of its image manifest; sent: bytes of blobs that were not there before.
 
     new: whether the registry did not have these outputs before; outputs: their digest. replaced: what the tag named
-    before, if that was something else; claims about its image manifest say nothing of this one.
+    before, if that was something else; claims about its image manifest say nothing of this one. signed: the claim about
+    it, None when it was not to be signed.
     """
 
     uri: CtxUri
@@ -137,6 +143,7 @@ class Pushed(NamedTuple):
     new: bool
     outputs: Digest
     replaced: Replaced | None = None
+    signed: Signed | None = None
 
     def as_json(self) -> Document:
         document: Document = {
@@ -148,7 +155,62 @@ class Pushed(NamedTuple):
             "new": self.new,
             "outputs": self.outputs,
         }
-        return document if self.replaced is None else document | {"replaced": self.replaced._asdict()}
+        if self.replaced is not None:
+            document["replaced"] = self.replaced._asdict()
+        if self.signed is not None:
+            document["signed"] = self.signed.as_json()
+        return document
+
+
+class Signed(NamedTuple):
+    """A claim about a pack in a registry. image: digest of the pack's image manifest, which the claim is about.
+
+    kind: how the signer knows: "run", "rebuild", "seed", "vouch". tag: of the claim. new: whether it was published now.
+    """
+
+    uri: CtxUri
+    registry: str
+    image: Digest
+    key_id: str
+    kind: str
+    tag: str
+    new: bool
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/sign/v1",
+            "uri": self.uri,
+            "registry": self.registry,
+            "image": self.image,
+            "key_id": self.key_id,
+            "kind": self.kind,
+            "tag": self.tag,
+            "new": self.new,
+        }
+
+
+class Unsigned(NamedTuple):
+    """A pack that a new key did not sign although an old one had. uri: None where the old claim could not be read."""
+
+    image: Digest
+    uri: CtxUri | None
+    why: str
+
+
+class SignedAll(NamedTuple):
+    """What a new key signed of what an old one had signed in a registry, and what it did not."""
+
+    registry: str
+    signed: tuple[Signed, ...]
+    unsigned: tuple[Unsigned, ...]
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/sign-all/v1",
+            "registry": self.registry,
+            "signed": [one.as_json() for one in self.signed],
+            "unsigned": [one._asdict() for one in self.unsigned],
+        }
 
 
 class NamedBefore(NamedTuple):
@@ -299,13 +361,14 @@ class Inspected(NamedTuple):
     """What made a pack and what it holds. found_in: the pack's folder in the cache, or the registry.
 
     located: the image manifest, when the registry was asked. weak: weak points, of the contract and as the maker of the
-    pack was told.
+    pack was told. verdict: who signed it, and what the policy says.
     """
 
     manifest: PackManifest
     found_in: str
     located: Located | None
     weak: tuple[WeakPoint, ...]
+    verdict: Verdict
 
     def as_json(self) -> Document:
         manifest, outputs = self.manifest, self.manifest.outputs
@@ -322,6 +385,7 @@ class Inspected(NamedTuple):
                 "roots": [{"name": root.name, "type": root.type} for root in outputs.roots],
             },
             "provenance": manifest.provenance,
+            "verdict": self.verdict.members(),
             "weak": [point._asdict() for point in self.weak],
         }
         if self.located is not None:
@@ -409,16 +473,36 @@ class Removed(NamedTuple):
 
 
 class VerifiedPack(NamedTuple):
-    """A pack of the cache that was read whole. size: bytes. damage: what was wrong with it, if something was."""
+    """A pack that was read whole. size: bytes. damage: what was wrong with it, if something was.
+
+    found_in: its folder in the cache, or the registry; cached: which of the two. verdict: what the policy says of it,
+    None if nobody asked. contradictions: claims of trusted signers that say something else than the pack. rebuilt: what
+    came of running its recipe again; signed: the claim that was published then.
+    """
 
     uri: CtxUri
     files: int
     size: int
     damage: str = ""
+    found_in: str = ""
+    cached: bool = True
+    verdict: Verdict | None = None
+    contradictions: tuple[str, ...] = ()
+    rebuilt: Rebuilt | None = None
+    signed: Signed | None = None
 
     def as_json(self) -> Document:
-        sound = {"files": self.files, "size": self.size}
-        return {"uri": self.uri, **({"damage": self.damage} if self.damage else sound)}
+        document: Document = {"uri": self.uri, "found_in": self.found_in, "cached": self.cached}
+        if self.damage:
+            return document | {"damage": self.damage}
+        document |= {"files": self.files, "size": self.size}
+        if self.verdict is not None:
+            document |= {"verdict": self.verdict.members(), "contradictions": list(self.contradictions)}
+        if self.rebuilt is not None:
+            document["rebuild"] = self.rebuilt.as_json()
+        if self.signed is not None:
+            document["signed"] = self.signed.as_json()
+        return document
 
 
 class Verified(NamedTuple):

@@ -15,13 +15,15 @@ from ctxpack_pantry.destination import Destination
 from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
 from ctxpack_pantry.makers import CommandMaker, FunctionMaker, Maker
-from ctxpack_pantry.misses import alone, push_or_adopt, require_conflict_word, say_miss
+from ctxpack_pantry.misses import alone, push_or_adopt, require_conflict_word, require_push, say_miss
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.results import Identified, Ran
 from ctxpack_pantry.weakpoints import WeakPoint
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ctxpack_trust import PrivateKey
 
 # A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 
@@ -41,6 +43,7 @@ def run(
     replace: bool = False,
     on_conflict: str = "adopt",
     argv: bool = True,
+    key: PrivateKey | None = None,
 ) -> Ran:
     """Place the declared outputs if their pack is in the cache or the registry; else run the command and seed them.
 
@@ -50,13 +53,14 @@ def run(
     cache only. recompute: run the command though there is a pack; the cache keeps the new one. replace: so does the
     registry. on_conflict: when the registry has other outputs, "adopt" takes them in place of those made here, unless
     the command was to be run again; "fail" is a Conflict. argv: without it, a command that the contract file does not
-    name is no part of the contract, and its arguments are not in the pack.
+    name is no part of the contract, and its arguments are not in the pack. key: signs what is pushed, if it was made
+    here; that it was not is said.
     On a miss nothing is seeded when the command fails (its status is returned), an output is missing, or an input or
     output changed meanwhile. Of two processes with one contract or one output the second waits.
     Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
     Conflict, IntegrityError, PolicyRefused, LocalFailure.
     """
-    _require_options(push=push, replace=replace, on_conflict=on_conflict)
+    _require_options(push=push, replace=replace, on_conflict=on_conflict, key=key)
     hidden = not argv and contract_file.file.command is None
     contract_file = _runnable(contract_file if hidden else contract_file.with_command(command), command)
     outputs = require_outputs(contract_file)
@@ -65,7 +69,7 @@ def run(
     if not (argv or hidden):
         context.notice("the contract file names the command, so the pack shows its arguments")
     maker = CommandMaker(command if hidden else identified.contract["command"], shown=not hidden)
-    wanted = _Wanted(push, force, keep_outputs, offline, recompute, replace, on_conflict)
+    wanted = _Wanted(push, force, keep_outputs, offline, recompute, replace, on_conflict, key)
     return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
 
 
@@ -80,6 +84,7 @@ def compute(
     recompute: bool = False,
     replace: bool = False,
     on_conflict: str = "adopt",
+    key: PrivateKey | None = None,
 ) -> Ran:
     """Place the declared outputs if their pack is in the cache or the registry; else call function and seed them.
 
@@ -93,7 +98,7 @@ def compute(
     Raises: InvalidInput (E_FUNCTION) for a function that has no name (see functions.name_function), or needs other
     arguments; E_VARIABLE when a variable of the contract has another value here; as run does.
     """
-    _require_options(push=push, replace=replace, on_conflict=on_conflict)
+    _require_options(push=push, replace=replace, on_conflict=on_conflict, key=key)
     contract_file.require_no_map("compute")
     name = name_function(function)
     pass_places = _places_parameter(function, str(name))
@@ -116,7 +121,7 @@ def compute(
             function(places)
 
     maker = FunctionMaker(call, name.command)
-    wanted = _Wanted(push, force, False, offline, recompute, replace, on_conflict)
+    wanted = _Wanted(push, force, False, offline, recompute, replace, on_conflict, key)
     return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
 
 
@@ -130,6 +135,7 @@ class _Wanted(NamedTuple):
     recompute: bool
     replace: bool
     on_conflict: str
+    key: PrivateKey | None
 
 
 def _make_or_place(
@@ -164,12 +170,14 @@ def _make_or_place(
                             keep_outputs=wanted.keep_outputs,
                             replace=wanted.recompute,
                         )
+                    if not status:
+                        destination.require_not_denied()
         ran = Ran(uri, hit, status, destination.outlet.registry)
         if not wanted.push or status:
             return ran
         may_adopt = not (wanted.recompute or wanted.replace or wanted.on_conflict == "fail")
         adopt = destination.adopt if may_adopt else None
-        pushed, adopted = push_or_adopt(context, uri, replace=wanted.replace, adopt=adopt)
+        pushed, adopted = push_or_adopt(context, uri, replace=wanted.replace, adopt=adopt, key=wanted.key)
         return ran._replace(pushed=pushed, adopted=adopted)
 
 
@@ -204,8 +212,10 @@ def _covers(identified: Identified, file: str) -> bool:
     return by_digest or any(is_hashed(file, root.place()) for root in roots)
 
 
-def _require_options(*, push: bool, replace: bool, on_conflict: str) -> None:
+def _require_options(*, push: bool, replace: bool, on_conflict: str, key: PrivateKey | None) -> None:
     """Raise InvalidInput for options that do not go together."""
+    if key is not None:
+        require_push(push=push)
     if replace and not push:
         fix = "say --push too; `ctxpack run --recompute` replaces the cached pack by itself"
         raise InvalidInput("--replace is about a push", where="run", fix=fix, code="E_USAGE")

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ctxpack_bundle import OutputTree, PackManifest, RootListings, assemble, read_entries, read_pack_manifest
-from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, uri_digest
+from ctxpack_bundle import (
+    OutputTree,
+    PackManifest,
+    RootListings,
+    assemble,
+    encode_pack_manifest,
+    read_entries,
+    read_pack_manifest,
+)
+from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, digest_of, uri_digest
 from ctxpack_identity.hashing.scan import Found
-from ctxpack_pantry.admission import find_cached
+from ctxpack_pantry.admission import find_cached, is_admitted
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, require_room, say_weak_points
 from ctxpack_pantry.kinship import note_kin
+from ctxpack_pantry.made import Made
 from ctxpack_pantry.outlet import damage_of, require_intact
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.results import Identified, Seeded
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.rules import Each
     from ctxpack_pantry.items.seeding import Seeding
 
-__all__ = ["VERSION", "Private", "list_packs", "publish", "require_same", "seed"]
+__all__ = ["VERSION", "Private", "list_packs", "publish", "require_same", "same_outputs", "seed"]
 
 VERSION = "0.1.0"  # of this package; packs are marked with it
 
@@ -91,7 +100,8 @@ def seed(
         if items is not None:
             items.finish()
         private.say(context)
-        return publish(context, identified, staging, manifest, replace=replace)
+        kind = "seed" if expected is None else "run"
+        return publish(context, identified, staging, manifest, kind=kind, replace=replace)
 
 
 def _items_of(staging: str, each: Each) -> Seeding:
@@ -101,28 +111,51 @@ def _items_of(staging: str, each: Each) -> Seeding:
 
 
 def publish(
-    context: Context, identified: Identified, staging: str, manifest: PackManifest, *, replace: bool = False
+    context: Context,
+    identified: Identified,
+    staging: str,
+    manifest: PackManifest,
+    *,
+    kind: str,
+    replace: bool = False,
 ) -> Seeded:
-    """Make a staging folder, which is the pack of manifest, a pack of the cache.
+    """Make a staging folder, which is the pack of manifest, a pack of the cache, and one's own.
 
-    Outputs that are cached under this URI stay if they are the same. replace: others give way, which is said.
+    kind: how it was made, see `made`. Outputs that are cached under this URI stay if they are the same. replace: others
+    give way, which is said; so do those that the policy does not admit.
     Raises: Conflict when the cache holds other outputs, unless replace is set; LocalFailure.
     """
     cache, uri, key = context.cache, identified.uri, uri_digest(identified.uri)
+    made = Made(context.state)
     with cache.lock(key):
         present = _intact(context, uri)
         if present is not None:
             held = read_pack_manifest(present)
-            if held.outputs_digest == manifest.outputs_digest:
+            same = same_outputs(held, manifest)
+            if same:
+                made.add(uri, digest_of(encode_pack_manifest(held)), "rebuild" if kind == "run" else kind)
+            if same and is_admitted(context, uri, present):
                 return Seeded(uri, present, held, False)
-            if not replace:
+            if not (same or replace) and is_admitted(context, uri, present):
                 raise _conflict(uri, held, manifest)
             cache.remove(key)
-            _say_replaced(context, held, manifest)
+            if not same:
+                _say_replaced(context, held, manifest)
+        # Before there is a pack: if this process is killed in between, that says nothing of anybody's pack.
+        if not made.add(uri, digest_of(encode_pack_manifest(manifest)), kind) and context.trust.read():
+            context.notice(
+                "that this pack is your own cannot be kept in the state folder, so your policy treats it like anybody's"
+            )
         folder = cache.publish(key, staging)
         note_sealed(cache, uri, folder)
         note_kin(cache, uri, identified.contract)
     return Seeded(uri, folder, manifest, True)
+
+
+def same_outputs(one: PackManifest, other: PackManifest) -> bool:
+    """Return whether two packs have the same files, with the same modes, in the same outputs."""
+    files, others = one.listings[0], other.listings[0]
+    return (files, one.outputs.roots, one.outputs_digest) == (others, other.outputs.roots, other.outputs_digest)
 
 
 def _intact(context: Context, uri: CtxUri) -> str | None:

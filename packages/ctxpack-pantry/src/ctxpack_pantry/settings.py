@@ -1,7 +1,8 @@
 """Settings: flag > environment > ``ctxpack.toml`` in the contract's folder or above > user file > default.
 
 A folder's ``ctxpack.toml`` may be somebody else's, as in a clone or in a pack. So it may not name a cache, where
-CtxPack writes and deletes, and what it names is marked: `Pantry.target` keeps passwords of the environment from it.
+CtxPack writes and deletes, nor a key or what is signed with it; and what it names is marked: `Pantry.target` keeps
+passwords of the environment from it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ PROJECT_FILE = "ctxpack.toml"
 LONGEST_SETTLE = 60.0  # seconds
 _SETTLE = "0.5"  # seconds
 _USER_FILE = "config.toml"
-_NAMES = ("registry", "cache", "settle")
+_NAMES = ("registry", "cache", "settle", "key", "sign")
+_OF_USER = {  # what a folder's file may not set, and how else a user can
+    "cache": ("name the cache", "use --cache or CTXPACK_CACHE"),
+    "key": ("name a key", "use --key"),
+    "sign": ("say what is signed", "use --sign"),
+}
 
 _PREFIX = "CTXPACK_"
 _VARIABLES = (
-    *(f"{_PREFIX}{name.upper()}" for name in _NAMES),
+    *(f"{_PREFIX}{name.upper()}" for name in ("registry", "cache", "settle")),
     "CTXPACK_USERNAME",
     "CTXPACK_PASSWORD",
+    "CTXPACK_KEY",
+    "CTXPACK_KEY_PASSWORD",
+    "CTXPACK_TRUST",
     "CTXPACK_DEBUG",
     "CTXPACK_CONTRACT",  # for commands that `run` and `map` start; they may start ctxpack again
     "CTXPACK_URI",
@@ -53,21 +62,26 @@ class Settings(NamedTuple):
     """registry: ``host[:port]/repo/path``, ``http://…`` or ``oci:/folder``. cache: a folder. settle: seconds.
 
     settle: how long the tag of a push must stay as it is (0 to 60). users_registry: what the user's own file names,
-    "" for nothing; it matters where a folder's ctxpack.toml names the registry.
+    "" for nothing; it matters where a folder's ctxpack.toml names the registry. key: path of the signer's key file, ""
+    for none. sign: registries and repositories, as they are written, whose packs `push` signs by default. The user's
+    own file alone can set these two.
     """
 
     registry: Setting
     cache: Setting
     settle: Setting = Setting(_SETTLE, "default")
     users_registry: str = ""
+    key: Setting = Setting("", "default")
+    sign: tuple[str, ...] = ()
 
 
 class _File(NamedTuple):
-    """A settings file. values: checked, as they are written there."""
+    """A settings file. values: checked, as they are written there; sign: that setting."""
 
     path: str
     values: dict[str, str]
     from_folder: bool
+    sign: tuple[str, ...] = ()
 
 
 def load_settings(
@@ -105,7 +119,9 @@ def load_settings(
     where, settle = find("registry"), find("settle")
     _check_settle(settle.value, settle.origin)
     users = next((file.values.get("registry", "") for file in files or () if not file.from_folder), "")
-    return Settings(_in_home(where, variables), _cache(find("cache"), variables), settle, users)
+    folder = _cache(find("cache"), variables)
+    key, sign = _signing(_read_users(variables) if files is None else files, variables)
+    return Settings(_in_home(where, variables), folder, settle, users, key, sign)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -128,10 +144,27 @@ def _ignored(name: str) -> str:
 
 def _read_files(beside: str, environ: Mapping[str, str]) -> list[_File]:
     users = _user_file(environ)
-    found = [_File(path, _read(path, users, from_folder=True), True) for path in _project_files(beside)]
-    if users and os.path.isfile(users):
-        found.append(_File(users, _read(users, users, from_folder=False), False))
-    return found
+    return [_read(path, users, from_folder=True) for path in _project_files(beside)] + _read_users(environ)
+
+
+def _read_users(environ: Mapping[str, str]) -> list[_File]:
+    users = _user_file(environ)
+    return [_read(users, users, from_folder=False)] if users and os.path.isfile(users) else []
+
+
+def _signing(files: list[_File], environ: Mapping[str, str]) -> tuple[Setting, tuple[str, ...]]:
+    """Return the settings `key` and `sign`. A home folder that is not known is an error only when the key is opened."""
+    for file in files:
+        if not file.from_folder:
+            key = _relative_to(file.path, "key", file.values.get("key", ""))
+            named = Setting(with_home(key, environ) or key, file.path) if key else Setting("", "default")
+            return named, tuple(_scope(file.path, scope, environ) for scope in file.sign)
+    return Setting("", "default"), ()
+
+
+def _scope(path: str, scope: str, environ: Mapping[str, str]) -> str:
+    """Return a scope of `sign`; a layout's folder is relative to the file."""
+    return _in_home(Setting(_relative_to(path, "registry", scope), path), environ).value
 
 
 def _project_files(beside: str) -> list[str]:
@@ -168,7 +201,7 @@ def _base(environ: Mapping[str, str], variable: str, below_home: str) -> str:
     return folder if os.path.isabs(folder) else os.path.join(home_folder(environ) or "~", below_home)
 
 
-def _read(path: str, users: str, *, from_folder: bool) -> dict[str, str]:
+def _read(path: str, users: str, *, from_folder: bool) -> _File:
     """Return the settings in a file. users: the path of the user's own file, for messages."""
     import tomllib  # slow to import, and most users have no settings file
 
@@ -181,15 +214,28 @@ def _read(path: str, users: str, *, from_folder: bool) -> dict[str, str]:
         ) from error
     except OSError as error:
         raise LocalFailure(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from error
-    if from_folder and "cache" in values:
-        raise InvalidInput(
-            "a folder's settings may not name the cache",
-            where=path,
-            fix=f"write it in {users or 'your own settings file'}, or use --cache or CTXPACK_CACHE",
-            code="E_SETTINGS",
-        )
-    known = tuple(name for name in _NAMES if name != "cache") if from_folder else _NAMES
-    return {name: _checked(name, value, path, known) for name, value in values.items()}
+    for name, (what, otherwise) in _OF_USER.items():
+        if from_folder and name in values:
+            raise InvalidInput(
+                f"a folder's settings may not {what}",
+                where=path,
+                fix=f"write it in {users or 'your own settings file'}, or {otherwise}",
+                code="E_SETTINGS",
+            )
+    sign = _checked_scopes(values.pop("sign"), path) if "sign" in values else ()
+    known = tuple(name for name in _NAMES if name not in _OF_USER) if from_folder else _NAMES
+    return _File(path, {name: _checked(name, value, path, known) for name, value in values.items()}, from_folder, sign)
+
+
+def _checked_scopes(value: Any, path: str) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(one, str) and one and "\0" not in one for one in value):
+        return tuple(value)
+    raise InvalidInput(
+        "setting 'sign' is not a list of registries and repositories",
+        where=path,
+        fix='write sign = ["ghcr.io/team/packs"], or remove the setting',
+        code="E_SETTINGS",
+    )
 
 
 def _checked(name: str, value: Any, path: str, known: tuple[str, ...]) -> str:
@@ -247,7 +293,7 @@ def _relative_to(path: str, name: str, value: str) -> str:
     """Return the value of a file; a relative folder is relative to the file."""
     scheme = "oci:" if name == "registry" and value.startswith("oci:") else ""
     folder = value.removeprefix(scheme)
-    if name == "settle" or (name == "registry" and not scheme) or folder.startswith("~"):
+    if not value or name == "settle" or (name == "registry" and not scheme) or folder.startswith("~"):
         return value
     return scheme + os.path.join(os.path.dirname(os.path.abspath(path)), folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ctxpack_identity.home import home_folder
 
-__all__ = ["state_folder"]
+__all__ = ["make_state_folder", "state_folder"]
 
 
 def state_folder(environ: Mapping[str, str]) -> str:
@@ -21,3 +21,19 @@ def state_folder(environ: Mapping[str, str]) -> str:
         home = home_folder(environ)
         state = os.path.join(home, ".local", "state") if home else ""
     return os.path.join(state, "ctxpack") if state else ""
+
+
+def make_state_folder(state: str, *names: str) -> str:
+    """Return a folder below the state folder, made if it is missing; only the user may enter what is made here.
+
+    Raises: OSError.
+    """
+    os.makedirs(os.path.dirname(state), exist_ok=True)
+    path = state
+    for name in ("", *names):
+        path = os.path.join(path, name) if name else path
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            continue
+    return path

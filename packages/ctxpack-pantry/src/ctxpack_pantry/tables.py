@@ -1,8 +1,9 @@
 """Tables: of packs that this cache pushed, or pulled whole and verified, by repository and image manifest.
 
 One note for each, ``tables/<64 hex of the repository's name>/<64 hex of the kin>/<64 hex of the image manifest>-<64 hex
-of the URI>``: the size of the image manifest and a line feed, the image manifest, the table. A note outlives its pack:
-its layers can still be borrowed. What is not what the digests say is ignored.
+of the URI>``: the size of the image manifest, " whole" if this cache sent each layer, or fetched and verified it, a
+line feed, the image manifest, the table. A note outlives its pack: its layers can still be borrowed. What is not what
+the digests say is ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = ["Base", "KnownTable", "Tables", "remember"]
 _KIND = "tables"
 _MAX_NOTE = (4 << 20) + (32 << 20) + 16  # bytes: an image manifest and a table of the largest size
 _KEPT = 16  # notes of one kin and repository
+_WHOLE = b" whole"
 
 
 def remember(
@@ -35,22 +37,28 @@ def remember(
     table: bytes,
     *,
     settled: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Note what repository has of the pack of manifest, which the cache pushed, or pulled whole and verified.
+    """Note what repository has of the pack of manifest, which the cache pushed, or pulled and verified.
 
-    settled: whether its tag had its settle time.
+    settled: whether its tag had its settle time. whole: whether this cache sent each layer, or fetched and verified it,
+    so that a signer need not read it again.
     """
     pack_manifest = digest_of(encode_pack_manifest(manifest))
     Origins(cache).record(manifest.uri, repository, pack_manifest, image_manifest, settled=settled)
-    Tables(cache).record(manifest.uri, repository, kin_of(manifest.contract), image_manifest, table)
+    Tables(cache).record(manifest.uri, repository, kin_of(manifest.contract), image_manifest, table, whole=whole)
 
 
 class Base(NamedTuple):
-    """A pack whose layers can be borrowed. image: the descriptor of its image manifest."""
+    """A pack whose layers can be borrowed. image: the descriptor of its image manifest.
+
+    whole: whether this cache sent each of them, or fetched and verified it.
+    """
 
     image: Descriptor
     manifest: ImageManifest
     table: Table
+    whole: bool = False
 
 
 class KnownTable(NamedTuple):
@@ -70,7 +78,8 @@ class KnownTable(NamedTuple):
                 data = file.read(_MAX_NOTE)
         except OSError:
             return None
-        size, _, rest = data.partition(b"\n")
+        head, _, rest = data.partition(b"\n")
+        size = head.removesuffix(_WHOLE)
         length = int(size) if size.isdigit() and len(size) < 9 else 0
         document, table = rest[:length], rest[length:]
         del data, rest
@@ -78,7 +87,7 @@ class KnownTable(NamedTuple):
             manifest = parse_image_manifest(document)
             named = [layer.digest for layer in manifest.layers[FIRST_DATA_LAYER - 1 : FIRST_DATA_LAYER]]
             if digest_of(document) == self.image and named == [digest_of(table)]:
-                return Base(describe(document, IMAGE_MANIFEST_MEDIA_TYPE), manifest, Table(table))
+                return Base(describe(document, IMAGE_MANIFEST_MEDIA_TYPE), manifest, Table(table), head != size)
         return None
 
 
@@ -88,11 +97,14 @@ class Tables:
     def __init__(self, cache: Cache) -> None:
         self._notes = Notes(cache, _KIND)
 
-    def record(self, uri: CtxUri, repository: str, kin: str, image_manifest: bytes, table: bytes) -> None:
-        """Note the table of a pack that repository has under this image manifest. kin: see kin_of."""
+    def record(
+        self, uri: CtxUri, repository: str, kin: str, image_manifest: bytes, table: bytes, *, whole: bool = False
+    ) -> None:
+        """Note the table of a pack that repository has under this image manifest. kin: see kin_of. whole: see Base."""
         folder = f"{_name(repository)}/{kin}"
-        name = f"{folder}/{hex_of(digest_of(image_manifest))}-{hex_of(uri_digest(uri))}"
-        self._notes.write(name, b"%d\n" % len(image_manifest) + image_manifest + table)
+        whole = whole or self.is_whole(uri, repository, kin, digest_of(image_manifest))
+        name = _note(folder, uri, digest_of(image_manifest))
+        self._notes.write(name, b"%d%s\n" % (len(image_manifest), _WHOLE * whole) + image_manifest + table)
         for old in self._newest([folder])[_KEPT:]:
             with suppress(OSError):
                 os.unlink(old.path)
@@ -100,6 +112,12 @@ class Tables:
     def of_kin(self, repository: str, kin: str) -> list[KnownTable]:
         """Return the tables of packs of this kin in repository, newest first."""
         return self._newest([f"{_name(repository)}/{kin}"])
+
+    def is_whole(self, uri: CtxUri, repository: str, kin: str, image: Digest) -> bool:
+        """Return whether this cache sent each layer of an image manifest, or fetched and verified it."""
+        path = os.path.join(self._notes.folder, _note(f"{_name(repository)}/{kin}", uri, image))
+        known = KnownTable(image, uri_digest(uri), path).read()
+        return known is not None and known.whole
 
     def newest(self) -> list[KnownTable]:
         """Return all tables, newest first."""
@@ -117,6 +135,10 @@ class Tables:
                     known = KnownTable(digest_from_hex(image), digest_from_hex(contract), path)
                     found.append((os.lstat(path).st_mtime_ns, name, known))
         return [known for _, _, known in sorted(found, reverse=True)]
+
+
+def _note(folder: str, uri: CtxUri, image: Digest) -> str:
+    return f"{folder}/{hex_of(image)}-{hex_of(uri_digest(uri))}"
 
 
 def _name(repository: str) -> str:

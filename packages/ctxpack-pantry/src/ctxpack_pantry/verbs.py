@@ -23,9 +23,20 @@ if TYPE_CHECKING:
     from ctxpack_pantry.push import push
     from ctxpack_pantry.reference import find_uri
     from ctxpack_pantry.removal import remove_all, remove_packs
+    from ctxpack_pantry.rotation import sign_all
     from ctxpack_pantry.run import compute, run
     from ctxpack_pantry.seed import seed
-    from ctxpack_pantry.verification import verify
+    from ctxpack_pantry.signing import sign
+    from ctxpack_pantry.trusting import (
+        trust_add,
+        trust_check,
+        trust_deny,
+        trust_list,
+        trust_mode,
+        trust_remove,
+        trust_show,
+    )
+    from ctxpack_pantry.verification import verify, verify_recipe
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
@@ -43,9 +54,12 @@ else:
             "push": "push",
             "reference": "find_uri",
             "removal": "remove_all remove_packs",
+            "rotation": "sign_all",
             "run": "compute run",
             "seed": "seed",
-            "verification": "verify",
+            "signing": "sign",
+            "trusting": "trust_add trust_check trust_deny trust_list trust_mode trust_remove trust_show",
+            "verification": "verify verify_recipe",
         },
         package=__package__,
     )
@@ -68,7 +82,17 @@ __all__ = [
     "run",
     "say_weak_points",
     "seed",
+    "sign",
+    "sign_all",
     "tag",
     "trace_lineage",
+    "trust_add",
+    "trust_check",
+    "trust_deny",
+    "trust_list",
+    "trust_mode",
+    "trust_remove",
+    "trust_show",
     "verify",
+    "verify_recipe",
 ]

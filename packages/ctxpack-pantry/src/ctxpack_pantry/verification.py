@@ -1,37 +1,147 @@
-"""Verify: everything that cached packs hold is read and compared with its digests."""
+"""Verify: everything that packs hold is read and compared with its digests, and who vouches for them is judged.
+
+A pack that the cache lacks is read in the registry, and only looked at: nothing of it is placed or cached. With a
+contract file, its recipe is run again besides (`rebuilding`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from itertools import chain
+from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, folder_size, read_pack_manifest
-from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, NotFound, uri_digest, uri_for
+from ctxpack_bundle import (
+    PackManifest,
+    encode_pack_manifest,
+    folder_size,
+    read_pack_manifest,
+    stream_size,
+    unpack,
+)
+from ctxpack_identity import (
+    AccessDenied,
+    CtxPackError,
+    CtxUri,
+    Digest,
+    IntegrityError,
+    InvalidInput,
+    LocalFailure,
+    NotFound,
+    Unavailable,
+    digest_of,
+    uri_digest,
+    uri_for,
+)
+from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.context import Context
+from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.deciding import Deciding, says
+from ctxpack_pantry.lookup import Located, examine, locate, open_pack, require_located
+from ctxpack_pantry.made import Made
+from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, read_whole
-from ctxpack_pantry.results import Verified, VerifiedPack
+from ctxpack_pantry.policyfile import load_policy
+from ctxpack_pantry.results import Signed, Verified, VerifiedPack
 from ctxpack_pantry.share import Share
+from ctxpack_pantry.verdict import Verdict, verdict_of
+from ctxpack_trust import Claim, PrivateKey, SignedClaim, public_key_of, read_claim
 
-__all__ = ["verify"]
+__all__ = ["verify", "verify_recipe"]
 
 
-def verify(context: Context, uris: Sequence[CtxUri] | None = None) -> Verified:
-    """Read cached packs whole, those of uris or all of them; damaged ones are set aside.
+class _Read(NamedTuple):
+    """A pack of which every byte was read. folder: that holds it; located: of one in the registry, else None.
 
-    Raises: NotFound when the cache does not have one of uris; LocalFailure.
+    damage: what is wrong with it, "" for a sound one, which has a manifest.
     """
-    chosen = [uri_for(pack.key) for pack in context.cache.packs()] if uris is None else [*dict.fromkeys(uris)]
-    sizes = [_size(context, uri) for uri in chosen]
-    total, found = sum(sizes), []
-    for uri, size in zip(chosen, sizes, strict=True):
-        share = Share(context.progress, size, total)
-        try:
-            found.append(_verify(context._replace(progress=share.report), uri))
-        except NotFound:
-            if uris is not None:
-                raise
-            # It was removed meanwhile.
+
+    folder: str
+    found_in: str
+    located: Located | None
+    manifest: PackManifest | None
+    damage: str = ""
+
+
+def verify(context: Context, uris: Sequence[CtxUri] | None = None, *, skip_cache: bool = False) -> Verified:
+    """Read packs whole, those of uris or all of the cache. A damaged one of the cache is set aside.
+
+    A pack that the cache lacks is read in the registry, and all of them with skip_cache. Of uris it is also judged who
+    vouches for them: of a cached pack by the claims that the cache keeps, and if these do not suffice, by those that
+    the registry has.
+    Raises: NotFound when no place has one of uris; InvalidInput, LocalFailure for a policy that cannot be read;
+    IntegrityError, AccessDenied, Unavailable when it is not known what the registry has.
+    """
+    if uris is None:
+        return Verified(tuple(_verify_all(context)))
+    found = []
+    chosen = [*dict.fromkeys(uris)]
+    cached = [not skip_cache and context.cache.find(uri_digest(uri)) is not None for uri in chosen]
+    sizes = [_size(context, uri) if here else 0 for uri, here in zip(chosen, cached, strict=True)]
+    for uri, here, size in zip(chosen, cached, sizes, strict=True):
+        share = Share(context.progress, size, sum(sizes))
+        reporting = context._replace(progress=share.report) if here else context
+        with ExitStack() as stack:
+            read = _read(reporting, uri, _staging(context, stack), skip_cache=skip_cache)
+            found.append(_judged(context, uri, read))
         share.finish("hash")
     return Verified(tuple(found))
+
+
+def verify_recipe(
+    context: Context,
+    uris: Sequence[CtxUri],
+    contract_file: LoadedContractFile | None,
+    command: Sequence[str] = (),
+    *,
+    skip_cache: bool = False,
+    tolerance: Sequence[str] = (),
+    key: PrivateKey | None = None,
+) -> Verified:
+    """Verify a pack, and run its recipe again in a fresh folder: what that makes must be the same, exactly.
+
+    uris: one. command: see rebuilding.read_recipe. tolerance: see tolerance.parse_tolerances; what is only near is
+    reported. key: sign the registry's pack, which is the one that is compared then, when the outputs are equal.
+    Equal outputs are noted: from then on the pack is one's own, as made again.
+    Raises: as verify does; InvalidInput (E_REBUILD) when the contract file is not that of the pack, or there can be no
+    fresh folder; as rebuilding.rebuild and signing.sign do.
+    """
+    from ctxpack_pantry.rebuilding import read_recipe, rebuild  # it loads what runs commands
+    from ctxpack_pantry.tolerance import parse_tolerances
+
+    if contract_file is None or len(uris) != 1:
+        raise InvalidInput("a recipe is that of one pack", where="verify", fix="name one pack", code="E_USAGE")
+    [uri] = uris
+    _require_options(context, tolerance, key)
+    recipe = read_recipe(context, contract_file, uri, command)
+    tolerances = parse_tolerances(tolerance, contract_file.outputs) if tolerance else None
+    with ExitStack() as stack:
+        read_pack = _read if key is None else _read_in_registry
+        read = read_pack(context, uri, _staging(context, stack), skip_cache=skip_cache)
+        if read.manifest is None:
+            return Verified((_judged(context, uri, read),))
+        rebuilt = rebuild(context, recipe, read.folder, read.manifest, tolerances=tolerances)
+        signed = _note(context, uri, read.manifest, key) if rebuilt.equal else None
+        return Verified((_judged(context, uri, read)._replace(rebuilt=rebuilt, signed=signed),))
+
+
+def _verify_all(context: Context) -> Iterator[VerifiedPack]:
+    """Yield all packs of the cache, as far as they are not removed meanwhile. Who made them is not judged."""
+    chosen = [uri_for(pack.key) for pack in context.cache.packs()]
+    sizes = [_size(context, uri) for uri in chosen]
+    for uri, size in zip(chosen, sizes, strict=True):
+        share = Share(context.progress, size, sum(sizes))
+        folder = context.cache.find(uri_digest(uri))
+        if folder is not None:
+            with suppress(NotFound):  # it was removed meanwhile
+                yield _shown(uri, _read_cached(context._replace(progress=share.report), uri, folder))
+        share.finish("hash")
+
+
+def _staging(context: Context, stack: ExitStack) -> Callable[[], str]:
+    """Return what makes a staging folder, which goes with stack. A cache that cannot be written needs none."""
+    return lambda: stack.enter_context(context.cache.staging())
 
 
 def _size(context: Context, uri: CtxUri) -> int:
@@ -43,13 +153,203 @@ def _size(context: Context, uri: CtxUri) -> int:
         return 0
 
 
-def _verify(context: Context, uri: CtxUri) -> VerifiedPack:
-    folder = context.cache.find(uri_digest(uri))
-    if folder is None:
-        raise NotFound("not in the cache", where=uri, fix="`ctxpack ls` lists the cache")
+def _require_options(context: Context, tolerance: Sequence[str], key: PrivateKey | None) -> None:
+    if key is not None and tolerance:
+        raise InvalidInput(
+            "a claim says that the outputs are the same, and a tolerance that they need not be",
+            where="verify",
+            fix="leave out --tolerance, or --sign",
+            code="E_USAGE",
+        )
+    if key is not None and not context.state:
+        raise InvalidInput(
+            "what was made again is noted in the state folder, and there is none",
+            where="verify --sign",
+            fix="set HOME or XDG_STATE_HOME",
+            code="E_SETTINGS",
+        )
+
+
+def _read(context: Context, uri: CtxUri, staging: Callable[[], str], *, skip_cache: bool) -> _Read:
+    """Read the cached pack, or else the registry's, which is unpacked in what staging makes.
+
+    Raises: NotFound; as verify does.
+    """
+    folder = None if skip_cache else context.cache.find(uri_digest(uri))
+    if folder is not None:
+        return _read_cached(context, uri, folder)
+    try:
+        located = locate(context.target, uri)
+    except IntegrityError as damage:
+        return _Read("", context.target.name, None, None, str(damage))
+    if located is None:
+        raise NotFound(
+            "no such pack: neither the cache nor the registry has it" if not skip_cache else "no such pack",
+            where=uri,
+            expected=f"a pack in {context.target.name}",
+            fix="`ctxpack ls` lists the cache; check the URI and the registry",
+        )
+    return _read_located(context, located, staging())
+
+
+def _read_in_registry(context: Context, uri: CtxUri, staging: Callable[[], str], *, skip_cache: bool) -> _Read:
+    """Read the registry's pack: the cached one, where that is the same, since whoever signs reads every chunk, too."""
+    try:
+        located = require_located(context, uri)
+        folder = None if skip_cache else context.cache.find(uri_digest(uri))
+        if folder is not None:
+            manifest = open_pack(context.target, examine(located)).manifest
+            read = _read_cached(context, uri, folder)
+            if read.manifest is not None and _pack_of(read.manifest) == _pack_of(manifest):
+                return read._replace(located=located, found_in=context.target.name)
+    except IntegrityError as damage:
+        return _Read("", context.target.name, None, None, str(damage))
+    return _read_located(context, located, staging())
+
+
+def _read_cached(context: Context, uri: CtxUri, folder: str) -> _Read:
     read: list[PackManifest] = []
     damage = damage_of(context, uri, folder, lambda *pack: read.append(read_whole(*pack)))
     if damage is not None:
-        return VerifiedPack(uri, 0, 0, str(damage))
-    [manifest] = read
-    return VerifiedPack(uri, manifest.outputs.files, manifest.outputs.size)
+        return _Read(folder, folder, None, None, str(damage))
+    return _Read(folder, folder, None, read[0])
+
+
+def _read_located(context: Context, located: Located, staging: str) -> _Read:
+    """Read every chunk of a pack in the registry into staging."""
+    from ctxpack_pantry.download import Download  # HTTP is loaded only when the registry is asked
+    from ctxpack_pantry.holdings import NOTHING_HELD
+
+    found_in = context.target.name
+    try:
+        download = Download(context, examine(located))
+        manifest = download.opened.manifest
+        _require_room(staging, manifest)
+        with closing(download.pieces(range(len(download.table)), NOTHING_HELD, staging)) as rest:
+            unpack(chain([download.opened.first], rest), staging, where=download.where)
+    except IntegrityError as damage:
+        return _Read("", found_in, None, None, str(damage))
+    return _Read(staging, found_in, located, manifest)
+
+
+def _require_room(staging: str, manifest: PackManifest) -> None:
+    needed, free = stream_size(manifest), shutil.disk_usage(staging).free
+    if needed > free:
+        raise LocalFailure(
+            "no space left to unpack the pack, which is how it is verified",
+            where=staging,
+            expected=f"{needed} bytes free",
+            got=str(free),
+            fix="free some space, or choose another cache with --cache or CTXPACK_CACHE",
+            code="E_DISK_FULL",
+        )
+
+
+def _note(context: Context, uri: CtxUri, manifest: PackManifest, key: PrivateKey | None) -> Signed | None:
+    """Note that the pack was made again, and sign it if there is a key."""
+    noted = Made(context.state).add(uri, _pack_of(manifest), "rebuild")
+    if key is None:
+        return None
+    if not noted:
+        raise LocalFailure(
+            "it cannot be noted that this pack was made again, so it is not signed",
+            where=context.state,
+            fix="give yourself write access to this folder, and others none",
+        )
+    from ctxpack_pantry.signing import sign
+
+    return sign(context, uri, key)
+
+
+def _pack_of(manifest: PackManifest) -> Digest:
+    """Return the digest of manifest.json."""
+    return digest_of(encode_pack_manifest(manifest))
+
+
+def _shown(uri: CtxUri, read: _Read) -> VerifiedPack:
+    cached = read.located is None and read.folder == read.found_in
+    if read.manifest is None:
+        return VerifiedPack(uri, 0, 0, read.damage, found_in=read.found_in, cached=cached)
+    outputs = read.manifest.outputs
+    return VerifiedPack(uri, outputs.files, outputs.size, found_in=read.found_in, cached=cached)
+
+
+def _judged(context: Context, uri: CtxUri, read: _Read) -> VerifiedPack:
+    """Return the result of a pack that was named: also who vouches for it, and which trusted claims it contradicts."""
+    pack = _shown(uri, read)
+    if read.manifest is None:
+        return pack
+    if read.located is None:
+        verdict, found = _judge_cached(context, uri, read.folder, read.manifest)
+    else:
+        verdict, found = _judge_located(context, uri, read.located, read.manifest)
+    wrong = _contradictions(context, verdict, found, read.manifest)
+    return pack._replace(verdict=verdict, contradictions=wrong)
+
+
+def _judge_cached(
+    context: Context, uri: CtxUri, folder: str, manifest: PackManifest
+) -> tuple[Verdict, list[SignedClaim]]:
+    """Return the verdict on a cached pack, and the claims that were looked at."""
+    verdict = verdict_of(context, Deciding(context).cached(uri, folder))
+    images = Origins(context.cache).images(uri, folder)
+    found = [*_noted_claims(context, uri, images)]
+    if verdict.admitted or not images:
+        return verdict, found
+    try:
+        located = locate(context.target, uri)
+        if located is not None and located.image in images:
+            verdict, more = _judge_located(context, uri, located, manifest)
+            found += more
+    except (AccessDenied, IntegrityError, Unavailable) as error:
+        context.notice(f"judged by the claims that the cache keeps, since the registry has no answer: {error}")
+    return verdict, found
+
+
+def _judge_located(
+    context: Context, uri: CtxUri, located: Located, manifest: PackManifest
+) -> tuple[Verdict, list[SignedClaim]]:
+    """Return the verdict on a pack by all claims that the registry has, and these."""
+    deciding = Deciding(context)
+    judged = deciding.in_registry(uri, located.image, all_claims=True)
+    said = tuple(one for one in judged.found if says(one.claim, manifest))
+    others = tuple(f"the claim of {one.key.key_id} is about other outputs" for one in judged.found if one not in said)
+    about = judged._replace(found=said, skipped=(*judged.skipped, *others))
+    return verdict_of(context, deciding.opened(about, manifest)), [*judged.found]
+
+
+def _noted_claims(context: Context, uri: CtxUri, images: Sequence[Digest]) -> Iterator[SignedClaim]:
+    """Yield the claims that the cache keeps about these image manifests, as far as their signatures are right."""
+    for image in images:
+        for noted in ClaimNotes(context.cache).of(image):
+            try:
+                key = public_key_of(noted.spki or b"", where=noted.where)
+                yield SignedClaim(key, read_claim(noted.bundle, key, image=image, uri=uri))
+            except CtxPackError:
+                continue  # anybody may have written there
+
+
+def _contradictions(
+    context: Context, verdict: Verdict, found: Sequence[SignedClaim], manifest: PackManifest
+) -> tuple[str, ...]:
+    """Return a line for each claim of somebody who is trusted here that says something else than the pack."""
+    policy = load_policy(context.trust)
+    names = {signer.key.key_id: signer.name for signer in policy.signers_of(verdict.registry)}
+    return tuple(
+        dict.fromkeys(
+            f"the claim of {names[one.key.key_id]} ({one.key.key_id}) says {_said(one.claim, manifest)}"
+            for one in found
+            if one.key.key_id in names and one.key.key_id not in policy.deny.keys and not says(one.claim, manifest)
+        )
+    )
+
+
+def _said(claim: Claim, manifest: PackManifest) -> str:
+    """Return what a claim says that the pack manifest does not."""
+    outputs = manifest.outputs
+    if claim.outputs != outputs.digest:
+        return f"outputs {claim.outputs}, and the pack holds {outputs.digest}"
+    said, held = ([(root.name, root.type) for root in roots] for roots in (claim.roots, outputs.roots))
+    if said != held:
+        return f"roots {said}, and the pack holds {held}"
+    return f"manifest.json {claim.pack}, and the pack's is {_pack_of(manifest)}"

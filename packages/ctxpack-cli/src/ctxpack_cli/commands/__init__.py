@@ -27,6 +27,7 @@ COMMANDS = {
     "id": "print the URI of a contract; no side effects",
     "seed": "make a pack of outputs, in the cache",
     "push": "copy a pack from the cache to the registry",
+    "sign": "sign a pack in the registry: say that its contract gave these outputs",
     "tag": "give a pack in the registry a name, which can be moved",
     "pull": "fetch a pack and print the folder that holds its outputs",
     "export": "write a pack to a file, as an ordinary .tar.gz",
@@ -36,8 +37,10 @@ COMMANDS = {
     "lineage": "show what a pack was made from, and what was made from it",
     "map": "make one result of each item; run COMMAND only for items that no pack has yet",
     "ls": "list the packs in the cache, the last used first",
-    "verify": "read packs in the cache whole, and set damaged ones aside",
+    "verify": "read packs whole, and say who vouches for them; with --rebuild, run the recipe again",
+    "trust": "say whose claims count, and what packs need to be used",
     "rm": "remove packs from the cache, and with --registry from the registry",
+    "keygen": "make a key to sign claims about packs with: NAME.key and NAME.pub",
     "schema": "print the JSON Schema of contracts and of what --json prints",
 }
 

@@ -10,9 +10,11 @@ from ctxpack_cli.options import (
     add_push_options,
     add_registry_option,
     add_rehash_option,
+    add_sign_options,
 )
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.report import map_lines, push_lines
+from ctxpack_cli.signer import key_for_push
 from ctxpack_cli.terminal import Terminal
 
 __all__ = ["act", "add_arguments"]
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="only say how many items would be made")
     add_push_options(parser)
+    add_sign_options(parser)
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
     parser.add_argument(
         "--force", action="store_true", help="replace what is at the output's place, even if it cannot be made again"
@@ -41,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
+        key = key_for_push(arguments, terminal, pantry.settings, push=arguments.push)
         mapped = pantry.map(
             arguments.contract,
             command=arguments.argv,
@@ -50,6 +54,7 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
             offline=arguments.offline,
             dry_run=arguments.dry_run,
             on_conflict=arguments.on_conflict,
+            key=key,
         )
         is_default = pantry.settings.registry.is_default
     if mapped.status:

@@ -10,9 +10,11 @@ from ctxpack_cli.options import (
     add_push_options,
     add_registry_option,
     add_rehash_option,
+    add_sign_options,
 )
 from ctxpack_cli.pantry import open_pantry
 from ctxpack_cli.report import push_lines
+from ctxpack_cli.signer import key_for_push
 from ctxpack_cli.terminal import Terminal
 
 __all__ = ["act", "add_arguments"]
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rehash_option(parser)
     add_contract_option(parser)
     add_push_options(parser)
+    add_sign_options(parser)
     parser.add_argument("--recompute", action="store_true", help="run COMMAND even if there is a pack")
     parser.add_argument("--replace", action="store_true", help="with --push: replace other outputs in the registry")
     parser.add_argument("--offline", action="store_true", help="look in the cache only")
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
+        key = key_for_push(arguments, terminal, pantry.settings, push=arguments.push)
         ran = pantry.run(
             arguments.contract,
             arguments.argv,
@@ -57,6 +61,7 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
             recompute=arguments.recompute,
             replace=arguments.replace,
             on_conflict=arguments.on_conflict,
+            key=key,
             argv=not arguments.no_argv,
         )
         is_default = pantry.settings.registry.is_default

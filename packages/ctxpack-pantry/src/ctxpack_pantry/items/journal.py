@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ctxpack_cache import Cache
 from ctxpack_identity import Digest, digest_of, hex_of
 from ctxpack_identity.disk import local_failure
+from ctxpack_pantry.state import make_state_folder
 
 __all__ = ["Finished", "Journal"]
 
@@ -82,7 +83,7 @@ class Journal:
         try:
             os.makedirs(os.path.join(self.folder, self.session))
             if self._path:
-                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                make_state_folder(os.path.dirname(os.path.dirname(self._path)), _SIDE)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 self._write("\n")  # ends a line that a kill or a full disk cut
         except OSError as error:

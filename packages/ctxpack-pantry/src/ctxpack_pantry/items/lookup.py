@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ctxpack_bundle import ARTIFACTS
+from ctxpack_bundle import ARTIFACTS, encode_pack_manifest
 from ctxpack_identity import (
     CtxUri,
     Digest,
@@ -21,6 +21,7 @@ from ctxpack_identity import (
     NotFound,
     PolicyRefused,
     digest_from_hex,
+    digest_of,
     hex_of,
     uri_digest,
     uri_for,
@@ -35,28 +36,39 @@ from ctxpack_pantry.items.table import ItemTable
 from ctxpack_pantry.items.texts import Texts, within
 from ctxpack_pantry.items.workplace import FinishedResults
 from ctxpack_pantry.kinship import cached_kin, kin_of
+from ctxpack_pantry.made import Made
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.packview import OUTPUTS, PackView
+from ctxpack_pantry.policy import Admission
 
 __all__ = ["PackResults", "find_finished", "find_in_cache", "find_in_registry"]
 
 _MOST = 64  # cached packs whose manifests are read
 _IN_VAIN = 3  # packs that could have items and have none, after which no other one is looked into
 _LONGEST = 200  # characters of a text that somebody else wrote
+_MOST_KEYS = 16  # keys that somebody else says admitted a pack
 
 
 class PackResults:
     """The results in one pack. A ResultSource; its places are numbers of paths in that pack.
 
     image: digest of the image manifest, None where it is not known; registry: where it is from, None for the cache.
-    items: what the pack's provenance says of packs that it took items from. outputs: paths of its results.
+    admission: how the pack was admitted. items: what the pack's provenance says of packs that it took items from.
+    outputs: paths of its results.
     """
 
     def __init__(
-        self, uri: CtxUri, folder: str, image: Digest | None, registry: str | None, items: object, outputs: Texts
+        self,
+        uri: CtxUri,
+        folder: str,
+        image: Digest | None,
+        registry: str | None,
+        admission: Admission,
+        items: object,
+        outputs: Texts,
     ) -> None:
         self.uri, self.folder, self.image, self.registry = uri, folder, image, registry
-        self._items, self._outputs = items, outputs
+        self._admission, self._items, self._outputs = admission, items, outputs
 
     def location(self, place: int, output: str) -> str:
         return os.path.join(self.folder, self._outputs[place])
@@ -64,14 +76,18 @@ class PackResults:
     def as_provenance(self, count: int) -> dict[str, Any]:
         """Return what provenance says of this pack, which has this many of the items."""
         image = {} if self.image is None else {"image": self.image}
-        return {"uri": self.uri, "items": count, **image}
+        by = {"admitted_by": list(self._admission.by)} if self._admission.by else {}
+        return {"uri": self.uri, "items": count, **image, **by}
 
     def earlier(self) -> Iterator[dict[str, Any]]:
         """Yield what this pack's provenance says of packs that it took items from: anything may be written there."""
         for item in self._items if isinstance(self._items, list | tuple) else ():
             if isinstance(item, dict) and isinstance(item.get("uri"), str):
                 kept = {name: item[name] for name in ("uri", "image") if isinstance(item.get(name), str)}
-                yield {name: text[:_LONGEST] for name, text in kept.items()}
+                by = item.get("admitted_by")
+                texts = [one for one in by if isinstance(one, str)] if isinstance(by, list | tuple) else []
+                admitted = {"admitted_by": [text[:_LONGEST] for text in texts[:_MOST_KEYS]]} if texts else {}
+                yield {name: text[:_LONGEST] for name, text in kept.items()} | admitted
 
 
 def find_finished(table: ItemTable, contracts: ItemContracts, journal: Journal, each: Each, look: str) -> set[str]:
@@ -91,20 +107,27 @@ def find_finished(table: ItemTable, contracts: ItemContracts, journal: Journal, 
     return set(sessions)
 
 
-def find_in_cache(context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri) -> None:
-    """Note in table the missing items that cached packs have. contract: of the map, whose URI is uri."""
+def find_in_cache(
+    context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, *, sure: bool = False
+) -> None:
+    """Note in table the missing items that cached packs have. contract: of the map, whose URI is uri.
+
+    sure: only of packs that are one's own, or signed by those whom the policy names.
+    """
     in_vain = 0
     for kin in islice(cached_kin(context, contract), _MOST):
         if in_vain == _IN_VAIN or not table.lacks_any:
             return
         if kin.uri != uri:
-            in_vain += _look_into(context, table, contract, kin.uri, _from_cache)
+            in_vain += _look_into(context, table, contract, kin.uri, _from_cache, sure=sure)
 
 
-def find_in_registry(context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, staging: str) -> int:
+def find_in_registry(
+    context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, staging: str, *, sure: bool = False
+) -> int:
     """Note in table the missing items that packs in the registry's list of kin have; fetch their results into staging.
 
-    staging: "" to fetch nothing but listings. Returns: bytes of layers that were fetched.
+    staging: "" to fetch nothing but listings. sure: as for find_in_cache. Returns: bytes of layers that were fetched.
     Raises: AccessDenied, Unavailable, LocalFailure.
     """
     if not table.lacks_any:
@@ -125,7 +148,7 @@ def find_in_registry(context: Context, table: ItemTable, contract: Mapping[str, 
         if in_vain == _IN_VAIN or not table.lacks_any:
             break
         if kin.uri != uri and context.cache.find(uri_digest(kin.uri)) is None:
-            in_vain += _look_into(context, table, contract, kin.uri, fetched)
+            in_vain += _look_into(context, table, contract, kin.uri, fetched, sure=sure)
     return received
 
 
@@ -139,6 +162,8 @@ def _look_into(
     contract: Mapping[str, Any],
     uri: CtxUri,
     take: Callable[[PackView, Texts], str],
+    *,
+    sure: bool,
 ) -> bool:
     """Note the missing items that a pack has. take: returns the folder that has what is at these paths of its outputs.
 
@@ -150,6 +175,10 @@ def _look_into(
             manifest = pack.manifest
             if not _makes_the_same(manifest.contract, contract) or manifest.outputs.nested:
                 return False
+            admission = _admission(context, pack)
+            if sure and not admission.is_sure:
+                context.notice(f"no items are taken from {uri}, since they are to be signed, and nobody signed it")
+                return False
             found = _found_in(pack, table, Each(**contract["each"]))
             if not found.numbers:
                 return True
@@ -159,6 +188,7 @@ def _look_into(
                 take(pack, found.outputs),
                 image if pack.located is None else pack.located.image,
                 None if pack.cached else pack.found_in,
+                admission,
                 manifest.provenance.get("items"),
                 found.outputs,
             )
@@ -169,6 +199,12 @@ def _look_into(
     except (IntegrityError, PolicyRefused) as error:
         context.notice(f"no items are taken from {uri}: {error}")
     return False
+
+
+def _admission(context: Context, pack: PackView) -> Admission:
+    """Return how a pack was admitted; that it is one's own is known also where no policy was asked."""
+    own = pack.cached and Made(context.state).kind_of(pack.manifest.uri, digest_of(encode_pack_manifest(pack.manifest)))
+    return Admission("own", ("own",)) if own else pack.admission
 
 
 class _Found:

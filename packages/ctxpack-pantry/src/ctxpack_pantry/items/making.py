@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ctxpack_identity import LocalFailure, canonical_json, hex_of, uri_digest
 from ctxpack_identity.disk import local_failure
+from ctxpack_identity.secrets import child_environment
 from ctxpack_pantry.items.remote import Task, make_there
 from ctxpack_pantry.items.words import fill_words, is_batch
 from ctxpack_pantry.items.workers import Refused, Worker
@@ -53,8 +54,8 @@ class ItemMaker(Protocol):
 class ItemCommand:
     """Makes items by a command for each, or for up to 1,000 at once. folder: where commands run.
 
-    variables: what commands see besides this process's own; of_map: those of a ``{batch}`` in addition, about the map's
-    contract. jobs: commands at a time.
+    variables: what commands see besides this process's own, without CtxPack's secrets; of_map: those of a ``{batch}``
+    in addition, about the map's contract. jobs: commands at a time.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ItemCommand:
         jobs: int,
     ) -> None:
         self._command, self._folder, self._jobs = command, folder, jobs
-        inherited = {**os.environ, **variables}
+        inherited = {**child_environment(), **variables}
         self._environment = {os.fsencode(name): os.fsencode(value) for name, value in inherited.items()}
         self._of_map = of_map
 

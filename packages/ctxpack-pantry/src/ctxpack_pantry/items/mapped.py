@@ -60,7 +60,10 @@ class _Hashed(NamedTuple):
 
 
 class Making:
-    """The making of one map. output: the declared one. force, offline: as for map_items."""
+    """The making of one map. output: the declared one. force, offline: as for map_items.
+
+    sure: items are taken only from packs that are one's own, or signed by those whom the policy names.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,9 @@ class Making:
         *,
         force: bool,
         offline: bool,
+        sure: bool = False,
     ) -> None:
+        self._sure = sure
         self._context, self._contract_file, self._identified = context, contract_file, identified
         self._output, self._force, self._offline = output, force, offline
         [self._name] = identified.contract["outputs"]
@@ -120,7 +125,7 @@ class Making:
                     break
             else:
                 raise _unstable("results of items that were there already")
-            publish(context, hashed.identified, staging, manifest)
+            publish(context, hashed.identified, staging, manifest, kind="run")
             journal.remove()
             return self._mapped(table, received=received)
 
@@ -166,8 +171,8 @@ class Making:
         Returns: bytes that were fetched.
         """
         context, uri, contract = self._context, self._identified.uri, self._identified.contract
-        find_in_cache(context, table, contract, uri)
-        return 0 if self._offline else find_in_registry(context, table, contract, uri, fetched)
+        find_in_cache(context, table, contract, uri, sure=self._sure)
+        return 0 if self._offline else find_in_registry(context, table, contract, uri, fetched, sure=self._sure)
 
     def _require_replaceable(self) -> None:
         """Raise InvalidInput, before anything is made, when what is at the output cannot be made again."""

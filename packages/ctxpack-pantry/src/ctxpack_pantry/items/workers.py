@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from ctxpack_identity.secrets import child_environment
 from ctxpack_pantry.items import runner as program
 
 __all__ = ["LOST", "Refused", "Worker"]
@@ -101,6 +102,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 cwd=self._folder or None,
+                env=child_environment(),
                 pass_fds=(orders, reports),
                 process_group=0,  # a SIGKILL to the group of the map must not reach the one that ends the command
             )

@@ -1,0 +1,422 @@
+"""Deciding: what the user's policy says of one pack, by the claims about its image manifest and by who made it.
+
+Claims lie in the registry, and are kept in the cache for a pack that came with them. A claim counts only for the image
+manifest that is its subject. What is one's own is a record in the user's state folder, never a place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ctxpack_bundle import PackManifest, encode_pack_manifest, read_pack_manifest
+from ctxpack_identity import (
+    CtxPackError,
+    CtxUri,
+    Digest,
+    IntegrityError,
+    InvalidInput,
+    PolicyRefused,
+    digest_of,
+)
+from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.made import Made
+from ctxpack_pantry.origins import Origins, pack_digest
+from ctxpack_pantry.policy import DENIED, DENIED_URI, NOT_ADMITTED, Admission
+from ctxpack_pantry.policyfile import NO_TRUST, load_policy, save_policy
+from ctxpack_pantry.remembered import Remembered, question
+from ctxpack_trust import (
+    COUNTING,
+    Claim,
+    Decision,
+    Facts,
+    PublicKey,
+    Rule,
+    SignedClaim,
+    Source,
+    TrustPolicy,
+    canonical_repository,
+    decide,
+    public_key_of,
+    read_claim,
+    stricter,
+)
+
+__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "refusal", "repository_of", "sources_of"]
+
+_REMEDY = "`ctxpack inspect {uri}` shows who signed it, and `ctxpack trust` says whose claims count"
+
+
+class Judgement(NamedTuple):
+    """What the policy says of a pack. repository: as policies name it; image: None where it is not known.
+
+    found: claims whose signature is right; skipped: one line for each that is none. kept_in_cache: whether the cache's
+    pack was judged, by the claims that the cache has.
+    """
+
+    uri: CtxUri
+    repository: str
+    image: Digest | None
+    decision: Decision
+    found: tuple[SignedClaim, ...]
+    skipped: tuple[str, ...]
+    kept_in_cache: bool
+
+
+def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> Admission:
+    """Return how the policy admits the cached pack in folder, and remember it. policy: the bytes of the file.
+
+    Raises: as admission.admit_cached does.
+    """
+    deciding = Deciding(context, policy)
+    judged = deciding.cached(uri, folder)
+    deciding.require(judged)
+    admission = _admission(judged.decision)
+    if admission.mode == "own":
+        judged = judged._replace(image=None)  # only the cache says that it has this image manifest
+    deciding.remember(judged, admission, pack_digest(folder))
+    return admission
+
+
+def decide_located(context: Context, uri: CtxUri, image: Digest) -> tuple[Admission, Callable[[PackManifest], None]]:
+    """Return how the policy admits the pack that the registry has under this image manifest, and remember it.
+
+    The second value is to be called with the pack manifest once that is known, before anything else is used. It raises:
+    IntegrityError when a claim that admitted the pack says other outputs; PolicyRefused when they are denied.
+    Raises: PolicyRefused; InvalidInput, LocalFailure for a policy that cannot be read; AccessDenied, Unavailable and
+    IntegrityError when it is not known which claims there are.
+    """
+    deciding = Deciding(context)
+    judged = deciding.in_registry(uri, image)
+    if deciding.may_consent(judged):
+        deciding = Deciding(context)
+        judged = deciding.in_registry(uri, image)
+    deciding.require(judged)
+    admission = _admission(judged.decision)
+    deciding.keep(judged)
+    deciding.say(judged)
+    deciding.remember(judged, admission, None)
+    counted = [one.claim for one in judged.found if one.key.key_id in admission.by and one.claim.kind in COUNTING]
+
+    def check(manifest: PackManifest) -> None:
+        for claim in counted:
+            _require_said(claim, manifest, f"{context.target.name}, claim about {image}")
+        deciding.require(deciding.opened(judged, manifest))
+
+    return admission, check
+
+
+def refusal(context: Context, uri: CtxUri, image: Digest) -> PolicyRefused | None:
+    """Return why the policy does not admit the pack that the registry has under this image manifest; None if it does.
+
+    Nothing is remembered. Raises: as decide_located does, but not PolicyRefused.
+    """
+    deciding = Deciding(context)
+    try:
+        deciding.require(deciding.in_registry(uri, image))
+    except PolicyRefused as refused:
+        return refused
+    return None
+
+
+def repository_of(context: Context) -> str:
+    """Return the repository that context asks, as policies name it: a layout by its resolved path."""
+    return _canonical(context.registry or context.target.name)
+
+
+def sources_of(manifest: PackManifest) -> tuple[Source, ...]:
+    """Return what a pack manifest says of the packs that items were taken from: unsigned, and anything may be there."""
+    items = manifest.provenance.get("items")
+    return tuple(_sources(items if isinstance(items, list | tuple) else ()))
+
+
+class Deciding:
+    """The policy of a user, and a repository. data: the bytes of the policy file, read if None."""
+
+    def __init__(self, context: Context, data: bytes | None = None) -> None:
+        self._context = context
+        self._data = context.trust.read() if data is None else data
+        self._policy: TrustPolicy = load_policy(context.trust, self._data)
+        self._registry = context.registry or context.target.name
+        self._repository = _canonical(self._registry)
+        self._memory = Remembered(context.state)
+        self._scope, rule = self._policy.scope_of(self._repository)
+        self._foreign = self._is_foreign(rule)
+        self._at_least = "reject" if self._foreign else context.trust.at_least or "accept-any"
+        self._mode = stricter(rule, self._at_least).mode
+        self._bundles: dict[SignedClaim, FoundClaim] = {}
+
+    def _is_foreign(self, rule: Rule) -> bool:
+        """Whether only a folder's ctxpack.toml names the registry, and no rule of the user is about it."""
+        trust = self._context.trust
+        if not trust.foreign or self._scope or rule.mode in ("signed", "reject"):
+            return False
+        from ctxpack_trust import is_within
+
+        return not (trust.users and is_within(_canonical(trust.users), self._repository))
+
+    def cached(self, uri: CtxUri, folder: str) -> Judgement:
+        """Return the judgement of the cached pack in folder, by what the cache keeps of it."""
+        try:
+            manifest = read_pack_manifest(folder)
+        except (IntegrityError, OSError) as error:
+            raise PolicyRefused(
+                "the cached pack cannot be judged, since it is damaged", where=folder, code=NOT_ADMITTED
+            ) from error
+        pack = digest_of(encode_pack_manifest(manifest))
+        own = Made(self._context.state).kind_of(uri, pack) is not None
+        origins, notes = Origins(self._context.cache), ClaimNotes(self._context.cache)
+        judged: list[Judgement] = []
+        images: list[Digest | None] = [*origins.images(uri, folder)]
+        for image in images or [None]:
+            found, skipped = self._checked(uri, image, notes.of(image) if image else ())
+            said = [one for one in found if says(one.claim, manifest)]
+            others = [f"the claim of {one.key.key_id[:16]} is about other outputs" for one in found if one not in said]
+            facts = Facts(
+                uri,
+                self._repository,
+                image,
+                outputs=manifest.outputs_digest,
+                own=own,
+                pinned=self._pinned_id(),
+                sources=sources_of(manifest),
+            )
+            decision = decide(self._policy, facts, said, at_least=self._at_least)
+            judged.append(
+                Judgement(uri, self._repository, image, decision, tuple(said), (*skipped, *others), kept_in_cache=True)
+            )
+        denied = [one for one in judged if one.decision.denied]
+        admitted = [one for one in judged if one.decision.admitted]
+        return [*denied, *admitted, *judged][0]
+
+    def in_registry(self, uri: CtxUri, image: Digest, *, all_claims: bool = False) -> Judgement:
+        """Return the judgement of the pack that the registry has. all_claims: also those that no decision needs."""
+        from ctxpack_pantry.claims import fetch_claims, list_claims  # HTTP is loaded only when the registry is asked
+
+        target = self._context.target
+        own = self._memory.is_own_image(uri, image)
+        facts = Facts(uri, self._repository, image, own=own, pinned=self._pinned_id())
+        found: list[SignedClaim] = []
+        skipped: list[str] = []
+        unread: list[str] = []
+
+        def decided() -> Decision:
+            return decide(self._policy, facts, found, at_least=self._at_least)
+
+        decision = decided()
+        if all_claims or (self._mode in ("signed", "tofu") and not own and not decision.denied):
+            keys = self._keys()
+            if keys:
+                tagged = fetch_claims(target, image, keys, skip=unread.append)
+                found, skipped = self._checked(uri, image, tagged)
+                decision = decided()
+            if all_claims or not decision.admitted:
+                listed = list_claims(target, image)
+                more, others = self._checked(uri, image, listed.found)
+                known = {(one.key.key_id, one.claim) for one in found}
+                found += [one for one in more if (one.key.key_id, one.claim) not in known]
+                skipped += [*others, *listed.skipped]
+                decision = decided()
+        return Judgement(uri, self._repository, image, decision, tuple(found), (*unread, *skipped), kept_in_cache=False)
+
+    def opened(self, judged: Judgement, manifest: PackManifest) -> Judgement:
+        """Return the judgement of a pack whose pack manifest is known."""
+        pack = digest_of(encode_pack_manifest(manifest))
+        facts = Facts(
+            judged.uri,
+            self._repository,
+            judged.image,
+            outputs=manifest.outputs_digest,
+            own=Made(self._context.state).kind_of(judged.uri, pack) is not None,
+            pinned=judged.decision.pin or self._pinned_id(),
+            sources=sources_of(manifest),
+        )
+        return judged._replace(decision=decide(self._policy, facts, judged.found, at_least=self._at_least))
+
+    def require(self, judged: Judgement) -> None:
+        """Raise PolicyRefused unless the pack is admitted."""
+        decision, uri = judged.decision, judged.uri
+        if decision.admitted and decision.pin and not self._context.state:
+            raise PolicyRefused(
+                "the mode tofu remembers whom it met, and there is no state folder",
+                where=self._repository,
+                fix="set HOME or XDG_STATE_HOME, or use the mode signed",
+                code=NOT_ADMITTED,
+            )
+        if decision.admitted:
+            return
+        if self._foreign and not decision.denied:
+            raise PolicyRefused(
+                f"only {self._context.trust.foreign} names this registry, so no pack of it is used",
+                where=self._registry,
+                fix=f"if you know it: `ctxpack trust mode accept-any --scope {self._repository}`, or with the mode "
+                "signed, and `ctxpack trust add` for each signer",
+                code=NOT_ADMITTED,
+            )
+        code = NOT_ADMITTED
+        if decision.denied:
+            code = DENIED_URI if uri in self._policy.deny.uris else DENIED
+        raise PolicyRefused(
+            decision.reason,
+            where=f"{uri} of {self._registry}",
+            fix="`ctxpack trust list` shows what is denied" if decision.denied else _REMEDY.format(uri=uri),
+            code=code,
+        )
+
+    def may_consent(self, judged: Judgement) -> bool:
+        """Ask the user about a registry that only a folder names; return whether it may be used from now on."""
+        consent = self._context.consent
+        if consent is None or not self._foreign or judged.decision.denied or judged.decision.admitted:
+            return False
+        question = (
+            f"{self._context.trust.foreign} names the registry {self._registry}, which you did not. "
+            "Use packs from it, whoever made them?"
+        )
+        if not consent(question):
+            return False
+        save_policy(self._context.trust, lambda policy: policy.with_rule(self._repository, Rule("accept-any")))
+        return True
+
+    def keep(self, judged: Judgement) -> None:
+        """Keep in the cache the claims that admitted an image manifest, for when its pack is a hit there."""
+        notes = ClaimNotes(self._context.cache)
+        for one, found in self._bundles.items():
+            if one.key.key_id in judged.decision.by and one.claim.kind in COUNTING:
+                notes.record(one.claim.image, one.key.key_id, found.bundle, one.key.spki)
+
+    def say(self, judged: Judgement) -> None:
+        """Give a notice of the first contact with a registry, and of another image manifest than that used last."""
+        context, uri, by = self._context, judged.uri, judged.decision.by
+        unguarded = not (by or self._data or context.trust.at_least or context.trust is NO_TRUST)
+        if self._memory.is_first_contact(self._registry) and unguarded:
+            context.notice(
+                f"first pack from {self._registry}, used whoever made it, since you have no policy: `ctxpack trust add "
+                f"--from {uri} --owner NAME` names who signed it, `ctxpack trust mode signed` makes that necessary"
+            )
+        last = self._memory.last_image(uri, self._registry)
+        if last and judged.image is not None and last != judged.image:
+            context.notice(
+                f"{self._registry} has another image manifest of {uri} than when it was used last: {judged.image}, "
+                f"then {last}"
+            )
+
+    def remember(self, judged: Judgement, admission: Admission, pack: Digest | None) -> None:
+        """Remember the decision, and in the mode tofu the key."""
+        trust, decision = self._context.trust, judged.decision
+        asked = question(self._data, trust.at_least, trust.foreign, self._registry)
+        if decision.pin:
+            [key] = [one.key for one in judged.found if one.key.key_id == decision.pin][:1]
+            self._memory.pin(self._pin_name(), key.spki.hex())
+        self._memory.record(judged.uri, asked, self._registry, pack, judged.image, admission)
+
+    def _pin_name(self) -> str:
+        return self._scope or self._repository
+
+    def _pinned(self) -> PublicKey | None:
+        pinned = self._memory.pinned(self._pin_name())
+        try:
+            return public_key_of(bytes.fromhex(pinned), where="pin") if pinned else None
+        except (ValueError, InvalidInput):
+            return None
+
+    def _pinned_id(self) -> str:
+        if self._mode != "tofu" or not self._memory.pinned(self._pin_name()):
+            return ""
+        key = self._pinned()
+        return "damaged" if key is None else key.key_id  # which no key has: it fails closed
+
+    def _keys(self) -> list[PublicKey]:
+        """Return the keys whose tags are asked for: those of signers that count here, and the one that is pinned."""
+        denied = self._policy.deny.keys
+        keys = {signer.key.key_id: signer.key for signer in self._policy.signers_of(self._repository)}
+        pinned = self._pinned() if self._mode == "tofu" else None
+        if pinned is not None:
+            keys[pinned.key_id] = pinned
+        return [key for key_id, key in keys.items() if key_id not in denied]
+
+    def _checked(
+        self, uri: CtxUri, image: Digest | None, candidates: Iterable[FoundClaim]
+    ) -> tuple[list[SignedClaim], list[str]]:
+        """Return the candidates that are claims about this image manifest, each with its key; a line for each other."""
+        found: dict[tuple[str, Claim], SignedClaim] = {}
+        skipped: list[str] = []
+        for candidate in candidates if image is not None else ():
+            assert image is not None
+            keys = self._keys_of(candidate)
+            if not keys:
+                skipped.append(f"{candidate.where}: signed by a key that is not known")
+            problem: CtxPackError | None = None
+            for key in keys:
+                try:
+                    claim = read_claim(candidate.bundle, key, image=image, uri=uri)
+                except CtxPackError as error:
+                    problem = error
+                    continue
+                problem = None
+                found[key.key_id, claim] = one = SignedClaim(key, claim)
+                self._bundles[one] = candidate
+                break
+            if problem is not None:
+                skipped.append(f"{candidate.where}: {problem}")
+        return [*found.values()], skipped
+
+    def _keys_of(self, candidate: FoundClaim) -> list[PublicKey]:
+        """Return the keys that may have signed a candidate: the one it names, else those of the policy."""
+        if candidate.spki is None:
+            return [signer.key for signer in self._policy.signers]
+        try:
+            return [public_key_of(candidate.spki, where=candidate.where)]
+        except InvalidInput:
+            return []
+
+
+def _canonical(name: str) -> str:
+    if name.startswith("oci:"):
+        return f"oci:{os.path.realpath(name.removeprefix('oci:'))}"
+    try:
+        return canonical_repository(name.rpartition("://")[2])
+    except InvalidInput:
+        return name
+
+
+def _admission(decision: Decision) -> Admission:
+    return Admission("own" if decision.by == ("own",) else decision.mode, decision.by)
+
+
+def _sources(items: Sequence[Any]) -> Iterable[Source]:
+    for item in items:
+        image, by = (item.get("image"), item.get("admitted_by")) if isinstance(item, dict) else (None, None)
+        if isinstance(image, str):
+            keys = by if isinstance(by, list | tuple) else ()
+            yield Source(Digest(image), tuple(one for one in keys if isinstance(one, str)))
+
+
+def _said(claim: Claim) -> tuple[object, ...]:
+    return claim.outputs, tuple((root.name, root.type) for root in claim.roots), claim.pack
+
+
+def _is(manifest: PackManifest) -> tuple[object, ...]:
+    outputs = manifest.outputs
+    roots = tuple((root.name, root.type) for root in outputs.roots)
+    return manifest.outputs_digest, roots, digest_of(encode_pack_manifest(manifest))
+
+
+def says(claim: Claim, manifest: PackManifest) -> bool:
+    """Return whether a claim is about what the pack manifest says: outputs, roots, and itself."""
+    return _said(claim) == _is(manifest)
+
+
+def _require_said(claim: Claim, manifest: PackManifest, where: str) -> None:
+    """Raise IntegrityError unless a claim is about what the pack manifest says."""
+    for what, said, found in zip(("outputs", "roots", "manifest.json"), _said(claim), _is(manifest), strict=True):
+        if said != found:
+            raise IntegrityError(
+                f"the claim that admitted the pack is about other {what}",
+                where=where,
+                expected=str(said),
+                got=str(found),
+                fix="use neither; whoever signed it has to say why",
+                code="E_CLAIM",
+            )

@@ -1,0 +1,26 @@
+"""Judge: what the user's policy says of a pack, to look at: nothing is admitted, remembered or refused here."""
+
+from __future__ import annotations
+
+from ctxpack_identity import CtxUri, NotFound, uri_digest
+from ctxpack_pantry.context import Context
+from ctxpack_pantry.deciding import Deciding, Judgement
+from ctxpack_pantry.lookup import locate
+
+__all__ = ["Judgement", "judge"]
+
+
+def judge(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Judgement:
+    """Return what the policy says of the cached pack, else of the registry's, with all claims that there are.
+
+    skip_cache: ask the registry even if the cache has the pack.
+    Raises: NotFound when neither has it; IntegrityError, AccessDenied, Unavailable, InvalidInput, LocalFailure.
+    """
+    deciding = Deciding(context)
+    folder = None if skip_cache else context.cache.find(uri_digest(uri))
+    if folder is not None:
+        return deciding.cached(uri, folder)
+    located = locate(context.target, uri)
+    if located is None:
+        raise NotFound(f"no such pack: {uri}", where=context.target.name, fix="check the URI and the registry")
+    return deciding.in_registry(uri, located.image, all_claims=True)

@@ -1,0 +1,375 @@
+"""Whose packs are used: what a policy refuses is a miss in `run`, and exit 7 in `pull`, before a layer is fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machine import Finished, Machine
+from plain_target import PlainTarget, open_target, tag_of
+from project import Project
+
+FORGED = "forged\n"
+OWN = "one\n"
+
+
+class User:
+    """Somebody with a project like everybody's, a machine, and a key by their name."""
+
+    def __init__(self, folder: Path, target: PlainTarget, name: str) -> None:
+        self.name, self.target = name, target
+        environment = target.environment | {"CTXPACK_KEY_PASSWORD": f"the password of {name}"}
+        self.machine = Machine(folder / name, target.location, environment)
+        self.project = Project(self.machine)
+        self.uri = self.project.uri()
+
+    @property
+    def key(self) -> Path:
+        """The key file, made when it is first asked for."""
+        path = self.machine.home / self.name
+        if not path.with_suffix(".key").exists():
+            self.machine.home.mkdir(parents=True, exist_ok=True)
+            self.machine.succeed("keygen", path)
+        return path.with_suffix(".key")
+
+    @property
+    def key_id(self) -> str:
+        return str(self.json("trust", "show", self.name)["key_id"])
+
+    def call(self, *arguments: str | Path) -> Finished:
+        return self.project.call(*arguments)
+
+    def succeed(self, *arguments: str | Path) -> str:
+        return self.project.succeed(*arguments)
+
+    def json(self, *arguments: str | Path) -> Any:
+        return json.loads(self.succeed(*arguments, "--json"))
+
+    def forge(self, *sign: str) -> None:
+        """Push other outputs than the command makes, under the same URI."""
+        out = self.project.folder / "out"
+        out.mkdir(exist_ok=True)
+        (out / "r").write_text(FORGED)
+        self.succeed("seed")
+        signing = ("--sign", "--key", str(self.key)) if sign else ()
+        self.succeed("push", self.uri, *signing)
+
+    def publish(self) -> None:
+        """Run, push and sign."""
+        self.succeed("run", "--push", "--sign", "--key", self.key)
+
+    def trust(self, *others: User, mode: str = "signed", threshold: int = 1) -> None:
+        for other in others:
+            self.succeed("trust", "add", other.key.with_suffix(".pub"), "--owner", other.name)
+        self.succeed("trust", "mode", mode, "--threshold", str(threshold))
+
+    def output(self) -> str:
+        return (self.project.folder / "out" / "r").read_text()
+
+    def forget(self) -> None:
+        """Remove the pack from the cache, and the outputs."""
+        self.succeed("rm", self.uri)
+        shutil.rmtree(self.project.folder / "out", ignore_errors=True)
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> PlainTarget:
+    """A registry. (Over a layout: packages/ctxpack-pantry/tests/test_deciding.py, and the clones below.)"""
+    return open_target("registry", request)
+
+
+@pytest.fixture
+def user(tmp_path: Path, target: PlainTarget) -> Callable[[str], User]:
+    return lambda name: User(tmp_path, target, name)
+
+
+@pytest.fixture(params=["nobody", "a stranger"])
+def forged(request: pytest.FixtureRequest, user: Callable[[str], User]) -> User:
+    """An attacker who was first, and signed the pack, or did not."""
+    attacker = user("mallory")
+    attacker.forge(*(["sign"] if request.param == "a stranger" else []))
+    return attacker
+
+
+def test_a_forged_pack_that_is_there_first_is_a_miss_in_run(user: Callable[[str], User], forged: User) -> None:
+    victim = user("ann")
+    victim.trust(victim)
+    ran = victim.call("run")
+    assert ran.status == 0, ran.stderr
+    assert victim.output() == OWN
+    assert victim.project.runs() == 1
+    assert "push --replace" in ran.stderr
+    pushed = victim.call("push", victim.uri)
+    assert pushed.status == 8
+    assert "push --replace" in pushed.stderr
+    victim.succeed("push", "--replace", "--sign", "--key", victim.key, victim.uri)
+    victim.forget()
+    victim.succeed("pull", victim.uri, "-o", "got")
+    assert (victim.machine.work / "got" / "r").read_text() == OWN
+
+
+def test_run_with_push_keeps_its_outputs_and_exits_8_when_it_may_not_adopt(
+    user: Callable[[str], User], forged: User, target: PlainTarget
+) -> None:
+    victim = user("ann")
+    victim.trust(victim)
+    before = target.manifest(tag_of(victim.uri))
+    ran = victim.call("run", "--push")
+    assert ran.status == 8, ran.stderr
+    assert "push --replace" in ran.stderr
+    assert victim.output() == OWN
+    assert target.manifest(tag_of(victim.uri)) == before
+    assert victim.succeed("pull", victim.uri)  # one's own
+
+
+def test_a_forged_pack_is_refused_by_pull_and_as_an_input(user: Callable[[str], User], forged: User) -> None:
+    victim = user("ann")
+    victim.trust(victim)
+    for arguments in (
+        ["pull", victim.uri],
+        ["pull", victim.uri, "-o", "got", "--include", "*"],
+        ["export", victim.uri, "--tar", "t"],
+    ):
+        refused = victim.call(*arguments, "--json")
+        assert refused.status == 7, refused.stderr
+        assert json.loads(refused.stdout or refused.stderr)["code"] == "E_NOT_ADMITTED"
+    assert not (victim.machine.work / "got").exists()
+    victim.project.declare(inputs=[{"name": "docs", "uri": victim.uri}])
+    assert victim.call("id").status == 7
+    assert not any((victim.machine.cache / "v1" / "packs").glob("*"))
+
+
+def test_what_is_refused_can_be_looked_at(user: Callable[[str], User], forged: User) -> None:
+    victim = user("ann")
+    victim.trust(victim)
+    looked = victim.call("inspect", victim.uri)
+    assert looked.status == 0, looked.stderr
+    assert "not admit" in looked.stdout + looked.stderr
+    assert not any((victim.machine.cache / "v1" / "packs").glob("*"))
+
+
+def test_a_pack_signed_by_whom_one_trusts_is_used(user: Callable[[str], User]) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.publish()
+    reader.trust(maker)
+    ran = reader.call("run")
+    assert ran.status == 0, ran.stderr
+    assert reader.project.runs() == 0
+    assert reader.output() == OWN
+    again = reader.call("run", "--offline")
+    assert (again.status, reader.project.runs()) == (0, 0), again.stderr
+
+
+def test_an_unsigned_pack_of_the_cache_counts_once_it_is_signed(user: Callable[[str], User]) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.succeed("run", "--push")
+    reader.succeed("pull", reader.uri)
+    reader.trust(maker)
+    assert reader.call("pull", reader.uri).status == 7
+    maker.succeed("sign", maker.uri, "--key", maker.key)
+    pulled = reader.json("pull", reader.uri)
+    assert pulled["received"] == 0  # the cache has it: only the claim was missing
+
+
+def test_two_owners_are_needed_where_the_policy_says_so(user: Callable[[str], User]) -> None:
+    first, second, reader = user("ci"), user("lab"), user("ann")
+    first.publish()
+    reader.trust(first, second, threshold=2)
+    refused = reader.call("pull", reader.uri)
+    assert refused.status == 7, refused.stderr
+    second.succeed("run", "--recompute", "--push", "--sign", "--key", second.key)  # the same, so it signs what is there
+    assert reader.succeed("pull", reader.uri)
+
+
+def test_what_was_only_fetched_is_not_blessed(user: Callable[[str], User], forged: User) -> None:
+    """CI hits an attacker's pack; nobody else takes its word for it."""
+    builder, reader = user("ci"), user("ann")
+    builder.call("run", "--push", "--sign", "--key", builder.key)
+    reader.trust(builder)
+    assert reader.call("pull", reader.uri).status == 7
+    vouched = builder.call("sign", builder.uri, "--vouch", "--key", builder.key)
+    assert vouched.status == 0, vouched.stderr
+    assert reader.call("pull", reader.uri).status == 7
+
+
+def test_a_pack_of_another_repository_in_a_shared_cache_is_judged_by_the_repository_that_is_asked(
+    user: Callable[[str], User], tmp_path: Path
+) -> None:
+    reader = user("ann")
+    other = f"oci:{tmp_path / 'elsewhere'}"
+    attacker = user("mallory")
+    attacker.machine.environment["CTXPACK_REGISTRY"] = other
+    attacker.forge()
+    reader.succeed("trust", "mode", "accept-any", "--scope", other)
+    reader.succeed("trust", "mode", "signed")
+    reader.machine.succeed("pull", reader.uri, registry=other)
+    assert reader.call("pull", reader.uri).status == 7
+    ran = reader.call("run")
+    assert (ran.status, reader.output()) == (0, OWN), ran.stderr
+
+
+def test_the_policy_of_the_environment_only_makes_it_stricter(user: Callable[[str], User]) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.succeed("run", "--push")
+    reader.machine.environment["CTXPACK_TRUST"] = "signed"
+    assert reader.call("pull", reader.uri).status == 7
+    reader.succeed("run")  # and its own is used
+    assert reader.succeed("pull", reader.uri)
+    reader.machine.environment["CTXPACK_TRUST"] = "accept-any"
+    reader.trust(maker)
+    reader.forget()
+    os.rename(reader.machine.home / ".local" / "state" / "ctxpack" / "made", reader.machine.home / "made")
+    assert reader.call("pull", reader.uri).status == 7
+    reader.machine.environment["CTXPACK_TRUST"] = "any"
+    assert reader.call("pull", reader.uri).status == 2
+
+
+def test_tofu_pins_the_first_signer(user: Callable[[str], User]) -> None:
+    first, second, reader = user("ci"), user("mallory"), user("ann")
+    first.succeed("run", "--push")
+    reader.succeed("trust", "mode", "tofu")
+    assert reader.call("pull", reader.uri).status == 7  # unsigned
+    first.succeed("sign", first.uri, "--key", first.key)
+    assert reader.succeed("pull", reader.uri)
+    reader.succeed("rm", reader.uri)
+    second.project.write({"in/a.txt": "two\n"})
+    second.publish()
+    other = second.project.uri()
+    refused = reader.call("pull", other)
+    assert refused.status == 7, refused.stderr
+    assert reader.succeed("pull", reader.uri)
+
+
+def test_tofu_needs_a_place_to_remember(user: Callable[[str], User]) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.publish()
+    for variable in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        reader.machine.environment.pop(variable, None)
+    reader.machine.environment["CTXPACK_TRUST"] = "tofu"
+    refused = reader.call("pull", reader.uri)
+    if "home folder" not in refused.stderr:  # the account has one, which HOME need not say
+        assert refused.status in (0, 7), refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["key", "uri", "image", "outputs"])
+def test_what_is_denied_is_not_used_whoever_made_it(
+    user: Callable[[str], User], kind: str, target: PlainTarget
+) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.publish()
+    reader.trust(maker)
+    assert reader.succeed("pull", reader.uri)
+    shown = reader.json("inspect", reader.uri, "--registry", target.location)
+    pushed = maker.json("push", maker.uri)
+    denied = {
+        "key": "ci",
+        "uri": reader.uri,
+        "image": pushed["image"],
+        "outputs": shown["outputs"]["digest"],
+    }[kind]
+    reader.succeed("trust", "deny", denied, *(["--outputs"] if kind == "outputs" else []))
+    refused = reader.call("pull", reader.uri)
+    assert refused.status == 7, refused.stderr
+    ran = reader.call("run")
+    if kind == "uri" or kind == "outputs":  # it makes the same again
+        assert ran.status == 7, ran.stderr
+    else:
+        assert (ran.status, reader.project.runs()) == (0, 1), ran.stderr
+
+
+def test_one_s_own_result_can_be_denied(user: Callable[[str], User]) -> None:
+    me = user("ann")
+    me.succeed("run")
+    me.succeed("trust", "deny", me.uri)
+    assert me.call("pull", me.uri).status == 7
+    assert me.call("run").status == 7
+
+
+class TestARegistryThatOnlyAFolderNames:
+    @pytest.fixture
+    def clone(self, tmp_path: Path, user: Callable[[str], User]) -> User:
+        """A clone with a forged pack in it, and a ctxpack.toml that names it as the registry."""
+        attacker = user("mallory")
+        attacker.machine.environment["CTXPACK_REGISTRY"] = f"oci:{attacker.machine.work / 'packs'}"
+        attacker.forge()
+        shutil.rmtree(attacker.machine.work / "out")
+        victim = user("ann")
+        shutil.copytree(attacker.machine.work / "packs", victim.machine.work / "packs")
+        (victim.machine.work / "ctxpack.toml").write_text('registry = "oci:packs"\n')
+        del victim.machine.environment["CTXPACK_REGISTRY"]
+        return victim
+
+    def test_no_pack_of_it_is_used(self, clone: User) -> None:
+        refused = clone.call("pull", clone.uri)
+        assert refused.status == 7, refused.stderr
+        assert "ctxpack.toml" in refused.stderr
+        assert "trust mode accept-any --scope" in refused.stderr
+        ran = clone.call("run")
+        assert (ran.status, clone.output()) == (0, OWN), ran.stderr
+
+    def test_one_s_own_pack_is_a_hit_there(self, clone: User) -> None:
+        clone.succeed("run")
+        clone.succeed("run")
+        assert clone.project.runs() == 1
+
+    def test_a_rule_about_it_is_consent(self, clone: User) -> None:
+        clone.succeed("trust", "mode", "accept-any", "--scope", f"oci:{clone.machine.work / 'packs'}")
+        clone.succeed("run")
+        assert (clone.output(), clone.project.runs()) == (FORGED, 0)
+
+    def test_naming_it_oneself_is_consent(self, clone: User) -> None:
+        assert clone.succeed("pull", clone.uri, "--registry", "oci:packs")
+
+
+def test_the_first_pack_from_a_registry_is_said_once(user: Callable[[str], User]) -> None:
+    maker, reader = user("ci"), user("ann")
+    maker.publish()
+    first, again = reader.call("pull", reader.uri), reader.call("pull", reader.uri, "--force", "-o", "x")
+    assert f"trust add --from {reader.uri}" in first.stderr
+    assert "trust add" not in again.stderr
+    reader.succeed("rm", reader.uri)
+    assert "trust add" not in reader.call("pull", reader.uri).stderr
+
+
+def test_another_image_manifest_than_the_last_one_is_said(user: Callable[[str], User]) -> None:
+    maker, other, reader = user("ci"), user("mallory"), user("ann")
+    maker.succeed("run", "--push")
+    reader.succeed("pull", reader.uri)
+    reader.succeed("rm", reader.uri)
+    out = other.project.folder / "out"
+    out.mkdir()
+    (out / "r").write_text(FORGED)
+    other.succeed("seed")
+    other.succeed("push", "--replace", other.uri)
+    pulled = reader.call("pull", reader.uri)
+    assert "another image manifest" in pulled.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema":"ctxpack/policy/v2"}', '{"schema":"ctxpack/policy/v1","modes":{}}']
+)
+def test_a_policy_that_cannot_be_read_admits_nothing(user: Callable[[str], User], content: str) -> None:
+    me = user("ann")
+    me.succeed("run")
+    policy = me.machine.home / ".config" / "ctxpack" / "policy.json"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    policy.write_text(content)
+    done = me.call("pull", me.uri)
+    assert done.status == 2, done.stderr
+    assert "policy.json" in done.stderr
+
+
+def test_a_policy_that_anybody_may_write_admits_nothing(user: Callable[[str], User]) -> None:
+    me = user("ann")
+    me.succeed("run")
+    me.trust(me)
+    policy = me.machine.home / ".config" / "ctxpack" / "policy.json"
+    policy.chmod(0o666)
+    done = me.call("pull", me.uri)
+    assert done.status == 2, done.stderr
+    assert "chmod" in done.stderr
