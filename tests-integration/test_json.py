@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,26 @@ import ctxpack_pantry
 from ctxpack_bundle.packmanifest import Outputs, PackManifest, Root
 from ctxpack_identity import ContractInvalid, digest_of, uri_for
 from ctxpack_identity.faults import Fault
-from ctxpack_pantry import CtxPackError, Inspected, Listed, StoredPack, error_as_json, schema, schema_names
+from ctxpack_pantry import CtxPackError, Inspected, Listed, StoredPack, Verdict, error_as_json, schema, schema_names
 from ctxpack_pantry.weakpoints import in_contract
 from registry2 import RegistryServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## `ctxpack/([a-z]+)/v1`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## `ctxpack/([a-z-]+)/v1`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 RESULTS = [name for name in schema_names() if name not in ("contract-file", "contract", "map", "item")]
 VALIDATORS = {name: Draft202012Validator(schema(name)) for name in RESULTS}
+MAKE = "mkdir processed_data; printf made > processed_data/a.txt"
 NOWHERE = "ctx://sha256:" + "0" * 64
 OPTIONAL = {
-    "push": {"replaced"},
+    "push": {"replaced", "signed"},
     "tag": {"replaced"},
     "pull": {"files", "size"},
     "inspection": {"image"},
     "error": {"exit", "faults"},
 }
+
+PASSWORD = {"CTXPACK_KEY_PASSWORD": "of the tests"}
 
 Documents = dict[str, list[dict[str, Any]]]
 
@@ -53,11 +57,11 @@ def require_valid(document: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with a contract file and its output."""
-    machine = Machine(folder := tmp_path_factory.mktemp("json"), f"oci:{folder}/registry")
+    machine = Machine(folder := tmp_path_factory.mktemp("json"), f"oci:{folder}/registry", PASSWORD)
     write_contract(machine.work)
     (machine.work / "processed_data").mkdir()
     (machine.work / "processed_data" / "a.txt").write_text("made")
-    (machine.work / "make.sh").write_text("mkdir processed_data; printf made > processed_data/a.txt")
+    (machine.work / "make.sh").write_text(MAKE)
     mapped = json.loads((machine.work / "contract.json").read_text())
     mapped |= {"outputs": [{"path": "mapped"}], "each": {"input": "raw_docs", "output": "{path}"}}
     (machine.work / "each.json").write_text(json.dumps(mapped))
@@ -73,9 +77,12 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
         "init new.json",
         "id",
         "id -- sh other.sh",
+        "keygen k",
+        "keygen new",
         "seed",
         f"push {uri}",
-        f"push {uri}",
+        f"push {uri} --sign --key k.key",
+        f"sign {uri} --key k.key",
         f"pull {uri}",
         f"pull {uri} --include *.txt -o some",
         f"export {uri} --tar pack.tar.gz",
@@ -95,6 +102,19 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
         "rm MAPPED",
         "run --push --recompute -- sh make.sh",
         f"verify {uri}",
+        f"verify {uri} --skip-cache",
+        f"verify {uri} --rebuild --sign --key k.key -- sh -c '{MAKE}'",
+        "trust add k.pub --owner o",
+        f"trust add --from {uri} --owner other",
+        "trust mode signed --scope ghcr.io/team --threshold 2",
+        f"trust check {uri}",
+        "trust show k",
+        "trust deny k --show-affected",
+        f"trust deny {uri} --dry-run",
+        "trust list",
+        "trust deny k --undo",
+        "trust remove other",
+        "sign --all --signed-by k.pub --key new.key",
         "ls",
         f"push {uri} --repair",
         f"rm {uri}",
@@ -108,8 +128,10 @@ def documents(project: Machine, auth_registry: RegistryServer) -> Documents:
 
     mapped = machine.succeed("id", "each.json", "--", "cp", "{item}", "{out}")
     for line in lines:
-        command, *rest = line.replace("MAPPED", mapped).split()
+        command, *rest = shlex.split(line.replace("MAPPED", mapped))
         note(machine.succeed(command, "--json", *rest))
+    differing = ("--", "sh", "-c", "mkdir processed_data; printf 1 > processed_data/a.json")
+    note(machine.run("verify", "--json", uri, "--rebuild", "--tolerance", "0.5", *differing).stdout)
     note(machine.run("run", "--json", "--", "sh", "-c", "exit 3").stdout)
     note(machine.run("map", "--json", "--force", "--contract", "each.json", "--", "false", "{item}", "{out}").stdout)
     output = machine.work / "processed_data" / "a.txt"
@@ -157,6 +179,8 @@ def failures(machine: Machine, auth_registry: RegistryServer) -> Iterator[Finish
     yield machine.run("pull", "--json", NOWHERE, registry=f"https://{auth_registry.address}/packs")
     machine.succeed("seed", "-q")
     machine.succeed("push", "-q", uri)
+    strict = {"CTXPACK_TRUST": "signed"}
+    yield Machine(machine.work / "stranger", machine.environment["CTXPACK_REGISTRY"], strict).run("pull", "--json", uri)
     (machine.work / "processed_data" / "a.txt").write_text("made otherwise")
     yield machine.run("seed", "--json")
     machine.succeed("rm", uri)
@@ -168,7 +192,7 @@ def failures(machine: Machine, auth_registry: RegistryServer) -> Iterator[Finish
 
 def test_every_document_is_described_and_every_description_is_printed(documents: Documents) -> None:
     assert set(SECTIONS) == set(documents) == set(RESULTS)
-    assert len(SECTIONS) == 18
+    assert len(SECTIONS) == 25
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -203,19 +227,35 @@ def test_the_page_links_to_the_schemas_of_contracts() -> None:
         assert json.loads((ROOT / "docs" / link).read_text(encoding="utf-8")) == schema(name)
 
 
+INNER = {  # definitions that a section describes, and not a section that it refers to
+    "verify": ("sound", "unsound", "rebuild", "tolerance", "near_file"),
+    "trust-check": ("verdict", "claim"),
+    "trust-deny": ("affected", "affected_pack"),
+}
+
+
 @pytest.mark.parametrize("name", SECTIONS)
 def test_the_members_of_objects_inside_are_named(name: str) -> None:
     found = schema(name)
     inner = [one for member, one in found["properties"].items() if member in ("outputs", "image", "schemas")]
-    inner += [found.get("$defs", {}).get(word, {}) for word in ("pack", "damaged", "fault")]
+    inner += [found.get("$defs", {}).get(word, {}) for word in INNER.get(name, ("pack", "damaged", "fault"))]
     inner += [one.get("items", {}) for one in inner]
     for one in inner:
         assert [member for member in one.get("properties", {}) if f"`{member}`" not in SECTIONS[name]] == []
 
 
+def test_every_member_of_a_verified_pack_is_printed(documents: Documents) -> None:
+    packs = [pack for document in documents["verify"] for pack in document["packs"]]
+    rebuilds = [pack["rebuild"] for pack in packs if "rebuild" in pack]
+    found = schema("verify")["$defs"]
+    assert {member for pack in packs for member in pack} == {*found["sound"]["properties"], "damage"}
+    assert {member for rebuild in rebuilds for member in rebuild} == set(found["rebuild"]["properties"])
+    assert {rebuild["equal"] for rebuild in rebuilds} == {True, False}
+
+
 def test_there_are_errors_with_each_exit_code(documents: Documents) -> None:
     exits = {document["exit"] for document in documents["error"]}
-    assert exits == {1, 2, 3, 4, 5, 6, 8}  # 7: no command of this version has a policy
+    assert exits == {1, 2, 3, 4, 5, 6, 7, 8}
     assert any("faults" in document for document in documents["error"])
 
 
@@ -251,7 +291,8 @@ def test_the_documents_of_a_pack_that_others_made_follow_their_schemas(
         contract=contract, listings=(), outputs=outputs, provenance=provenance, schema="ctxpack/pack/v1", uri=uri
     )
     require_valid(Listed((StoredPack(uri, "folder", manifest, 0.0),)).as_json())
-    require_valid(Inspected(manifest, "folder", None, tuple(in_contract(contract))).as_json())
+    verdict = Verdict(uri, "r", None, True, "accept-any", "", 1, "", (), (), (), "")
+    require_valid(Inspected(manifest, "folder", None, tuple(in_contract(contract)), verdict).as_json())
 
 
 @given(st.sampled_from(CLASSES), *[st.text()] * 5)
