@@ -13,6 +13,7 @@ import pytest
 from machine import Finished, Machine
 from plain_target import PlainTarget, open_target, tag_of
 from project import Project
+from typist import Typist
 
 FORGED = "forged\n"
 OWN = "one\n"
@@ -321,6 +322,21 @@ class TestARegistryThatOnlyAFolderNames:
         clone.succeed("trust", "mode", "accept-any", "--scope", f"oci:{clone.machine.work / 'packs'}")
         clone.succeed("run")
         assert (clone.output(), clone.project.runs()) == (FORGED, 0)
+
+    @pytest.mark.parametrize(("answer", "status"), [("yes\n", 0), ("no\n", 7), ("\n", 7), ("\x04", 7)])
+    def test_somebody_at_a_terminal_is_asked_and_only_yes_is_consent(
+        self, clone: User, answer: str, status: int
+    ) -> None:
+        typist = Typist(clone.machine, "pull", clone.uri, watched=True)
+        try:
+            typist.expect(b"Yes or no?")
+            assert b"Use packs from it, whoever made them?" in typist.shown
+            typist.type(answer)
+            ended, stdout, _ = typist.finish()
+        finally:
+            typist.close()
+        assert (ended, bool(stdout)) == (status, status == 0), typist.shown
+        assert clone.call("pull", clone.uri).status == status  # the answer is kept, as a rule of the policy
 
     def test_naming_it_oneself_is_consent(self, clone: User) -> None:
         assert clone.succeed("pull", clone.uri, "--registry", "oci:packs")

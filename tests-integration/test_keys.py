@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import ast
-import fcntl
 import json
 import os
-import select
-import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +17,7 @@ from machine import PROGRAM, Machine
 from mapproject import MapProject
 from plain_target import Repository
 from project import Project
+from typist import PATIENCE, Typist
 
 from ctxpack_pantry import schema
 from ctxpack_trust import parse_private_key, parse_public_key
@@ -37,7 +33,6 @@ SECRETS = {
     "CTXPACK_PASSWORD": "registry-pass-5Tp",
 }
 MARKS = ("OnlyInTheVariable8Xw", PASSWORD, "ann9Rk", "registry-pass-5Tp")
-PATIENCE = 60.0  # seconds; a prompt comes within one
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -127,59 +122,6 @@ def test_an_empty_password_is_none(machine: Machine) -> None:
 
 
 # ---- a password on the terminal
-
-
-class Typist:
-    """``ctxpack`` with a terminal of its own, at which this test types. Its stdin is empty."""
-
-    def __init__(self, machine: Machine, *arguments: str, background: bool = False) -> None:
-        self._terminal, slave = os.openpty()
-        # A process in the background: its group is not that of the session's leader.
-        script = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])"
-        leader = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL))"
-        command = [str(PROGRAM), *arguments]
-        if background:
-            command = [sys.executable, "-c", leader, sys.executable, "-c", script, *command]
-        self.process = subprocess.Popen(
-            command,
-            cwd=machine.work,
-            env=machine.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
-        )
-        self._slave = slave
-        self.shown = b""
-
-    def expect(self, prompt: bytes) -> None:
-        """Wait until the terminal shows a prompt that was not there before."""
-        begin, until = len(self.shown), time.monotonic() + PATIENCE
-        while prompt not in self.shown[begin:]:
-            assert select.select([self._terminal], [], [], max(0.0, until - time.monotonic()))[0], self.shown
-            self.shown += os.read(self._terminal, 4096)
-
-    def type(self, text: str | bytes) -> None:
-        os.write(self._terminal, os.fsencode(text))
-
-    @property
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
-
-    def finish(self) -> tuple[int, bytes, bytes]:
-        """Return the exit status, stdout and stderr."""
-        stdout, stderr = self.process.communicate(timeout=PATIENCE)
-        while select.select([self._terminal], [], [], 0)[0]:
-            self.shown += os.read(self._terminal, 4096)
-        return self.process.returncode, stdout, stderr
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.communicate()
-        os.close(self._terminal)
-        os.close(self._slave)
 
 
 @pytest.fixture

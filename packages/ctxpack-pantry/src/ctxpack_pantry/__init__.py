@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.settings import Settings, load_settings
     from ctxpack_pantry.signer import Keygen, keygen, open_signer
     from ctxpack_pantry.starter import init
-    from ctxpack_pantry.trusting import Denied, ShownKey, Trusted
+    from ctxpack_pantry.trustresults import Denied, ShownKey, Trusted
     from ctxpack_pantry.verdict import Verdict
 else:
     __getattr__, __dir__ = lazy_front(
@@ -85,7 +85,7 @@ else:
             "settings": "Settings load_settings",
             "signer": "Keygen keygen open_signer",
             "starter": "init",
-            "trusting": "Denied ShownKey Trusted",
+            "trustresults": "Denied ShownKey Trusted",
             "verdict": "Verdict",
         },
     )

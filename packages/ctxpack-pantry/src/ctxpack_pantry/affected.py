@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from ctxpack_bundle import PackManifest, read_pack_manifest
 from ctxpack_identity import CtxPackError, CtxUri, Digest, IntegrityError, uri_for
+from ctxpack_pantry.claimed import sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.deciding import Deciding, sources_of
+from ctxpack_pantry.deciding import Deciding
 from ctxpack_pantry.lineage import inputs_of, items_of
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.runnotes import RunNotes

@@ -7,8 +7,8 @@ manifest that is its subject. What is one's own is a record in the user's state 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from ctxpack_bundle import PackManifest, encode_pack_manifest, read_pack_manifest
 from ctxpack_identity import (
@@ -20,6 +20,7 @@ from ctxpack_identity import (
     PolicyRefused,
     digest_of,
 )
+from ctxpack_pantry.claimed import contradiction, says, sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.made import Made
@@ -35,7 +36,6 @@ from ctxpack_trust import (
     PublicKey,
     Rule,
     SignedClaim,
-    Source,
     TrustPolicy,
     canonical_repository,
     decide,
@@ -44,7 +44,7 @@ from ctxpack_trust import (
     stricter,
 )
 
-__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "refusal", "repository_of", "sources_of"]
+__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "refusal", "repository_of"]
 
 _REMEDY = "`ctxpack inspect {uri}` shows who signed it, and `ctxpack trust` says whose claims count"
 
@@ -124,12 +124,6 @@ def refusal(context: Context, uri: CtxUri, image: Digest) -> PolicyRefused | Non
 def repository_of(context: Context) -> str:
     """Return the repository that context asks, as policies name it: a layout by its resolved path."""
     return _canonical(context.registry or context.target.name)
-
-
-def sources_of(manifest: PackManifest) -> tuple[Source, ...]:
-    """Return what a pack manifest says of the packs that items were taken from: unsigned, and anything may be there."""
-    items = manifest.provenance.get("items")
-    return tuple(_sources(items if isinstance(items, list | tuple) else ()))
 
 
 class Deciding:
@@ -385,38 +379,15 @@ def _admission(decision: Decision) -> Admission:
     return Admission("own" if decision.by == ("own",) else decision.mode, decision.by)
 
 
-def _sources(items: Sequence[Any]) -> Iterable[Source]:
-    for item in items:
-        image, by = (item.get("image"), item.get("admitted_by")) if isinstance(item, dict) else (None, None)
-        if isinstance(image, str):
-            keys = by if isinstance(by, list | tuple) else ()
-            yield Source(Digest(image), tuple(one for one in keys if isinstance(one, str)))
-
-
-def _said(claim: Claim) -> tuple[object, ...]:
-    return claim.outputs, tuple((root.name, root.type) for root in claim.roots), claim.pack
-
-
-def _is(manifest: PackManifest) -> tuple[object, ...]:
-    outputs = manifest.outputs
-    roots = tuple((root.name, root.type) for root in outputs.roots)
-    return manifest.outputs_digest, roots, digest_of(encode_pack_manifest(manifest))
-
-
-def says(claim: Claim, manifest: PackManifest) -> bool:
-    """Return whether a claim is about what the pack manifest says: outputs, roots, and itself."""
-    return _said(claim) == _is(manifest)
-
-
 def _require_said(claim: Claim, manifest: PackManifest, where: str) -> None:
-    """Raise IntegrityError unless a claim is about what the pack manifest says."""
-    for what, said, found in zip(("outputs", "roots", "manifest.json"), _said(claim), _is(manifest), strict=True):
-        if said != found:
-            raise IntegrityError(
-                f"the claim that admitted the pack is about other {what}",
-                where=where,
-                expected=str(said),
-                got=str(found),
-                fix="use neither; whoever signed it has to say why",
-                code="E_CLAIM",
-            )
+    """Raise IntegrityError unless a claim is about the pack of manifest."""
+    found = contradiction(claim, manifest)
+    if found is not None:
+        raise IntegrityError(
+            f"the claim that admitted the pack is about other {found.what}",
+            where=where,
+            expected=found.said,
+            got=found.held,
+            fix="use neither; whoever signed it has to say why",
+            code="E_CLAIM",
+        )

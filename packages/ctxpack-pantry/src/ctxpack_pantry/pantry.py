@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         Tagged,
         Verified,
     )
-    from ctxpack_pantry.trusting import Denied, ShownKey, Trusted
+    from ctxpack_pantry.trustresults import Denied, ShownKey, Trusted
     from ctxpack_pantry.verdict import Verdict
     from ctxpack_trust import PrivateKey
 
@@ -398,7 +398,7 @@ class Pantry:
     def trust_deny(
         self, what: str, *, kind: str = "", undo: bool = False, dry_run: bool = False, show_affected: bool = False
     ) -> Denied:
-        """Deny a key, a pack or outputs from now on. Parameters, Raises: as trusting.trust_deny."""
+        """Deny a key, a pack or outputs from now on. Parameters, Raises: as denying.trust_deny."""
         with self._context() as context:
             return verbs.trust_deny(context, what, kind=kind, undo=undo, dry_run=dry_run, show_affected=show_affected)
 

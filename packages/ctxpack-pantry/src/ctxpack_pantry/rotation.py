@@ -19,13 +19,14 @@ from ctxpack_identity import (
     PolicyRefused,
     digest_from_hex,
 )
+from ctxpack_pantry.claimed import says
 from ctxpack_pantry.claims import fetch_claim, read_claim_tag
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.deciding import repository_of
 from ctxpack_pantry.lookup import locate
 from ctxpack_pantry.policyfile import load_policy
 from ctxpack_pantry.results import Signed, SignedAll, Unsigned
-from ctxpack_pantry.signing import manifest_at, own_kind, publish_signed, require_not_denied, says
+from ctxpack_pantry.signing import manifest_at, own_kind, publish_signed, require_not_denied
 from ctxpack_trust import (
     Claim,
     PrivateKey,

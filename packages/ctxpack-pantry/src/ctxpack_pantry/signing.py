@@ -25,10 +25,10 @@ from ctxpack_identity import (
     uri_digest,
 )
 from ctxpack_identity.contractview import input_digests, transforms
+from ctxpack_pantry.claimed import sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.claims import claim_tag, fetch_claims, publish_claim
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.deciding import sources_of
 from ctxpack_pantry.fetch import read_pack
 from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.lookup import Located, examine, open_pack, require_located
@@ -50,7 +50,6 @@ __all__ = [
     "require_not_denied",
     "require_own",
     "require_read",
-    "says",
     "sign",
     "sign_pushed",
 ]
@@ -202,11 +201,6 @@ def publish_signed(
     publish_claim(target, located.descriptor, bundle, public, created=claim.finished, notice=context.notice)
     ClaimNotes(context.cache).record(image, public.key_id, bundle, public.spki)
     return signed._replace(new=True)
-
-
-def says(claim: Claim, manifest: PackManifest) -> bool:
-    """Return whether a claim is about what a pack manifest says."""
-    return _about(claim) == _about(_claim(claim.image, manifest, claim.kind, ()))
 
 
 def _cached(context: Context, located: Located) -> PackManifest | None:

@@ -10,6 +10,7 @@ from ctxpack_identity.lazy import lazy_front
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ctxpack_pantry.denying import trust_deny
     from ctxpack_pantry.explain import explain
     from ctxpack_pantry.export import export
     from ctxpack_pantry.identify import identify, say_weak_points
@@ -27,20 +28,13 @@ if TYPE_CHECKING:
     from ctxpack_pantry.run import compute, run
     from ctxpack_pantry.seed import seed
     from ctxpack_pantry.signing import sign
-    from ctxpack_pantry.trusting import (
-        trust_add,
-        trust_check,
-        trust_deny,
-        trust_list,
-        trust_mode,
-        trust_remove,
-        trust_show,
-    )
+    from ctxpack_pantry.trusting import trust_add, trust_check, trust_list, trust_mode, trust_remove, trust_show
     from ctxpack_pantry.verification import verify, verify_recipe
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
+            "denying": "trust_deny",
             "explain": "explain",
             "export": "export",
             "identify": "identify say_weak_points",
@@ -58,7 +52,7 @@ else:
             "run": "compute run",
             "seed": "seed",
             "signing": "sign",
-            "trusting": "trust_add trust_check trust_deny trust_list trust_mode trust_remove trust_show",
+            "trusting": "trust_add trust_check trust_list trust_mode trust_remove trust_show",
             "verification": "verify verify_recipe",
         },
         package=__package__,

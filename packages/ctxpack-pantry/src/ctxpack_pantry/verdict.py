@@ -10,8 +10,9 @@ from ctxpack_identity import CtxUri, Digest, InvalidInput, PolicyRefused
 from ctxpack_oci import parse_location
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_pantry.admission import ask
+from ctxpack_pantry.claimed import says
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.deciding import Deciding, Judgement, says
+from ctxpack_pantry.deciding import Deciding, Judgement
 from ctxpack_trust import Vote
 
 __all__ = ["Verdict", "Voucher", "judge_cached", "judge_located", "verdict_of"]

@@ -34,10 +34,11 @@ from ctxpack_identity import (
     uri_digest,
     uri_for,
 )
+from ctxpack_pantry.claimed import contradiction, says
 from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.deciding import Deciding, says
+from ctxpack_pantry.deciding import Deciding
 from ctxpack_pantry.lookup import Located, examine, locate, open_pack, require_located
 from ctxpack_pantry.made import Made
 from ctxpack_pantry.origins import Origins
@@ -46,7 +47,7 @@ from ctxpack_pantry.policyfile import load_policy
 from ctxpack_pantry.results import Signed, Verified, VerifiedPack
 from ctxpack_pantry.share import Share
 from ctxpack_pantry.verdict import Verdict, verdict_of
-from ctxpack_trust import Claim, PrivateKey, SignedClaim, public_key_of, read_claim
+from ctxpack_trust import PrivateKey, SignedClaim, public_key_of, read_claim
 
 __all__ = ["verify", "verify_recipe"]
 
@@ -335,21 +336,11 @@ def _contradictions(
     """Return a line for each claim of somebody who is trusted here that says something else than the pack."""
     policy = load_policy(context.trust)
     names = {signer.key.key_id: signer.name for signer in policy.signers_of(verdict.registry)}
-    return tuple(
-        dict.fromkeys(
-            f"the claim of {names[one.key.key_id]} ({one.key.key_id}) says {_said(one.claim, manifest)}"
-            for one in found
-            if one.key.key_id in names and one.key.key_id not in policy.deny.keys and not says(one.claim, manifest)
-        )
-    )
-
-
-def _said(claim: Claim, manifest: PackManifest) -> str:
-    """Return what a claim says that the pack manifest does not."""
-    outputs = manifest.outputs
-    if claim.outputs != outputs.digest:
-        return f"outputs {claim.outputs}, and the pack holds {outputs.digest}"
-    said, held = ([(root.name, root.type) for root in roots] for roots in (claim.roots, outputs.roots))
-    if said != held:
-        return f"roots {said}, and the pack holds {held}"
-    return f"manifest.json {claim.pack}, and the pack's is {_pack_of(manifest)}"
+    lines: dict[str, None] = {}
+    for one in found:
+        key_id, said = one.key.key_id, contradiction(one.claim, manifest)
+        if key_id in names and key_id not in policy.deny.keys and said is not None:
+            lines[f"the claim of {names[key_id]} ({key_id}) says {said.what} {said.said}, the pack has {said.held}"] = (
+                None
+            )
+    return tuple(lines)

@@ -1,0 +1,96 @@
+"""What the verbs of trust return: one named tuple each, with a JSON document, as those of `results`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ctxpack_identity import CtxUri
+from ctxpack_pantry.affected import Affected, Denial
+from ctxpack_pantry.signers import by_name
+from ctxpack_trust import PublicKey, Signer, TrustPolicy
+
+__all__ = ["Denied", "ShownKey", "Trusted"]
+
+Document = dict[str, Any]
+
+
+class Trusted(NamedTuple):
+    """The policy, and what else decides. file: its path, "" when no home folder is known; at_least: CTXPACK_TRUST."""
+
+    file: str
+    at_least: str
+    policy: TrustPolicy
+
+    def as_json(self) -> Document:
+        policy = self.policy
+        return {
+            "schema": "ctxpack/trust/v1",
+            "file": self.file,
+            "at_least": self.at_least,
+            "default": policy.default._asdict(),
+            "scopes": [{"scope": scope, **rule._asdict()} for scope, rule in sorted(policy.scopes.items())],
+            "signers": [_signer(policy, signer) for signer in by_name(policy.signers)],
+            "denied": {kind: sorted(values) for kind, values in policy.deny._asdict().items()},
+        }
+
+
+class ShownKey(NamedTuple):
+    """A key, and what the policy says of it. signers: its names there. added: the name that it got now, "" for none.
+
+    seen_on: the pack from whose claims it was taken, None for a file.
+    """
+
+    key: PublicKey
+    signers: tuple[Signer, ...]
+    denied: bool
+    added: str = ""
+    seen_on: CtxUri | None = None
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/trust-key/v1",
+            "key_id": self.key.key_id,
+            "algorithm": self.key.algorithm,
+            "pem": self.key.as_pem().decode(),
+            "denied": self.denied,
+            "signers": [
+                {"name": one.name, "owner": one.owner, "scopes": list(one.scopes)} for one in by_name(self.signers)
+            ],
+            "added": self.added or None,
+            "seen_on": self.seen_on,
+        }
+
+
+class Denied(NamedTuple):
+    """What is denied now, or, with undo, no longer. changed: whether it was otherwise before, and not a dry run.
+
+    signers: names of the signers with a denied key. affected: None when nobody asked.
+    """
+
+    denial: Denial
+    undo: bool
+    changed: bool
+    signers: tuple[str, ...]
+    affected: Affected | None = None
+
+    def as_json(self) -> Document:
+        return {
+            "schema": "ctxpack/trust-deny/v1",
+            "kind": self.denial.kind,
+            "value": self.denial.value,
+            "denied": not self.undo,
+            "changed": self.changed,
+            "signers": list(self.signers),
+            "affected": None if self.affected is None else self.affected.members(),
+        }
+
+
+def _signer(policy: TrustPolicy, signer: Signer) -> Document:
+    return {
+        "name": signer.name,
+        "owner": signer.owner,
+        "key_id": signer.key.key_id,
+        "algorithm": signer.key.algorithm,
+        "scopes": list(signer.scopes),
+        "denied": signer.key.key_id in policy.deny.keys,
+    }
