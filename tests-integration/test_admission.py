@@ -246,17 +246,6 @@ def test_tofu_pins_the_first_signer(user: Callable[[str], User]) -> None:
     assert reader.succeed("pull", reader.uri)
 
 
-def test_tofu_needs_a_place_to_remember(user: Callable[[str], User]) -> None:
-    maker, reader = user("ci"), user("ann")
-    maker.publish()
-    for variable in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        reader.machine.environment.pop(variable, None)
-    reader.machine.environment["CTXPACK_TRUST"] = "tofu"
-    refused = reader.call("pull", reader.uri)
-    if "home folder" not in refused.stderr:  # the account has one, which HOME need not say
-        assert refused.status in (0, 7), refused.stderr
-
-
 @pytest.mark.parametrize("kind", ["key", "uri", "image", "outputs"])
 def test_what_is_denied_is_not_used_whoever_made_it(
     user: Callable[[str], User], kind: str, target: PlainTarget

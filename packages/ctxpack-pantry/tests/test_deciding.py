@@ -310,6 +310,17 @@ def test_tofu_pins_a_key_for_the_scope(
     assert bytes.fromhex(reader.memory.pinned("the registry")) == other.public.spki
 
 
+def test_tofu_admits_nothing_where_nothing_can_be_remembered(
+    reader: Reader, uri: CtxUri, sign: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign()
+    reader.trust(rule=Rule("tofu"))
+    monkeypatch.setattr("ctxpack_pantry.pantry.state_folder", lambda environ: "")
+    assert "no state folder" in str(refusal(reader, uri))
+    monkeypatch.undo()
+    assert reader.pantry.pull(uri)
+
+
 def test_a_pin_that_is_damaged_admits_nobody(reader: Reader, uri: CtxUri, key: PrivateKey, sign: Sign) -> None:
     sign(key)
     reader.trust(rule=Rule("tofu"))
