@@ -315,9 +315,9 @@ def test_tofu_admits_nothing_where_nothing_can_be_remembered(
 ) -> None:
     sign()
     reader.trust(rule=Rule("tofu"))
-    monkeypatch.setattr("ctxpack_pantry.pantry.state_folder", lambda environ: "")
-    assert "no state folder" in str(refusal(reader, uri))
-    monkeypatch.undo()
+    with monkeypatch.context() as nowhere:
+        nowhere.setattr("ctxpack_pantry.pantry.state_folder", lambda environ: "")
+        assert "no state folder" in str(refusal(reader, uri))
     assert reader.pantry.pull(uri)
 
 
