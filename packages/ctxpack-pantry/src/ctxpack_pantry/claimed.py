@@ -9,7 +9,7 @@ from ctxpack_bundle import PackManifest, encode_pack_manifest
 from ctxpack_identity import Digest, digest_of
 from ctxpack_trust import Claim, Source
 
-__all__ = ["Contradiction", "contradiction", "says", "sources_of"]
+__all__ = ["Contradiction", "contradiction", "says", "sources_of", "unsigned_sources"]
 
 
 class Contradiction(NamedTuple):
@@ -39,6 +39,13 @@ def says(claim: Claim, manifest: PackManifest) -> bool:
 def sources_of(manifest: PackManifest) -> tuple[Source, ...]:
     """Return what a pack manifest says of the packs that items were taken from: unsigned, and anything may be there."""
     return tuple(_sources(manifest.provenance.get("items")))
+
+
+def unsigned_sources(manifest: PackManifest) -> list[str]:
+    """Return the URIs of the packs that items were taken from although they were neither one's own nor signed."""
+    items = manifest.provenance.get("items")
+    found = items if isinstance(items, list | tuple) else ()
+    return [str(item.get("uri")) for item in found if isinstance(item, dict) and not item.get("admitted_by")]
 
 
 def _sources(items: object) -> Iterator[Source]:

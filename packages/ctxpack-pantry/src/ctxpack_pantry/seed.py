@@ -17,6 +17,7 @@ from ctxpack_bundle import (
 from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, digest_of, uri_digest
 from ctxpack_identity.hashing.scan import Found
 from ctxpack_pantry.admission import find_cached, is_admitted
+from ctxpack_pantry.claimed import unsigned_sources
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.identify import identify, require_room, say_weak_points
@@ -121,12 +122,15 @@ def publish(
 ) -> Seeded:
     """Make a staging folder, which is the pack of manifest, a pack of the cache, and one's own.
 
-    kind: how it was made, see `made`. Outputs that are cached under this URI stay if they are the same. replace: others
+    kind: how it was made, see `made`; a map that took items of packs that nobody vouches for counts as a seed, since a
+    claim would bless them. Outputs that are cached under this URI stay if they are the same. replace: others
     give way, which is said; so do those that the policy does not admit.
     Raises: Conflict when the cache holds other outputs, unless replace is set; LocalFailure.
     """
     cache, uri, key = context.cache, identified.uri, uri_digest(identified.uri)
     made = Made(context.state)
+    if unsigned_sources(manifest):
+        kind = "seed"
     with cache.lock(key):
         present = _intact(context, uri)
         if present is not None:

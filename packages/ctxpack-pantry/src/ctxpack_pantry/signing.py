@@ -25,7 +25,7 @@ from ctxpack_identity import (
     uri_digest,
 )
 from ctxpack_identity.contractview import input_digests, transforms
-from ctxpack_pantry.claimed import sources_of
+from ctxpack_pantry.claimed import sources_of, unsigned_sources
 from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.claims import claim_tag, fetch_claims, publish_claim
 from ctxpack_pantry.context import Context
@@ -194,6 +194,12 @@ def publish_signed(
                     f"as much as {kind}"
                 )
             return signed._replace(kind=there.kind)
+    unsigned = unsigned_sources(manifest) if kind == "seed" else []
+    if unsigned:
+        context.notice(
+            f"signed as seed, which counts towards no threshold: it has items of {unsigned[0]}, which is neither your "
+            "own nor signed by whom you trust; `ctxpack map --push --sign` takes none of those"
+        )
     if not is_read:
         require_read(context, located)
     bundle = sign_claim(claim, key)

@@ -29,6 +29,7 @@ from ctxpack_identity import (
 from ctxpack_identity.contract import MAP_SCHEMA
 from ctxpack_identity.items import ItemContracts, items_of
 from ctxpack_identity.rules import Each
+from ctxpack_pantry.claimed import unsigned_sources
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.items.journal import Journal
 from ctxpack_pantry.items.results import NOTHING, ResultDigests, path_key
@@ -76,7 +77,7 @@ class PackResults:
     def as_provenance(self, count: int) -> dict[str, Any]:
         """Return what provenance says of this pack, which has this many of the items."""
         image = {} if self.image is None else {"image": self.image}
-        by = {"admitted_by": list(self._admission.by)} if self._admission.by else {}
+        by = {"admitted_by": list(self._admission.by)} if self._admission.is_sure else {}
         return {"uri": self.uri, "items": count, **image, **by}
 
     def earlier(self) -> Iterator[dict[str, Any]]:
@@ -176,8 +177,11 @@ def _look_into(
             if not _makes_the_same(manifest.contract, contract) or manifest.outputs.nested:
                 return False
             admission = _admission(context, pack)
-            if sure and not admission.is_sure:
-                context.notice(f"no items are taken from {uri}, since they are to be signed, and nobody signed it")
+            if sure and not (admission.is_sure and not unsigned_sources(manifest)):
+                context.notice(
+                    f"no items are taken from {uri}: the new pack is to be signed, and this one, or one that it took "
+                    "items from, is neither your own nor signed by whom you trust"
+                )
                 return False
             found = _found_in(pack, table, Each(**contract["each"]))
             if not found.numbers:
