@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sandbox import private_environment
 
-__all__ = ["Finished", "Machine", "Started"]
+__all__ = ["Finished", "Machine", "Started", "without_first_contact"]
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "ctxpack"
 LIMIT = 120  # seconds; on an idle machine every command takes less than a tenth of it
@@ -29,6 +29,13 @@ class Finished(NamedTuple):
     stdout: str
     stderr: str
     seconds: float
+
+
+def without_first_contact(stderr: str) -> str:
+    """Return what a command wrote, but for the line that each registry's first pack brings."""
+    return "".join(
+        line for line in stderr.splitlines(keepends=True) if not line.startswith("ctxpack: first pack from ")
+    )
 
 
 class Started:
