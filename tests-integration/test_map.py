@@ -729,11 +729,15 @@ def test_another_machine_makes_only_what_changed(
 ) -> None:
     target: PlainTarget = open_target(kind, request)
     files = {f"{number % 5}/{number}.txt": random.Random(number).randbytes(20_000) for number in range(100)}
+    environment = target.environment | {"CTXPACK_KEY_PASSWORD": "not secret"}
     maker, user = (
-        MapProject(ForkedMachine(forks, tmp_path / name, target.location, target.environment), files, item=MIXED)
+        MapProject(ForkedMachine(forks, tmp_path / name, target.location, environment), files, item=MIXED)
         for name in ("maker", "user")
     )
-    pushed = maker.map("--push")["pushed"]
+    maker.succeed("keygen", tmp_path / "key")
+    user.succeed("trust", "add", tmp_path / "key.pub", "--owner", "maker")
+    user.succeed("trust", "mode", "signed")  # or the user's push borrows nothing of what the maker pushed
+    pushed = maker.map("--push", "--sign", "--key", tmp_path / "key.key")["pushed"]
     size = sum(layer["size"] for layer in json.loads(target.manifest("ctx-" + pushed["uri"][13:]) or b"")["layers"])
     for project in (maker, user):
         project.write({"in/1/1.txt": "changed"})
@@ -777,14 +781,16 @@ def test_provenance_names_the_packs_that_items_were_taken_from(tmp_path: Path, f
     assert provenance(maker, first["uri"]) == []
     maker.write({"in/0/0.txt": "second"})
     second = maker.map("--push")["pushed"]
-    assert provenance(maker, second["uri"]) == [{"image": first["image"], "items": 9, "uri": first["uri"]}]
+    assert provenance(maker, second["uri"]) == [
+        {"admitted_by": ["own"], "image": first["image"], "items": 9, "uri": first["uri"]}
+    ]
     user = MapProject(ForkedMachine(forks, tmp_path / "user", registry), TEN)
     user.write({"in/0/0.txt": "second", "in/1/1.txt": "third"})
     third = user.map()
     assert counts(third) == {"fetched": 9, "made": 1}
     assert provenance(user, third["uri"]) == [
         {"image": second["image"], "items": 9, "uri": second["uri"]},
-        {"image": first["image"], "uri": first["uri"]},
+        {"admitted_by": ["own"], "image": first["image"], "uri": first["uri"]},
     ]
 
 
