@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path, PurePosixPath
 
@@ -157,7 +158,9 @@ def test_the_default_target_is_a_layout_in_the_data_folder(tmp_path: Path) -> No
     assert audit_artifact(layout, uri) is not None
 
 
-def test_inspect_fetches_only_the_image_manifest_and_the_first_layer(tmp_path: Path, registry: RegistryServer) -> None:
+def test_inspect_fetches_only_the_image_manifest_the_first_layer_and_the_list_of_claims(
+    tmp_path: Path, registry: RegistryServer
+) -> None:
     repository = Repository(registry)
     uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
@@ -166,9 +169,12 @@ def test_inspect_fetches_only_the_image_manifest_and_the_first_layer(tmp_path: P
     with Relay(registry.address) as relay:
         user = Machine(tmp_path / "user", repository.through(relay.address))
         user.succeed("inspect", uri)
-        fetched = [request.path.rpartition("/")[2] for request in relay.seen("GET")]
+        fetched = [request.path.partition("?")[0].rpartition("/")[2] for request in relay.seen("GET")]
         written = [request for request in relay.seen() if request.method not in ("GET", "HEAD")]
-    assert fetched == [tag_of(uri), artifact.manifest["layers"][0]["digest"]]
+    image = f"sha256:{hashlib.sha256(repository.manifest(tag_of(uri)) or b'').hexdigest()}"
+    assert fetched[:2] == [tag_of(uri), artifact.manifest["layers"][0]["digest"]]
+    # registry:2 has no list of referrers: its 404 is that of a registry (/v2/), so the tag of the list is asked for.
+    assert fetched[2:] == [image, "", image.replace(":", "-")]
     assert written == []
 
 

@@ -71,7 +71,12 @@ def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> 
     Raises: as admission.admit_cached does.
     """
     deciding = Deciding(context, policy)
-    judged = deciding.cached(uri, folder)
+    try:
+        judged = deciding.cached(uri, folder)
+    except IntegrityError as error:
+        raise PolicyRefused(
+            "the cached pack cannot be judged, since it is damaged", where=folder, code=NOT_ADMITTED
+        ) from error
     deciding.require(judged)
     admission = _admission(judged.decision)
     if admission.mode == "own":
@@ -152,13 +157,11 @@ class Deciding:
         return not (trust.users and is_within(_canonical(trust.users), self._repository))
 
     def cached(self, uri: CtxUri, folder: str) -> Judgement:
-        """Return the judgement of the cached pack in folder, by what the cache keeps of it."""
-        try:
-            manifest = read_pack_manifest(folder)
-        except (IntegrityError, OSError) as error:
-            raise PolicyRefused(
-                "the cached pack cannot be judged, since it is damaged", where=folder, code=NOT_ADMITTED
-            ) from error
+        """Return the judgement of the cached pack in folder, by what the cache keeps of it.
+
+        Raises: IntegrityError when its manifest is damaged, or gone.
+        """
+        manifest = read_pack_manifest(folder)
         pack = digest_of(encode_pack_manifest(manifest))
         own = Made(self._context.state).kind_of(uri, pack) is not None
         origins, notes = Origins(self._context.cache), ClaimNotes(self._context.cache)

@@ -11,8 +11,7 @@ from ctxpack_bundle import PackManifest
 from ctxpack_identity import CtxUri, Digest, InvalidInput, NotFound, TreeEntry, digest_from_hex
 from ctxpack_identity.contractview import input_names
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.looking import find_to_look
-from ctxpack_pantry.outlet import Outlet, manifest_of, reading, require_intact
+from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
 from ctxpack_pantry.results import Inspected
 from ctxpack_pantry.weakpoints import WeakPoint, in_contract, limited
 
@@ -30,15 +29,18 @@ def inspect(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Inspe
     """
     from ctxpack_pantry.verdict import judge_cached, judge_located
 
-    folder, examined = find_to_look(context, uri, skip_cache=skip_cache)
-    if examined is None:
-        assert folder is not None
-        with reading(uri, folder):
-            manifest, verdict = manifest_of(uri, folder), judge_cached(context, uri, folder)
-        return Inspected(manifest, folder, None, limited(_weak_points(manifest)), verdict)
+    outlet = Outlet(context, uri, examine=True)
+
+    def look(folder: str) -> Inspected:
+        manifest, _ = _intact(context, uri, folder)
+        return Inspected(manifest, folder, None, limited(_weak_points(manifest)), judge_cached(context, uri, folder))
+
+    cached = None if skip_cache else outlet.cached(look)
+    if cached is not None:
+        return cached
     from ctxpack_pantry.lookup import open_pack  # HTTP is loaded only when the registry is asked
 
-    located, manifest, _ = open_pack(context.target, examined)
+    located, manifest, _ = open_pack(context.target, outlet.located())
     verdict = judge_located(context, uri, located.image, manifest)
     return Inspected(manifest, context.target.name, located, limited(_weak_points(manifest)), verdict)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ctxpack_bundle import PackManifest
     from ctxpack_pantry.context import Context
-    from ctxpack_pantry.lookup import Admitted
+    from ctxpack_pantry.lookup import Admitted, Examined
 
     T = TypeVar("T")
 
@@ -37,11 +37,12 @@ class Outlet:
 
     The function must raise IntegrityError when what it finds there is not the pack, and have no effect then, since it
     is called again with what was fetched anew. received: bytes of layers fetched; registry: where from. damage: what
-    was wrong with the cached pack; refused: why the policy did not admit it, unless the registry may know better.
+    was wrong with the cached pack; refused: why the policy did not admit it, though the registry may know better.
+    examine: the pack is only looked at, so it need not be admitted; it is not to be placed, nor fetched.
     """
 
-    def __init__(self, context: Context, uri: CtxUri) -> None:
-        self._context, self._uri = context, uri
+    def __init__(self, context: Context, uri: CtxUri, *, examine: bool = False) -> None:
+        self._context, self._uri, self._examine = context, uri, examine
         self._removed: NotFound | None = None
         self.received = 0
         self.registry: str | None = None
@@ -61,13 +62,7 @@ class Outlet:
         Raises: as use does, but not IntegrityError; PolicyRefused, LocalFailure.
         """
         for _ in range(_ATTEMPTS):
-            try:
-                folder = find_cached(self._context, self._uri)
-            except PolicyRefused as refused:
-                if refused.code != NOT_ADMITTED:
-                    raise
-                self.refused = refused
-                return None
+            folder = self._find()
             if folder is None:
                 return None
             found = self._use(folder, use)
@@ -107,6 +102,18 @@ class Outlet:
                 "puts it in the place of the registry's, and if that is the same, `push --sign` signs it"
             )
 
+    def _find(self) -> str | None:
+        """Return the folder of the cached pack, if there is one that may be used."""
+        if self._examine:
+            return self._context.cache.find(uri_digest(self._uri))
+        try:
+            return find_cached(self._context, self._uri)
+        except PolicyRefused as refused:
+            if refused.code != NOT_ADMITTED:
+                raise
+            self.refused = refused
+            return None
+
     def _use(self, folder: str, use: Callable[[str], T]) -> T | None:
         """Return what use makes of the pack in folder; None when it was removed meanwhile, or is damaged."""
         try:
@@ -124,11 +131,13 @@ class Outlet:
             return used
         return None
 
-    def located(self) -> Admitted:
+    def located(self) -> Admitted | Examined:
         """Return the pack that the registry has. Raises: as require_found does; but damage, as fetched does."""
-        from ctxpack_pantry.lookup import require_found
+        from ctxpack_pantry.lookup import examine, require_found, require_located
 
         try:
+            if self._examine:
+                return examine(require_located(self._context, self._uri))
             return require_found(self._context, self._uri)
         except NotFound as error:
             raise (self.damage or self.refused or error) from error

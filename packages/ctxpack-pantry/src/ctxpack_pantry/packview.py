@@ -22,7 +22,7 @@ from ctxpack_identity.tree import file_digest
 from ctxpack_pantry.admission import admit_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.listings import RemoteListings
-from ctxpack_pantry.looking import look_at
+from ctxpack_pantry.looking import say_unless_admitted
 from ctxpack_pantry.lookup import Admitted, Examined, Located
 from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.policy import ACCEPTED, Admission
@@ -62,21 +62,16 @@ class PackView:
         return self.located is None
 
     def __enter__(self) -> PackView:
-        folder: str | None
-        located: Admitted | Examined | None
+        outlet = Outlet(self._context, self._uri, examine=self._examine)
+        folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
+        located = outlet.located() if folder is None else None
         if self._examine:
-            folder, located = look_at(self._context, self._uri, skip_cache=self._skip_cache)
-            self.admission = ACCEPTED
-        else:
-            outlet = Outlet(self._context, self._uri)
-            folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
-            located = outlet.located() if folder is None else None
+            image = None if located is None else located.image
+            say_unless_admitted(self._context, self._uri, folder=folder, image=image)
         if folder is not None:
             self.manifest, self.found_in = manifest_of(self._uri, folder), folder
-            if not self._examine:
-                self.admission = admit_cached(self._context, self._uri, folder)
-        else:
-            assert located is not None
+            self.admission = ACCEPTED if self._examine else admit_cached(self._context, self._uri, folder)
+        elif located is not None:
             self.admission = located.admission or ACCEPTED
             self._enter_remote(located)
         return self

@@ -103,7 +103,7 @@ class Verdict(NamedTuple):
 def judge_cached(context: Context, uri: CtxUri, folder: str) -> Verdict:
     """Return the verdict on the cached pack in folder, by the claims that the cache keeps. No registry is asked.
 
-    Raises: InvalidInput, LocalFailure for a policy that cannot be read; PolicyRefused for a damaged pack.
+    Raises: InvalidInput, LocalFailure for a policy that cannot be read; IntegrityError for a damaged pack.
     """
     return verdict_of(context, Deciding(context).cached(uri, folder))
 
