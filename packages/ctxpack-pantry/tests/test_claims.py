@@ -334,19 +334,24 @@ def test_a_claim_that_is_not_known_is_an_error_and_not_unsigned(
 
 
 def test_the_tag_comes_last_and_is_looked_at_again(registry: FaultyTarget, image: Descriptor) -> None:
+    registry.blob(digest_of(b"{}")).unlink(missing_ok=True)
     publish(registry, image)
     methods = [call.method for call in registry.calls]
     assert methods[-3:] == ["attach", "tag", "resolve_tag"]
-    assert set(methods[:-3]) == {"push"}
+    assert sorted(methods[:-3]) == ["exists", "push", "push"]
+    registry.calls.clear()
+    publish(registry, image, OTHER)
+    assert sorted(call.method for call in registry.calls[:-3]) == ["exists", "push"]  # the empty config is there
 
 
 @each_stop
 def test_after_a_stop_at_any_call_nobody_finds_half_a_claim_and_the_next_publication_is_whole(
     registry: FaultyTarget, image: Descriptor, error: BaseException, expected: type[BaseException]
 ) -> None:
-    calls = ["push", "push", "attach", "tag", "resolve_tag"]
+    calls = ["exists", "push", "push", "attach", "tag", "resolve_tag"]
     for number, method in enumerate(calls):
         key = generate_key()
+        registry.blob(digest_of(b"{}")).unlink(missing_ok=True)
 
         def stop() -> None:
             raise error

@@ -155,7 +155,7 @@ def publish_claim(
     )
     claim = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     tag = claim_tag(image.digest, key.key_id)
-    at_once(partial(target.push, empty, _EMPTY), partial(target.push, layer, bundle))
+    at_once(partial(_push_config, target, empty), partial(target.push, layer, bundle))
     try:
         target.attach(claim, data)
     except CtxPackError as error:
@@ -172,6 +172,12 @@ def publish_claim(
             code="E_LOST",
         )
     return claim.digest
+
+
+def _push_config(target: Target, empty: Descriptor) -> None:
+    """Push the empty config, which nearly every repository has: to ask is one request, to push it two."""
+    if not target.exists(empty):
+        target.push(empty, _EMPTY)
 
 
 def _each(work: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> list[_Result]:
