@@ -328,6 +328,33 @@ def test_a_pin_that_is_damaged_admits_nobody(reader: Reader, uri: CtxUri, key: P
     refusal(reader, uri)
 
 
+def test_a_pin_that_somebody_else_could_have_written_admits_nobody(
+    reader: Reader, uri: CtxUri, key: PrivateKey, sign: Sign
+) -> None:
+    sign(key)
+    reader.trust(rule=Rule("tofu"))
+    reader.pantry.pull(uri)
+    reader.pantry.remove(uri)
+    [pin] = Path(state_folder(reader.environ), "pins").iterdir()
+    pin.chmod(0o666)
+    refusal(reader, uri)
+
+
+def test_tofu_admits_nothing_where_no_pin_can_be_written(
+    reader: Reader, uri: CtxUri, sign: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign()
+    reader.trust(rule=Rule("tofu"))
+    monkeypatch.setattr(Remembered, "_write", lambda self, path, data: None)
+    assert "cannot be pinned" in str(refusal(reader, uri))
+
+
+def test_of_two_processes_only_one_pins_its_key(reader: Reader) -> None:
+    assert reader.memory.pin("a registry", "aa")
+    assert not reader.memory.pin("a registry", "bb")
+    assert reader.memory.pin("a registry", "aa")
+
+
 def test_what_a_cache_says_of_an_image_manifest_makes_no_pack_of_a_registry_one_s_own(
     reader: Reader, open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget, key: PrivateKey
 ) -> None:

@@ -305,7 +305,13 @@ class Deciding:
         asked = question(self._data, trust.at_least, trust.foreign, self._registry)
         if decision.pin:
             [key] = [one.key for one in judged.found if one.key.key_id == decision.pin][:1]
-            self._memory.pin(self._pin_name(), key.spki.hex())
+            if not self._memory.pin(self._pin_name(), key.spki.hex()):
+                raise PolicyRefused(
+                    "the key cannot be pinned: the state folder cannot be written, or another key was pinned just now",
+                    where=self._context.state,
+                    fix="make it writable, then try again",
+                    code=NOT_ADMITTED,
+                )
         self._memory.record(judged.uri, asked, self._registry, pack, judged.image, admission)
 
     def _pin_name(self) -> str:

@@ -170,5 +170,8 @@ def _require_private(path: str, found: os.stat_result) -> None:
 
 def _unreadable(path: str, error: OSError) -> LocalFailure:
     return LocalFailure(
-        f"the policy cannot be read: {error.strerror}", where=path, fix="check its permissions", code="E_POLICY_FILE"
+        f"the policy cannot be read: {error.strerror}",
+        where=path,
+        fix="check its permissions and those of its folder, or set XDG_CONFIG_HOME",
+        code="E_POLICY_FILE",
     )

@@ -79,16 +79,17 @@ class Remembered:
         new = [_Line(asked, pack or _NONE, image or _NONE, admission.mode, by)]
         if image is not None:
             new.append(_Line(self._registry(registry), pack or _NONE, image, admission.mode, by))
-        lines = self._lines(uri)
-        kept = [
-            line
-            for line in lines
-            if not any(line.asked == one.asked and one.pack in (line.pack, _NONE) for one in new)
-            or (line.mode == "own" and admission.mode != "own" and line.image != image)
-        ]
-        if [*kept, *new] != lines:
-            text = "".join(f"{' '.join(line)}\n" for line in [*kept, *new][-_KEPT:])
-            self._write(self._place("admitted", uri), text.encode())
+        with _Alone(self._state):
+            lines = self._lines(uri)
+            kept = [
+                line
+                for line in lines
+                if not any(line.asked == one.asked and one.pack in (line.pack, _NONE) for one in new)
+                or (line.mode == "own" and admission.mode != "own" and line.image != image)
+            ]
+            if [*kept, *new] != lines:
+                text = "".join(f"{' '.join(line)}\n" for line in [*kept, *new][-_KEPT:])
+                self._write(self._place("admitted", uri), text.encode())
 
     def record_own(self, uri: CtxUri, registry: str, pack: Digest, image: Digest) -> None:
         """Remember that this user pushed an own pack, and the image manifest that the registry has of it."""
@@ -103,14 +104,21 @@ class Remembered:
         return True
 
     def pinned(self, repository: str) -> str:
-        """Return the key that is pinned for a repository, its SPKI in hexadecimal; "" for none."""
-        return self._read(self._pin(repository)).decode(errors="replace").strip()
+        """Return the key that is pinned for a repository, its SPKI in hexadecimal; "" for none.
+
+        A pin that somebody else could have written, or that cannot be read, is that of no key.
+        """
+        path = self._pin(repository)
+        found = self._read(path).decode(errors="replace").strip()
+        is_there = bool(self._state) and os.path.lexists(os.path.join(self._state, path))
+        return found or ("unreadable" if is_there else "")
 
     def pin(self, repository: str, spki: str) -> bool:
-        """Pin a key; return whether it is remembered now."""
-        path = self._pin(repository)
-        self._write(path, f"{spki}\n".encode())
-        return self._read(path) == f"{spki}\n".encode()
+        """Pin a key, unless another process has pinned one; return whether this one is pinned now."""
+        with _Alone(self._state):
+            if not self.pinned(repository):
+                self._write(self._pin(repository), f"{spki}\n".encode())
+            return self.pinned(repository) == spki
 
     def _pin(self, repository: str) -> str:
         return os.path.join("pins", hex_of(digest_of(repository.encode(errors="surrogateescape"))))
@@ -162,3 +170,27 @@ class Remembered:
                 os.close(file)
         except OSError:
             return
+
+
+class _Alone:
+    """A context in which no other process of this user changes what is remembered, where that can be had."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+        self._lock: int | None = None
+
+    def __enter__(self) -> None:
+        import fcntl  # hits change nothing
+
+        if not self._state:
+            return
+        try:
+            path = os.path.join(make_state_folder(self._state, "admitted"), "lock")
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError:
+            return
+
+    def __exit__(self, *error: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
