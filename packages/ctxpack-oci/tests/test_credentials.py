@@ -195,7 +195,7 @@ def test_a_helper_gets_no_secret_of_ctxpack(
     docker(home, {"credHelpers": {"ghcr.io": "x"}})
     helper(tmp_path, "x", f'/usr/bin/env > {tmp_path}/seen; echo \'{{"Username":"ann","Secret":"t"}}\'')
     environ |= {"CTXPACK_KEY": "k", "CTXPACK_KEY_PASSWORD": "k", "CTXPACK_PASSWORD": "p", "CTXPACK_USERNAME": "u"}
-    login = find_login("ghcr.io", environ | {"AWS_PROFILE": "team"}, named_by="/work/ctxpack.toml")
+    login = find_login("ghcr.io", environ | {"AWS_PROFILE": "team"}, named_by="clone/ctxpack.toml")
     assert login.credentials is not None
     assert login.credentials.username == "ann"
     seen = (tmp_path / "seen").read_text()

@@ -407,7 +407,7 @@ def test_nobody_signed_this_pack(stranger: Callable[..., Pantry], pantry: Pantry
     verdict = stranger().trust_check(uri)
     assert (verdict.admitted, verdict.mode, verdict.vouchers, verdict.note) == (True, "accept-any", (), "")
     own = pantry.trust_check(uri)
-    assert (own.admitted, own.by, own.is_own) == (True, ("own",), True)
+    assert (own.admitted, own.by) == (True, ("own",))
 
 
 def test_a_cached_pack_is_judged_without_asking_the_registry(

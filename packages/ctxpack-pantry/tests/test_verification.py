@@ -71,7 +71,7 @@ def whole(pantry: Pantry, uri: CtxUri) -> VerifiedPack:
 def unjudged(verified: Verified) -> Verified:
     """Return it without what the policy says of packs that were named: that they are one's own."""
     for pack in verified.packs:
-        assert pack.damage or (pack.verdict is not None and pack.verdict.is_own)
+        assert pack.damage or (pack.verdict is not None and pack.verdict.by == ("own",))
     return Verified(tuple(pack._replace(verdict=None) for pack in verified.packs))
 
 

@@ -111,6 +111,11 @@ class PackManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def outputs_digest(self) -> Digest:
         return self.outputs.digest
 
+    @property
+    def digest(self) -> Digest:
+        """The digest of manifest.json. Raises: as encode_pack_manifest does."""
+        return digest_of(encode_pack_manifest(self))
+
 
 # So that convert knows the type: two threads that are the first to convert to one crash msgspec 0.22.
 msgspec.json.Decoder(PackManifest)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, encode_pack_manifest
-from ctxpack_identity import Digest, digest_of
+from ctxpack_bundle import PackManifest
+from ctxpack_identity import Digest
 from ctxpack_trust import Claim, Source
 
 __all__ = ["Contradiction", "contradiction", "says", "sources_of", "unsigned_sources"]
@@ -24,7 +24,7 @@ def contradiction(claim: Claim, manifest: PackManifest) -> Contradiction | None:
     """Return what a claim says otherwise than the pack manifest; None when it is a claim about this pack."""
     outputs = manifest.outputs
     said = (claim.outputs, [(root.name, root.type) for root in claim.roots], claim.pack)
-    held = (outputs.digest, [(root.name, root.type) for root in outputs.roots], _pack_of(manifest))
+    held = (outputs.digest, [(root.name, root.type) for root in outputs.roots], manifest.digest)
     for what, one, other in zip(("outputs", "roots", "manifest.json"), said, held, strict=True):
         if one != other:
             return Contradiction(what, str(one), str(other))
@@ -54,7 +54,3 @@ def _sources(items: object) -> Iterator[Source]:
         if isinstance(image, str):
             keys = by if isinstance(by, list | tuple) else ()
             yield Source(Digest(image), tuple(one for one in keys if isinstance(one, str)))
-
-
-def _pack_of(manifest: PackManifest) -> Digest:
-    return digest_of(encode_pack_manifest(manifest))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, encode_pack_manifest, read_pack_manifest
+from ctxpack_bundle import PackManifest, read_pack_manifest
 from ctxpack_identity import (
     CtxPackError,
     CtxUri,
@@ -18,7 +18,6 @@ from ctxpack_identity import (
     IntegrityError,
     InvalidInput,
     PolicyRefused,
-    digest_of,
 )
 from ctxpack_pantry.claimed import contradiction, says, sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
@@ -162,7 +161,7 @@ class Deciding:
         Raises: IntegrityError when its manifest is damaged, or gone.
         """
         manifest = read_pack_manifest(folder)
-        pack = digest_of(encode_pack_manifest(manifest))
+        pack = manifest.digest
         own = Made(self._context.state).kind_of(uri, pack) is not None
         origins, notes = Origins(self._context.cache), ClaimNotes(self._context.cache)
         judged: list[Judgement] = []
@@ -220,7 +219,7 @@ class Deciding:
 
     def opened(self, judged: Judgement, manifest: PackManifest) -> Judgement:
         """Return the judgement of a pack whose pack manifest is known."""
-        pack = digest_of(encode_pack_manifest(manifest))
+        pack = manifest.digest
         facts = Facts(
             judged.uri,
             self._repository,

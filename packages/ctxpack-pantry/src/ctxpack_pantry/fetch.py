@@ -21,7 +21,7 @@ from ctxpack_pantry.policy import NOT_ADMITTED
 from ctxpack_pantry.sealed import note_sealed
 from ctxpack_pantry.tables import remember
 
-__all__ = ["Fetched", "fetch", "is_whole", "read_pack"]
+__all__ = ["Fetched", "fetch", "is_whole", "read_pack", "unpack_into"]
 
 
 class Fetched(NamedTuple):
@@ -95,9 +95,14 @@ def read_pack(context: Context, located: Admitted | Examined) -> PackManifest:
 
     Raises: IntegrityError when anything differs from its digest; AccessDenied, Unavailable, LocalFailure.
     """
-    download = Download(context, located)
     with context.cache.staging() as staging:
-        _unpack(download, NOTHING_HELD, staging)
+        return unpack_into(context, located, staging)
+
+
+def unpack_into(context: Context, located: Admitted | Examined, staging: str) -> PackManifest:
+    """Make staging, an empty folder, the pack that the registry has; return its manifest. Raises: as read_pack does."""
+    download = Download(context, located)
+    _unpack(download, NOTHING_HELD, staging)
     return download.opened.manifest
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ctxpack_identity import CtxUri, NotFound, uri_digest
+from ctxpack_identity import CtxUri, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.deciding import Deciding, Judgement
-from ctxpack_pantry.lookup import locate
+from ctxpack_pantry.lookup import require_located
 
 __all__ = ["Judgement", "judge"]
 
@@ -20,7 +20,4 @@ def judge(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Judgeme
     folder = None if skip_cache else context.cache.find(uri_digest(uri))
     if folder is not None:
         return deciding.cached(uri, folder)
-    located = locate(context.target, uri)
-    if located is None:
-        raise NotFound(f"no such pack: {uri}", where=context.target.name, fix="check the URI and the registry")
-    return deciding.in_registry(uri, located.image, all_claims=True)
+    return deciding.in_registry(uri, require_located(context, uri).image, all_claims=True)

@@ -10,11 +10,10 @@ from ctxpack_bundle import (
     PackManifest,
     RootListings,
     assemble,
-    encode_pack_manifest,
     read_entries,
     read_pack_manifest,
 )
-from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, digest_of, uri_digest
+from ctxpack_identity import Conflict, CtxUri, InvalidInput, NotFound, uri_digest
 from ctxpack_identity.hashing.scan import Found
 from ctxpack_pantry.admission import find_cached, is_admitted
 from ctxpack_pantry.claimed import unsigned_sources
@@ -137,7 +136,7 @@ def publish(
             held = read_pack_manifest(present)
             same = same_outputs(held, manifest)
             if same:
-                made.add(uri, digest_of(encode_pack_manifest(held)), "rebuild" if kind == "run" else kind)
+                made.add(uri, held.digest, "rebuild" if kind == "run" else kind)
             if same and is_admitted(context, uri, present):
                 return Seeded(uri, present, held, False)
             if not (same or replace) and is_admitted(context, uri, present):
@@ -146,7 +145,7 @@ def publish(
             if not same:
                 _say_replaced(context, held, manifest)
         # Before there is a pack: if this process is killed in between, that says nothing of anybody's pack.
-        if not made.add(uri, digest_of(encode_pack_manifest(manifest)), kind) and context.trust.read():
+        if not made.add(uri, manifest.digest, kind) and context.trust.read():
             context.notice(
                 "that this pack is your own cannot be kept in the state folder, so your policy treats it like anybody's"
             )

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ctxpack_identity import InvalidInput, LocalFailure, printable
 from ctxpack_identity.disk import local_failure, translated, write_all
 from ctxpack_identity.home import with_home
+from ctxpack_identity.secrets import keep_from_children
 from ctxpack_pantry.context import Notice, ignore
-from ctxpack_pantry.secrets import keep_from_children
 from ctxpack_pantry.settings import Settings
 from ctxpack_trust import (
     PrivateKey,

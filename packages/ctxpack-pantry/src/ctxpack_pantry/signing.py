@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ctxpack_bundle import PackManifest, encode_pack_manifest
+from ctxpack_bundle import PackManifest
 from ctxpack_identity import (
     CtxUri,
     Digest,
@@ -20,7 +20,6 @@ from ctxpack_identity import (
     NotFound,
     PolicyRefused,
     canonical_json,
-    digest_of,
     parse_digest,
     uri_digest,
 )
@@ -99,7 +98,7 @@ def sign_pushed(context: Context, located: Located, ours: PackManifest, key: Pri
             got=theirs.listings[0].digest,
             fix="push again",
         )
-    if encode_pack_manifest(theirs) != encode_pack_manifest(ours):
+    if theirs.digest != ours.digest:
         kind = own_kind(context, theirs) or ("rebuild" if kind in COUNTING else kind)
     # What was made again was made of what ours names, whatever theirs says that it is made of.
     return publish_signed(context, located, theirs, key, kind, sources=sources_of(ours))
@@ -119,7 +118,7 @@ def key_if_own(context: Context, uri: CtxUri, folder: str, key: PrivateKey) -> P
 
 def own_kind(context: Context, manifest: PackManifest) -> str | None:
     """Return how this user made a pack, None when it is not one's own: "run", "rebuild" or "seed"."""
-    return Made(context.state).kind_of(manifest.uri, digest_of(encode_pack_manifest(manifest)))
+    return Made(context.state).kind_of(manifest.uri, manifest.digest)
 
 
 def require_own(context: Context, manifest: PackManifest) -> None:
@@ -230,7 +229,7 @@ def _claim(image: Digest, manifest: PackManifest, kind: str, sources: Sequence[S
         image,
         manifest.outputs_digest,
         tuple(OutputRoot(root.name, root.type) for root in manifest.outputs.roots),
-        digest_of(encode_pack_manifest(manifest)),
+        manifest.digest,
         tools=tuple(_tools(manifest)),
         dependencies=tuple(_dependencies(manifest)),
         sources=tuple(sources),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from ctxpack_bundle import FIRST_DATA_LAYER, PackManifest, Table, encode_pack_manifest
+from ctxpack_bundle import FIRST_DATA_LAYER, PackManifest, Table
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, Digest, IntegrityError, digest_from_hex, digest_of, hex_of, uri_digest
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, ImageManifest, describe, parse_image_manifest
@@ -44,7 +44,7 @@ def remember(
     settled: whether its tag had its settle time. whole: whether this cache sent each layer, or fetched and verified it,
     so that a signer need not read it again.
     """
-    pack_manifest = digest_of(encode_pack_manifest(manifest))
+    pack_manifest = manifest.digest
     Origins(cache).record(manifest.uri, repository, pack_manifest, image_manifest, settled=settled)
     Tables(cache).record(manifest.uri, repository, kin_of(manifest.contract), image_manifest, table, whole=whole)
 

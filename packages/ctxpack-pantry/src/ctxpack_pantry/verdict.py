@@ -65,11 +65,6 @@ class Verdict(NamedTuple):
     skipped: tuple[str, ...]
     note: str
 
-    @property
-    def is_own(self) -> bool:
-        """Whether this user made the pack on this machine."""
-        return self.by == ("own",)
-
     def members(self) -> Document:
         """Return the verdict as the part of a document."""
         return {

@@ -6,19 +6,14 @@ contract file, its recipe is run again besides (`rebuilding`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
-from itertools import chain
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from ctxpack_bundle import (
     PackManifest,
-    encode_pack_manifest,
     folder_size,
     read_pack_manifest,
-    stream_size,
-    unpack,
 )
 from ctxpack_identity import (
     AccessDenied,
@@ -30,7 +25,6 @@ from ctxpack_identity import (
     LocalFailure,
     NotFound,
     Unavailable,
-    digest_of,
     uri_digest,
     uri_for,
 )
@@ -201,7 +195,7 @@ def _read_in_registry(context: Context, uri: CtxUri, staging: Callable[[], str],
         if folder is not None:
             manifest = open_pack(context.target, examine(located)).manifest
             read = _read_cached(context, uri, folder)
-            if read.manifest is not None and _pack_of(read.manifest) == _pack_of(manifest):
+            if read.manifest is not None and read.manifest.digest == manifest.digest:
                 return read._replace(located=located, found_in=context.target.name)
     except IntegrityError as damage:
         return _Read("", context.target.name, None, None, str(damage))
@@ -218,37 +212,18 @@ def _read_cached(context: Context, uri: CtxUri, folder: str) -> _Read:
 
 def _read_located(context: Context, located: Located, staging: str) -> _Read:
     """Read every chunk of a pack in the registry into staging."""
-    from ctxpack_pantry.download import Download  # HTTP is loaded only when the registry is asked
-    from ctxpack_pantry.holdings import NOTHING_HELD
+    from ctxpack_pantry.fetch import unpack_into  # HTTP is loaded only when the registry is asked
 
     found_in = context.target.name
     try:
-        download = Download(context, examine(located))
-        manifest = download.opened.manifest
-        _require_room(staging, manifest)
-        with closing(download.pieces(range(len(download.table)), NOTHING_HELD, staging)) as rest:
-            unpack(chain([download.opened.first], rest), staging, where=download.where)
+        return _Read(staging, found_in, located, unpack_into(context, examine(located), staging))
     except IntegrityError as damage:
         return _Read("", found_in, None, None, str(damage))
-    return _Read(staging, found_in, located, manifest)
-
-
-def _require_room(staging: str, manifest: PackManifest) -> None:
-    needed, free = stream_size(manifest), shutil.disk_usage(staging).free
-    if needed > free:
-        raise LocalFailure(
-            "no space left to unpack the pack, which is how it is verified",
-            where=staging,
-            expected=f"{needed} bytes free",
-            got=str(free),
-            fix="free some space, or choose another cache with --cache or CTXPACK_CACHE",
-            code="E_DISK_FULL",
-        )
 
 
 def _note(context: Context, uri: CtxUri, manifest: PackManifest, key: PrivateKey | None) -> Signed | None:
     """Note that the pack was made again, and sign it if there is a key."""
-    noted = Made(context.state).add(uri, _pack_of(manifest), "rebuild")
+    noted = Made(context.state).add(uri, manifest.digest, "rebuild")
     if key is None:
         return None
     if not noted:
@@ -260,11 +235,6 @@ def _note(context: Context, uri: CtxUri, manifest: PackManifest, key: PrivateKey
     from ctxpack_pantry.signing import sign
 
     return sign(context, uri, key)
-
-
-def _pack_of(manifest: PackManifest) -> Digest:
-    """Return the digest of manifest.json."""
-    return digest_of(encode_pack_manifest(manifest))
 
 
 def _shown(uri: CtxUri, read: _Read) -> VerifiedPack:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ctxpack_bundle import ARTIFACTS, encode_pack_manifest
+from ctxpack_bundle import ARTIFACTS
 from ctxpack_identity import (
     CtxUri,
     Digest,
@@ -21,7 +21,6 @@ from ctxpack_identity import (
     NotFound,
     PolicyRefused,
     digest_from_hex,
-    digest_of,
     hex_of,
     uri_digest,
     uri_for,
@@ -207,7 +206,7 @@ def _look_into(
 
 def _admission(context: Context, pack: PackView) -> Admission:
     """Return how a pack was admitted; that it is one's own is known also where no policy was asked."""
-    own = pack.cached and Made(context.state).kind_of(pack.manifest.uri, digest_of(encode_pack_manifest(pack.manifest)))
+    own = pack.cached and Made(context.state).kind_of(pack.manifest.uri, pack.manifest.digest)
     return Admission("own", ("own",)) if own else pack.admission
 
 
