@@ -47,10 +47,14 @@ class Maker(Protocol):
 
 
 class CommandMaker(NamedTuple):
-    """A command, in a process of its own. shown: whether the pack shows its arguments."""
+    """A command, in a process of its own. shown: whether the pack shows its arguments.
+
+    variables: of its environment, besides those of the contract, which come first.
+    """
 
     command: Sequence[str]
     shown: bool = True
+    variables: Mapping[str, str] = {}
 
     @property
     def what(self) -> str:
@@ -62,7 +66,7 @@ class CommandMaker(NamedTuple):
 
         context, identified, folder = order.context, order.identified, order.contract_file.base
         with offered_contract(context.cache, identified.uri, identified.canonical) as offered:
-            variables = {**identified.contract["variables"], **offered}
+            variables = {**self.variables, **identified.contract["variables"], **offered}
             ended = execute(self.command, folder, variables, keep_open=order.keep_open, notice=context.notice)
         return ended if self.shown else ended._replace(execution=ended.execution.without_arguments())
 

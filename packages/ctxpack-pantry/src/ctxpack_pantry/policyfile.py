@@ -10,8 +10,8 @@ import os
 import stat
 
 from ctxpack_identity.errors import InvalidInput, LocalFailure
-from ctxpack_identity.home import home_folder
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
+from ctxpack_pantry.settings import configuration_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,11 +90,8 @@ def trust_of(environ: Mapping[str, str], *, foreign: str = "", users: str = "") 
         raise InvalidInput(
             "unknown mode", where=AT_LEAST, expected=", ".join(_MODES), got=repr(at_least)[:80], code="E_SETTINGS"
         )
-    base = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):  # such a value is invalid, and ignored
-        home = home_folder(environ)
-        base = os.path.join(home, ".config") if home else ""
-    path = os.path.join(base, "ctxpack", _FILE) if base else ""
+    folder = configuration_folder(environ)
+    path = os.path.join(folder, _FILE) if folder else ""
     return Trust(path, at_least, foreign, users)
 
 

@@ -22,10 +22,10 @@ from ctxpack_identity.hashing.workers import usable_cpus
 from ctxpack_oci import Target
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
-from ctxpack_pantry.execution import Ended, execute, offered_contract
+from ctxpack_pantry.execution import Ended, offered_contract
 from ctxpack_pantry.filechanges import FEW, FileChanges, merge
 from ctxpack_pantry.identify import identify
-from ctxpack_pantry.makers import Order
+from ctxpack_pantry.makers import CommandMaker, Order
 from ctxpack_pantry.making import make
 from ctxpack_pantry.outlet import Outlet
 from ctxpack_pantry.outputs import require_apart, require_outputs
@@ -357,18 +357,15 @@ class _FreshCommand(NamedTuple):
 
     def make(self, order: Order) -> Ended:
         """Run the command as `run` does. Raises: as execute does, but with what it may lack here."""
-        context, identified, folder = order.context, order.identified, order.contract_file.base
-        with offered_contract(context.cache, identified.uri, identified.canonical) as offered:
-            variables = {**_place_of(folder), **identified.contract["variables"], **offered}
-            try:
-                return execute(self.command, folder, variables, keep_open=order.keep_open, notice=context.notice)
-            except InvalidInput as error:
-                raise InvalidInput(
-                    error.what,
-                    where=error.where,
-                    fix=f"{error.fix}; the fresh folder has only what the contract names, so let PATH lead to programs",
-                    code=error.code,
-                ) from error
+        try:
+            return CommandMaker(self.command, variables=_place_of(order.contract_file.base)).make(order)
+        except InvalidInput as error:
+            raise InvalidInput(
+                error.what,
+                where=error.where,
+                fix=f"{error.fix}; the fresh folder has only what the contract names, so let PATH lead to programs",
+                code=error.code,
+            ) from error
 
 
 def _run(fresh: Context, copied: LoadedContractFile, identified: Identified, recipe: Recipe) -> int:

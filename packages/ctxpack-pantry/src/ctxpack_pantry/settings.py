@@ -14,7 +14,7 @@ from ctxpack_identity import InvalidInput, LocalFailure
 from ctxpack_identity.home import home_folder, with_home
 from ctxpack_identity.lighttyping import Any, NamedTuple
 
-__all__ = ["PROJECT_FILE", "Setting", "Settings", "load_settings", "unknown_variables"]
+__all__ = ["PROJECT_FILE", "Setting", "Settings", "configuration_folder", "load_settings", "unknown_variables"]
 
 PROJECT_FILE = "ctxpack.toml"
 LONGEST_SETTLE = 60.0  # seconds
@@ -182,8 +182,14 @@ def _project_files(beside: str) -> list[str]:
 
 def _user_file(environ: Mapping[str, str]) -> str:
     """Return the path of the user's own settings file, "" when it would be in a home folder that is not known."""
+    folder = configuration_folder(environ)
+    return os.path.join(folder, _USER_FILE) if folder else ""
+
+
+def configuration_folder(environ: Mapping[str, str]) -> str:
+    """Return the path of CtxPack's folder in the user's configuration, "" when the home folder is not known."""
     folder = _base(environ, "XDG_CONFIG_HOME", ".config")
-    return os.path.join(folder, "ctxpack", _USER_FILE) if os.path.isabs(folder) else ""
+    return os.path.join(folder, "ctxpack") if os.path.isabs(folder) else ""
 
 
 def _default(name: str, environ: Mapping[str, str]) -> str:
