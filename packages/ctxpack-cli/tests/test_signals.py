@@ -164,30 +164,57 @@ def test_repeated_ctrl_c_shows_no_traceback(large: Cli, tmp_path: Path) -> None:
     assert [path.name for part in ("staging", "locks") for path in (cache / "v1" / part).glob("*")] == []
 
 
-@pytest.mark.parametrize("where", ["__import__('slow')", "Slow()"], ids=["import", "finalizer"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_waits_for_the_end_of_an_import_and_of_a_finalizer(
-    cli: Cli, where: str, number: int, status: int
-) -> None:
-    """Some C extensions crash the process later when their initialisation was interrupted; and Python drops what a
-    finalizer raises."""
-    slow = "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
-    imports = "import time; from pathlib import Path\n"
-    (cli.folder / "slow.py").write_text(imports + slow)
+WRITE_SLOWLY = "Path('begun').touch(); time.sleep(0.2); time.sleep(0.2); Path('whole').touch()\n"
+
+
+def signal_within(cli: Cli, number: int, act: str, definitions: str = "") -> tuple[int, bytes]:
+    """Send ``ctxpack ls`` a signal while its work, the expression act, writes slowly; return status and stderr."""
+    imports = "import time, weakref; from pathlib import Path\n"
+    (cli.folder / "slow.py").write_text(imports + WRITE_SLOWLY)
     script = (
-        f"{imports}"
-        "class Slow:\n"
-        f"    def __del__(self): {slow}"
+        f"{imports}{definitions}"
         "from ctxpack_cli.commands import ls\n"
-        f"ls.act = lambda *_: {where} and time.sleep(60)\n"
+        f"ls.act = lambda *_: [{act}] and time.sleep(60)\n"
         "from ctxpack_cli.main import main; main(['ls'])"
     )
     child = cli.start_python("-c", script)
     eventually((cli.folder / "begun").exists)
     child.send_signal(number)
     _, said = child.communicate(timeout=30)
-    assert (child.returncode, b"ignored" in said) == (status, False)
+    return child.returncode, said
+
+
+ENDINGS = [(signal.SIGINT, 130, b"\nctxpack: interrupted\n"), (signal.SIGTERM, 143, b"")]
+
+
+@pytest.mark.parametrize(("number", "status", "said"), ENDINGS)
+def test_a_signal_waits_for_the_end_of_an_import(cli: Cli, number: int, status: int, said: bytes) -> None:
+    """Some C extensions crash the process later when their initialisation was interrupted."""
+    assert signal_within(cli, number, "__import__('slow')") == (status, said)
     assert (cli.folder / "whole").exists()
+
+
+@pytest.mark.parametrize(("number", "status", "said"), ENDINGS)
+@pytest.mark.parametrize(
+    ("act", "definitions"),
+    [
+        ("Slow()", f"class Slow:\n    def __del__(self): {WRITE_SLOWLY}"),
+        ("weakref.ref(Lost(), write)", f"class Lost: pass\ndef write(_): {WRITE_SLOWLY}"),
+        ("weakref.finalize(Lost(), write)", f"class Lost: pass\ndef write(): {WRITE_SLOWLY}"),
+    ],
+    ids=["finalizer", "callback of a weak reference", "weakref.finalize"],
+)
+def test_a_signal_is_not_lost_where_python_drops_what_is_raised(
+    cli: Cli, act: str, definitions: str, number: int, status: int, said: bytes
+) -> None:
+    assert signal_within(cli, number, act, definitions) == (status, said)
+
+
+def test_what_else_python_drops_is_shown(cli: Cli) -> None:
+    definitions = "class Slow:\n    def __del__(self): raise ValueError('of a finalizer')\n"
+    script = f"{definitions}from ctxpack_cli.commands import ls\nls.act = lambda *_: Slow() and 0\n"
+    done = cli.python("-c", f"{script}from ctxpack_cli.main import main; main(['ls'])")
+    assert "ValueError: of a finalizer" in done.err
 
 
 @pytest.mark.parametrize("module", ["signals", "arguments", "session"])

@@ -17,7 +17,7 @@ __all__ = ["exit_after"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 128 + signal.SIGINT  # as shells count
-_LATER = 0.005  # seconds after which a signal that came during an import is looked at again
+_LATER = 0.005  # seconds after which a signal that came at a bad moment is looked at again
 _POSTPONEMENTS = 400  # in a row: two seconds of imports
 _PATIENCE = 1.0  # seconds that threads of an interrupted command get to remove their files
 
@@ -26,6 +26,7 @@ class Terminated(BaseException):
     """SIGTERM or SIGHUP came."""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.status = 128 + number
 
 
@@ -39,6 +40,7 @@ def exit_after(work: Callable[[], int]) -> NoReturn:
 
 def _status_of(work: Callable[[], int]) -> int:
     try:
+        sys.unraisablehook = _raise_again
         for number in _ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asked for that
                 signal.signal(number, _stop)
@@ -54,23 +56,38 @@ def _status_of(work: Callable[[], int]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None, postponements: int = _POSTPONEMENTS) -> None:
-    """Raise what ends the command, but not where that does harm, or is lost."""
-    if _is_no_moment(frame) and postponements:
-        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame, postponements - 1))
-        signal.setitimer(signal.ITIMER_REAL, _LATER)
+    """Raise what ends the command, but not where that does harm."""
+    if postponements and _is_no_moment(frame):
+        _stop_later(number, postponements - 1)
     elif number == signal.SIGINT:
         raise KeyboardInterrupt
     else:
         raise Terminated(number)
 
 
+def _stop_later(number: int, postponements: int = _POSTPONEMENTS) -> None:
+    signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame, postponements))
+    signal.setitimer(signal.ITIMER_REAL, _LATER)
+
+
 def _is_no_moment(frame: FrameType | None) -> bool:
-    """Return whether frame is in an import, which not every C extension survives, or in a finalizer, which drops it."""
+    """Return whether frame is in an import, which not every C extension survives, or in _raise_again."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_code.co_name == "__del__":
+        if frame.f_code.co_filename.startswith("<frozen importlib") or frame.f_code is _raise_again.__code__:
             return True
         frame = frame.f_back
     return False
+
+
+def _raise_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Python drops what a finalizer or the callback of a weak reference raises: raise what ends the command later."""
+    ending = dropped.exc_value
+    if isinstance(ending, KeyboardInterrupt):
+        _stop_later(signal.SIGINT)
+    elif isinstance(ending, Terminated):
+        _stop_later(ending.number)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _say_interrupted() -> None:
