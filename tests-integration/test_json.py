@@ -22,6 +22,7 @@ from ctxpack_identity import ContractInvalid, digest_of, uri_for
 from ctxpack_identity.faults import Fault
 from ctxpack_pantry import CtxPackError, Inspected, Listed, StoredPack, Verdict, error_as_json, schema, schema_names
 from ctxpack_pantry.weakpoints import in_contract
+from ctxpack_trust import Decision
 from registry2 import RegistryServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,7 +292,8 @@ def test_the_documents_of_a_pack_that_others_made_follow_their_schemas(
         contract=contract, listings=(), outputs=outputs, provenance=provenance, schema="ctxpack/pack/v1", uri=uri
     )
     require_valid(Listed((StoredPack(uri, "folder", manifest, 0.0),)).as_json())
-    verdict = Verdict(uri, "r", None, True, "accept-any", "", 1, "", (), (), (), "")
+    decision = Decision(True, "accept-any", "", 1, "", (), (), "")
+    verdict = Verdict(uri, "r", None, decision, (), (), "")
     require_valid(Inspected(manifest, "folder", None, tuple(in_contract(contract)), verdict).as_json())
 
 

@@ -396,7 +396,7 @@ def test_who_signed_a_pack_and_why_that_counts_or_not(
         TWO.public.key_id: ("", False, "a seed does not count: nobody saw how it was made"),
         THREE.public.key_id: ("old", False, "the policy denies this key"),
     }
-    assert (verdict.admitted, verdict.mode, verdict.by) == (False, "signed", ())
+    assert (verdict.admitted, verdict.decision.mode, verdict.decision.by) == (False, "signed", ())
     assert parse_public_key(verdict.vouchers[0].pem.encode(), where="pem").key_id == verdict.vouchers[0].key_id
     assert [one.cosign for one in verdict.vouchers] == [""] * 3  # cosign reads no folders
     assert user.inspect(uri).as_json()["verdict"] == verdict.members()
@@ -405,9 +405,9 @@ def test_who_signed_a_pack_and_why_that_counts_or_not(
 
 def test_nobody_signed_this_pack(stranger: Callable[..., Pantry], pantry: Pantry, uri: CtxUri) -> None:
     verdict = stranger().trust_check(uri)
-    assert (verdict.admitted, verdict.mode, verdict.vouchers, verdict.note) == (True, "accept-any", (), "")
+    assert (verdict.admitted, verdict.decision.mode, verdict.vouchers, verdict.note) == (True, "accept-any", (), "")
     own = pantry.trust_check(uri)
-    assert (own.admitted, own.by) == (True, ("own",))
+    assert (own.admitted, own.decision.by) == (True, ("own",))
 
 
 def test_a_cached_pack_is_judged_without_asking_the_registry(

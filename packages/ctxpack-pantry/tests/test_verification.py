@@ -71,7 +71,7 @@ def whole(pantry: Pantry, uri: CtxUri) -> VerifiedPack:
 def unjudged(verified: Verified) -> Verified:
     """Return it without what the policy says of packs that were named: that they are one's own."""
     for pack in verified.packs:
-        assert pack.damage or (pack.verdict is not None and pack.verdict.by == ("own",))
+        assert pack.damage or (pack.verdict is not None and pack.verdict.decision.by == ("own",))
     return Verified(tuple(pack._replace(verdict=None) for pack in verified.packs))
 
 
@@ -250,7 +250,7 @@ def test_what_the_cache_lacks_is_read_in_the_registry_and_not_kept(
     [pack] = stranger.verify(pushed).packs
     expected = whole(pantry, pushed)._replace(found_in="the registry", cached=False)
     assert pack._replace(verdict=None) == expected
-    assert (judged(pack).admitted, judged(pack).by) == (True, ())
+    assert (judged(pack).admitted, judged(pack).decision.by) == (True, ())
     assert stranger.list_packs().packs == ()
     assert [*(tmp_path / "strangers-cache/v1/staging").iterdir()] == []
     assert stranger.verify().packs == ()
@@ -356,7 +356,7 @@ def test_claims_of_the_registry_count_for_a_cached_pack_and_if_it_is_away_those_
     pantry.sign(pushed, key)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
     [pack] = laptop.verify(pushed).packs
-    assert (pack.cached, judged(pack).admitted, judged(pack).by) == (True, True, (key.public.key_id,))
+    assert (pack.cached, judged(pack).admitted, judged(pack).decision.by) == (True, True, (key.public.key_id,))
 
     def refuse(call: object) -> None:
         raise Unavailable("away")
@@ -392,7 +392,7 @@ def test_a_claim_of_somebody_trusted_that_says_something_else(
     [line] = pack.contradictions
     said = "manifest.json" if wrong == "pack" else wrong
     assert line.startswith(f"the claim of owner ({key.public.key_id}) says {said} ")
-    assert judged(pack).by == ()
+    assert judged(pack).decision.by == ()
     publish_claim(registry.layout, tagged.descriptor, sign_claim(true, key), key.public, created=CREATED)
     assert stranger.verify(pushed).packs[0].contradictions == (line,)  # the first is a referrer still
 

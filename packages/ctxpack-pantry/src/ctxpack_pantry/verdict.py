@@ -13,7 +13,7 @@ from ctxpack_pantry.admission import ask
 from ctxpack_pantry.claimed import says
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.deciding import Deciding, Judgement
-from ctxpack_trust import Vote
+from ctxpack_trust import Decision, Vote
 
 __all__ = ["Verdict", "Voucher", "judge_cached", "judge_located", "verdict_of"]
 
@@ -48,34 +48,33 @@ class Voucher(NamedTuple):
 class Verdict(NamedTuple):
     """What the policy says of a pack. registry: the repository, as policies name it; image: None if it is not known.
 
-    scope: of the rule that decides, "" for the default. by: the key ids whose claims admit the pack, or ("own",).
     skipped: one line for each claim that is none. note: what is not known, and how to find out; "" for nothing.
     """
 
     uri: CtxUri
     registry: str
     image: Digest | None
-    admitted: bool
-    mode: str
-    scope: str
-    threshold: int
-    reason: str
-    by: tuple[str, ...]
+    decision: Decision
     vouchers: tuple[Voucher, ...]
     skipped: tuple[str, ...]
     note: str
 
+    @property
+    def admitted(self) -> bool:
+        return self.decision.admitted
+
     def members(self) -> Document:
         """Return the verdict as the part of a document."""
+        decision = self.decision
         return {
             "registry": self.registry,
             "image": self.image,
-            "admitted": self.admitted,
-            "mode": self.mode,
-            "scope": self.scope,
-            "threshold": self.threshold,
-            "reason": self.reason,
-            "by": list(self.by),
+            "admitted": decision.admitted,
+            "mode": decision.mode,
+            "scope": decision.scope,
+            "threshold": decision.threshold,
+            "reason": decision.reason,
+            "by": list(decision.by),
             "claims": [voucher._asdict() for voucher in self.vouchers],
             "skipped": list(self.skipped),
             "note": self.note,
@@ -88,7 +87,7 @@ class Verdict(NamedTuple):
         """Raise PolicyRefused when the pack is not admitted."""
         if not self.admitted:
             raise PolicyRefused(
-                self.reason or "the policy does not admit this pack",
+                self.decision.reason or "the policy does not admit this pack",
                 where=f"{self.uri}, {self.registry}",
                 fix=f"`ctxpack inspect {self.uri}` shows who signed it, `ctxpack trust list` whose claims count",
                 code="E_NOT_ADMITTED",
@@ -128,25 +127,11 @@ def verdict_of(context: Context, judged: Judgement) -> Verdict:
         Voucher(*vote, pem=pems.get(vote.key_id, ""), cosign=_cosign(place, judged, vote.name, vote.key_id))
         for vote in sorted(decision.votes, key=_by_weight)
     )
-    verdict = Verdict(
-        judged.uri,
-        judged.repository,
-        judged.image,
-        decision.admitted,
-        decision.mode,
-        decision.scope,
-        decision.threshold,
-        decision.reason,
-        decision.by,
-        vouchers,
-        judged.skipped,
-        _unknown(judged),
-    )
     try:
         ask(context, judged.uri, lambda: judged.image)
     except PolicyRefused as error:
-        return verdict._replace(admitted=False, reason=str(error), by=())
-    return verdict
+        decision = decision._replace(admitted=False, reason=str(error), by=())
+    return Verdict(judged.uri, judged.repository, judged.image, decision, vouchers, judged.skipped, _unknown(judged))
 
 
 def _by_weight(vote: Vote) -> tuple[bool, bool, str, str]:
