@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ctxpack_bundle.listing import read_listing
+from ctxpack_bundle.listing import listing_lines, read_listing
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, PackManifest, parse_pack_manifest
 from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_from_hex
@@ -31,6 +31,7 @@ __all__ = [
     "create_member",
     "open_member",
     "read_entries",
+    "read_lines",
     "read_pack_manifest",
     "unreadable_member",
 ]
@@ -71,6 +72,19 @@ def read_entries(folder: str, listing: str = FILES) -> Iterator[TreeEntry]:
     try:
         with _opened(path) as file:
             yield from read_listing(file, where=path)
+    except OSError as error:
+        raise unreadable_member(path, error) from error
+
+
+def read_lines(folder: str, listing: str) -> Iterator[bytes]:
+    """Yield the lines of one listing of the pack in folder, as listing_lines does.
+
+    Raises: IntegrityError when it is missing; LocalFailure when it cannot be read.
+    """
+    path = os.path.join(folder, listing)
+    try:
+        with _opened(path) as file:
+            yield from listing_lines(file)
     except OSError as error:
         raise unreadable_member(path, error) from error
 

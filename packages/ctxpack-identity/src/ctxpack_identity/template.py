@@ -53,4 +53,4 @@ def fill_template(template: str, parts: PathParts) -> str:
     >>> fill_template("{dir}{stem}.{{json}}", split_path("a/b.pdf"))
     'a/b.{json}'
     """
-    return re.sub(_BRACES, lambda found: getattr(parts, found[1]) if found[1] else found[0][0], template)
+    return template.format(path=parts.path, dir=parts.dir, stem=parts.stem, suffix=parts.suffix)

@@ -107,10 +107,10 @@ class FolderDigest:
             self._parent = parent
         folder = self._open[-1]
         folder.begin(name, path)
-        if entry.is_empty_folder:
+        if path.endswith("/"):
             folder.document.add(name, *Document().close(), "folder")
         elif _is_sha256(entry.sha256):
-            folder.document.add(name, digest_from_hex(entry.sha256), entry.size, "file")
+            folder.document.add_file(name, entry.sha256, entry.size)
         else:
             expected, got = "64 lower-case hexadecimal digits", repr(entry.sha256)[:80]
             raise InvalidInput("not a SHA-256", where=repr(path), expected=expected, got=got, code="E_DIGEST")
@@ -174,6 +174,10 @@ class Document:
 
     def add(self, name: str, digest: Digest, size: int, kind: str) -> None:
         self._write(f'{{"digest":"{digest}","name":{encode_basestring(name)},"size":{size},"type":"{kind}"}}')
+
+    def add_file(self, name: str, sha256: str, size: int) -> None:
+        """Add one file; sha256: 64 hexadecimal digits."""
+        self._write(f'{{"digest":"sha256:{sha256}","name":{encode_basestring(name)},"size":{size},"type":"file"}}')
 
     def add_files(self, files: list[tuple[str, os.stat_result]], digests: list[str]) -> None:
         """Add many files at once; digests: 64 hexadecimal digits each."""

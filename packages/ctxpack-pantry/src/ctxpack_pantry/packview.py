@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ctxpack_bundle import Listing, PackManifest, Selection, read_entries, verify_listing
+from ctxpack_bundle.folder import read_lines
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import CtxUri, FolderDigest, IntegrityError, InvalidInput, TreeEntry
@@ -104,6 +105,17 @@ class PackView:
             return checked_entries(self._entries(listing), self.manifest.outputs, where=where)
         return _of_contract(self._entries(listing), self.manifest.contract, root, where)
 
+    def lines(self, root: str) -> Iterator[bytes] | None:
+        """Return the lines of the listing of a root, or None when the pack does not list it. Only their digest is checked.
+
+        root, Raises: as listing does.
+        """
+        listing = self._find(f"{root}.jsonl")
+        if listing is None:
+            return None
+        self._location(listing)
+        return read_lines(self._folder, listing.path)
+
     def text(self, root: str) -> bytes | None:
         """Return the text of a lock file, or None when the pack does not have it. root: "environment/<i>".
 
@@ -141,7 +153,12 @@ class PackView:
 
     def _entries(self, listing: Listing) -> Iterator[TreeEntry]:
         self._location(listing)
-        return read_entries(self.found_in if self._remote is None else self._remote.folder, listing.path)
+        return read_entries(self._folder, listing.path)
+
+    @property
+    def _folder(self) -> str:
+        """The folder that has the listings."""
+        return self.found_in if self._remote is None else self._remote.folder
 
     def _location(self, listing: Listing) -> str:
         """Return the path of a listing or text whose digest is that of the manifest."""

@@ -1,25 +1,27 @@
 """Lookup: items whose results are there already, in the journal of an earlier map, in cached packs, in the registry.
 
 A pack has an item if its contract differs from ours only in what the map goes over, and its listing of that has the
-item's digest. The listing is compared with the pack's contract before it is believed. What the registry says of packs
-like this one is a hint: if it lies, that costs time.
+item's digest. The listing is compared with the pack's contract before it is believed. It is parsed only if a line of it
+could be of an item that is missing: mostly the newest pack has all that there is, and those before it have nothing to
+add. What the registry says of packs like this one is a hint: if it lies, that costs time.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ctxpack_bundle import ARTIFACTS
+from ctxpack_bundle import ARTIFACTS, listing_line
 from ctxpack_identity import (
     CtxUri,
     Digest,
     IntegrityError,
     NotFound,
     PolicyRefused,
+    TreeEntry,
     digest_from_hex,
     hex_of,
     uri_digest,
@@ -41,7 +43,7 @@ from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.packview import OUTPUTS, PackView
 from ctxpack_pantry.policy import Admission
 
-__all__ = ["PackResults", "find_finished", "find_in_cache", "find_in_registry"]
+__all__ = ["PackResults", "Sought", "find_finished", "find_in_cache", "find_in_registry"]
 
 _MOST = 64  # cached packs whose manifests are read
 _IN_VAIN = 3  # packs that could have items and have none, after which no other one is looked into
@@ -90,6 +92,31 @@ class PackResults:
                 yield {name: text[:_LONGEST] for name, text in kept.items()} | admitted
 
 
+class Sought:
+    """What is looked for: the missing items of a table. entries: yields the listing of the input that it is made of."""
+
+    def __init__(self, table: ItemTable, entries: Callable[[], Iterable[TreeEntry]]) -> None:
+        self.table, self._entries = table, entries
+        self._lacking = 0
+        self._contents = frozenset[int]()
+
+    def may_be_in(self, lines: Iterable[bytes]) -> bool:
+        """Return whether a listing may have one of them. If it does not, it has no file like those of any."""
+        if self._lacking != self.table.lacking:
+            self._lacking = self.table.lacking
+            missing = within(self.table.paths[number] for number in self.table.missing())
+            self._contents = frozenset(
+                hash(_content(listing_line(entry))) for entry in self._entries() if missing(entry.path)
+            )
+        contents = self._contents
+        return any(hash(_content(line)) in contents for line in lines)
+
+
+def _content(line: bytes) -> bytes:
+    """Return the part of a line of a listing that says what is in the file, which its name does not change."""
+    return line[line.rfind(b'"sha256":') :]
+
+
 def find_finished(table: ItemTable, contracts: ItemContracts, journal: Journal, each: Each, look: str) -> set[str]:
     """Note in table the items that the journal says are finished; return the sessions that made them.
 
@@ -108,29 +135,29 @@ def find_finished(table: ItemTable, contracts: ItemContracts, journal: Journal, 
 
 
 def find_in_cache(
-    context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, *, sure: bool = False
+    context: Context, sought: Sought, contract: Mapping[str, Any], uri: CtxUri, *, sure: bool = False
 ) -> None:
-    """Note in table the missing items that cached packs have. contract: of the map, whose URI is uri.
+    """Note in their table the sought items that cached packs have. contract: of the map, whose URI is uri.
 
     sure: only of packs that are one's own, or signed by those whom the policy names.
     """
     in_vain = 0
     for kin in islice(cached_kin(context, contract), _MOST):
-        if in_vain == _IN_VAIN or not table.lacks_any:
+        if in_vain == _IN_VAIN or not sought.table.lacking:
             return
         if kin.uri != uri:
-            in_vain += _look_into(context, table, contract, kin.uri, _from_cache, sure=sure)
+            in_vain += _look_into(context, sought, contract, kin.uri, _from_cache, sure=sure)
 
 
 def find_in_registry(
-    context: Context, table: ItemTable, contract: Mapping[str, Any], uri: CtxUri, staging: str, *, sure: bool = False
+    context: Context, sought: Sought, contract: Mapping[str, Any], uri: CtxUri, staging: str, *, sure: bool = False
 ) -> int:
-    """Note in table the missing items that packs in the registry's list of kin have; fetch their results into staging.
+    """Note in their table the sought items that packs in the registry's list of kin have; fetch results into staging.
 
     staging: "" to fetch nothing but listings. sure: as for find_in_cache. Returns: bytes of layers that were fetched.
     Raises: AccessDenied, Unavailable, LocalFailure.
     """
-    if not table.lacks_any:
+    if not sought.table.lacking:
         return 0
     from ctxpack_pantry.kin import KinList  # HTTP is loaded only when the registry is asked
 
@@ -145,10 +172,10 @@ def find_in_registry(
         return folder
 
     for kin in KinList(context.target, kin_of(contract)).read():
-        if in_vain == _IN_VAIN or not table.lacks_any:
+        if in_vain == _IN_VAIN or not sought.table.lacking:
             break
         if kin.uri != uri and context.cache.find(uri_digest(kin.uri)) is None:
-            in_vain += _look_into(context, table, contract, kin.uri, fetched, sure=sure)
+            in_vain += _look_into(context, sought, contract, kin.uri, fetched, sure=sure)
     return received
 
 
@@ -158,17 +185,17 @@ def _from_cache(pack: PackView, outputs: Texts) -> str:
 
 def _look_into(
     context: Context,
-    table: ItemTable,
+    sought: Sought,
     contract: Mapping[str, Any],
     uri: CtxUri,
     take: Callable[[PackView, Texts], str],
     *,
     sure: bool,
 ) -> bool:
-    """Note the missing items that a pack has. take: returns the folder that has what is at these paths of its outputs.
+    """Note the sought items that a pack has. take: returns the folder that has what is at these paths of its outputs.
 
     A pack that is gone, damaged or refused has no items for us; the last two are said.
-    Returns: whether its listing was read, which takes a while, and had none.
+    Returns: whether its listing was read, which takes a request, and had none.
     """
     try:
         with PackView(context, uri) as pack:
@@ -182,7 +209,7 @@ def _look_into(
                     "items from, is neither your own nor signed by whom you trust"
                 )
                 return False
-            found = _found_in(pack, table, Each(**contract["each"]))
+            found = _found_in(pack, sought, Each(**contract["each"]))
             if not found.numbers:
                 return True
             image = Origins(context.cache).image(uri, context.target.name, pack.found_in) if pack.cached else None
@@ -196,7 +223,7 @@ def _look_into(
                 found.outputs,
             )
             for place, number in enumerate(found.numbers):
-                table.found(number, source, place, found.result(place))
+                sought.table.found(number, source, place, found.result(place))
     except NotFound:
         return False
     except (IntegrityError, PolicyRefused) as error:
@@ -225,15 +252,17 @@ class _Found:
         return bytes(self._results[place * len(NOTHING) : (place + 1) * len(NOTHING)])
 
 
-def _found_in(pack: PackView, table: ItemTable, each: Each) -> _Found:
-    """Return what a pack has of our missing items. Raises: IntegrityError when its listings are not what it says."""
+def _found_in(pack: PackView, sought: Sought, each: Each) -> _Found:
+    """Return what a pack has of the sought items. Raises: IntegrityError when its listings are not what it says."""
+    root, found, table = f"inputs/{each.input}", _Found(), sought.table
+    if not sought.may_be_in(pack.lines(root) or ()):
+        return found
     numbers, outputs = array("L"), Texts()
-    for item in items_of(each, pack.listing(f"inputs/{each.input}") or ()):
+    for item in items_of(each, pack.listing(root) or ()):
         number = next(table.find(bytes.fromhex(hex_of(item.digest))), None)
         if number is not None and table.source(number) is None:
             numbers.append(number)
             outputs.add(item.output)
-    found = _Found()
     files = pack.listing(OUTPUTS) if numbers else None
     if files is None:
         return found

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, MANIFEST, Listing, OutputTree, PackManifest, RootListings, assemble, read_entries
 from ctxpack_bundle.packmanifest import FILES
-from ctxpack_identity import CtxPackError, HashedRoot, Hashing, InvalidInput, LocalFailure, hex_of, uri_digest
+from ctxpack_identity import CtxPackError, HashedRoot, Hashing, InvalidInput, LocalFailure, TreeEntry, hex_of, uri_digest
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.items import ItemContracts, items_of
@@ -23,7 +23,7 @@ from ctxpack_pantry.identify import identify, require_room
 from ctxpack_pantry.items.inputs import input_folder
 from ctxpack_pantry.items.journal import Journal
 from ctxpack_pantry.items.looks import ItemLooks, Surroundings
-from ctxpack_pantry.items.lookup import PackResults, find_finished, find_in_cache, find_in_registry
+from ctxpack_pantry.items.lookup import PackResults, Sought, find_finished, find_in_cache, find_in_registry
 from ctxpack_pantry.items.making import ItemMaker
 from ctxpack_pantry.items.results import NOTHING, ResultDigests, Sealing, hash_result
 from ctxpack_pantry.items.table import ItemTable
@@ -90,7 +90,7 @@ class Making:
         with self._context.cache.staging() as staging:
             hashed = self._hash(staging)
             find_finished(hashed.table, self._contracts, self._journal(), self._each, hashed.look)
-            self._look_up(hashed.table, fetched="")
+            self._look_up(staging, hashed.table, fetched="")
             return self._mapped(hashed.table)
 
     def make(self, maker: ItemMaker) -> Mapped:
@@ -109,9 +109,8 @@ class Making:
             table = hashed.table
             stack.callback(journal.close)
             journal.tidy(find_finished(table, self._contracts, journal, self._each, hashed.look))
-            received = self._look_up(table, fetched=fetched)
-            entries = read_entries(staging, f"inputs/{self._each.input}.jsonl")
-            fresh = os.path.join(fetched, "input")
+            received = self._look_up(staging, table, fetched=fetched)
+            entries, fresh = self._entries(staging), os.path.join(fetched, "input")
             inputs = input_folder(context, self._contract_file, hashed.over, hashed.looks, table, entries, fresh)
             workplace = Workplace(table, self._contracts, self._each, journal, self._sealing, inputs)
             work = _Work(context, hashed, self._contracts, journal, workplace)
@@ -152,9 +151,13 @@ class Making:
         for root, text in identified.texts.items():
             listings.add_text(root, text)
         finished = listings.finish(listed)
-        table = ItemTable(items_of(self._each, read_entries(staging, f"{over}.jsonl")))
+        table = ItemTable(items_of(self._each, self._entries(staging)))
         shared = tuple(root for root in identified.hashed if root.listing != over)
         return _Hashed(identified, finished, table, around.look, mapped, shared, looks)
+
+    def _entries(self, staging: str) -> Iterator[TreeEntry]:
+        """Yield the listing of the input that the map goes over, which staging has."""
+        return read_entries(staging, f"inputs/{self._each.input}.jsonl")
 
     def _fetch_input(self) -> None:
         """Fetch the pack that the map goes over, if its input is one."""
@@ -165,14 +168,15 @@ class Making:
     def _journal(self) -> Journal:
         return Journal(self._context.cache, self._context.state, self._contracts.common)
 
-    def _look_up(self, table: ItemTable, *, fetched: str) -> int:
+    def _look_up(self, staging: str, table: ItemTable, *, fetched: str) -> int:
         """Look for missing items in packs. fetched: a folder for results from the registry, "" to fetch none.
 
         Returns: bytes that were fetched.
         """
         context, uri, contract = self._context, self._identified.uri, self._identified.contract
-        find_in_cache(context, table, contract, uri, sure=self._sure)
-        return 0 if self._offline else find_in_registry(context, table, contract, uri, fetched, sure=self._sure)
+        sought = Sought(table, lambda: self._entries(staging))
+        find_in_cache(context, sought, contract, uri, sure=self._sure)
+        return 0 if self._offline else find_in_registry(context, sought, contract, uri, fetched, sure=self._sure)
 
     def _require_replaceable(self) -> None:
         """Raise InvalidInput, before anything is made, when what is at the output cannot be made again."""

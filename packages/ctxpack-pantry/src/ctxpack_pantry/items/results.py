@@ -63,6 +63,10 @@ class ResultDigests:
 
     def add(self, entry: TreeEntry) -> bool:
         """Take the next entry of the listing; return whether it is part of a result."""
+        if entry.path == self._output:  # most results are one file
+            self._sha256.update(listing_line(TreeEntry("", entry.size, entry.sha256, entry.executable)))
+            self._finish()
+            return True
         key = path_key(entry.path)
         while self._number >= 0 and not key.startswith(self._key):
             if key < self._key:

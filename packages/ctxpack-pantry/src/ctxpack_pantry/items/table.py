@@ -74,9 +74,9 @@ class ItemTable:
         return (number for number in range(len(self)) if not self._source_of[number] and self.leads(number))
 
     @property
-    def lacks_any(self) -> bool:
-        """Whether any item has no result yet."""
-        return 0 in self._source_of
+    def lacking(self) -> int:
+        """How many items have no result yet."""
+        return self._source_of.count(0)
 
     def source(self, number: int) -> ResultSource | None:
         """Return where the result of an item is, None when it is missing."""
