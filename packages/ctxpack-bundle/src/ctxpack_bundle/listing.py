@@ -24,7 +24,8 @@ _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 # Matches the line of nearly every file: its path is printable ASCII in which nothing is escaped. It takes half as long
 # as to decode a line and to write it again.
 _plain = re.compile(
-    rb'\{"mode":"(0644|0755)","path":"([ !#-\[\]-~]*[ !#-.0-\[\]-~])","sha256":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,14})\}\n'
+    rb'\{"mode":"(0644|0755)","path":"([ !#-\[\]-~]*[ !#-.0-\[\]-~])",'
+    rb'"sha256":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,14})\}\n'
 ).fullmatch
 
 

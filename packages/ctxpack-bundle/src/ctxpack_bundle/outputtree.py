@@ -79,7 +79,7 @@ def find_outputs(roots: list[LocatedRoot]) -> Iterator[tuple[LocatedRoot, Found]
     for root in roots:
         paths = _PackPaths(root, nested=len(roots) > 1)
         for found in _scan(root):
-            yield root, found._replace(path=paths.path(found.path))
+            yield root, Found(paths.path(found.path), found.location, found.stat)
         if empty := paths.empty_folder():
             status = root_status(root.location, follow=root.follow)
             yield root, Found(empty, os.path.join(root.location, ""), status)

@@ -23,7 +23,6 @@ from ctxpack_pantry.misses import (
     push_or_adopt,
     require_conflict_word,
     require_push,
-    say_miss,
 )
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.results import Mapped
@@ -95,7 +94,6 @@ def map_items(
             with alone(context, uri, "another process maps this contract; waiting"):
                 mapped = Mapped(uri, hit=destination.from_anywhere(offline=offline))
                 if not mapped.hit:
-                    say_miss(context, identified)
                     if function is None:
                         mapped = _make_by_command(making(), context, contract_file, identified, jobs)
                     else:

@@ -16,6 +16,7 @@ from ctxpack_pantry.policy import NOT_ADMITTED
 from ctxpack_pantry.results import Identified, Pushed
 
 if TYPE_CHECKING:
+    from ctxpack_pantry.nearest import Listings
     from ctxpack_trust import PrivateKey
 
 __all__ = [
@@ -100,11 +101,14 @@ def if_there(outlet: Outlet, ask: Callable[[], T]) -> T | None:
         return None
 
 
-def say_miss(context: Context, identified: Identified) -> None:
-    """Give a notice of why nobody made this yet, when a pack that is nearly the same is known."""
+def say_miss(context: Context, identified: Identified, listings: Listings | None = None) -> None:
+    """Give a notice of why nobody made this yet, when a pack that is nearly the same is known.
+
+    listings: as for miss_line.
+    """
     from ctxpack_pantry.nearest import miss_line
 
-    line = miss_line(context, identified)
+    line = miss_line(context, identified, listings)
     if line:
         context.notice(line)
 

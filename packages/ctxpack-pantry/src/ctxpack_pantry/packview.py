@@ -106,7 +106,7 @@ class PackView:
         return _of_contract(self._entries(listing), self.manifest.contract, root, where)
 
     def lines(self, root: str) -> Iterator[bytes] | None:
-        """Return the lines of the listing of a root, or None when the pack does not list it. Only their digest is checked.
+        """Return the lines of the listing of a root, or None when the pack does not list it. Nobody has parsed them.
 
         root, Raises: as listing does.
         """

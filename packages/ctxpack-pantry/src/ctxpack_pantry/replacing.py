@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from ctxpack_cache.fingerprint import fingerprint
+from ctxpack_cache.fingerprint import fingerprint, fingerprints
 from ctxpack_cache.tree import remove_tree, walk
 from ctxpack_identity.digest import digest_of, hex_of
 from ctxpack_identity.errors import InvalidInput, LocalFailure
@@ -71,27 +71,30 @@ class Site:
             raise self._unreadable(error) from error
 
     def expect_links(self, seen: str) -> None:
-        """Say that links will be made to what is there, which change its look. seen, Raises: as put."""
-        self._unlinked = self._look_without_ctime()
-        self.require(seen)  # so both are looks at the same content
+        """Say that links will be made to what is there, a local folder, which change its look. seen, Raises: as put."""
+        look, self._unlinked = self._both_looks()
+        if look != seen:
+            raise self._changed()
 
-    def look_after_links(self, seen: str) -> str:
-        """Return a look that stands for seen, after links to what is there were made, if they were expected.
+    def look_again(self, seen: str) -> str:
+        """Return a look at what is there, which is what seen was a look at, apart from links that were expected.
 
-        Raises: InvalidInput when anything else changed meanwhile.
+        Raises: InvalidInput when anything changed meanwhile.
         """
         if self._unlinked is None:
+            self.require(seen)
             return seen
-        seen = self.look()
-        if self._look_without_ctime() != self._unlinked:
+        look, unlinked = self._both_looks()
+        if unlinked != self._unlinked:
             raise self._changed()
-        return seen
+        return look
 
-    def _look_without_ctime(self) -> str:
+    def _both_looks(self) -> tuple[str, str]:
+        """Return two looks at the folder that is there: the second does not change when links to its files are made."""
         try:
-            return fingerprint(self.real, local=False)
-        except FileNotFoundError:
-            return ""
+            return fingerprints(self.real)
+        except (FileNotFoundError, NotADirectoryError):
+            return "", ""
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -283,9 +286,7 @@ def replace_all(made: Sequence[tuple[Site, str, Callable[[str], None]]]) -> None
             for site, _, make in made:
                 os.makedirs(os.path.dirname(site.fresh), exist_ok=True)
                 make(site.fresh)
-            looks = [(site, site.look_after_links(seen)) for site, seen, _ in made]
-            for site, seen in looks:
-                site.require(seen)  # of all, before the first is replaced
+            looks = [(site, site.look_again(seen)) for site, seen, _ in made]  # at all, before the first is replaced
             for site, seen in looks:
                 site.put(seen)
         finally:

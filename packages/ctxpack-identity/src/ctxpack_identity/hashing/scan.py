@@ -173,15 +173,23 @@ class Walk:
 def root_status(root: str, *, follow: bool = False) -> os.stat_result:
     """Return stat(2) of root, a regular file or a folder. Raises: InvalidInput, LocalFailure as walk does."""
     _require_utf8_names()
-    if not follow and os.path.islink(root.rstrip("/")):  # lstat follows "link/"
-        raise _symlink(root)
     try:
-        status = os.stat(root) if follow else os.lstat(root)
+        status = os.stat(root) if follow else _status_of_name(root)
     except OSError as error:
         raise not_found_or_unreadable(root, error) from error
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise _special(root)
+    kind = status.st_mode & _FORMAT
+    if kind not in (_REGULAR, _DIRECTORY):
+        raise _symlink(root) if stat.S_ISLNK(kind) else _special(root)
     return status
+
+
+def _status_of_name(root: str) -> os.stat_result:
+    """Return lstat(2) of root, also of a link to a folder whose path ends in ``/``, which lstat follows."""
+    if root.endswith("/"):
+        status = os.lstat(root.rstrip("/") or "/")
+        if stat.S_ISLNK(status.st_mode):
+            return status
+    return os.lstat(root)  # "file/" is no folder
 
 
 def _folder(path: str, location: str, excludes: Excludes | None, follow: bool) -> Folder:

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, MANIFEST, Listing, OutputTree, PackManifest, RootListings, assemble, read_entries
 from ctxpack_bundle.packmanifest import FILES
-from ctxpack_identity import CtxPackError, HashedRoot, Hashing, InvalidInput, LocalFailure, TreeEntry, hex_of, uri_digest
+from ctxpack_identity import (
+    CtxPackError,
+    HashedRoot,
+    Hashing,
+    InvalidInput,
+    LocalFailure,
+    TreeEntry,
+    hex_of,
+    uri_digest,
+)
 from ctxpack_identity.exclude import compile_excludes
 from ctxpack_identity.hashing.scan import Folder
 from ctxpack_identity.items import ItemContracts, items_of
@@ -28,6 +37,7 @@ from ctxpack_pantry.items.making import ItemMaker
 from ctxpack_pantry.items.results import NOTHING, ResultDigests, Sealing, hash_result
 from ctxpack_pantry.items.table import ItemTable
 from ctxpack_pantry.items.workplace import FinishedResults, Workplace
+from ctxpack_pantry.misses import say_miss
 from ctxpack_pantry.outlet import Outlet
 from ctxpack_pantry.place import hold
 from ctxpack_pantry.provenance import Execution, record_provenance
@@ -106,6 +116,7 @@ class Making:
             stack.enter_context(cache.lock(self._contracts.common, "map", on_wait=lambda: context.notice(waiting)))
             staging, fetched = stack.enter_context(cache.staging()), stack.enter_context(cache.staging())
             hashed, journal = self._hash(staging), self._journal()
+            say_miss(context, hashed.identified, lambda root: _listed(staging, hashed, root))
             table = hashed.table
             stack.callback(journal.close)
             journal.tidy(find_finished(table, self._contracts, journal, self._each, hashed.look))
@@ -351,6 +362,12 @@ class _Work:
             for number in self._since:
                 self._table.lose(number)
         self._look, self._since, self._looked = now, array("L"), time.monotonic()
+
+
+def _listed(staging: str, hashed: _Hashed, root: str) -> Iterator[TreeEntry] | None:
+    """Yield the listing of a root, which staging has if it is listed."""
+    path = f"{root}.jsonl"
+    return read_entries(staging, path) if any(listing.path == path for listing in hashed.listings) else None
 
 
 def _unstable(what: str) -> InvalidInput:
