@@ -32,6 +32,25 @@ def test_a_line_reads_back_and_is_canonical_json(path: str, size: int, executabl
         assert canonical_json(parse_json(line)) + b"\n" == line
 
 
+# Those of most files: one pattern matches their lines.
+PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60)
+
+
+@given(PLAIN.filter(lambda path: not path.endswith("/")), st.integers(0, 2**53 - 1), st.data())
+def test_a_line_that_differs_in_one_byte_is_malformed_or_another_entry(
+    path: str, size: int, data: st.DataObject
+) -> None:
+    line = bytearray(listing_line(TreeEntry(path, size, DIGEST)))
+    assert read(bytes(line)) == [TreeEntry(path, size, DIGEST)]
+    place, byte = data.draw(st.integers(0, len(line) - 2)), data.draw(st.integers(0x20, 0x7E))
+    line[place] = byte
+    try:
+        [entry] = read(bytes(line))
+    except IntegrityError:
+        return
+    assert listing_line(entry) == line
+
+
 def test_lines_are_as_the_format_says() -> None:
     files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True), File("", b"2")]
     assert [listing_line(entry) for entry in read(listing(files))] == listing(files).splitlines(keepends=True)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_cache.fingerprint import fingerprint
+from ctxpack_cache.fingerprint import fingerprint, fingerprints
 from ctxpack_cache.tree import remove_tree, walk
 
 Run = Callable[[Callable[[], object]], Any]
@@ -77,7 +77,9 @@ def written(tree: Tree) -> Iterator[str]:
 
 
 def both(path: str) -> tuple[str, str]:
-    return fingerprint(path, local=True), fingerprint(path, local=False)
+    found = fingerprints(path)
+    assert found == (fingerprint(path, local=True), fingerprint(path, local=False))
+    return found
 
 
 @given(trees)

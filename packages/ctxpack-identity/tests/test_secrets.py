@@ -133,7 +133,7 @@ def test_hashing_processes_are_closed_as_well(monkeypatch: pytest.MonkeyPatch) -
 
     def work() -> bool:
         children: list[Child] = []
-        start_children(children, 1)
+        start_children(children, 1, lambda task: Batch(*task).digests())
         return is_dumpable()
 
     assert in_child(work) == "False"
@@ -194,8 +194,8 @@ def test_a_closed_process_of_a_user_can_still_hash() -> None:
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "file").write_bytes(b"abc")
             stat = os.stat(f"{folder}/file")
-            start_children(children, 1)
-            digests = children[0].submit(Batch(f"{folder}/", [("file", stat.st_size, stat.st_mtime_ns)])).result()
+            start_children(children, 1, lambda task: Batch(*task).digests())
+            digests = children[0].submit((f"{folder}/", [("file", stat.st_size, stat.st_mtime_ns)])).result()
         with open("/proc/self/mountinfo") as mounts:
             known = bool(mounts.read())
         return digests, known, len(os.listdir("/proc/self/task"))

@@ -243,7 +243,7 @@ def test_a_killed_child_is_an_error(started: tuple[LocalWorkers, Batch, list[int
     with pytest.raises(LocalFailure) as caught:
         go_on()
     assert str(caught.value) == (
-        "a hashing process ended unexpectedly; check whether it was killed, or whether memory is short"
+        "a process that hashes or copies files ended; check whether it was killed, or whether memory is short"
     )
 
 

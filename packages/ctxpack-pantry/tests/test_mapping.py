@@ -177,3 +177,24 @@ def test_an_item_of_an_earlier_version_is_found_unless_many_packs_had_nothing(pa
     (mapped.inputs / "c.txt").write_text("another pack than the first")
     assert counts(pantry.map(str(mapped.contract))) == {"cached": 2, "made": 1}
     ran(mapped)
+
+
+@pytest.mark.parametrize("by", ["path", "content"])
+@pytest.mark.parametrize("of", ["files", "entries"])
+def test_items_are_found_in_the_pack_that_has_them_however_the_items_are_made(
+    pantry: Pantry, mapped: Project, of: str, by: str
+) -> None:
+    mapped.code.write_text('echo "$1" >> ran; cp -r "$1" "$2"\n')
+    mapped.write_contract(each=EACH | {"of": of, "by": by, "output": "{path}"})
+    (mapped.inputs / "folder" / "inner").mkdir(parents=True)
+    (mapped.inputs / "folder" / "file.txt").write_text("in a folder")
+    (mapped.inputs / "hollow").mkdir()
+    for text in ("beta", "gamma"):
+        (mapped.inputs / "b.txt").write_text(text)
+        pantry.map(str(mapped.contract))
+    (mapped.inputs / "b.txt").write_text("beta")  # which the pack before the newest has
+    (mapped.inputs / "c.txt").write_text("delta")
+    ran(mapped)
+    found = pantry.map(str(mapped.contract))
+    assert counts(found) == {"cached": found.items - 1, "made": 1}
+    assert len(ran(mapped)) == 1

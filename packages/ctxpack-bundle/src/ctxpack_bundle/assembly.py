@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from ctxpack_bundle.copying import Copier
-from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders, create_member
+from ctxpack_bundle.copyqueue import CopyProcesses, CopyQueue
+from ctxpack_bundle.folder import ARTIFACTS, MANIFEST, ParentFolders
 from ctxpack_bundle.listing import MAX_LINE_BYTES, listing_line
 from ctxpack_bundle.outputs import Totals
 from ctxpack_bundle.outputtree import SHOWN, LocatedRoot, OutputTree, find_outputs, locate
 from ctxpack_bundle.packmanifest import FILES, LISTING_PATTERN, Listing, PackManifest, Root, encode_pack_manifest
-from ctxpack_bundle.secondlook import FirstLook, output_changed
+from ctxpack_bundle.secondlook import FirstLook
 from ctxpack_identity import (
     InvalidInput,
     Progress,
@@ -29,14 +29,12 @@ from ctxpack_identity import (
     uri_for,
 )
 from ctxpack_identity.contractview import output_names
-from ctxpack_identity.hashing.filehash import open_regular, require_unchanged
 from ctxpack_identity.hashing.outlook import Outlook
 from ctxpack_identity.hashing.scan import Found
 from ctxpack_identity.packpath import check_path
 from ctxpack_identity.packtext import check_text
-from ctxpack_identity.progress import OnBytes
 
-__all__ = ["RootListings", "assemble", "copy_file"]
+__all__ = ["RootListings", "assemble"]
 
 _LISTING_BUFFER = 64 << 10  # bytes
 
@@ -101,12 +99,13 @@ def assemble(
     progress: Progress = silent,
     on_found: Callable[[Found], object] | None = None,
     on_entry: Callable[[TreeEntry], object] | None = None,
+    processes: CopyProcesses | None = None,
 ) -> PackManifest:
     """Make folder, which must exist, the pack of these outputs, and return its manifest.
 
     outputs: by their names in the pack; copied, never linked. contract: canonical bytes. listings: what RootListings
     wrote into the same folder. on_found: called with each file and each empty folder before it is copied. on_entry:
-    called with each, in canonical order, after it was copied.
+    called with each, in canonical order, after it was copied. processes: that help to copy.
     Raises: InvalidInput for a contract that is not canonical, names that are not those in the contract, outputs that
     are missing, that change, come or go until all are copied, or hold what no pack may hold (links that are not
     followed, devices, paths that check_path refuses); LocalFailure for unreadable ones; OSError when folder cannot be
@@ -135,18 +134,23 @@ def assemble(
         outlook.report(count)
         outlook.tick()
 
+    def take(entry: TreeEntry) -> None:
+        totals.add(entry)
+        listing.add(entry)
+        if on_entry is not None:
+            on_entry(entry)
+
     with Copier() as copier:
+        queue = CopyQueue(copier, processes.children if processes is not None else (), report, take)
         for root, found in find_outputs(roots):
             begun += 1
             outlook.begin(_size(found))
             first_look.note(found)
             if on_found is not None:
                 on_found(found)
-            entry = _copy(found, parents, copier, report, follow=root.follow)
-            totals.add(entry)
-            listing.add(entry)
-            if on_entry is not None:
-                on_entry(entry)
+            check_path(found.path)
+            queue.add(found, parents.make(found.path), follow=root.follow)
+        queue.finish()
     outlook.leave()
     outlook.finish()
     manifest = msgspec.structs.replace(
@@ -168,40 +172,6 @@ def _sizes(roots: list[LocatedRoot], begun: int) -> Iterator[int]:
 
 def _size(found: Found) -> int:
     return 0 if found.is_empty_folder else found.stat.st_size
-
-
-def _copy(found: Found, parents: ParentFolders, copier: Copier, report: OnBytes, *, follow: bool) -> TreeEntry:
-    check_path(found.path)
-    target = parents.make(found.path)
-    if found.is_empty_folder:
-        os.mkdir(target)
-        return TreeEntry(found.path, 0, "")
-    try:
-        sha256, size = copy_file(found, target, copier, report, follow=follow)
-    except InvalidInput as error:
-        raise output_changed(found.location) from error
-    return TreeEntry(found.path, size, sha256, _is_executable(found))
-
-
-def copy_file(
-    found: Found, target: str, copier: Copier, on_bytes: OnBytes = lambda count: None, *, follow: bool
-) -> tuple[str, int]:
-    """Copy a file to a new one; return SHA-256 and size. Raises: InvalidInput when it is not what was found."""
-    source = open_regular(found.location, follow=follow)
-    try:
-        copy = create_member(target, executable=_is_executable(found))
-        try:
-            sha256, size = copier.copy(source, copy, found.stat.st_size, where=found.location, on_bytes=on_bytes)
-        finally:
-            os.close(copy)
-        require_unchanged(source, found.location, size, found.stat.st_mtime_ns)
-    finally:
-        os.close(source)
-    return sha256, size
-
-
-def _is_executable(found: Found) -> bool:
-    return bool(found.stat.st_mode & stat.S_IXUSR)
 
 
 class _ListingWriter:

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ctxpack_bundle.assembly import copy_file
 from ctxpack_bundle.copying import Copier
+from ctxpack_bundle.copyqueue import FileCopy, copy_file
 from ctxpack_identity import ContractFile, HashedRoot, InvalidInput
 from ctxpack_identity.hashing.outside import is_hashed
 from ctxpack_identity.hashing.scan import Found, scan, walk
@@ -126,7 +126,7 @@ class _Copies:
             return
         os.makedirs(os.path.dirname(to), exist_ok=True)
         if not os.path.lexists(to):  # else another root holds it, too
-            copy_file(found, to, self._copier, self._on_bytes, follow=follow)
+            copy_file(FileCopy.of(found, to, follow=follow), self._copier, self._on_bytes)
             os.chmod(to, os.stat(to).st_mode | stat.S_IWUSR)
 
 

@@ -1,4 +1,4 @@
-"""Forked processes that hash batches of small files, each connected to this process by two pipes."""
+"""Forked processes that work on batches of small files, each connected to this process by two pipes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import marshal
 import os
 import signal
 from collections import deque
+from collections.abc import Callable
 from fcntl import F_GETPIPE_SZ, fcntl
 from select import POLLIN, poll
 
 from ctxpack_identity.disk import write_all
 from ctxpack_identity.errors import CtxPackError, LocalFailure
-from ctxpack_identity.hashing.filehash import Batch
 from ctxpack_identity.lighttyping import Any
 from ctxpack_identity.secrets import keep_variables_from_children
 
-__all__ = ["Child", "start_children"]
+__all__ = ["Child", "ChildJob", "start_children"]
+
+ChildWork = Callable[[Any], "list[Any]"]
+"""What a child makes of a task. Both are values that marshal knows; an answer has at most 20 KB."""
 
 BATCHES_AHEAD = 3  # sent to a child before it has answered, so that it never waits for work
 PIPE_SIZE = 64 << 10  # bytes, the default of Linux; the answers to BATCHES_AHEAD (9 KB each) must fit, see Child
 
 
-def start_children(children: list[Child], count: int) -> None:
-    """Add count children to the list, or fewer where the system refuses more.
+def start_children(children: list[Child], count: int, work: ChildWork) -> None:
+    """Add count children, which do this work, to the list, or fewer where the system refuses more.
 
     Signals are blocked during the fork: in this process, a handler that raises would leave an orphan child; in the
     child, it would unwind the parent's stack.
@@ -32,7 +35,7 @@ def start_children(children: list[Child], count: int) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         while len(children) < count:
-            children.append(Child())
+            children.append(Child(work))
     except OSError:  # no more processes, descriptors or memory for pipes
         return
     finally:
@@ -40,15 +43,15 @@ def start_children(children: list[Child], count: int) -> None:
 
 
 class Child:
-    """A forked process that hashes the batches it receives, in order, until its pipe closes, however this process ends.
+    """A forked process that does the tasks it receives, in order, until its pipe closes, however this process ends.
 
-    This process may block while it writes a batch, so the child must never block while it writes an answer: its pipe
+    This process may block while it writes a task, so the child must never block while it writes an answer: its pipe
     has room for all answers that can be outstanding. Raises: OSError where the system refuses the process, or pipes of
     that size.
     """
 
-    def __init__(self) -> None:
-        self._pending: deque[_ChildJob] = deque()
+    def __init__(self, work: ChildWork) -> None:
+        self._pending: deque[ChildJob] = deque()
         ends: list[int] = []
         try:
             ends += os.pipe()
@@ -63,7 +66,7 @@ class Child:
         if self._id == 0:
             status = 1
             try:
-                _serve(to_child, from_child)
+                _serve(work, to_child, from_child)
                 status = 0
             finally:
                 os._exit(status)
@@ -73,17 +76,17 @@ class Child:
         self._answers.register(self._results, POLLIN)
 
     def has_room(self) -> bool:
-        """Whether it takes one more batch without blocking us. Receives the answers that have come."""
+        """Whether it takes one more task without blocking us. Receives the answers that have come."""
         while len(self._pending) >= BATCHES_AHEAD and self._answers.poll(0):
             self.receive()
         return len(self._pending) < BATCHES_AHEAD
 
-    def submit(self, batch: Batch) -> _ChildJob:
+    def submit(self, task: Any) -> ChildJob:
         try:
-            _send(self._tasks, tuple(batch))
+            _send(self._tasks, task)
         except BrokenPipeError as error:
             raise _died() from error
-        job = _ChildJob(self)
+        job = ChildJob(self)
         self._pending.append(job)
         return job
 
@@ -103,21 +106,21 @@ class Child:
         os.close(self._results)
 
     def wait(self) -> None:
-        """Wait until it has ended. After close_pipes it finishes at most one batch."""
+        """Wait until it has ended. After close_pipes it finishes at most one task."""
         try:
             os.waitpid(self._id, 0)
         except ChildProcessError:  # a program that embeds us waits for every process, or ignores SIGCHLD
             return
 
 
-class _ChildJob:
-    """A batch that a child hashes. answer: digests, or a pickled CtxPackError; None before it has come."""
+class ChildJob:
+    """A task that a child does. answer: what it made, or a pickled error; None before it has come."""
 
     reported = 0
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self.answer: list[str] | bytes | None = None
+        self.answer: list[Any] | bytes | None = None
 
     def wait(self, seconds: float) -> bool:
         while self.answer is None:
@@ -126,20 +129,21 @@ class _ChildJob:
             self._child.receive()
         return True
 
-    def result(self) -> list[str]:
+    def result(self) -> list[Any]:
         while self.answer is None:
             self._child.receive()
         if isinstance(self.answer, list):
             return self.answer
         import pickle  # 4 ms, which only a failure pays
 
-        error: CtxPackError = pickle.loads(self.answer)
+        error: CtxPackError | OSError = pickle.loads(self.answer)
         raise error
 
 
 def _died() -> LocalFailure:
     return LocalFailure(
-        "a hashing process ended unexpectedly", fix="check whether it was killed, or whether memory is short"
+        "a process that hashes or copies files ended",
+        fix="check whether it was killed, or whether memory is short",
     )
 
 
@@ -149,14 +153,14 @@ def _require_room(pipe: int) -> None:
         raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
 
-def _serve(tasks: int, results: int) -> None:
+def _serve(work: ChildWork, tasks: int, results: int) -> None:
     """Answer tasks until there are no more: what a child does. Begins with all signals blocked."""
     _forget_parent(keep=(tasks, results))
     while (task := _receive(tasks)) is not None:
-        answer: list[str] | bytes
+        answer: list[Any] | bytes
         try:
-            answer = Batch(*task).digests()
-        except CtxPackError as error:
+            answer = work(task)
+        except (CtxPackError, OSError) as error:
             import pickle  # 4 ms, which only a failure pays
 
             answer = pickle.dumps(error)

@@ -16,15 +16,26 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING, Protocol
 from ctxpack_identity.progress import OnBytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor, Future
 
-    from ctxpack_identity.hashing.children import Child
+    from ctxpack_identity.hashing.children import Child, ChildWork
     from ctxpack_identity.hashing.threads import Threads
 
-__all__ = ["ExecutorWorkers", "LocalWorkers", "Pending", "Work", "Workers", "usable_cpus"]
+__all__ = [
+    "ALONE",
+    "ExecutorWorkers",
+    "LocalWorkers",
+    "Pending",
+    "Work",
+    "Workers",
+    "end_others",
+    "start_others",
+    "usable_cpus",
+]
 
 LARGE = 256 << 10  # average bytes of a file from which a thread is faster than a process
-ALONE = 512  # small files hashed before a second process is worth its start
+ALONE = 512  # small files hashed or copied before a second process is worth its start
 STREAMS = 8  # objects of a store read at the same time; each needs some MiB
 MOST = 8  # threads, or processes; one walk does not keep more busy, and a container may have fewer cores than it sees
 
@@ -143,14 +154,10 @@ class LocalWorkers:
         self._small += len(batch.files)
         if self._children is None and self._small > ALONE:
             self._children = []
-            others = _cores() - 1
-            if others and _may_fork():
-                from ctxpack_identity.hashing.children import start_children  # few trees have so many files
-
-                start_children(self._children, others)
+            start_others(self._children, lambda task: Batch(*task).digests())
         for child in self._children or ():
             if child.has_room():
-                return child.submit(batch)
+                return child.submit(tuple(batch))
         return _FinishedJob(batch.digests())
 
     def close(self) -> None:
@@ -158,10 +165,24 @@ class LocalWorkers:
             if threads is not None:
                 threads.close()
         children, self._children = self._children or [], []
-        for child in children:
-            child.close_pipes()
-        for child in children:
-            child.wait()
+        end_others(children)
+
+
+def start_others(children: list[Child], work: ChildWork) -> None:
+    """Add a child, which does this work, for each other core to the list; none where a fork is not safe."""
+    others = _cores() - 1
+    if others and _may_fork():
+        from ctxpack_identity.hashing.children import start_children  # few trees have so many files
+
+        start_children(children, others, work)
+
+
+def end_others(children: Sequence[Child]) -> None:
+    """End children. Tasks that they have not begun are dropped."""
+    for child in children:
+        child.close_pipes()
+    for child in children:
+        child.wait()
 
 
 def _threads(count: int) -> Threads:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any, NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, MANIFEST, Listing, OutputTree, PackManifest, RootListings, assemble, read_entries
+from ctxpack_bundle.copyqueue import CopyProcesses
 from ctxpack_bundle.packmanifest import FILES
 from ctxpack_identity import (
     CtxPackError,
@@ -215,7 +216,7 @@ class Making:
         private = Private()
         digests = ResultDigests(((table.outputs[number], number) for number in table.by_output), note)
         try:
-            with context.cache.flush_ahead(staging):
+            with CopyProcesses(len(table)) as processes, context.cache.flush_ahead(staging):
                 manifest = assemble(
                     staging,
                     {self._name: self._output._replace(branches=branches)},
@@ -225,6 +226,7 @@ class Making:
                     progress=context.progress,
                     on_found=private.look,
                     on_entry=digests.add,
+                    processes=processes,
                 )
         except (InvalidInput, LocalFailure):
             lost = self._damaged(table)

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ctxpack_bundle import scan_branch
-from ctxpack_bundle.assembly import copy_file
 from ctxpack_bundle.copying import Copier
+from ctxpack_bundle.copyqueue import FileCopy, copy_file
 from ctxpack_identity import CtxPackError, CtxUri, Digest, FolderDigest, TreeEntry
 from ctxpack_identity.disk import local_failure
 from ctxpack_identity.exclude import Excludes
@@ -202,7 +202,7 @@ class Workplace:
                     os.mkdir(target)
                     copied.add(TreeEntry(inner, 0, ""))
                     continue
-                sha256, size = copy_file(found, target, copier, follow=self._inputs.follow)
+                sha256, size = copy_file(FileCopy.of(found, target, follow=self._inputs.follow), copier)
                 copied.add(TreeEntry(inner, size, sha256))
         return copied.finish()
 
