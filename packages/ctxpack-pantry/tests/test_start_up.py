@@ -72,3 +72,17 @@ def test_a_miss_in_a_folder_loads_no_http(project: Project, monkeypatch: pytest.
     script = "import sys\n" + work
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project.root, check=False)
     assert (done.stdout, done.stderr) == ("missed\n", "")
+
+
+def test_a_remembered_call_loads_no_result_of_another_verb(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTXPACK_CACHE", project.settings.cache.value)
+    (project.root / "shouting.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom ctxpack_pantry import memo\n\n@memo\n"
+        "def shout(docs: Path, out: Path) -> None:\n    out.mkdir()\n\nif __name__ == '__main__':\n"
+        f"    shout(Path('raw_docs'))\n    print(*(name for name in {(*HEAVY, 'ctxpack_pantry.results')} "
+        "if name in sys.modules))\n"
+    )
+    script = [sys.executable, "shouting.py"]
+    subprocess.run(script, capture_output=True, cwd=project.root, check=True)
+    done = subprocess.run(script, capture_output=True, text=True, cwd=project.root, check=True)
+    assert done.stdout == "\n"

@@ -21,13 +21,13 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile, load_contract_file
 from ctxpack_pantry.difference import Difference, Explained, RootDifference, Side, compare
 from ctxpack_pantry.filechanges import ALL, FEW, merge
+from ctxpack_pantry.identified import Identified
 from ctxpack_pantry.identify import identify
 from ctxpack_pantry.lockedpackages import package_changes
 from ctxpack_pantry.nearpacks import near_packs
 from ctxpack_pantry.packview import OUTPUTS, PackView
 from ctxpack_pantry.reference import find_uri, parse_reference
 from ctxpack_pantry.referencekind import CONTRACT
-from ctxpack_pantry.results import Identified
 
 __all__ = ["explain"]
 
@@ -90,7 +90,7 @@ def _explain_nearest(context: Context, now: _Sided, limit: int) -> Explained:
     near = near_packs(context, now.side.uri, now.contract)
     for pack in near.packs[:_ATTEMPTS]:
         try:
-            with PackView(context, pack.uri, examine=True) as view:
+            with PackView(context, pack.uri, examine=True, known=pack.located) as view:
                 return _explained(_of_view(view), now, limit)._replace(nearest=True)
         except (NotFound, *_NO_ANSWER) as error:
             context.notice(f"not compared with {pack.uri}: {error}")

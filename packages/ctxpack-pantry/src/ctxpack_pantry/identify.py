@@ -9,8 +9,8 @@ from ctxpack_identity.canonical import MAX_DEPTH, MAX_MEMBERS
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_pantry.contractfile import LoadedContractFile
+from ctxpack_pantry.identified import Identified
 from ctxpack_pantry.looks import Looks
-from ctxpack_pantry.results import Identified
 from ctxpack_pantry.weakpoints import WeakPoints
 
 if TYPE_CHECKING:

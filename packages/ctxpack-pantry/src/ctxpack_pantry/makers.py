@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.contractfile import LoadedContractFile
     from ctxpack_pantry.execution import Ended
-    from ctxpack_pantry.results import Identified
+    from ctxpack_pantry.identified import Identified
 
 __all__ = ["CommandMaker", "FunctionMaker", "Maker", "Order"]
 

@@ -14,9 +14,9 @@ from ctxpack_pantry.clearing import Clearing
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.execution import Ended, open_below
+from ctxpack_pantry.identified import Identified
 from ctxpack_pantry.identify import require_room
 from ctxpack_pantry.makers import Maker, Order
-from ctxpack_pantry.results import Identified
 from ctxpack_pantry.seed import seed
 from ctxpack_pantry.weakpoints import WeakPoint
 

@@ -30,10 +30,10 @@ from ctxpack_pantry.results import Mapped
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from ctxpack_pantry.identified import Identified
     from ctxpack_pantry.items.making import ItemFunction
     from ctxpack_pantry.items.mapped import Making
     from ctxpack_pantry.outlet import Outlet
-    from ctxpack_pantry.results import Identified
     from ctxpack_trust import PrivateKey
 
 # As for `run`: what only a miss needs is imported where it is used.

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from ctxpack_identity import CtxUri
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.contractfile import LoadedContractFile
+    from ctxpack_pantry.identified import Identified
     from ctxpack_pantry.makers import FunctionMaker
     from ctxpack_pantry.pantry import Pantry
-    from ctxpack_pantry.results import Identified
     from ctxpack_pantry.weakpoints import WeakPoint
 else:
 

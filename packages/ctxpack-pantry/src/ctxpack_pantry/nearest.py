@@ -24,7 +24,7 @@ from ctxpack_pantry.packview import OUTPUTS, PackView
 
 if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
-    from ctxpack_pantry.results import Identified
+    from ctxpack_pantry.identified import Identified
 
 __all__ = ["age_text", "miss_line"]
 

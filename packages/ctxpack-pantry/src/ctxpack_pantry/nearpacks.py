@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ctxpack_bundle import read_pack_manifest
 from ctxpack_identity import (
@@ -23,6 +23,9 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.difference import compare
 from ctxpack_pantry.kinship import cached_kin, kin_of
 
+if TYPE_CHECKING:
+    from ctxpack_pantry.lookup import Located
+
 __all__ = ["Near", "NearPack", "near_cached", "near_packs"]
 
 _MOST_CACHED: Final = 64  # packs of the kin whose contracts are read, newest first: a millisecond each
@@ -31,10 +34,14 @@ _MOST_LISTED: Final = 8  # packs of the registry's list whose contracts are fetc
 
 
 class NearPack(NamedTuple):
-    """A pack. members: how many members of its contract differ (Difference.members)."""
+    """A pack. members: how many members of its contract differ (Difference.members).
+
+    located: its image manifest, None for a cached pack.
+    """
 
     uri: CtxUri
     members: int
+    located: Located | None = None
 
 
 class Near(NamedTuple):
@@ -84,8 +91,11 @@ def _near_listed(context: Context, known: set[CtxUri], contract: Mapping[str, An
     kin, target = kin_of(contract), context.target
 
     def look(uri: CtxUri) -> NearPack | None:
-        other = _listed_contract(context, uri)
-        return None if other is None or kin_of(other) != kin else NearPack(uri, compare(other, contract).members)
+        found = _listed_contract(context, uri)
+        if found is None or kin_of(found[1]) != kin:
+            return None
+        located, other = found
+        return NearPack(uri, compare(other, contract).members, located)
 
     try:
         listed = [pack.uri for pack in KinList(target, kin).read() if pack.uri not in known]
@@ -95,8 +105,8 @@ def _near_listed(context: Context, known: set[CtxUri], contract: Mapping[str, An
     return [pack for pack in in_order(look, listed[:_MOST_LISTED]) if pack is not None]
 
 
-def _listed_contract(context: Context, uri: CtxUri) -> dict[str, Any] | None:
-    """Return the contract of a pack of the registry, which its URI names; None when it cannot be had."""
+def _listed_contract(context: Context, uri: CtxUri) -> tuple[Located, dict[str, Any]] | None:
+    """Return a pack of the registry, and its contract, which its URI names; None when it cannot be had."""
     from ctxpack_pantry.lookup import locate
 
     try:
@@ -106,7 +116,7 @@ def _listed_contract(context: Context, uri: CtxUri) -> dict[str, Any] | None:
         contract = parse_json(context.target.fetch(located.manifest.config))
     except CtxPackError:  # a hint that proves wrong costs no more than this
         return None
-    return contract if isinstance(contract, dict) else None
+    return (located, contract) if isinstance(contract, dict) else None
 
 
 def _with_tool(context: Context, uri: CtxUri, contract: Mapping[str, Any]) -> Iterator[NearPack]:

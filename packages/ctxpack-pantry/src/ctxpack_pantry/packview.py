@@ -24,7 +24,7 @@ from ctxpack_pantry.admission import admit_cached
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.listings import RemoteListings
 from ctxpack_pantry.looking import say_unless_admitted
-from ctxpack_pantry.lookup import Admitted, Examined, Located
+from ctxpack_pantry.lookup import Admitted, Examined, Located, examine
 from ctxpack_pantry.outlet import Outlet, manifest_of
 from ctxpack_pantry.policy import ACCEPTED, Admission
 
@@ -39,7 +39,8 @@ OUTPUTS = "files"  # the root whose listing is that of the outputs
 class PackView:
     """A pack, as a context manager: of the cache, or else of the registry, where first layer and table are fetched.
 
-    skip_cache: ask the registry even if the cache has the pack. examine: it is only looked at, so it need not be
+    skip_cache: ask the registry even if the cache has the pack. known: what the registry's tag was found to name, to be
+    examined. examine: it is only looked at, so it need not be
     admitted; that it is not is said. manifest: its pack manifest; found_in: its folder, or the registry's name;
     located: its image manifest, None for a cached pack; admission: how it was admitted.
     To enter it raises: NotFound, IntegrityError, PolicyRefused, AccessDenied, Unavailable.
@@ -50,8 +51,17 @@ class PackView:
     located: Located | None
     admission: Admission
 
-    def __init__(self, context: Context, uri: CtxUri, *, skip_cache: bool = False, examine: bool = False) -> None:
-        self._context, self._uri, self._skip_cache, self._examine = context, uri, skip_cache, examine
+    def __init__(
+        self,
+        context: Context,
+        uri: CtxUri,
+        *,
+        skip_cache: bool = False,
+        examine: bool = False,
+        known: Located | None = None,
+    ) -> None:
+        self._context, self._uri, self._skip_cache = context, uri, skip_cache
+        self._examine, self._known = examine or known is not None, known
         self._remote: RemoteListings | None = None
         self._download: Download | None = None
         self._open = ExitStack()
@@ -65,7 +75,9 @@ class PackView:
     def __enter__(self) -> PackView:
         outlet = Outlet(self._context, self._uri, examine=self._examine)
         folder = None if self._skip_cache else outlet.cached(lambda folder: folder)
-        located = outlet.located() if folder is None else None
+        located = None
+        if folder is None:
+            located = outlet.located() if self._known is None else examine(self._known)
         if self._examine:
             image = None if located is None else located.image
             say_unless_admitted(self._context, self._uri, folder=folder, image=image)

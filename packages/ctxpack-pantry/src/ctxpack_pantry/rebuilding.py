@@ -24,6 +24,7 @@ from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.execution import Ended, offered_contract
 from ctxpack_pantry.filechanges import FEW, FileChanges, merge
+from ctxpack_pantry.identified import Identified
 from ctxpack_pantry.identify import identify
 from ctxpack_pantry.makers import CommandMaker, Order
 from ctxpack_pantry.making import make
@@ -32,7 +33,6 @@ from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.place import hold
 from ctxpack_pantry.policyfile import NO_TRUST
 from ctxpack_pantry.projectcopy import ProjectCopy, copy_project
-from ctxpack_pantry.results import Identified
 from ctxpack_pantry.tolerance import Nearness, Tolerances, compare_files
 
 __all__ = ["Compared", "NearFile", "Rebuilt", "Recipe", "compare", "read_recipe", "rebuild"]

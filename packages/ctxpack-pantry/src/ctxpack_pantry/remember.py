@@ -16,8 +16,8 @@ from ctxpack_pantry.outlet import Outlet, require_intact
 if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.contractfile import LoadedContractFile
+    from ctxpack_pantry.identified import Identified
     from ctxpack_pantry.makers import Maker
-    from ctxpack_pantry.results import Identified
 
 # A hit in the cache is the most frequent case, so what only a miss needs is imported where it is used.
 

@@ -1,6 +1,7 @@
 """What each verb returns: one named tuple with a JSON document. docs/json.md describes the documents.
 
-This module imports little, because every cache hit loads it.
+This module imports little, because most cache hits load it. `Identified` has a module of its own: of all of them, a hit
+of a function that is remembered needs only that.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from ctxpack_identity.contractview import input_digests, tools, transforms
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 from ctxpack_identity.uri import CtxUri
+from ctxpack_pantry.identified import Identified
 
 if TYPE_CHECKING:
     from ctxpack_bundle import PackManifest
-    from ctxpack_identity import CtxPackError, Digest, HashedRoot, ResolvedInput
-    from ctxpack_pantry.looks import Looks
+    from ctxpack_identity import CtxPackError, Digest
     from ctxpack_pantry.lookup import Located
     from ctxpack_pantry.rebuilding import Rebuilt
     from ctxpack_pantry.verdict import Verdict
@@ -72,34 +73,6 @@ class Initialised(NamedTuple):
             "contract_file": self.contract_file,
             "guesses": [guess._asdict() for guess in self.guesses],
             "placeholders": [{"what": what, "value": value} for what, value in self.placeholders.items()],
-        }
-
-
-class Identified(NamedTuple):
-    """A contract and its URI. canonical: the bytes whose SHA-256 is the URI; contract: their value. weak: weak points.
-
-    listings, texts: names of the listings, and texts by name, that a pack holds of what was hashed. hashed: all files
-    and folders that were; looks: what they looked like.
-    """
-
-    uri: CtxUri
-    canonical: bytes
-    contract: Document
-    inputs: tuple[ResolvedInput, ...]
-    weak: tuple[WeakPoint, ...]
-    listings: frozenset[str]
-    texts: dict[str, bytes]
-    hashed: tuple[HashedRoot, ...]
-    looks: Looks
-
-    def as_json(self) -> Document:
-        import json  # only this needs it
-
-        return {
-            "schema": "ctxpack/id/v1",
-            "uri": self.uri,
-            "contract": json.loads(self.canonical),
-            "weak": [point._asdict() for point in self.weak],
         }
 
 

@@ -36,14 +36,12 @@ _POINTER_BYTES = range(120, 200)  # of a pointer: the line above, the digest, th
 
 # One of these is in the names of a folder, joined by NUL, if any of them is weak: a search for all names at once.
 _HINTS = ("\0.", "\0#", "~\0", "\0Thumbs.db\0", "\0desktop.ini\0")
-_is_weak = re.compile(
-    r"""(?P<manager>\.DS_Store|Thumbs\.db|desktop\.ini)
+_WEAK = r"""(?xs)  # not compiled here: few names need a closer look
+        (?P<manager>\.DS_Store|Thumbs\.db|desktop\.ini)
       | (?P<git>\.git)
       | (?P<dotenv>\.env(?:\.(?!example|sample|template|dist).*)?)
       | (?P<checkpoint>\.ipynb_checkpoints)
-      | (?P<editor>.*~|\.(?:.*\.)?sw[a-p]|\..*\.kate-swp|\.\#.*|\#.*\#)""",
-    re.VERBOSE | re.DOTALL,
-).fullmatch
+      | (?P<editor>.*~|\.(?:.*\.)?sw[a-p]|\..*\.kate-swp|\.\#.*|\#.*\#)"""
 
 _NAMES = {
     "manager": "left by a file manager, and changes the URI; remove or exclude it",
@@ -134,7 +132,7 @@ class WeakPoints:
         joined = "\0".join(["", *names, ""])
         if any(hint in joined for hint in _HINTS):
             for name in names:
-                if found := _is_weak(name):
+                if found := re.fullmatch(_WEAK, name):
                     self._note(root, str(found.lastgroup), folder.path + name)
         if root.is_url:
             return
