@@ -343,6 +343,14 @@ def test_a_proxy_that_cannot_be_used_is_invalid_input(patience: Patience) -> Non
     registry.close()
 
 
+def test_connections_that_were_closed_to_make_room_are_opened_again(registry: Registry, double: RegistryDouble) -> None:
+    """As when a registry redirected to many servers."""
+    double.plan("HEAD", ".*", Answer(), times=3)
+    for _ in range(3):
+        assert registry.exists(LAYER)
+        registry.close()
+
+
 # -- exceptions of other libraries ------------------------------------------------------------------------------------
 
 
@@ -370,13 +378,12 @@ def test_every_exception_of_another_library_becomes_ours(
     class Broken:
         """An adapter that fails while it sends, or returns a response that fails while it is read."""
 
-        def send(self, request: object, **settings: object) -> requests.Response:
+        status, headers = 200, urllib3.HTTPHeaderDict()
+
+        def open(self, *given: object, **settings: object) -> Broken:
             if stage == "sending":
                 raise error
-            response = requests.Response()
-            response.status_code = 200
-            response.raw = self
-            return response
+            return self
 
         def read1(self, amount: int, decode_content: bool) -> bytes:
             raise error
