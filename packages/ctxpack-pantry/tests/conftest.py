@@ -44,6 +44,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class _Unannounced:
     """In place of an Announcement: its thread would call the target at moments that a test cannot foresee."""
 
+    sent_empty = False
+
     def __init__(self, *given: object) -> None: ...
 
     def stored(self, *given: object) -> None: ...

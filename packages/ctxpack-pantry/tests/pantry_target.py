@@ -137,13 +137,13 @@ class FaultyTarget:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         raise TypeError("a registry has no conditional tag")
 
-    def referrers(self, subject: Digest) -> list[Descriptor]:
+    def referrers(self, subject: Digest, artifact_type: str = "") -> list[Descriptor] | None:
         self._called("referrers", subject)
-        return self.layout.referrers(subject)
+        return self.layout.referrers(subject, artifact_type)
 
-    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+    def attach(self, descriptor: Descriptor, data: bytes, tag: str = "") -> None:
         self._called("attach", descriptor.digest)
-        self.layout.attach(descriptor, data)
+        self.layout.attach(descriptor, data, tag)
 
     def delete(self, tag: str) -> Digest | None:
         self._called("delete", tag)

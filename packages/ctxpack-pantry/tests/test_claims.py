@@ -43,6 +43,7 @@ from ctxpack_pantry.claims import (
     list_claims,
     publish_claim,
     read_claim_tag,
+    send_bundle,
 )
 from ctxpack_trust import BUNDLE_MEDIA_TYPE, Claim, OutputRoot, PrivateKey, generate_key, read_claim, sign_claim
 
@@ -248,7 +249,7 @@ def test_a_referrer_that_is_missing_or_damaged_is_skipped_and_shown(
     assert tagged is not None
     claim = tagged.descriptor
     registry.blob(claim.digest).unlink()
-    monkeypatch.setattr(registry.layout, "referrers", lambda subject: [claim])
+    monkeypatch.setattr(registry.layout, "referrers", lambda *asked: [claim])
     [line] = list_claims(registry, image.digest).skipped
     assert claim.digest[:19] in line
     assert "is not there" in line
@@ -264,7 +265,7 @@ def test_a_referrer_of_another_kind_is_not_fetched(
     registry: FaultyTarget, image: Descriptor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Descriptor(media_type="application/vnd.oci.image.index.v1+json", digest=digest_of(b"i"), size=9)
-    monkeypatch.setattr(registry.layout, "referrers", lambda subject: [index])
+    monkeypatch.setattr(registry.layout, "referrers", lambda *asked: [index])
     [line] = list_claims(registry, image.digest).skipped
     assert "mediaType: expected application/vnd.oci.image.manifest.v1+json, got application/vnd.oci.image.index" in line
     assert registry.count("fetch") == 0
@@ -312,6 +313,19 @@ def test_a_list_that_is_not_known_is_an_error(registry: FaultyTarget, image: Des
         list_claims(registry, image.digest)
 
 
+def test_of_too_many_referrers_none_is_read_and_this_is_said(
+    registry: FaultyTarget, image: Descriptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registry, image)
+    monkeypatch.setattr("ctxpack_oci.referrers.MAX_REFERRERS", 0)
+    calls = len(registry.calls)
+    listed = list_claims(registry, image.digest)
+    assert (listed.found, listed.skipped) == ((), ())
+    assert listed.too_many.startswith("more than 64 manifests refer to it, so none of them was looked at")
+    assert [call.method for call in registry.calls[calls:]] == ["referrers"]
+    assert len(fetch_claims(registry, image.digest, [ONE.public])) == 1
+
+
 @pytest.mark.parametrize("method", ["fetch_tag", "fetch"])
 @pytest.mark.parametrize("error", [Unavailable("no answer"), AccessDenied("denied")])
 def test_a_claim_that_is_not_known_is_an_error_and_not_unsigned(
@@ -333,22 +347,34 @@ def test_a_claim_that_is_not_known_is_an_error_and_not_unsigned(
     wait_until_idle()
 
 
-def test_the_tag_comes_last_and_is_looked_at_again(registry: FaultyTarget, image: Descriptor) -> None:
+def test_the_tag_comes_after_the_blobs_and_is_looked_at_again(registry: FaultyTarget, image: Descriptor) -> None:
     registry.blob(digest_of(b"{}")).unlink(missing_ok=True)
     publish(registry, image)
     methods = [call.method for call in registry.calls]
-    assert methods[-3:] == ["attach", "tag", "resolve_tag"]
-    assert sorted(methods[:-3]) == ["exists", "push", "push"]
+    assert methods[-2:] == ["attach", "resolve_tag"]
+    assert sorted(methods[:-2]) == ["exists", "push", "push"]
     registry.calls.clear()
     publish(registry, image, OTHER)
-    assert sorted(call.method for call in registry.calls[:-3]) == ["exists", "push"]  # the empty config is there
+    assert sorted(call.method for call in registry.calls[:-2]) == ["exists", "push"]  # the empty config is there
+
+
+def test_blobs_that_are_there_are_neither_asked_for_nor_sent(registry: FaultyTarget, image: Descriptor) -> None:
+    publish(registry, image)
+    registry.calls.clear()
+    bundle = bundle_of(image, OTHER)
+    send_bundle(registry, bundle, has_empty=True)
+    assert [call.method for call in registry.calls] == ["push"]
+    assert fetch_claims(registry, image.digest, [OTHER.public]) == []
+    publish_claim(registry, image, bundle, OTHER.public, created=WHEN, is_sent=True)
+    assert [call.method for call in registry.calls[2:]] == ["attach", "resolve_tag"]
+    assert [found.bundle for found in fetch_claims(registry, image.digest, [OTHER.public])] == [bundle]
 
 
 @each_stop
 def test_after_a_stop_at_any_call_nobody_finds_half_a_claim_and_the_next_publication_is_whole(
     registry: FaultyTarget, image: Descriptor, error: BaseException, expected: type[BaseException]
 ) -> None:
-    calls = ["exists", "push", "push", "attach", "tag", "resolve_tag"]
+    calls = ["exists", "push", "push", "attach", "resolve_tag"]
     for number, method in enumerate(calls):
         key = generate_key()
         registry.blob(digest_of(b"{}")).unlink(missing_ok=True)
@@ -364,7 +390,7 @@ def test_after_a_stop_at_any_call_nobody_finds_half_a_claim_and_the_next_publica
         found = fetch_claims(registry, image.digest, [key.public])
         assert len(found) == (method == "resolve_tag")
         listed = [claim for claim in list_claims(registry, image.digest).found if claim.spki == key.public.spki]
-        assert len(listed) == (method in ("tag", "resolve_tag"))  # whole already, and a claim
+        assert len(listed) == (method == "resolve_tag")  # whole already, and a claim
         bundle = publish(registry, image, key)
         assert [claim.bundle for claim in fetch_claims(registry, image.digest, [key.public])] == [bundle]
         assert bundle in [claim.bundle for claim in list_claims(registry, image.digest).found]
@@ -377,11 +403,16 @@ def test_a_registry_that_loses_the_tag_is_found_out(registry: FaultyTarget, imag
     assert caught.value.code == "E_LOST"
 
 
-def test_a_list_of_referrers_that_cannot_be_written_leaves_the_tag(registry: FaultyTarget, image: Descriptor) -> None:
-    def fail(_: object) -> None:
+def test_a_list_of_referrers_that_cannot_be_written_leaves_the_tag(
+    registry: FaultyTarget, image: Descriptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach = registry.layout.attach
+
+    def fail(*given: Any) -> None:
+        attach(*given)
         raise IntegrityError("too many referrers", where="the list", code="E_REFERRERS")
 
-    registry.on("attach", fail)
+    monkeypatch.setattr(registry.layout, "attach", fail)
     notices: list[str] = []
     bundle = bundle_of(image)
     publish_claim(registry, image, bundle, ONE.public, created=WHEN, notice=notices.append)
@@ -420,8 +451,8 @@ def test_the_cache_keeps_claims_by_image_manifest_and_key(cache: Cache) -> None:
     notes, image, other = ClaimNotes(cache), digest_of(b"image"), digest_of(b"other")
     assert notes.of(image) == []
     for key in (ONE, OTHER):
-        notes.record(image, key.public.key_id, b"bundle\nof " + key.public.key_id.encode(), key.public.spki)
-    notes.record(image, ONE.public.key_id, b"later", ONE.public.spki)
+        notes.record(image, {key.public.spki: b"bundle\nof " + key.public.key_id.encode()})
+    notes.record(image, {ONE.public.spki: b"later"})
     found = {claim.spki: claim.bundle for claim in ClaimNotes(cache).of(image)}
     assert found == {ONE.public.spki: b"later", OTHER.public.spki: b"bundle\nof " + OTHER.public.key_id.encode()}
     assert notes.of(other) == []
@@ -435,8 +466,8 @@ def test_the_cache_keeps_claims_by_image_manifest_and_key(cache: Cache) -> None:
 def test_a_note_that_does_not_have_the_key_of_its_name_is_ignored(cache: Cache, note: bytes) -> None:
     image = digest_of(b"image")
     notes = ClaimNotes(cache)
-    notes.record(image, ONE.public.key_id, b"bundle", ONE.public.spki)
-    notes.record(image, OTHER.public.key_id, b"sound", OTHER.public.spki)
+    notes.record(image, {ONE.public.spki: b"bundle"})
+    notes.record(image, {OTHER.public.spki: b"sound"})
     with open(f"{cache.side('claims')}/{hex_of(image)}/{ONE.public.key_id}", "wb") as file:
         file.write(note)
     assert [claim.bundle for claim in notes.of(image)] == [b"sound"]
@@ -445,7 +476,7 @@ def test_a_note_that_does_not_have_the_key_of_its_name_is_ignored(cache: Cache, 
 @given(bundle=st.binary(max_size=300))
 def test_any_bundle_is_kept_as_it_is(tmp_path_factory: pytest.TempPathFactory, bundle: bytes) -> None:
     notes = ClaimNotes(Cache(tmp_path_factory.mktemp("cache")))
-    notes.record(digest_of(b"image"), ONE.public.key_id, bundle, ONE.public.spki)
+    notes.record(digest_of(b"image"), {ONE.public.spki: bundle})
     assert [(claim.bundle, claim.spki) for claim in notes.of(digest_of(b"image"))] == [(bundle, ONE.public.spki)]
 
 

@@ -155,6 +155,52 @@ def test_a_claim_is_found_among_the_referrers_when_the_tag_is_gone(
     assert reader.pantry.pull(uri)
 
 
+@pytest.fixture
+def flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry lists too many referrers of every pack."""
+    monkeypatch.setattr("ctxpack_oci.referrers.MAX_REFERRERS", 0)
+
+
+FLOOD = "more than 64 manifests refer to it, so none of them was looked at"
+
+
+@pytest.mark.usefixtures("flood")
+def test_a_flood_of_referrers_is_no_error_and_admits_nothing(
+    reader: Reader, uri: CtxUri, key: PrivateKey, other: PrivateKey, sign: Sign
+) -> None:
+    sign(by=other)
+    reader.trust(key)
+    refused = refusal(reader, uri)
+    assert refused.code == "E_NOT_ADMITTED"
+    assert refused.what.startswith(f"needs a claim by a signer that you trust, has none; {FLOOD}: what signers said ")
+    sign()
+    assert reader.pantry.pull(uri)  # by the tag of its signer
+
+
+@pytest.mark.usefixtures("flood")
+def test_a_flood_of_referrers_makes_nobody_known_by_first_use(
+    reader: Reader, uri: CtxUri, key: PrivateKey, sign: Sign
+) -> None:
+    sign()
+    reader.trust(rule=Rule("tofu"))
+    assert FLOOD in refusal(reader, uri).what
+    assert reader.memory.pinned("the registry") == ""
+
+
+@pytest.mark.usefixtures("flood")
+def test_a_flood_of_referrers_is_shown(
+    reader: Reader, uri: CtxUri, key: PrivateKey, other: PrivateKey, sign: Sign
+) -> None:
+    sign()
+    sign(by=other)
+    reader.trust(key, rule=Rule("signed", 2))
+    verdict = reader.pantry.inspect(uri).verdict
+    assert verdict is not None
+    assert [voucher.key_id for voucher in verdict.vouchers] == [key.public.key_id]
+    assert not verdict.admitted
+    assert verdict.skipped[0].startswith(FLOOD)
+
+
 @pytest.mark.parametrize("method", ["fetch_tag", "referrers"])
 def test_a_registry_that_does_not_answer_is_never_unsigned(
     reader: Reader, registry: FaultyTarget, uri: CtxUri, key: PrivateKey, method: str

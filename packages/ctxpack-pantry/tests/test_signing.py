@@ -17,17 +17,22 @@ from pantry_versions import Versions, make_layers_small
 
 from ctxpack_bundle import encode_pack_manifest
 from ctxpack_identity import (
+    AccessDenied,
     Conflict,
+    CtxPackError,
     CtxUri,
     IntegrityError,
     InvalidInput,
     NotFound,
     PolicyRefused,
+    Unavailable,
     canonical_json,
     digest_of,
     uri_digest,
 )
+from ctxpack_oci import Descriptor
 from ctxpack_pantry import Signed
+from ctxpack_pantry.artifact import EMPTY, EMPTY_DATA
 from ctxpack_pantry.claims import ClaimNotes, claim_tag, publish_claim
 from ctxpack_pantry.lookup import examine, open_pack, require_located
 from ctxpack_pantry.made import Made
@@ -136,6 +141,66 @@ def test_a_second_push_signs_nothing_again(me: Person, project: Project, registr
     assert me.pantry.push(uri, key=me.key) == first._replace(sent=0, new=False, signed=first.signed._replace(new=False))
     assert registry.count("push") == pushes
     assert me.notices == []
+
+
+def test_what_a_push_has_sent_just_now_is_not_asked_for_when_it_is_signed(
+    me: Person, project: Project, registry: FaultyTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = me.run(project)
+    monkeypatch.setattr("ctxpack_pantry.push.Announcement.sent_empty", True)
+    registry.layout.push(EMPTY, EMPTY_DATA)
+    me.pantry.push(uri, key=me.key)
+    image = image_of(registry, uri).descriptor
+    assert not [call for call in registry.calls if call.subject == EMPTY.digest]
+    assert len(claims_about(registry, image, me.key)) == 1
+
+
+@pytest.mark.parametrize("method", ["push", "sign"])
+def test_signing_again_finishes_a_claim_that_has_its_tag_and_is_not_listed(
+    me: Person, project: Project, registry: FaultyTarget, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As a Ctrl-C leaves it, between the tag and the list that a client must write."""
+    uri = me.run(project)
+    attach = registry.layout.attach
+
+    def stop(descriptor: Descriptor, data: bytes, tag: str) -> None:
+        registry.layout.push(descriptor, data)
+        registry.layout.tag(descriptor, tag)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry.layout, "attach", stop)
+    with pytest.raises(KeyboardInterrupt):
+        me.pantry.push(uri, key=me.key)
+    attached: list[tuple[Descriptor, bytes, str]] = []
+
+    def count(*given: Any) -> None:
+        attached.append(given)
+        attach(*given)
+
+    monkeypatch.setattr(registry.layout, "attach", count)
+    again = me.pantry.sign(uri, me.key) if method == "sign" else me.pantry.push(uri, key=me.key).signed
+    assert again is not None
+    assert not again.new
+    [(claim, _, tag)] = attached
+    assert registry.layout.resolve_tag(tag) == claim.digest
+    me.pantry.sign(uri, me.key)
+    assert len(attached) == 1  # now this cache knows that it is whole
+
+
+@pytest.mark.parametrize("error", [AccessDenied("denied"), Conflict("immutable"), Unavailable("no answer")])
+def test_a_claim_that_cannot_be_finished_is_there_all_the_same(
+    me: Person, project: Project, registry: FaultyTarget, error: CtxPackError
+) -> None:
+    uri = me.run(project)
+    me.pantry.push(uri, key=me.key)
+    ClaimNotes(me.pantry.cache).forget(image_of(registry, uri).descriptor.digest)
+
+    def fail(_: object) -> None:
+        raise error
+
+    registry.on("attach", fail)
+    assert not me.pantry.sign(uri, me.key).new
+    assert me.notices == [f"the claim is there, but other tools may not find it: {error}"]
 
 
 # ---- what is not one's own

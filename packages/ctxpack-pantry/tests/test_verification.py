@@ -409,8 +409,8 @@ def test_noted_claims_that_contradict_a_cached_pack(
         "run", pushed, tagged.descriptor.digest, digest_of(b"x"), (OutputRoot("out", "folder"),), digest_of(b"y")
     )
     notes = ClaimNotes(stranger.cache)
-    notes.record(tagged.descriptor.digest, key.public.key_id, sign_claim(false, key), key.public.spki)
+    notes.record(tagged.descriptor.digest, {key.public.spki: sign_claim(false, key)})
     [pack] = stranger.verify(pushed).packs
     assert len(pack.contradictions) == 1
-    notes.record(tagged.descriptor.digest, key.public.key_id, b"rubbish", key.public.spki)
+    notes.record(tagged.descriptor.digest, {key.public.spki: b"rubbish"})
     assert stranger.verify(pushed).packs[0].contradictions == ()

@@ -37,7 +37,6 @@ from ctxpack_oci.referrers import (
     fallback_tag,
     names_subject,
     parse_referrer,
-    where_referrers,
 )
 from ctxpack_oci.target import TaggedManifest, check_range, check_tag, expect_blob, where_content, where_tag
 
@@ -143,11 +142,12 @@ class Layout:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         return self._set_tag(descriptor, tag, lambda named: named == before)
 
-    def referrers(self, subject: Digest) -> list[Descriptor]:
-        where = where_referrers(self.name, subject)
-        return at_most(self._referring(subject), where=where)
+    def referrers(self, subject: Digest, artifact_type: str = "") -> list[Descriptor] | None:
+        return at_most(self._referring(subject), artifact_type)
 
-    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+    def attach(self, descriptor: Descriptor, data: bytes, tag: str = "") -> None:
+        if tag:
+            check_tag(tag)
         where = where_content(self.name, descriptor)
         _, entry = parse_referrer(descriptor, data, where=where)
         entry = msgspec.structs.replace(entry, annotations={})  # one of them could be REF_NAME
@@ -157,6 +157,8 @@ class Layout:
             with self._locked():
                 self._require(descriptor)
                 self._replace_index(_with_entry(self._read_index(), entry))
+        if tag:
+            self.tag(descriptor, tag)
 
     def delete(self, tag: str) -> Digest | None:
         check_tag(tag)

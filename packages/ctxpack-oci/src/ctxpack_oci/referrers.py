@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_REFERRERS = 64  # of one manifest that are handed out: a flood must not become as many requests
-_MAX_ENTRIES = 1000  # of an index that is written again
+_MAX_ENTRIES = 1000  # of a list, that are read or written again
 
 _FLOOD = "delete those that nobody needs in the registry's own interface, or ask its operator who made them"
 _REWRITE = "delete the tag in the registry's own interface; then the next push begins it anew"
@@ -108,21 +108,20 @@ def candidates_in(index: bytes, *, media_type: str, where: str) -> Iterator[Desc
             )
 
 
-def at_most(found: Iterable[Descriptor], *, where: str) -> list[Descriptor]:
-    """Return found, each manifest once. Raises: IntegrityError (E_REFERRERS), as soon as there are too many of them."""
+def at_most(found: Iterable[Descriptor], artifact_type: str) -> list[Descriptor] | None:
+    """Return found, each manifest once, or None when there are more than MAX_REFERRERS.
+
+    Those that the list says have another type than artifact_type are left out before it is too long. "": no type is
+    another one. The list is not read to its end when it is very long.
+    """
     each: dict[Digest, Descriptor] = {}
     for descriptor in found:
         each.setdefault(descriptor.digest, descriptor)
-        if len(each) > MAX_REFERRERS:
-            raise IntegrityError(
-                "too many referrers",
-                where=where,
-                expected=f"at most {MAX_REFERRERS}",
-                got="more",
-                fix=_FLOOD,
-                code="E_REFERRERS",
-            )
-    return list(each.values())
+        if len(each) > _MAX_ENTRIES:
+            return None
+    if len(each) > MAX_REFERRERS and artifact_type:
+        each = {digest: one for digest, one in each.items() if one.artifact_type in ("", artifact_type)}
+    return None if len(each) > MAX_REFERRERS else list(each.values())
 
 
 def names_subject(manifest: bytes, subject: Digest) -> bool:

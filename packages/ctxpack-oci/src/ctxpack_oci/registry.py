@@ -182,16 +182,21 @@ class Registry:
     def tag_if(self, descriptor: Descriptor, tag: str, before: Digest | None) -> bool:
         raise TypeError("registries have no conditional tag")
 
-    def referrers(self, subject: Digest) -> list[Descriptor]:
-        where = where_referrers(self.name, subject)
-        listed = at_most(self._listed(subject, where), where=where)
+    def referrers(self, subject: Digest, artifact_type: str = "") -> list[Descriptor] | None:
+        listed = at_most(self._listed(subject, where_referrers(self.name, subject)), artifact_type)
         # An empty list too: some registries answer so without knowing referrers, and those of before are in the index.
-        return listed or at_most(self._in_fallback(subject), where=where)
+        return at_most(self._in_fallback(subject), artifact_type) if listed == [] else listed
 
-    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+    def attach(self, descriptor: Descriptor, data: bytes, tag: str = "") -> None:
         where = where_content(self.name, descriptor)
         subject, entry = parse_referrer(descriptor, data, where=where)
-        reply = self._put_manifest(descriptor, data, descriptor.digest, where)
+        if tag:
+            check_tag(tag)
+            where = where_tag(self.name, tag)
+        reply = self._put_manifest(descriptor, data, tag or descriptor.digest, where)
+        if tag and _says_immutable(reply):
+            self._accept_immutable(descriptor, tag, reply)
+            reply = self._put_manifest(descriptor, data, descriptor.digest, where)  # to learn who keeps the list
         self._repository.expect_created(reply, descriptor.digest, where)
         self._keep(descriptor.digest, data)
         if reply.headers.get("OCI-Subject") != subject:

@@ -117,24 +117,27 @@ class Target(Protocol):
         """
         ...
 
-    def referrers(self, subject: Digest) -> list[Descriptor]:
-        """Return the manifests whose `subject` is said to be subject, each once, at most MAX_REFERRERS.
+    def referrers(self, subject: Digest, artifact_type: str = "") -> list[Descriptor] | None:
+        """Return the manifests whose `subject` is said to be subject, each once; None for more than MAX_REFERRERS.
 
         They are candidates: a registry's list and the index that stands in for it are anybody's word. The subject and
         the artifact type are what the manifest itself says. It may be missing.
-        Raises: IntegrityError, when there are more (E_REFERRERS), and for a list that cannot be read: never an empty
-        list for one that is not known.
+        artifact_type: of what is looked for; of too many, those are left out that are said to have another one.
+        Raises: IntegrityError (E_REFERRERS) for a list that cannot be read: never an empty list for one that is not
+        known.
         """
         ...
 
-    def attach(self, descriptor: Descriptor, data: bytes) -> None:
+    def attach(self, descriptor: Descriptor, data: bytes, tag: str = "") -> None:
         """Store an image manifest with a `subject`, as push does, so that `referrers` of its subject has it.
+
+        tag: let this tag name it, too. That is in the same request, and before the list that a client must write.
 
         Several clients that attach to one subject at the same time may lose entries of each other where the registry
         does not keep the list itself; the manifest stays, and a tag of its own finds it.
-        Raises: as push does; an error with the code E_REFERRERS when the manifest is stored, but not the list that a
-        client must write: it cannot be read, the registry refuses it (IntegrityError), or others replace it all the
-        time (Unavailable).
+        Raises: as push and tag do; an error with the code E_REFERRERS when the manifest is stored, and has its tag, but
+        the list that a client must write is not: it cannot be read, the registry refuses it (IntegrityError), or others
+        replace it all the time (Unavailable).
         """
         ...
 

@@ -17,6 +17,8 @@ from ctxpack_pantry.annotations import annotations_of
 
 __all__ = [
     "ANOTHER_CLIENT",
+    "EMPTY",
+    "EMPTY_DATA",
     "build_image_manifest",
     "check_shape",
     "describe_contract",
@@ -31,6 +33,10 @@ CONTRACT_MEDIA_TYPE = "application/vnd.ctxpack.contract.v1+json"
 LAYER_MEDIA_TYPE = "application/vnd.ctxpack.layer.v1.tar+gzip"
 TABLE_MEDIA_TYPE = "application/vnd.ctxpack.table.v1"
 TITLE = "org.opencontainers.image.title"  # the name of the file that other tools make of a layer
+
+EMPTY_DATA = b"{}"
+EMPTY = describe(EMPTY_DATA, "application/vnd.oci.empty.v1+json")
+"""The config of an artifact that has none (image-spec, "Guidance for an Empty Descriptor")."""
 
 _TABLE = FIRST_DATA_LAYER - 1  # its index in `layers`
 

@@ -15,6 +15,8 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_pantry.notes import Notes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctxpack_cache import Cache
     from ctxpack_identity import Digest
 
@@ -44,9 +46,14 @@ class ClaimNotes:
     def __init__(self, cache: Cache) -> None:
         self._notes = Notes(cache, _KIND)
 
-    def record(self, image: Digest, key_id: str, bundle: bytes, spki: bytes) -> None:
-        """Note a claim about an image manifest, which was verified; it replaces an earlier one by the same key."""
-        self._notes.write(f"{hex_of(image)}/{key_id}", binascii.b2a_base64(spki) + bundle)
+    def record(self, image: Digest, bundles: Mapping[bytes, bytes]) -> None:
+        """Note claims about an image manifest, which were verified. bundles: by the key (spki) of each.
+
+        They replace earlier ones by the same keys.
+        """
+        below, encode = hex_of(image), binascii.b2a_base64
+        notes = {f"{below}/{sha256(spki).hexdigest()}": encode(spki) + bundle for spki, bundle in bundles.items()}
+        self._notes.write_all(notes)
 
     def of(self, image: Digest) -> list[FoundClaim]:
         """Return the claims about an image manifest that are noted, at most 64, by key id."""

@@ -26,6 +26,8 @@ from ctxpack_oci import (
     encode_image_manifest,
     parse_image_manifest,
 )
+from ctxpack_oci.referrers import MAX_REFERRERS
+from ctxpack_pantry.artifact import EMPTY, EMPTY_DATA
 from ctxpack_pantry.claimnotes import MAX_BUNDLE_BYTES, ClaimNotes, FoundClaim
 from ctxpack_pantry.transfer import at_once, in_order
 from ctxpack_trust import BUNDLE_MEDIA_TYPE, PREDICATE_TYPE, PublicKey, hint_of
@@ -42,13 +44,17 @@ __all__ = [
     "list_claims",
     "publish_claim",
     "read_claim_tag",
+    "send_bundle",
 ]
 
 KEY_ANNOTATION: Final = "dev.ctxpack.claim.key"
 
 _CREATED = "org.opencontainers.image.created"
 _CONTENT, _PREDICATE = "dev.sigstore.bundle.content", "dev.sigstore.bundle.predicateType"  # cosign, BUNDLE_SPEC.md
-_EMPTY, _EMPTY_MEDIA_TYPE = b"{}", "application/vnd.oci.empty.v1+json"  # image-spec, "Guidance for an Empty Descriptor"
+_TOO_MANY = (
+    f"more than {MAX_REFERRERS} manifests refer to it, so none of them was looked at: what signers said that your "
+    "policy names is found without"
+)
 _HEX, _SHORT = 64, 16  # digits of a digest, and of the key id in a tag
 _SHOWN = 200  # characters of somebody else's text in a line
 
@@ -57,10 +63,14 @@ _Result = TypeVar("_Result")
 
 
 class ListedClaims(NamedTuple):
-    """What the referrers of an image manifest hold. skipped: a line for people for each that is no claim."""
+    """What the referrers of an image manifest hold. skipped: a line for people for each that is no claim.
+
+    too_many: a line that says that there are so many that none was read; "" if that is not so.
+    """
 
     found: tuple[FoundClaim, ...]
     skipped: tuple[str, ...]
+    too_many: str = ""
 
 
 def claim_tag(image: Digest, key_id: str) -> str:
@@ -111,12 +121,28 @@ def fetch_claim(target: Target, image: Digest, key_id: str) -> FoundClaim | None
 def list_claims(target: Target, image: Digest) -> ListedClaims:
     """Return the claims among the referrers of an image manifest, by anybody. Nothing is verified.
 
-    What is missing, no claim or too large is skipped, and a line says so.
+    What is missing, no claim or too large is skipped, and a line says so. Of too many none is read: whoever added them
+    would decide which ones are left out.
     Raises: as Target.referrers does, when the list is not known; AccessDenied, Unavailable.
     """
-    answers = _each(partial(_read_candidate, target, image), target.referrers(image))
+    candidates = target.referrers(image, BUNDLE_MEDIA_TYPE)
+    if candidates is None:
+        return ListedClaims((), (), _TOO_MANY)
+    answers = _each(partial(_read_candidate, target, image), candidates)
     found = tuple(answer for answer in answers if isinstance(answer, FoundClaim))
     return ListedClaims(found, tuple(answer for answer in answers if isinstance(answer, str)))
+
+
+def send_bundle(target: Target, bundle: bytes, *, has_empty: bool = False) -> None:
+    """Send the blobs of a claim, which nobody finds yet. has_empty: whether target certainly has EMPTY.
+
+    Raises: as Target.push does.
+    """
+    push = partial(target.push, describe(bundle, BUNDLE_MEDIA_TYPE), bundle)
+    if has_empty:
+        push()
+    else:
+        at_once(partial(_push_empty, target), push)
 
 
 def publish_claim(
@@ -126,17 +152,19 @@ def publish_claim(
     key: PublicKey,
     *,
     created: str,
+    is_sent: bool = False,
     notice: Callable[[str], object] = lambda line: None,
 ) -> Digest:
-    """Publish a claim about an image manifest; return the digest of the claim's own image manifest. The tag comes last.
+    """Publish a claim about an image manifest; return the digest of the claim's own image manifest.
 
-    image: of the pack. created: RFC 3339, shown by registries. A claim by the same key under the same tag is replaced;
-    whether it may be, the caller has decided. Where the list of referrers cannot be written, notice gets a line: the
-    claim is found by its tag.
+    image: of the pack. created: RFC 3339, shown by registries. is_sent: whether send_bundle was called. A claim by the
+    same key under the same tag is replaced; whether it may be, the caller has decided. Where the list of referrers
+    cannot be written, notice gets a line: the claim is found by its tag.
     Raises: Conflict when the registry does not let a tag be moved; Unavailable also when the registry loses what it
-    took; as Target.attach and Target.tag do.
+    took; as Target.attach does.
     """
-    empty = describe(_EMPTY, _EMPTY_MEDIA_TYPE)
+    if not is_sent:
+        send_bundle(target, bundle)
     layer = describe(bundle, BUNDLE_MEDIA_TYPE)
     annotations = {
         _CREATED: created,
@@ -147,7 +175,7 @@ def publish_claim(
     data = encode_image_manifest(
         ImageManifest(
             artifact_type=BUNDLE_MEDIA_TYPE,
-            config=empty,
+            config=EMPTY,
             layers=(structs.replace(layer, data=bundle),),
             subject=Descriptor(media_type=image.media_type, digest=image.digest, size=image.size),
             annotations=annotations,
@@ -155,15 +183,12 @@ def publish_claim(
     )
     claim = describe(data, IMAGE_MANIFEST_MEDIA_TYPE)
     tag = claim_tag(image.digest, key.key_id)
-    at_once(partial(_push_config, target, empty), partial(target.push, layer, bundle))
     try:
-        target.attach(claim, data)
+        target.attach(claim, data, tag)
     except CtxPackError as error:
         if error.code != "E_REFERRERS":
             raise
-        target.push(claim, data)
         notice(f"other tools will not find the claim, since the list of referrers cannot be written: {error}")
-    target.tag(claim, tag)
     if target.resolve_tag(tag) is None:
         raise Unavailable(
             "the claim is not there, though the registry accepted it",
@@ -174,10 +199,10 @@ def publish_claim(
     return claim.digest
 
 
-def _push_config(target: Target, empty: Descriptor) -> None:
+def _push_empty(target: Target) -> None:
     """Push the empty config, which nearly every repository has: to ask is one request, to push it two."""
-    if not target.exists(empty):
-        target.push(empty, _EMPTY)
+    if not target.exists(EMPTY):
+        target.push(EMPTY, EMPTY_DATA)
 
 
 def _each(work: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> list[_Result]:

@@ -52,7 +52,8 @@ class Judgement(NamedTuple):
     """What the policy says of a pack. repository: as policies name it; image: None where it is not known.
 
     found: claims whose signature is right; skipped: one line for each that is none. kept_in_cache: whether the cache's
-    pack was judged, by the claims that the cache has.
+    pack was judged, by the claims that the cache has. too_many: a line that says that the registry lists so many
+    referrers that none was read, so that there may be other claims; "" if that is not so.
     """
 
     uri: CtxUri
@@ -62,6 +63,7 @@ class Judgement(NamedTuple):
     found: tuple[SignedClaim, ...]
     skipped: tuple[str, ...]
     kept_in_cache: bool
+    too_many: str = ""
 
 
 def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> Admission:
@@ -197,6 +199,7 @@ class Deciding:
         found: list[SignedClaim] = []
         skipped: list[str] = []
         unread: list[str] = []
+        too_many = ""
 
         def decided() -> Decision:
             return decide(self._policy, facts, found, at_least=self._at_least)
@@ -214,8 +217,18 @@ class Deciding:
                 known = {(one.key.key_id, one.claim) for one in found}
                 found += [one for one in more if (one.key.key_id, one.claim) not in known]
                 skipped += [*others, *listed.skipped]
+                too_many = listed.too_many
                 decision = decided()
-        return Judgement(uri, self._repository, image, decision, tuple(found), (*unread, *skipped), kept_in_cache=False)
+        return Judgement(
+            uri,
+            self._repository,
+            image,
+            decision,
+            tuple(found),
+            (*([too_many] if too_many else []), *unread, *skipped),
+            kept_in_cache=False,
+            too_many=too_many,
+        )
 
     def opened(self, judged: Judgement, manifest: PackManifest) -> Judgement:
         """Return the judgement of a pack whose pack manifest is known."""
@@ -255,7 +268,7 @@ class Deciding:
         if decision.denied:
             code = DENIED_URI if uri in self._policy.deny.uris else DENIED
         raise PolicyRefused(
-            decision.reason,
+            decision.reason if decision.denied or not judged.too_many else f"{decision.reason}; {judged.too_many}",
             where=f"{uri} of {self._registry}",
             fix="`ctxpack trust list` shows what is denied" if decision.denied else _REMEDY.format(uri=uri),
             code=code,
@@ -278,9 +291,9 @@ class Deciding:
     def keep(self, judged: Judgement) -> None:
         """Keep in the cache the claims that admitted an image manifest, for when its pack is a hit there."""
         notes = ClaimNotes(self._context.cache)
-        for one, found in self._bundles.items():
-            if one.key.key_id in judged.decision.by and one.claim.kind in COUNTING:
-                notes.record(one.claim.image, one.key.key_id, found.bundle, one.key.spki)
+        counted = [one for one in judged.found if one.key.key_id in judged.decision.by and one.claim.kind in COUNTING]
+        if judged.image is not None:
+            notes.record(judged.image, {one.key.spki: self._bundles[one].bundle for one in counted})
 
     def say(self, judged: Judgement) -> None:
         """Give a notice of the first contact with a registry, and of another image manifest than that used last."""

@@ -36,6 +36,7 @@ from ctxpack_oci import (
     encode_image_manifest,
     parse_image_manifest,
 )
+from ctxpack_pantry.artifact import EMPTY, EMPTY_DATA
 from ctxpack_pantry.context import Notice
 from ctxpack_pantry.transfer import at_once
 
@@ -46,7 +47,6 @@ LIST_MEDIA_TYPE: Final = "application/vnd.ctxpack.kin.v1+json"
 MOST: Final = 16  # packs
 GRACE: Final = 1.0  # seconds that a finished push waits for the list
 
-_EMPTY, _EMPTY_MEDIA_TYPE = b"{}", "application/vnd.oci.empty.v1+json"  # image-spec, "Guidance for an Empty Descriptor"
 _MAX_BYTES = 64 << 10  # of a list
 
 
@@ -97,10 +97,10 @@ class KinList:
     def store(self, packs: Sequence[Kin]) -> Descriptor:
         """Send a list; return its image manifest, to be named by `name`. Raises: as Target.push does."""
         data = encode_kin_list(packs)
-        empty, layer = describe(_EMPTY, _EMPTY_MEDIA_TYPE), describe(data, LIST_MEDIA_TYPE)
-        document = encode_image_manifest(ImageManifest(artifact_type=ARTIFACT_TYPE, config=empty, layers=(layer,)))
+        layer = describe(data, LIST_MEDIA_TYPE)
+        document = encode_image_manifest(ImageManifest(artifact_type=ARTIFACT_TYPE, config=EMPTY, layers=(layer,)))
         image = describe(document, IMAGE_MANIFEST_MEDIA_TYPE)
-        at_once(partial(self._target.push, empty, _EMPTY), partial(self._target.push, layer, data))
+        at_once(partial(self._target.push, EMPTY, EMPTY_DATA), partial(self._target.push, layer, data))
         self._target.push(image, document)
         return image
 
@@ -113,9 +113,11 @@ class Announcement:
     """Adds a pack to the list of its kin while the pack is pushed. It never fails, and hardly ever delays, the push.
 
     Making it starts a thread, which reads the list. Tell it when the pack is stored, and when it has its tag.
+    sent_empty: whether the registry took a manifest whose config is EMPTY, so that it has that.
     """
 
     def __init__(self, target: Target, kin: str, notice: Notice) -> None:
+        self.sent_empty = False
         self._list, self._notice = KinList(target, kin), notice
         self._pack: Kin | None = None
         self._stored, self._published = threading.Event(), threading.Event()
@@ -148,6 +150,7 @@ class Announcement:
                 return
             packs = [pack, *(other for other in before if other.uri != pack.uri)][:MOST]
             image = self._list.store(packs)
+            self.sent_empty = True
             self._published.wait()
             if self._pack is None:
                 return

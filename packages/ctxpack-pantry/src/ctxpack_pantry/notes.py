@@ -10,6 +10,8 @@ from ctxpack_identity.errors import LocalFailure
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ctxpack_cache import Cache
 
 __all__ = ["Notes"]
@@ -24,13 +26,19 @@ class Notes:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a note, whole or not at all; when the disk fails, nothing is written. name: a relative path."""
-        path = os.path.join(self.folder, name)
+        self.write_all({name: data})
+
+    def write_all(self, notes: Mapping[str, bytes]) -> None:
+        """Write notes by name, each as write does."""
+        if not notes:
+            return
         with suppress(OSError, LocalFailure), self._cache.staging() as staging:
-            temporary = os.path.join(staging, "note")
-            with open(temporary, "wb") as file:
-                file.write(data)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.replace(temporary, path)
+            for name, data in notes.items():
+                path, temporary = os.path.join(self.folder, name), os.path.join(staging, "note")
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.replace(temporary, path)
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a note; nothing when there is none, or when it has more than limit bytes."""

@@ -118,6 +118,7 @@ class _Push:
         self._signs, self._whole = key is not None, True
         self._located: Located | None = None  # what the tag named last
         self._published: Digest | None = None  # what this push sent, and tagged
+        self._sent_empty = False  # see Announcement
         self._sent = 0
         self._done = self._reported = 0  # bytes of the stream, in this attempt and at most
 
@@ -156,7 +157,9 @@ class _Push:
         if located is None or located.image != image:
             located = require_located(self._context, self._uri)
         is_sent = self._whole and located.image == self._published
-        return sign_pushed(self._context, located, self._manifest, key, is_sent=is_sent)
+        return sign_pushed(
+            self._context, located, self._manifest, key, is_sent=is_sent, has_empty=is_sent and self._sent_empty
+        )
 
     def _find(self) -> _Found:
         """Return what the tag names. Raises: as locate and open_pack do."""
@@ -236,6 +239,7 @@ class _Push:
             self._published, self._located = named, Located(self._uri, where, image, data, manifest)
             note_pushed(self._context, self._uri, named, self._folder)
             announcement.published()
+            self._sent_empty = announcement.sent_empty
             if found.image in (None, named):
                 return self._pushed(named, new=found.image is None)
             return self._pushed(named, new=found.outputs != self._outputs, replaced=found)

@@ -9,24 +9,28 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ctxpack_bundle import PackManifest
 from ctxpack_identity import (
+    AccessDenied,
+    Conflict,
     CtxUri,
     Digest,
     IntegrityError,
     InvalidInput,
     NotFound,
     PolicyRefused,
+    Unavailable,
     canonical_json,
     parse_digest,
     uri_digest,
 )
 from ctxpack_identity.contractview import input_digests, transforms
 from ctxpack_pantry.claimed import sources_of, unsigned_sources
-from ctxpack_pantry.claimnotes import ClaimNotes
-from ctxpack_pantry.claims import claim_tag, fetch_claims, publish_claim
+from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
+from ctxpack_pantry.claims import claim_tag, fetch_claims, publish_claim, send_bundle
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.fetch import read_pack
 from ctxpack_pantry.kinship import kin_of
@@ -38,7 +42,19 @@ from ctxpack_pantry.policyfile import load_policy
 from ctxpack_pantry.results import Signed
 from ctxpack_pantry.seed import VERSION, same_outputs
 from ctxpack_pantry.tables import Tables
-from ctxpack_trust import COUNTING, Claim, Dependency, OutputRoot, PrivateKey, Source, Tool, read_claim, sign_claim
+from ctxpack_pantry.transfer import at_once
+from ctxpack_trust import (
+    COUNTING,
+    Claim,
+    Dependency,
+    OutputRoot,
+    PrivateKey,
+    PublicKey,
+    Source,
+    Tool,
+    read_claim,
+    sign_claim,
+)
 
 __all__ = [
     "NOT_OWN",
@@ -76,11 +92,13 @@ def sign(context: Context, uri: CtxUri, key: PrivateKey, *, vouch: bool = False)
     return publish_signed(context, located, manifest, key, kind)
 
 
-def sign_pushed(context: Context, located: Located, ours: PackManifest, key: PrivateKey, *, is_sent: bool) -> Signed:
+def sign_pushed(
+    context: Context, located: Located, ours: PackManifest, key: PrivateKey, *, is_sent: bool, has_empty: bool = False
+) -> Signed:
     """Sign the pack that the registry has after a push of ours, an own pack with the same files.
 
     is_sent: whether it is what this push sent, every layer of it. Another's pack with the same files is signed as what
-    was made again.
+    was made again. has_empty: see claims.send_bundle.
     Raises: as sign does; IntegrityError also when the files differ after all.
     """
     require_not_denied(context, located, key)
@@ -88,7 +106,7 @@ def sign_pushed(context: Context, located: Located, ours: PackManifest, key: Pri
     if kind is None:
         raise _not_own(ours.uri, f"cache {context.cache.root}")
     if is_sent:
-        return publish_signed(context, located, ours, key, kind, is_read=True)
+        return publish_signed(context, located, ours, key, kind, is_read=True, has_empty=has_empty)
     theirs = manifest_at(context, located)
     if not same_outputs(theirs, ours):
         raise IntegrityError(
@@ -166,11 +184,12 @@ def publish_signed(
     *,
     sources: Sequence[Source] | None = None,
     is_read: bool = False,
+    has_empty: bool = False,
 ) -> Signed:
     """Read every chunk of a pack, and publish a claim about it, unless one by this key that says as much is there.
 
     manifest: of that pack. sources: what it was made of, by default what the pack says. is_read: whether every chunk
-    was read already.
+    was read already. has_empty: see claims.send_bundle.
     Raises: as sign does.
     """
     target, image, public = context.target, located.image, key.public
@@ -179,20 +198,21 @@ def publish_signed(
     claim = _claim(image, manifest, kind, sources_of(manifest) if sources is None else sources)
     tag = claim_tag(image, public.key_id)
     signed = Signed(located.uri, target.name, image, public.key_id, kind, tag, new=False)
-    for found in fetch_claims(target, image, [public], skip=context.notice):
-        try:
-            there = read_claim(found.bundle, public, image=image, uri=located.uri)
-        except IntegrityError as error:
-            context.notice(f"{found.where}: replaced, since it is no claim by this key about this pack: {error}")
-            continue
-        if _says_as_much(there, claim):
-            ClaimNotes(context.cache).record(image, public.key_id, found.bundle, public.spki)
-            if there.kind != kind:
-                context.notice(
-                    f"nothing was published: this key has signed the pack as {there.kind} already, which says at least "
-                    f"as much as {kind}"
-                )
-            return signed._replace(kind=there.kind)
+    ask = partial(fetch_claims, target, image, [public], skip=context.notice)
+    if is_read:
+        # What was sent just now is hardly signed yet, so the bundle is sent while that is asked.
+        bundle = _bundle(claim, key)
+        found = at_once(ask, partial(send_bundle, target, bundle, has_empty=has_empty))[0]
+    else:
+        found = ask()
+    there = _as_much(context, located, found, claim, key)
+    if there is not None:
+        if there.kind != kind:
+            context.notice(
+                f"nothing was published: this key has signed the pack as {there.kind} already, which says at least "
+                f"as much as {kind}"
+            )
+        return signed._replace(kind=there.kind)
     unsigned = unsigned_sources(manifest) if kind == "seed" else []
     if unsigned:
         context.notice(
@@ -201,11 +221,53 @@ def publish_signed(
         )
     if not is_read:
         require_read(context, located)
-    bundle = sign_claim(claim, key)
-    read_claim(bundle, public, image=image, uri=located.uri)  # nothing is published that readers refuse
-    publish_claim(target, located.descriptor, bundle, public, created=claim.finished, notice=context.notice)
-    ClaimNotes(context.cache).record(image, public.key_id, bundle, public.spki)
+        bundle = _bundle(claim, key)
+    publish_claim(
+        target,
+        located.descriptor,
+        bundle,
+        public,
+        created=claim.finished,
+        is_sent=is_read,
+        notice=context.notice,
+    )
+    ClaimNotes(context.cache).record(image, {public.spki: bundle})
     return signed._replace(new=True)
+
+
+def _bundle(claim: Claim, key: PrivateKey) -> bytes:
+    bundle = sign_claim(claim, key)
+    read_claim(bundle, key.public, image=claim.image, uri=claim.uri)  # nothing is published that readers refuse
+    return bundle
+
+
+def _as_much(
+    context: Context, located: Located, found: Iterable[FoundClaim], claim: Claim, key: PrivateKey
+) -> Claim | None:
+    """Return what the key has said of the pack before, if it says as much as claim. found: under the tag of the key."""
+    public, notes = key.public, ClaimNotes(context.cache)
+    for one in found:
+        try:
+            there = read_claim(one.bundle, public, image=claim.image, uri=claim.uri)
+        except IntegrityError as error:
+            context.notice(f"{one.where}: replaced, since it is no claim by this key about this pack: {error}")
+            continue
+        if not _says_as_much(there, claim):
+            continue
+        if one.bundle not in {noted.bundle for noted in notes.of(claim.image)}:
+            _finish(context, located, one, there, public)
+            notes.record(claim.image, {public.spki: one.bundle})
+        return there
+    return None
+
+
+def _finish(context: Context, located: Located, found: FoundClaim, claim: Claim, key: PublicKey) -> None:
+    """Publish a claim again that this cache did not: perhaps that was stopped when it had its tag, and nothing else."""
+    notice, bundle = context.notice, found.bundle
+    try:
+        publish_claim(context.target, located.descriptor, bundle, key, created=claim.finished, notice=notice)
+    except (AccessDenied, Conflict, Unavailable) as error:
+        notice(f"the claim is there, but other tools may not find it: {error}")
 
 
 def _cached(context: Context, located: Located) -> PackManifest | None:

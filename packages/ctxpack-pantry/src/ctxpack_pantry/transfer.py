@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 __all__ = ["BUDGET", "LEAST", "MOST", "Pace", "at_once", "in_order"]
 
@@ -59,11 +60,13 @@ def in_order(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def at_once(*calls: Callable[[], object]) -> None:
-    """Make calls at the same time. Raises: what the first of them raises, without waiting for the others."""
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Make calls at the same time; return what they return, in order.
+
+    Raises: what the first of them raises, without waiting for the others.
+    """
     with closing(in_order(lambda call: call(), calls)) as results:
-        for _ in results:
-            pass
+        return list(results)
 
 
 def _give(work: Callable[[_Task], _Result], box: list[_Task]) -> _Result:
@@ -94,6 +97,7 @@ class Pace:
             self._since = wall, busy
 
 
+@cache
 def _spare_memory() -> None:
     """Make glibc use one heap for all threads, also for layers, and keep at most 8 MiB of it free; mallopt(3).
 

@@ -163,7 +163,7 @@ def _key_on(context: Context, uri: CtxUri, key_id: str) -> PublicKey:
     judged = _claims_on(context, uri)
     keys = {one.key.key_id: one.key for one in judged.found}
     chosen = [key for one, key in sorted(keys.items()) if one.startswith(key_id)]
-    if len(chosen) == 1 and (not key_id or is_digits(key_id)):
+    if len(chosen) == 1 and (is_digits(key_id) if key_id else not judged.too_many):
         return chosen[0]
     kinds = {one.key.key_id: one.claim.kind for one in judged.found}
     seen = "; ".join(f"{one} ({kinds[one]})" for one in sorted(keys))
@@ -176,8 +176,9 @@ def _key_on(context: Context, uri: CtxUri, key_id: str) -> PublicKey:
             fix="ask its maker for the public key, or to run `ctxpack push --sign`",
             code="E_KEY",
         )
+    how_many = "perhaps more than one key" if judged.too_many else f"{len(keys)} keys"
     raise InvalidInput(
-        "no claim by this key" if key_id else f"{len(keys)} keys signed this pack",
+        "no claim by this key" if key_id else f"{how_many} signed this pack",
         where=uri,
         got=seen,
         fix=f"choose one: --key-id and {FEWEST_DIGITS} or more of its digits, which its owner told you",

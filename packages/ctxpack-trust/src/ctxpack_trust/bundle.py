@@ -5,6 +5,8 @@ Source: sigstore/protobuf-specs, sigstore_bundle.proto; CLAIM.md, "Bundle". Only
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ctxpack_identity.canonical import canonical_json, parse_json, pointer
 from ctxpack_identity.errors import IntegrityError, InvalidInput
 from ctxpack_identity.lighttyping import Any, NamedTuple
@@ -102,6 +104,7 @@ def hint_of(bundle: bytes) -> str:
     return _parse(bundle).hint
 
 
+@lru_cache(maxsize=4)  # it is asked for its key, and then checked
 def _parse(bundle: bytes) -> _Signed:
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise _fault("", f"at most {MAX_BUNDLE_BYTES} bytes", str(len(bundle)))
