@@ -184,6 +184,22 @@ def test_of_several_keys_one_is_chosen(pantry: Pantry, stranger: Callable[..., P
     assert user.trust_add("team", pack=uri, key_id=TWO.public.key_id[:12]).key == TWO.public
 
 
+def test_of_a_flood_no_key_is_taken_for_the_only_one(
+    pantry: Pantry, stranger: Callable[..., Pantry], uri: CtxUri, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in (ONE, TWO):
+        pantry.push(uri, key=key)
+    user = stranger()
+    monkeypatch.setattr("ctxpack_oci.referrers.MAX_REFERRERS", 0)
+    with pytest.raises(InvalidInput, match="nobody signed this pack") as caught:
+        user.trust_add("team", pack=uri)
+    assert "more than 64 manifests refer to it" in caught.value.got
+    user.trust_add("team", pub=pub(tmp_path, ONE))
+    with pytest.raises(InvalidInput, match="perhaps more than one key signed this pack"):
+        user.trust_add("others", pack=uri)
+    assert user.trust_add("others", pack=uri, key_id=ONE.public.key_id).key == ONE.public
+
+
 def test_a_pack_that_nobody_signed_names_no_key(stranger: Callable[..., Pantry], uri: CtxUri) -> None:
     with pytest.raises(InvalidInput, match="nobody signed this pack"):
         stranger().trust_add("team", pack=uri)

@@ -56,7 +56,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         words, given.argv = _without_command(parser, words)
     arguments, unknown = parser.parse_known_args(words, given)
     if unknown:
-        _refuse(parser, unknown)
+        _refuse(parser.acting(words), unknown)
     return arguments
 
 
@@ -176,6 +176,11 @@ class _Parser(argparse.ArgumentParser):
         if words[index] not in actions:
             self.error(f"no action {words[index]!r}; the actions are {', '.join(actions)}")
         return [words[index], *words[:index], *words[index + 1 :]]
+
+    def acting(self, words: Sequence[str]) -> _Parser:
+        """Return the parser of the action that words begin with; this one, if the command has no actions."""
+        actions: dict[str, _Parser] = {} if self._actions_of is None else self._actions_of.choices
+        return actions.get(words[0], self) if words else self
 
     def error(self, message: str) -> NoReturn:
         raise _BadUsage(self, message, self.prog)
