@@ -54,6 +54,7 @@ from ctxpack_trust import (
     Tool,
     read_claim,
     sign_claim,
+    verified_payload,
 )
 
 __all__ = [
@@ -237,7 +238,7 @@ def publish_signed(
 
 def _bundle(claim: Claim, key: PrivateKey) -> bytes:
     bundle = sign_claim(claim, key)
-    read_claim(bundle, key.public, image=claim.image, uri=claim.uri)  # nothing is published that readers refuse
+    verified_payload(bundle, key.public)  # nothing is published that readers refuse; sign_claim has read the payload
     return bundle
 
 
