@@ -1,0 +1,2 @@
+// Package all registers no provider of identity tokens: they are left out of this build.
+package all
