@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ _target = load(TESTS, "pantry_target")
 load(TESTS, "pantry_image")  # after pantry_target, which it imports
 load(TESTS, "pantry_people")  # after pantry_target and pantry_project
 load(TESTS, "pantry_versions")
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that is loaded by now out of every garbage collection: tests of open files ask for one each."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
