@@ -36,18 +36,24 @@ LOGS = WORK / "log"
 # All but "programs" are scripts of hatch.toml. They are printed in this order.
 STEPS = ("programs", "lint", "types", "isolated", "reuse", "integration", "claims")
 
-# The steps of one lane run one after the other, the lanes at the same time. Each of the first two takes about as long
-# as the other, and the tests mostly wait for a disk or use one core. The third, whose programs are built at low
-# priority for ten minutes in a fresh clone, takes what the others leave.
-LANES = (("lint", "types", "isolated", "reuse"), ("programs", "integration"), ("claims",))
+# The steps of one lane run one after the other, the lanes at the same time: each takes about as long as the others. The
+# tests wait for a disk or use one core; the programs, built at low priority, take what they leave.
+LANES = (("lint", "types", "isolated"), ("integration",), ("programs", "claims", "reuse"))
 
 # What a step gets before its script runs, so that one early message names what cannot be had. See tools/goprograms.py.
-PROGRAMS = {"programs": ("oras",), "claims": ("crane", "registry3", "referrersregistry", "cosign")}
+# Of integration few tests need oras, which is there long before them.
+PROGRAMS = {
+    "programs": ("oras", "crane", "registry3", "referrersregistry", "cosign"),
+    "claims": ("crane", "registry3", "referrersregistry", "cosign"),
+}
 
 LOOK_SECONDS = 0.1  # how often the output of a step is looked at
 
-# Variables that would bring in another environment or another configuration of hatch.
-FOREIGN = ("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+# Variables that would bring in another environment or another configuration of hatch, or compile all modules each time.
+FOREIGN = (
+    *("HATCH_ENV", "HATCH_ENV_ACTIVE", "HATCH_PROJECT", "VIRTUAL_ENV"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH"),
+)
 
 
 class Outcome(NamedTuple):
