@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctxpack_cache import Cache
+from ctxpack_cache import Cache, durability
 from ctxpack_cache.durability import AHEAD, FlushAhead, flush, flush_tree, flush_tree_one_by_one
 from ctxpack_identity.digest import digest_of, hex_of
 
@@ -19,6 +20,7 @@ KEY = digest_of(b"a contract")
 
 Fill = Callable[[str], None]
 Run = Callable[[Callable[[], object]], Any]
+Eventually = Callable[[Callable[[], bool]], None]
 
 
 def opened(run: Run, function: Callable[[], object], root: Path) -> list[str]:
@@ -84,8 +86,17 @@ def test_flush_ahead_flushes_inside_the_context_and_not_after(tmp_path: Path, fi
     fill(str(tmp_path))
 
     def fill_slowly() -> None:
+        flush, flushed = durability._flush_filesystem, threading.Semaphore(0)
+
+        def flush_and_say(folder: str) -> bool:
+            done = flush(folder)
+            flushed.release()
+            return done
+
+        durability._flush_filesystem = flush_and_say  # in this process, which ends after it
         with FlushAhead(str(tmp_path)):
-            time.sleep(5 * AHEAD)
+            assert flushed.acquire(timeout=60)
+            assert flushed.acquire(timeout=60)
         (tmp_path / "end").touch()
         time.sleep(3 * AHEAD)
 
@@ -94,7 +105,11 @@ def test_flush_ahead_flushes_inside_the_context_and_not_after(tmp_path: Path, fi
     assert steps[-1] == "open end"
 
 
-def test_a_folder_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) -> None:
+def test_a_folder_filled_at_once_is_not_flushed_ahead(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durability, "AHEAD", 60)
+
     def fill_quickly() -> None:
         with FlushAhead(str(tmp_path)):
             pass
@@ -102,19 +117,23 @@ def test_a_folder_filled_at_once_is_not_flushed_ahead(tmp_path: Path, run: Run) 
     assert opened(run, fill_quickly, tmp_path) == []
 
 
-def test_an_error_of_flush_ahead_is_raised_at_the_end(tmp_path: Path) -> None:
+def no_flush_runs() -> bool:
+    return all(thread.name != "flush" for thread in threading.enumerate())
+
+
+def test_an_error_of_flush_ahead_is_raised_at_the_end(tmp_path: Path, eventually: Eventually) -> None:
     def fill(gone: Path) -> None:
         with FlushAhead(str(gone)):
-            time.sleep(3 * AHEAD)
+            eventually(no_flush_runs)
 
     with pytest.raises(FileNotFoundError):
         fill(tmp_path / "gone")
 
 
-def test_an_error_of_the_body_is_raised_before_one_of_flush_ahead(tmp_path: Path) -> None:
+def test_an_error_of_the_body_is_raised_before_one_of_flush_ahead(tmp_path: Path, eventually: Eventually) -> None:
     def fail() -> None:
         with FlushAhead(str(tmp_path / "gone")):
-            time.sleep(3 * AHEAD)
+            eventually(no_flush_runs)
             raise KeyError("body")
 
     with pytest.raises(KeyError, match="body"):

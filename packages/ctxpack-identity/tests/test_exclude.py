@@ -71,9 +71,9 @@ def test_a_later_opposite_pattern_cancels_a_pattern(pattern: str, path: str, is_
     ],
 )
 def test_no_pattern_takes_exponential_time(pattern: str, path: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not compile_excludes([pattern])(path, False)
-    assert time.perf_counter() - started < 2  # seconds; backtracking would take years
+    assert time.process_time() - started < 2  # seconds; backtracking would take years
 
 
 @pytest.mark.parametrize("pattern", ["*.tmp", "a?.tmp", "a[!x].tmp", "a[![:alpha:]].tmp", "a[^\u0080-\U0010ffff].tmp"])

@@ -61,6 +61,11 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def idle(pid: int) -> bool:
+    """Whether a process waits, as a child does that has no batch."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cores, and children that are started for the second small file."""
@@ -142,7 +147,7 @@ def test_a_child_that_is_done_gets_the_next_batch(started: tuple[LocalWorkers, B
     pending = []
     for _ in range(3):
         pending += [local.submit(batch) for _ in range(3 * len(children))]
-        time.sleep(0.5)  # without a call of result()
+        wait_until(lambda: all(map(idle, children)))  # without a call of result()
     assert len({type(job) for job in pending}) == 1, "the main thread did some"
     assert [job.result() for job in pending] == [hash_batch(batch)] * len(pending)
     assert len(children) == CORES - 1
