@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Forks
+from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import KINDS, PlainTarget, open_target
 
@@ -53,6 +53,6 @@ def target(request: pytest.FixtureRequest) -> PlainTarget:
 
 
 @pytest.fixture
-def maker(tmp_path: Path, target: PlainTarget) -> Machine:
+def maker(tmp_path: Path, target: PlainTarget, forks: Forks) -> Machine:
     """The machine that seeds packs, and pushes them to the target."""
-    return Machine(tmp_path / "maker", target.location, target.environment)
+    return ForkedMachine(forks, tmp_path / "maker", target.location, target.environment)

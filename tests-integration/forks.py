@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ class Running:
 
     def finish(self) -> Finished:
         """Wait for the end. Raises: AssertionError if stderr has a traceback."""
+        self._forks.wait(self.pid)
         done = Finished(*self._forks.ask(self.pid))
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -94,6 +96,14 @@ class Forks:
         """Run calls at the same time, each to its end. Raises: AssertionError if stderr of one has a traceback."""
         return [running.finish() for running in self.start(*calls)]
 
+    def wait(self, pid: int) -> None:
+        """Wait for the end of a call. The process does not, so that it can start others for other threads."""
+        ended = os.pidfd_open(pid)
+        try:
+            select.select([ended], [], [])
+        finally:
+            os.close(ended)
+
     def ask(self, question: object) -> Any:
         """Return the answer of the process: to a list of calls their process numbers; to such a number, its end."""
         with self._lock:
@@ -105,7 +115,7 @@ class Forks:
 
 
 class ForkedMachine(Machine):
-    """A machine whose commands are forks, but those of `start`."""
+    """A machine whose commands are forks, but those of `start` and those with a prefix."""
 
     def __init__(self, forks: Forks, folder: Path, registry: str = "", environment: Mapping[str, str] = {}) -> None:
         super().__init__(folder, registry, environment)
@@ -123,7 +133,8 @@ class ForkedMachine(Machine):
     def run(
         self, *arguments: str | Path, registry: str = "", prefix: Sequence[str] = (), folder: Path | None = None
     ) -> Finished:
-        assert not prefix, "a fork has no prefix"
+        if prefix:
+            return super().run(*arguments, registry=registry, prefix=prefix, folder=folder)
         return self.forks.together(self.call(*arguments, registry=registry, folder=folder))[0]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from examples import NOWHERE, ask_registry, seed_pack
+from forks import ForkedMachine, Forks
 from machine import Finished, Machine
 from plain_target import Repository
 from relay import Answer, Forward, Relay, Request, Rule
@@ -31,9 +32,9 @@ def repository(auth_registry: RegistryServer) -> Repository:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, repository: Repository) -> Machine:
+def machine(tmp_path: Path, repository: Repository, forks: Forks) -> Machine:
     """A machine without a registry of its own, whose user has the password for one in the environment."""
-    return Machine(tmp_path / "machine", environment=repository.environment)
+    return ForkedMachine(forks, tmp_path / "machine", environment=repository.environment)
 
 
 def folder_names(machine: Machine, location: str, folder: str = "ctxpack.toml") -> Path:
@@ -165,8 +166,8 @@ def test_the_user_s_own_settings_must_name_the_same_server(
     assert done.status == 4
 
 
-def test_a_registry_that_a_folder_names_is_said_once(tmp_path: Path, registry: RegistryServer) -> None:
-    machine, location = Machine(tmp_path / "machine"), Repository(registry).location
+def test_a_registry_that_a_folder_names_is_said_once(tmp_path: Path, registry: RegistryServer, forks: Forks) -> None:
+    machine, location = ForkedMachine(forks, tmp_path / "machine"), Repository(registry).location
     path = folder_names(machine, location)
     seed_pack(machine, command=["sh", "-c", "mkdir -p artifacts; echo 1 > artifacts/x"])
     said = f"ctxpack: registry {location}, which {path} names\n"
@@ -269,9 +270,9 @@ LOGIN_FILES = [
 
 @pytest.mark.parametrize("document", LOGIN_FILES)
 def test_a_login_file_without_credentials_does_not_stop_anonymous_access(
-    tmp_path: Path, registry: RegistryServer, document: object
+    tmp_path: Path, registry: RegistryServer, document: object, forks: Forks
 ) -> None:
-    machine = Machine(tmp_path / "machine", Repository(registry).location)
+    machine = ForkedMachine(forks, tmp_path / "machine", Repository(registry).location)
     docker_config(machine, json.dumps(document).replace("HOST", registry.address))
     done = machine.run("pull", NOWHERE)
     assert done.status == 3, done.stderr
@@ -345,27 +346,31 @@ def elsewhere(relay: Relay) -> Rule:
         *((command, no_token) for command in ("pull", "push")),
     ],
 )
-def test_a_404_of_something_else_is_no_miss(tmp_path: Path, command: str, rule: Callable[[Relay], Rule]) -> None:
+def test_a_404_of_something_else_is_no_miss(
+    tmp_path: Path, command: str, rule: Callable[[Relay], Rule], forks: Forks
+) -> None:
     with Relay() as relay:
         relay.rule = rule(relay)
-        machine = Machine(tmp_path / "machine", f"{relay.address}/team/packs")
+        machine = ForkedMachine(forks, tmp_path / "machine", f"{relay.address}/team/packs")
         done = ask_registry(machine, command)
     assert (done.status, done.stdout) == (6, "")
     assert "answered 404" in done.stderr
     assert not (machine.work / "computed").exists()
 
 
-def test_a_miss_costs_one_request(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_miss_costs_one_request(tmp_path: Path, registry: RegistryServer, forks: Forks) -> None:
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "machine", Repository(registry).through(relay.address))
+        machine = ForkedMachine(forks, tmp_path / "machine", Repository(registry).through(relay.address))
         assert machine.run("pull", NOWHERE).status == 3
         assert len(relay.seen()) == 1
 
 
-def test_a_registry_whose_404_has_no_document_is_asked_at_v2(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_registry_whose_404_has_no_document_is_asked_at_v2(
+    tmp_path: Path, registry: RegistryServer, forks: Forks
+) -> None:
     with Relay(registry.address) as relay:
         relay.rule = lambda request, forward: Answer(404) if "/manifests/" in request.path else forward(request)
-        machine = Machine(tmp_path / "machine", Repository(registry).through(relay.address))
+        machine = ForkedMachine(forks, tmp_path / "machine", Repository(registry).through(relay.address))
         assert machine.run("pull", NOWHERE).status == 3
         assert [request.path for request in relay.seen()][1:] == ["/v2/"]
 
@@ -424,8 +429,10 @@ def test_the_status_of_a_web_server_decides(status: int, message: str, rule: Cal
 @pytest.mark.parametrize(
     ("status", "exit_status", "message"), [(401, 4, REFUSED), (404, 2, GONE), (429, 6, LATER), (503, 6, LATER)]
 )
-def test_the_exit_code_is_that_of_the_cause(tmp_path: Path, status: int, exit_status: int, message: str) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_the_exit_code_is_that_of_the_cause(
+    tmp_path: Path, status: int, exit_status: int, message: str, forks: Forks
+) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     with Relay(rule=always(status)) as relay:
         url_contract(machine, f"http://{relay.address}/raw?signature=hunter2")
         done = machine.run("id")
@@ -435,8 +442,8 @@ def test_the_exit_code_is_that_of_the_cause(tmp_path: Path, status: int, exit_st
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/raw", "https://127.0.0.1:1/raw", "http://nothing.invalid/raw"])
-def test_a_web_server_that_cannot_be_reached_is_unavailable(tmp_path: Path, url: str) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_a_web_server_that_cannot_be_reached_is_unavailable(tmp_path: Path, url: str, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     url_contract(machine, url)
     done = machine.run("id")
     assert (done.status, done.stdout) == (6, "")

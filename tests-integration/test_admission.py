@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Finished, Machine
+from forks import ForkedMachine, Forks
+from machine import Finished
 from plain_target import PlainTarget, open_target, tag_of
 from project import Project
 from typist import Typist
@@ -22,10 +23,10 @@ OWN = "one\n"
 class User:
     """Somebody with a project like everybody's, a machine, and a key by their name."""
 
-    def __init__(self, folder: Path, target: PlainTarget, name: str) -> None:
+    def __init__(self, folder: Path, target: PlainTarget, forks: Forks, name: str) -> None:
         self.name, self.target = name, target
         environment = target.environment | {"CTXPACK_KEY_PASSWORD": f"the password of {name}"}
-        self.machine = Machine(folder / name, target.location, environment)
+        self.machine = ForkedMachine(forks, folder / name, target.location, environment)
         self.project = Project(self.machine)
         self.uri = self.project.uri()
 
@@ -85,8 +86,8 @@ def target(request: pytest.FixtureRequest) -> PlainTarget:
 
 
 @pytest.fixture
-def user(tmp_path: Path, target: PlainTarget) -> Callable[[str], User]:
-    return lambda name: User(tmp_path, target, name)
+def user(tmp_path: Path, target: PlainTarget, forks: Forks) -> Callable[[str], User]:
+    return lambda name: User(tmp_path, target, forks, name)
 
 
 @pytest.fixture(params=["nobody", "a stranger"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from examples import NOWHERE, ask_registry, seed_pack
 from faults import holding, where
+from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import Repository
 from relay import Answer, Forward, Relay, Request
@@ -33,9 +34,9 @@ def repository(auth_registry: RegistryServer) -> Repository:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, repository: Repository) -> Machine:
+def machine(tmp_path: Path, repository: Repository, forks: Forks) -> Machine:
     """A machine without credentials."""
-    return Machine(tmp_path / "machine", repository.location)
+    return ForkedMachine(forks, tmp_path / "machine", repository.location)
 
 
 @pytest.mark.parametrize("file", [".docker/config.json", ".config/containers/auth.json"])
@@ -103,11 +104,13 @@ def test_a_password_appears_neither_in_output_nor_in_the_list_of_processes(
     assert not [secret for secret in secrets for text in (seen, done.stdout, done.stderr) if secret in text]
 
 
-def test_no_password_is_sent_before_the_registry_asks_for_one(tmp_path: Path, registry: RegistryServer) -> None:
+def test_no_password_is_sent_before_the_registry_asks_for_one(
+    tmp_path: Path, registry: RegistryServer, forks: Forks
+) -> None:
     repository = Repository(registry)
     credentials = {"CTXPACK_USERNAME": "cook", "CTXPACK_PASSWORD": "for another registry"}
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "machine", repository.through(relay.address), credentials)
+        machine = ForkedMachine(forks, tmp_path / "machine", repository.through(relay.address), credentials)
         machine.succeed("push", seed_pack(machine))
         assert [request for request in relay.seen() if "authorization" in request.headers] == []
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from audit import audit_cache, leftovers
 from examples import seed_pack, write_contract
+from forks import ForkedMachine, Forks
 from machine import Finished, Machine
 from plain_target import KINDS, open_target
 
@@ -26,8 +27,8 @@ GOOD: dict[str, Any] = {"inputs": [], "transforms": [TRANSFORM]}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "machine")
+def machine(tmp_path: Path, forks: Forks) -> Machine:
+    return ForkedMachine(forks, tmp_path / "machine")
 
 
 def must_fail(done: Finished, status: int, *messages: str, lines: int = 1) -> None:
@@ -338,9 +339,9 @@ def test_every_command_refuses_an_invalid_uri(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_pack_is_exit_3(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+def test_a_missing_pack_is_exit_3(tmp_path: Path, request: pytest.FixtureRequest, kind: str, forks: Forks) -> None:
     target = open_target(kind, request)
-    machine = Machine(tmp_path / "machine", target.location, target.environment)
+    machine = ForkedMachine(forks, tmp_path / "machine", target.location, target.environment)
     for command in ("pull", "inspect"):
         must_fail(machine.run(command, NOWHERE), 3, f"{target.location}: no such pack: {NOWHERE}; check the URI and")
     must_fail(machine.run("push", NOWHERE), 3, f"cache {machine.cache}: no such pack", "ctxpack seed")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from machine import Machine
+from forks import ForkedMachine, Forks
 
 import goprograms
 from ctxpack_identity import CtxUri, IntegrityError, digest_of
@@ -154,10 +154,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer
 
 
 @pytest.fixture(scope="module")
-def signed(server: RegistryServer, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def signed(server: RegistryServer, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Published:
     """A pack that was made, pushed and signed with the command line."""
     location = f"{server.address}/team/packs"
-    machine = Machine(tmp_path_factory.mktemp("maker") / "it", location, {"CTXPACK_KEY_PASSWORD": PASSWORD})
+    machine = ForkedMachine(
+        forks, tmp_path_factory.mktemp("maker") / "it", location, {"CTXPACK_KEY_PASSWORD": PASSWORD}
+    )
     (machine.work / "contract.json").write_text(json.dumps(CONTRACT))
     machine.succeed("keygen", "ci")
     machine.succeed("run")
@@ -325,7 +327,7 @@ def test_copies_by_oras_verify(
 
 @pytest.mark.parametrize("kind", ["a layout", "a registry"])
 def test_a_copy_by_oras_is_admitted_where_its_signer_is_trusted(
-    signed: Published, lacking: RegistryServer, tmp_path: Path, kind: str
+    signed: Published, lacking: RegistryServer, tmp_path: Path, kind: str, forks: Forks
 ) -> None:
     """The copy lacks the tag of the signer, so the claim is found as a referrer."""
     if kind == "a layout":
@@ -334,7 +336,7 @@ def test_a_copy_by_oras_is_admitted_where_its_signer_is_trusted(
     else:
         copy = f"{lacking.address}/strict/{signed.location.partition(':')[2].replace('/', '-')}"
         oras_copy("--from-plain-http", "--to-plain-http", signed.image, f"{copy}:{signed.tag}")
-    user = Machine(tmp_path / "user", copy, {"CTXPACK_TRUST": "signed"})
+    user = ForkedMachine(forks, tmp_path / "user", copy, {"CTXPACK_TRUST": "signed"})
     assert user.run("pull", signed.uri).status == 7
     (user.work / "ci.pub").write_bytes(signed.key.as_pem())
     user.succeed("trust", "add", "ci.pub", "--owner", "ci")

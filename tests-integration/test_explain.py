@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import ForkedMachine, Forks
 from jsonschema import Draft202012Validator
 from machine import Machine
 from project import Project
@@ -21,16 +22,16 @@ LOCK = {"path": "lock.txt", "text": True}
 
 
 @pytest.fixture
-def project(tmp_path: Path, registry: RegistryServer) -> Project:
+def project(tmp_path: Path, registry: RegistryServer, forks: Forks) -> Project:
     """A project on a machine that pushes to a repository of its own."""
     name = re.sub(r"[^a-z0-9]", "", tmp_path.name.lower())
-    return Project(Machine(tmp_path / "maker", f"{registry.address}/explain/{name}"))
+    return Project(ForkedMachine(forks, tmp_path / "maker", f"{registry.address}/explain/{name}"))
 
 
 @pytest.fixture
-def reader(tmp_path: Path, project: Project) -> Machine:
+def reader(tmp_path: Path, project: Project, forks: Forks) -> Machine:
     """Another machine with the same registry, and an empty cache."""
-    return Machine(tmp_path / "reader", project.machine.environment["CTXPACK_REGISTRY"])
+    return ForkedMachine(forks, tmp_path / "reader", project.machine.environment["CTXPACK_REGISTRY"])
 
 
 def made(project: Project) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Machine
+from forks import ForkedMachine, Forks
 from neutral_git import git
 from project import Project
 
@@ -26,10 +26,10 @@ TRANSFORM = {"tool": "index", "tool_version": "2", "code_hash": "opaque"}
 class Team:
     """Two machines that share a registry. project: on the first; chunks, index: packs that it made and pushed."""
 
-    def __init__(self, folder: Path, server: RegistryServer, repository: str) -> None:
+    def __init__(self, folder: Path, server: RegistryServer, repository: str, forks: Forks) -> None:
         self.server, self.repository = server, repository
         location = f"{server.address}/{repository}"
-        self.maker, self.user = Machine(folder / "maker", location), Machine(folder / "user", location)
+        self.maker, self.user = (ForkedMachine(forks, folder / name, location) for name in ("maker", "user"))
         self.project = Project(self.maker)
         self.project.write({"in/b.txt": "two\n", "in/deep/c.txt": "three\n"})
         self.project.declare(labels={"team": "search", "corpus": "2026"})
@@ -61,8 +61,8 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -> Team:
-    return Team(tmp_path_factory.mktemp("team"), registry, "team/found")
+def team(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer, forks: Forks) -> Team:
+    return Team(tmp_path_factory.mktemp("team"), registry, "team/found", forks)
 
 
 def test_a_registry_shows_what_a_pack_is_and_no_secret(team: Team) -> None:
@@ -78,17 +78,21 @@ def test_a_registry_shows_what_a_pack_is_and_no_secret(team: Team) -> None:
     assert "secret" not in json.dumps(team.annotations(team.index))
 
 
-def test_whoever_pushes_and_repairs_a_pack_writes_the_same_image_manifest(team: Team, tmp_path: Path) -> None:
+def test_whoever_pushes_and_repairs_a_pack_writes_the_same_image_manifest(
+    team: Team, tmp_path: Path, forks: Forks
+) -> None:
     first = json.loads(team.maker.succeed("push", team.chunks, "--json"))["image"]
-    other = Machine(tmp_path / "other", f"{team.server.address}/{team.repository}")
+    other = ForkedMachine(forks, tmp_path / "other", f"{team.server.address}/{team.repository}")
     other.succeed("pull", team.chunks)
     for arguments in (("push",), ("push", "--repair")):
         again = json.loads(other.succeed(*arguments, team.chunks, "--json", registry=f"{team.server.address}/copy"))
         assert again["image"] == first
 
 
-def test_what_a_pack_holds_is_listed_from_the_registry_without_its_outputs(team: Team, tmp_path: Path) -> None:
-    stranger = Machine(tmp_path / "stranger", f"{team.server.address}/{team.repository}")
+def test_what_a_pack_holds_is_listed_from_the_registry_without_its_outputs(
+    team: Team, tmp_path: Path, forks: Forks
+) -> None:
+    stranger = ForkedMachine(forks, tmp_path / "stranger", f"{team.server.address}/{team.repository}")
     assert stranger.succeed("inspect", team.chunks, "--files") == "     4 B  r"
     listed = stranger.succeed("inspect", team.chunks, "--inputs", "docs").splitlines()
     assert [line.split("  ")[-1] for line in listed] == ["a.txt", "b.txt", "deep/c.txt"]
@@ -149,8 +153,8 @@ def test_the_first_digits_of_a_list_name_the_pack(team: Team) -> None:
     assert json.loads(team.maker.succeed("inspect", line.split()[0], "--json"))["uri"] == team.index
 
 
-def test_lineage_goes_as_far_as_the_cache_and_on_request_the_registry(team: Team, tmp_path: Path) -> None:
-    stranger = Machine(tmp_path / "stranger", f"{team.server.address}/{team.repository}")
+def test_lineage_goes_as_far_as_the_cache_and_on_request_the_registry(team: Team, tmp_path: Path, forks: Forks) -> None:
+    stranger = ForkedMachine(forks, tmp_path / "stranger", f"{team.server.address}/{team.repository}")
     done = stranger.run("lineage", team.index)
     assert done.stdout.splitlines()[-1] == f"└── chunks: {team.chunks}, not found"
     assert "--ask-registry looks in the registry, too" in done.stderr

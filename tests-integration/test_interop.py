@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from audit import audit_artifact, digest_of
 from examples import content_of, seed_pack
+from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import PlainTarget, Repository, tag_of
 
@@ -81,9 +82,9 @@ def test_gzip_tar_and_sha256_check_a_pack(archive: Path) -> None:
             assert digest_of(data) == f"sha256:{line['sha256']}"
 
 
-def test_a_copy_that_oras_made_is_the_same_pack(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_copy_that_oras_made_is_the_same_pack(tmp_path: Path, registry: RegistryServer, forks: Forks) -> None:
     original, copy = Repository(registry), Repository(registry)
-    maker, layout = Machine(tmp_path / "maker", original.location), tmp_path / "layout"
+    maker, layout = ForkedMachine(forks, tmp_path / "maker", original.location), tmp_path / "layout"
     uri = seed_pack(maker)
     maker.succeed("push", uri)
     tag, plain = tag_of(uri), ("--from-plain-http", "--to-plain-http")
@@ -91,7 +92,7 @@ def test_a_copy_that_oras_made_is_the_same_pack(tmp_path: Path, registry: Regist
     run(oras, "cp", *plain, f"{original.location}:{tag}", f"{copy.location}:{tag}")
     run(oras, "cp", "--from-plain-http", "--to-oci-layout", f"{original.location}:{tag}", f"{layout}:{tag}")
     for number, location in enumerate((copy.location, f"oci:{layout}")):
-        user = Machine(tmp_path / f"user {number}", location)
+        user = ForkedMachine(forks, tmp_path / f"user {number}", location)
         assert content_of(Path(user.succeed("pull", uri))) == content_of(maker.work / "processed_data")
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +14,14 @@ import pytest
 from audit import audit_artifact, audit_cache, leftovers, unfinished
 from examples import LARGE, content_of, seed_pack, write_contract
 from faults import holding, holding_body, nth, where
+from forks import ForkedMachine, Forks
 from machine import Machine, Started, without_first_contact
 from plain_target import Layout, Repository
 from relay import Relay, Rule
 
 from registry2 import RegistryServer
 
-PROMPT = 2.0  # seconds from Ctrl-C to the prompt, also when a registry stalls
+PROMPT = 10.0  # seconds from Ctrl-C to the prompt, also when a registry stalls; two on a machine that is not loaded
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SMALL = {"index.bin": LARGE[:1000], "sub/text": b"text\n"}
 MANY = {f"sub {number % 7}/{number}.txt": b"%d\n" % number for number in range(400)} | {"large.bin": LARGE[: 2 << 20]}
@@ -45,15 +47,15 @@ class Maker(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def maker(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -> Maker:
+def maker(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer, forks: Forks) -> Maker:
     folder = tmp_path_factory.mktemp("maker")
-    machine, repository = Machine(folder / "maker"), Repository(registry)
+    machine, repository = ForkedMachine(forks, folder / "maker"), Repository(registry)
     uri = seed_pack(machine, files=SMALL)
     with Relay(registry.address) as relay:
         location = repository.through(relay.address)
         machine.succeed("push", uri, registry=location)
         pushing = len(relay.seen())
-        Machine(folder / "user", location).succeed("pull", uri)
+        ForkedMachine(forks, folder / "user", location).succeed("pull", uri)
         return Maker(machine, uri, registry, repository, pushing, len(relay.seen()) - pushing)
 
 
@@ -74,6 +76,14 @@ def count(folder: Path, pattern: str = "**/*") -> int:
         return 0
 
 
+def has_open(pid: int, folder: Path) -> bool:
+    """Whether a process has a file below folder open."""
+    with suppress(OSError):  # the process has ended, or the file is closed by now
+        descriptors = Path(f"/proc/{pid}/fd").iterdir()
+        return any(os.readlink(descriptor).startswith(f"{folder}/") for descriptor in descriptors)
+    return False
+
+
 def test_a_push_killed_at_a_request_leaves_no_tag_or_a_whole_pack(maker: Maker) -> None:
     assert maker.pushing > 15
     # The requests for blobs are alike, so every third of them; then each of the last six, which make the tag.
@@ -90,9 +100,9 @@ def test_a_push_killed_at_a_request_leaves_no_tag_or_a_whole_pack(maker: Maker) 
         assert audit_artifact(repository, maker.uri) is not None
 
 
-def test_a_pull_killed_at_any_request_leaves_nothing_visible(maker: Maker, tmp_path: Path) -> None:
+def test_a_pull_killed_at_any_request_leaves_nothing_visible(maker: Maker, tmp_path: Path, forks: Forks) -> None:
     assert maker.pulling > 3
-    user = Machine(tmp_path / "user")
+    user = ForkedMachine(forks, tmp_path / "user")
     moments: list[Callable[..., Rule]] = [holding, holding_body]
     for number in range(1, maker.pulling):
         with Relay(maker.server.address) as relay:
@@ -135,9 +145,10 @@ def test_a_command_is_interrupted_at_once_while_the_registry_stalls(
     method: str,
     path: str,
     moment: Callable[..., Rule],
+    forks: Forks,
 ) -> None:
     repository = maker.repository if command != "push" else Repository(maker.server)
-    machine = maker.machine if command == "push" else Machine(tmp_path / "user")
+    machine = maker.machine if command == "push" else ForkedMachine(forks, tmp_path / "user")
     with Relay(maker.server.address) as relay:
         hold = relay.hold()
         relay.rule = where(moment(hold), method=method, path=path)
@@ -180,9 +191,9 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     ],
 )
 def test_a_command_ended_while_it_writes_leaves_a_whole_pack_or_none(
-    tmp_path: Path, command: str, number: signal.Signals
+    tmp_path: Path, command: str, number: signal.Signals, forks: Forks
 ) -> None:
-    machine = Machine(tmp_path / "machine")
+    machine = ForkedMachine(forks, tmp_path / "machine")
     uri = seed_pack(machine, files=MANY)
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
@@ -208,9 +219,9 @@ def test_a_command_ended_while_it_writes_leaves_a_whole_pack_or_none(
     assert leftovers(machine.cache) == []
 
 
-def test_a_push_into_a_layout_killed_in_the_middle_leaves_no_tag_or_a_whole_pack(tmp_path: Path) -> None:
+def test_a_push_into_a_layout_killed_in_the_middle_leaves_no_tag_or_a_whole_pack(tmp_path: Path, forks: Forks) -> None:
     layout = Layout(tmp_path / "layout")
-    machine = Machine(tmp_path / "machine", layout.location)
+    machine = ForkedMachine(forks, tmp_path / "machine", layout.location)
     uri = seed_pack(machine, files=MANY)
     for blobs in range(6):
         started = machine.start("push", uri)
@@ -222,8 +233,8 @@ def test_a_push_into_a_layout_killed_in_the_middle_leaves_no_tag_or_a_whole_pack
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, *STATUS])
-def test_outputs_are_placed_whole_or_not_at_all(tmp_path: Path, number: signal.Signals) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_outputs_are_placed_whole_or_not_at_all(tmp_path: Path, number: signal.Signals, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     uri = seed_pack(machine, files=MANY)
     whole = content_of(machine.work / "processed_data")
     got = machine.work / "got"
@@ -241,8 +252,8 @@ def test_outputs_are_placed_whole_or_not_at_all(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, *STATUS])
-def test_a_run_ended_while_its_command_runs_seeds_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_a_run_ended_while_its_command_runs_seeds_nothing(tmp_path: Path, number: signal.Signals, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     write_contract(machine.work)
     slow = "mkdir -p processed_data; touch processed_data/half; exec sleep 60"
     started = machine.start("run", "--", "sh", "-c", slow)
@@ -255,8 +266,8 @@ def test_a_run_ended_while_its_command_runs_seeds_nothing(tmp_path: Path, number
     assert leftovers(machine.cache) == []
 
 
-def test_terminating_a_run_ends_its_command_too(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_terminating_a_run_ends_its_command_too(tmp_path: Path, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     write_contract(machine.work)
     started = machine.start("run", "--", "sh", "-c", "echo $$ > pid.new; mv pid.new pid; exec sleep 60")
     assert until((machine.work / "pid").exists, started)
@@ -268,9 +279,9 @@ def test_terminating_a_run_ends_its_command_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_command_that_waits_for_another_process_can_be_interrupted(
-    maker: Maker, tmp_path: Path, number: signal.Signals
+    maker: Maker, tmp_path: Path, number: signal.Signals, forks: Forks
 ) -> None:
-    user = Machine(tmp_path / "user")
+    user = ForkedMachine(forks, tmp_path / "user")
     with Relay(maker.server.address) as relay:
         hold = relay.hold()
         relay.rule = where(holding(hold), path="/blobs/")
@@ -278,7 +289,7 @@ def test_a_command_that_waits_for_another_process_can_be_interrupted(
         working = user.start("pull", maker.uri, registry=location)
         hold.until_reached()
         waiting = user.start("pull", maker.uri, registry=location)
-        time.sleep(0.5)  # after that it waits for the lock; if not, it is interrupted just the same
+        assert until(lambda: has_open(waiting.pid, user.cache / "v1" / "locks"), waiting)
         done = waiting.end_with(number)
         assert done.status == STATUS[number]
         assert done.seconds < PROMPT

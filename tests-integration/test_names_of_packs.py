@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from forks import ForkedMachine, Forks
 from machine import Finished, Machine
 from plain_target import INDEX_TYPE, PlainTarget, Repository, open_target, tag_of
 from project import Project
@@ -27,9 +28,9 @@ def project(maker: Machine) -> Project:
 
 
 @pytest.fixture
-def user(tmp_path: Path, target: PlainTarget) -> Machine:
+def user(tmp_path: Path, target: PlainTarget, forks: Forks) -> Machine:
     """A second machine, which shares only the target with the maker."""
-    return Machine(tmp_path / "user", target.location, target.environment)
+    return ForkedMachine(forks, tmp_path / "user", target.location, target.environment)
 
 
 def publish(project: Project, text: str) -> str:
@@ -61,7 +62,7 @@ def test_a_name_leads_another_machine_to_the_pack(
 
 
 def test_a_pinned_name_keeps_its_pack_when_the_name_is_moved(
-    project: Project, user: Machine, maker: Machine, tmp_path: Path
+    project: Project, user: Machine, maker: Machine, tmp_path: Path, forks: Forks
 ) -> None:
     old = publish(project, "one\n")
     maker.succeed("tag", old, "rag-index")
@@ -77,7 +78,9 @@ def test_a_pinned_name_keeps_its_pack_when_the_name_is_moved(
         assert (user.work / place / "r").read_text() == "one\n"
 
     # A clone of the user's folder on a third machine, which has nothing cached.
-    third = Machine(tmp_path / "third", environment=user.environment | {"CTXPACK_CACHE": str(tmp_path / "third/cache")})
+    third = ForkedMachine(
+        forks, tmp_path / "third", environment=user.environment | {"CTXPACK_CACHE": str(tmp_path / "third/cache")}
+    )
     (third.work / "ctxpack.lock").write_bytes((user.work / "ctxpack.lock").read_bytes())
     (third.work / "below").mkdir()
     third.succeed("pull", "rag-index", "--locked", "-o", "out", folder=third.work / "below")
@@ -138,9 +141,9 @@ def test_digits_are_completed_from_the_cache_and_never_from_the_registry(project
     assert user.succeed("pull", digits) == user.succeed("pull", uri)
 
 
-def test_a_name_on_something_foreign_is_a_clear_error(registry: RegistryServer, tmp_path: Path) -> None:
+def test_a_name_on_something_foreign_is_a_clear_error(registry: RegistryServer, tmp_path: Path, forks: Forks) -> None:
     target = Repository(registry)
-    user = Machine(tmp_path / "user", target.location, target.environment)
+    user = ForkedMachine(forks, tmp_path / "user", target.location, target.environment)
     index = canonical_json({"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2})
     target.put_manifest("name-rag-index", index, INDEX_TYPE)
     message = refused(user.run("pull", "rag-index"), 5)

@@ -11,6 +11,7 @@ import pytest
 from audit import audit_artifact, audit_cache, leftovers
 from examples import LARGE, seed_pack
 from faults import first, flipped, holding, holding_body, refusing, resetting, where, wrong_length
+from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import Repository
 from relay import Answer, Forward, Relay, Request, Rule
@@ -43,9 +44,9 @@ def repository(registry: RegistryServer) -> Repository:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, repository: Repository, relay: Relay) -> Machine:
+def machine(tmp_path: Path, repository: Repository, relay: Relay, forks: Forks) -> Machine:
     """A machine that talks to the registry through the relay."""
-    return Machine(tmp_path / "machine", repository.through(relay.address))
+    return ForkedMachine(forks, tmp_path / "machine", repository.through(relay.address))
 
 
 def at_each(places: list[tuple[str, str]], make_rule: Callable[[], Rule]) -> Rule:
@@ -107,7 +108,7 @@ def test_five_refusals_are_exit_6(machine: Machine, relay: Relay) -> None:
     assert (done.status, done.stdout) == (6, "")
     assert "answered 503 (TOOMANYREQUESTS: slow down) (5 attempts); try again later" in done.stderr
     assert [request.method for request in relay.seen()] == ["GET"] * 5
-    assert 3 < done.seconds < 20
+    assert 3 < done.seconds < 60
     assert audit_cache(machine.cache) == []
     assert leftovers(machine.cache) == []
 
@@ -165,7 +166,7 @@ def test_a_registry_that_stops_answering_is_unavailable(
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
     relay.rule = where(moment(relay.hold()), method="GET", path="/blobs/")
-    must_be_unavailable(machine, relay, repository, uri, Patience(read=0.2, attempts=2, first_wait=0.01))
+    must_be_unavailable(machine, relay, repository, uri, Patience(read=1, attempts=2, first_wait=0.01))
     asked = Counter(request.path for request in relay.seen("GET", "/blobs/"))
     assert max(asked.values()) == 2, "the first layers are asked for at the same time, each twice"
 
@@ -176,14 +177,15 @@ def test_a_registry_that_is_busy_for_too_long_is_unavailable(
     uri = seed_pack(machine, files=SMALL)
     machine.succeed("push", uri)
 
+    now = [0.0]
+
     def busy(request: Request, forward: Forward) -> Answer:
-        time.sleep(0.05)
+        now.append(now[-1] + 0.05)
         return Answer(503, {"Retry-After": "0"})
 
     relay.rule = where(busy, method="GET", path="/blobs/")
-    must_be_unavailable(
-        machine, relay, repository, uri, Patience(total=0.5, attempts=1000, first_wait=0.01, slowest_rate=1 << 40)
-    )
+    patience = Patience(total=0.5, attempts=1000, first_wait=0.01, slowest_rate=1 << 40, clock=lambda: now[-1])
+    must_be_unavailable(machine, relay, repository, uri, patience)
     assert 2 < len(relay.seen("GET", "/blobs/")) < 50
 
 
@@ -197,6 +199,6 @@ def must_be_unavailable(machine: Machine, relay: Relay, repository: Repository, 
     with pytest.raises(Unavailable):
         Pantry(settings, target=target).pull(parse_uri(uri))
     target.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert audit_cache(cache) == []
     assert leftovers(cache) == []

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from audit import audit_artifact, audit_cache, digest_of, leftovers
 from examples import LARGE, content_of, seed_pack, write_contract
+from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
 from relay import Relay
@@ -17,9 +18,9 @@ from registry2 import RegistryServer
 
 
 @pytest.fixture
-def user(tmp_path: Path, target: PlainTarget) -> Machine:
+def user(tmp_path: Path, target: PlainTarget, forks: Forks) -> Machine:
     """A machine that shares only the target with the maker."""
-    return Machine(tmp_path / "user", target.location, target.environment)
+    return ForkedMachine(forks, tmp_path / "user", target.location, target.environment)
 
 
 def test_a_pull_gives_the_bytes_that_another_machine_pushed(target: PlainTarget, maker: Machine, user: Machine) -> None:
@@ -148,8 +149,8 @@ def test_every_command_prints_one_json_document(target: PlainTarget, maker: Mach
     assert json.loads(user.succeed("inspect", uri, "--json"))["outputs"]["digest"] == digest
 
 
-def test_the_default_target_is_a_layout_in_the_data_folder(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "alone")
+def test_the_default_target_is_a_layout_in_the_data_folder(tmp_path: Path, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "alone")
     uri = seed_pack(machine)
     machine.succeed("push", uri)
     machine.succeed("rm", uri)
@@ -159,15 +160,15 @@ def test_the_default_target_is_a_layout_in_the_data_folder(tmp_path: Path) -> No
 
 
 def test_inspect_fetches_only_the_image_manifest_the_first_layer_and_the_list_of_claims(
-    tmp_path: Path, registry: RegistryServer
+    tmp_path: Path, registry: RegistryServer, forks: Forks
 ) -> None:
     repository = Repository(registry)
-    uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
+    uri = seed_pack(machine := ForkedMachine(forks, tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
     artifact = audit_artifact(repository, uri)
     assert artifact is not None
     with Relay(registry.address) as relay:
-        user = Machine(tmp_path / "user", repository.through(relay.address))
+        user = ForkedMachine(forks, tmp_path / "user", repository.through(relay.address))
         user.succeed("inspect", uri)
         fetched = [request.path.partition("?")[0].rpartition("/")[2] for request in relay.seen("GET")]
         written = [request for request in relay.seen() if request.method not in ("GET", "HEAD")]
@@ -200,16 +201,18 @@ def test_included_outputs_arrive_byte_for_byte(maker: Machine, user: Machine) ->
     assert not (user.work / "none").exists()
 
 
-def test_included_outputs_cost_only_the_requests_for_their_layers(tmp_path: Path, registry: RegistryServer) -> None:
+def test_included_outputs_cost_only_the_requests_for_their_layers(
+    tmp_path: Path, registry: RegistryServer, forks: Forks
+) -> None:
     repository = Repository(registry)
-    uri = seed_pack(machine := Machine(tmp_path / "maker", repository.location))
+    uri = seed_pack(machine := ForkedMachine(forks, tmp_path / "maker", repository.location))
     machine.succeed("push", uri)
     artifact = audit_artifact(repository, uri)
     assert artifact is not None
     layers = {layer["digest"]: layer["size"] for layer in artifact.manifest["layers"]}
     first, table, *others = layers
     with Relay(registry.address) as relay:
-        user = Machine(tmp_path / "user", repository.through(relay.address))
+        user = ForkedMachine(forks, tmp_path / "user", repository.through(relay.address))
         pulled = json.loads(user.succeed("pull", uri, "--include", "tool.sh", "-o", "some", "--json"))
         fetched = [request.path.rpartition("/")[2] for request in relay.seen("GET")]
         ranges = [request.headers.get("range") for request in relay.seen("GET")]
@@ -222,10 +225,10 @@ def test_included_outputs_cost_only_the_requests_for_their_layers(tmp_path: Path
     assert written == []
 
 
-def test_a_second_push_is_one_request_without_a_body(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_second_push_is_one_request_without_a_body(tmp_path: Path, registry: RegistryServer, forks: Forks) -> None:
     repository = Repository(registry)
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "maker", repository.through(relay.address))
+        machine = ForkedMachine(forks, tmp_path / "maker", repository.through(relay.address))
         uri = seed_pack(machine)
         machine.succeed("push", uri)
         assert sum(len(request.body) for request in relay.seen("PUT")) > len(LARGE)
@@ -234,10 +237,12 @@ def test_a_second_push_is_one_request_without_a_body(tmp_path: Path, registry: R
         assert [request.method for request in relay.seen()] == ["GET"]
 
 
-def test_a_pack_in_the_cache_is_pulled_without_a_request(tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_pack_in_the_cache_is_pulled_without_a_request(
+    tmp_path: Path, registry: RegistryServer, forks: Forks
+) -> None:
     repository = Repository(registry)
     with Relay(registry.address) as relay:
-        machine = Machine(tmp_path / "maker", repository.through(relay.address))
+        machine = ForkedMachine(forks, tmp_path / "maker", repository.through(relay.address))
         uri = seed_pack(machine)
         machine.succeed("pull", uri)
         machine.succeed("run")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import Finished, Machine
+from forks import ForkedMachine, Forks
+from machine import Finished
 from mapproject import MapProject
 from plain_target import PlainTarget, open_target
 
@@ -20,10 +21,10 @@ MORE = FILES | {"c.txt": "three"}
 class Mapper:
     """Somebody with the same documents and the same command as everybody, and a key."""
 
-    def __init__(self, folder: Path, target: PlainTarget, name: str) -> None:
+    def __init__(self, folder: Path, target: PlainTarget, forks: Forks, name: str) -> None:
         self.name, self.target = name, target
         environment = target.environment | {"CTXPACK_KEY_PASSWORD": "not secret"}
-        self.machine = Machine(folder / name, target.location, environment)
+        self.machine = ForkedMachine(forks, folder / name, target.location, environment)
         self.project = MapProject(self.machine, FILES)
         self.machine.home.mkdir(parents=True, exist_ok=True)
         self.machine.succeed("keygen", self.machine.home / name)
@@ -60,8 +61,8 @@ def target(request: pytest.FixtureRequest) -> PlainTarget:
 
 
 @pytest.fixture
-def mapper(tmp_path: Path, target: PlainTarget) -> Callable[[str], Mapper]:
-    return lambda name: Mapper(tmp_path, target, name)
+def mapper(tmp_path: Path, target: PlainTarget, forks: Forks) -> Callable[[str], Mapper]:
+    return lambda name: Mapper(tmp_path, target, forks, name)
 
 
 @pytest.fixture

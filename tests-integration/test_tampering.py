@@ -17,6 +17,7 @@ import pytest
 from audit import Artifact, audit_artifact, audit_cache, digest_of, leftovers
 from examples import OUTPUTS, seed_pack
 from faults import cut_short, flipped, flipping, where, wrong_length
+from forks import ForkedMachine, Forks
 from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
 from relay import Answer, Forward, Relay, Request, Rule
@@ -52,10 +53,10 @@ PARTS = ("manifest", "first layer", "table", "later layer", "last layer")
 
 
 @pytest.fixture(scope="module")
-def pushed(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -> Pushed:
+def pushed(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer, forks: Forks) -> Pushed:
     folder = tmp_path_factory.mktemp("pushed")
     repository, layout = Repository(registry), folder / "layout"
-    machine = Machine(folder / "maker", repository.location)
+    machine = ForkedMachine(forks, folder / "maker", repository.location)
     other, uri = seed_pack(machine, dpi=72), seed_pack(machine)
     for each in (uri, other):
         machine.succeed("push", each)
@@ -67,9 +68,9 @@ def pushed(tmp_path_factory: pytest.TempPathFactory, registry: RegistryServer) -
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[Machine]:
+def user(tmp_path: Path, forks: Forks) -> Iterator[Machine]:
     """A machine that must have kept nothing of what it got when the test ends."""
-    machine = Machine(tmp_path / "user")
+    machine = ForkedMachine(forks, tmp_path / "user")
     yield machine
     assert audit_cache(machine.cache) == []
     assert leftovers(machine.cache) == []
@@ -328,8 +329,10 @@ def forged_layout(folder: Path, uri: str, manifest: bytes, layers: list[bytes], 
     return layout.location
 
 
-def test_other_outputs_of_the_same_contract_overwrite_nothing(tmp_path: Path, target: PlainTarget) -> None:
-    one, two = (Machine(tmp_path / name, target.location, target.environment) for name in ("one", "two"))
+def test_other_outputs_of_the_same_contract_overwrite_nothing(
+    tmp_path: Path, target: PlainTarget, forks: Forks
+) -> None:
+    one, two = (ForkedMachine(forks, tmp_path / name, target.location, target.environment) for name in ("one", "two"))
     uri = seed_pack(one)
     one.succeed("push", uri)
     before = target.manifest(tag_of(uri))
@@ -343,8 +346,8 @@ def test_other_outputs_of_the_same_contract_overwrite_nothing(tmp_path: Path, ta
     assert audit_artifact(target, uri) is not None
 
 
-def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_path: Path, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     uri = seed_pack(machine)
     digest = json.loads(machine.succeed("inspect", uri, "--json"))["outputs"]["digest"]
     (machine.work / "processed_data" / "empty").write_text("no longer")
@@ -357,9 +360,9 @@ def test_other_outputs_of_the_same_contract_replace_nothing_in_the_cache(tmp_pat
     assert leftovers(machine.cache) == []
 
 
-def test_a_push_does_not_replace_the_pack_of_another_contract(tmp_path: Path, pushed: Pushed) -> None:
+def test_a_push_does_not_replace_the_pack_of_another_contract(tmp_path: Path, pushed: Pushed, forks: Forks) -> None:
     repository = Repository(pushed.repository.server)
-    machine = Machine(tmp_path / "machine", repository.location)
+    machine = ForkedMachine(forks, tmp_path / "machine", repository.location)
     uri = seed_pack(machine, dpi=72)
     machine.succeed("push", uri)
     taken = repository.manifest(tag_of(uri)) or b""
@@ -369,8 +372,8 @@ def test_a_push_does_not_replace_the_pack_of_another_contract(tmp_path: Path, pu
     assert repository.manifest(tag_of(uri)) == taken
 
 
-def test_a_pack_damaged_in_the_cache_is_not_pushed(tmp_path: Path, target: PlainTarget) -> None:
-    machine = Machine(tmp_path / "machine", target.location, target.environment)
+def test_a_pack_damaged_in_the_cache_is_not_pushed(tmp_path: Path, target: PlainTarget, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine", target.location, target.environment)
     uri = seed_pack(machine)
     folder = machine.cache / "v1" / "packs" / uri[-64:]
     damaged = folder / "artifacts" / "large.bin"

@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from forks import ForkedMachine, Forks
 from machine import Machine
 from s3_double import S3Double
 
@@ -33,9 +34,9 @@ def s3() -> Iterator[S3Double]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, s3: S3Double) -> Machine:
+def machine(tmp_path: Path, s3: S3Double, forks: Forks) -> Machine:
     """A machine with credentials for s3."""
-    return Machine(tmp_path / "machine", environment=s3.environment)
+    return ForkedMachine(forks, tmp_path / "machine", environment=s3.environment)
 
 
 def write_contract(folder: Path, path: str) -> None:
@@ -140,8 +141,8 @@ class _Quiet(SimpleHTTPRequestHandler):
         return
 
 
-def test_a_file_on_the_web_has_the_uri_of_its_copy(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine")
+def test_a_file_on_the_web_has_the_uri_of_its_copy(tmp_path: Path, forks: Forks) -> None:
+    machine = ForkedMachine(forks, tmp_path / "machine")
     site = machine.work / "site"
     site.mkdir()
     (site / "a b.txt").write_bytes(b"to be" * 1_000_000)

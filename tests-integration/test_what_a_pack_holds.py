@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from audit import audit_cache, unfinished
 from failpoints import run_forked
+from forks import ForkedMachine, Forks
 from machine import LIMIT, Finished, Machine
 from neutral_git import git
 from project import Project
@@ -31,8 +32,8 @@ COPY = "mkdir -p out; cat in/a.txt > out/r"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "machine")
+def machine(tmp_path: Path, forks: Forks) -> Machine:
+    return ForkedMachine(forks, tmp_path / "machine")
 
 
 @pytest.fixture
@@ -641,9 +642,9 @@ BACKGROUND: dict[str, tuple[str, str]] = {
 }
 
 
-def test_what_the_command_left_running_writes_to_no_pack(tmp_path: Path) -> None:
+def test_what_the_command_left_running_writes_to_no_pack(tmp_path: Path, forks: Forks) -> None:
     """All at once, since each takes the five seconds that descendants have to end."""
-    projects = {case: Project(Machine(tmp_path / str(number))) for number, case in enumerate(BACKGROUND)}
+    projects = {case: Project(ForkedMachine(forks, tmp_path / str(number))) for number, case in enumerate(BACKGROUND)}
     try:
         started = {}
         for case, project in projects.items():
@@ -896,7 +897,7 @@ def on_disk(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def test_holes_stay_holes(project: Project, tmp_path: Path) -> None:
+def test_holes_stay_holes(project: Project, tmp_path: Path, forks: Forks) -> None:
     middle = f"printf y | dd of=out/h bs=1 seek={SPARSE // 2} conv=notrunc"
     job(project, f"mkdir -p out; truncate -s {SPARSE} out/h; printf x >> out/h; {middle}")
     uri = seeded(project.call("run"))
@@ -906,7 +907,7 @@ def test_holes_stay_holes(project: Project, tmp_path: Path) -> None:
     project.succeed("run")
     location = f"oci:{tmp_path / 'registry'}"
     project.machine.succeed("push", uri, registry=location)
-    other = Machine(tmp_path / "other", location)
+    other = ForkedMachine(forks, tmp_path / "other", location)
     other.succeed("pull", uri, "-o", "copy")
     name = uri.rpartition(":")[2]
     content = (project.folder / "copy" / "h").read_bytes()

@@ -465,8 +465,7 @@ def test_what_is_damaged_does_not_come_out_when_the_registry_is_not_reached(orig
     def work(name: str) -> None:
         case = copy_of(original, tmp_path / name)
         damage(case.pack, DAMAGE["a bit"].do)
-        # Not forks, which run one after the other: both wait before they try again.
-        done = case.call(*EXITS[name].arguments(case), registry=NOT_REACHED, prefix=["env"])
+        done = case.call(*EXITS[name].arguments(case), registry=NOT_REACHED)
         must_say(case, done)
         assert (done.status, done.stdout) == (6, ""), done
         assert [name for name in ("got", "out") if (case.work / name).exists()] == []

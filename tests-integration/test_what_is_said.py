@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from examples import LARGE, seed_pack
+from forks import ForkedMachine, Forks
 from machine import PROGRAM, Finished, Machine
 from plain_target import Repository
 from project import Project
@@ -30,8 +31,8 @@ ABSENT = f"ctx://sha256:{'0' * 64}"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "machine", f"oci:{tmp_path}/registry", {"CTXPACK_SETTLE": "0"})
+def machine(tmp_path: Path, forks: Forks) -> Machine:
+    return ForkedMachine(forks, tmp_path / "machine", f"oci:{tmp_path}/registry", {"CTXPACK_SETTLE": "0"})
 
 
 @pytest.fixture
@@ -312,9 +313,9 @@ MANY = 3000  # packs; their lines are far more than a pipe holds
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def many(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Machine:
     """A machine with many packs in its cache."""
-    machine = Machine(tmp_path_factory.mktemp("many"))
+    machine = ForkedMachine(forks, tmp_path_factory.mktemp("many"))
     Project(machine).succeed("run")
     packs = machine.cache / "v1" / "packs"
     for number in range(MANY):
