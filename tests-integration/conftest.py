@@ -11,6 +11,7 @@ from forks import ForkedMachine, Forks
 from machine import Machine
 from plain_target import KINDS, PlainTarget, open_target
 
+from interruptible import interruptible as interruptible
 from registry2 import RegistryServer
 
 

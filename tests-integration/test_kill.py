@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -25,14 +25,6 @@ PROMPT = 10.0  # seconds from Ctrl-C to the prompt, also when a registry stalls;
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SMALL = {"index.bin": LARGE[:1000], "sub/text": b"text\n"}
 MANY = {f"sub {number % 7}/{number}.txt": b"%d\n" % number for number in range(400)} | {"large.bin": LARGE[: 2 << 20]}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """Handle SIGINT: a background process of a shell ignores it, and its children inherit that."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 class Maker(NamedTuple):

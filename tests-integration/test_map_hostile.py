@@ -35,14 +35,6 @@ OUTPUTS: dict[str, bytes | None] = {
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """Handle SIGINT: a background process of a shell ignores it, and its children inherit that."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
 @pytest.fixture
 def machine(forks: Forks, tmp_path: Path) -> ForkedMachine:
     return ForkedMachine(forks, tmp_path / "machine")

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,14 +244,6 @@ def test_no_help_and_no_signature_shows_the_environment(machine: Machine) -> Non
     assert int(done.stdout) > 500
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Handle SIGINT: a background process of a shell ignores it, and its children inherit that."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
 class Screen:
     """A terminal of a command: what its stderr shows."""
 
@@ -275,7 +266,6 @@ class Screen:
         os.close(self._leader)
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_nothing_is_drawn_after_an_interruption(machine: Machine, registry: RegistryServer) -> None:
     uri = seed_pack(machine, files={f"{n}.bin": os.urandom(4 << 20) for n in range(18)})
     gate, repository, screen = threading.Semaphore(0), Repository(registry), Screen()

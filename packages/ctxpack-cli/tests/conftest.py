@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from interruptible import interruptible as interruptible
 from testmodules import load
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
+from interruptible import interruptible as interruptible
 from testmodules import load
 
 if TYPE_CHECKING:
