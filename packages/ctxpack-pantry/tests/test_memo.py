@@ -250,6 +250,15 @@ def test_other_keywords_are_params_and_those_that_are_paths_inputs(load: Load) -
     assert pipeline.ran == [{"a": Path("raw"), "b": 2}]
 
 
+@pytest.mark.parametrize("signature", ["self, out", "out, **more", "*, out, self"])
+def test_a_parameter_may_be_called_self(load: Load, signature: str) -> None:
+    pipeline = load(f"@options()\ndef make({signature}):\n    ran.append(1)\n    out.mkdir()\n")
+    assert pipeline.make.uri(self=1) == pipeline.make.uri(self=1.0)
+    pipeline.make(self=1)
+    pipeline.make(self=1.0)
+    assert pipeline.ran == [1]
+
+
 @pytest.mark.parametrize("signature", ["out, docs, n=1", "docs, out, n=1", "docs, n=1, *, out", "docs, out, /, n=1"])
 def test_out_may_be_any_parameter_and_no_caller_gives_it(load: Load, signature: str) -> None:
     pipeline = load(f"@options()\ndef make({signature}):\n    ran.append((docs, n))\n    out.mkdir()\n")

@@ -67,14 +67,14 @@ class Memoized(Protocol):
 
     __wrapped__: Callable[..., object]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Path:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Path:
         """Return where the result lies in the cache, read-only: a folder, or a file. The function runs on a miss only.
 
         Raises: InvalidInput for arguments that are no JSON; as identify.identify and remember.remember do; as the
         function does.
         """
 
-    def uri(self, *args: Any, **kwargs: Any) -> CtxUri:
+    def uri(self, /, *args: Any, **kwargs: Any) -> CtxUri:
         """Return the URI of the result of a call, without calling the function. Raises: as a call does before it."""
 
 
@@ -212,7 +212,7 @@ class _Memo:
         self._code: list[str] | None = None
         self._said: set[str] = set()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Path:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Path:
         from ctxpack_pantry.remember import remember
 
         values = self._values(args, kwargs)
@@ -230,7 +230,7 @@ class _Memo:
             push, offline = self._push, self._offline
             return Path(remember(context, contract_file, identified, maker, push=push, offline=offline))
 
-    def uri(self, *args: Any, **kwargs: Any) -> CtxUri:
+    def uri(self, /, *args: Any, **kwargs: Any) -> CtxUri:
         values = self._values(args, kwargs)
         with (self._pantry or _default_pantry())._context() as context:
             return self._identify(context, values)[1].uri
