@@ -26,6 +26,8 @@ _BATCH = 1000  # items, at most
 _POLL = 0.5  # seconds between two looks at what batches have done
 _GRACE = 10.0  # seconds that commands have to tidy up after SIGTERM
 _IN_FLIGHT = 64  # items that an executor of unknown size gets ahead
+_NOTHING_OF_COMMAND = "its command ended with 0 and left nothing at {out}"
+_NOTHING_OF_FUNCTION = "the function returned and left nothing at its second path"
 
 
 class Made(NamedTuple):
@@ -118,7 +120,7 @@ class ItemFunction:
             except BaseException:
                 workplace.drop(job)
                 raise
-            yield _kept(workplace, job)
+            yield _kept(workplace, job, _NOTHING_OF_FUNCTION)
 
     def _make_there(
         self, executor: Executor, workplace: Workplace, numbers: Sequence[int]
@@ -162,7 +164,7 @@ class ItemFunction:
                     except OSError as error:
                         what, elsewhere = "a result cannot be written", "set another CTXPACK_CACHE"
                         raise local_failure(error, what, job.out, elsewhere=elsewhere) from error
-                    yield _kept(workplace, job)
+                    yield _kept(workplace, job, _NOTHING_OF_FUNCTION)
         finally:
             for future in waiting:
                 future.cancel()
@@ -368,9 +370,9 @@ def _id(job: Job) -> str:
     return hex_of(uri_digest(job.uri))
 
 
-def _kept(workplace: Workplace, job: Job) -> Made:
+def _kept(workplace: Workplace, job: Job, nothing: str = _NOTHING_OF_COMMAND) -> Made:
     try:
-        return Made(job.number, workplace.keep(job))
+        return Made(job.number, workplace.keep(job, nothing))
     except ItemFailed as error:
         return _failed(workplace, job, error.status, str(error))
 

@@ -122,14 +122,14 @@ class Workplace:
             ) from error
         return Job(number, uri, item, out, contract)
 
-    def keep(self, job: Job) -> bytes:
-        """Return the digest of the result that the command of a job left. Raises: ItemFailed."""
+    def keep(self, job: Job, nothing: str) -> bytes:
+        """Return the digest of the result of a job. nothing: why it failed if there is none. Raises: ItemFailed."""
         path = self._table.paths[job.number]
         self._forget(job)
         if self._each.by == "path" and not self._inputs.is_same(path):
-            raise ItemFailed("changed while its command ran; run it again when nothing writes to it")
+            raise ItemFailed("changed while it was made; run it again when nothing writes to it")
         if not os.path.lexists(job.out):
-            raise ItemFailed("its command ended with 0 and left nothing at {out}")
+            raise ItemFailed(nothing)
         try:
             return hash_result(self._table.outputs[job.number], job.out, self._sealing)
         except CtxPackError as error:
