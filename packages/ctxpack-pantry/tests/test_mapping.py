@@ -134,6 +134,35 @@ def test_what_cannot_be_mapped_is_refused(
     assert said in str(caught.value)
 
 
+def upper(item: Path, out: Path) -> None:
+    out.write_text(item.read_text().upper())
+
+
+def upper_with(item: Path, out: Path, **params: str) -> None:
+    out.write_text(item.read_text().upper() + str(params))
+
+
+def upper_by_position(item: Path, out: Path, /, **params: str) -> None:
+    out.write_text(item.read_text().upper() + str(params))
+
+
+def test_a_function_that_no_root_covers_is_a_weak_point(pantry: Pantry, mapped: Project, notices: list[str]) -> None:
+    """As for compute."""
+    pantry.map(str(mapped.contract), upper)
+    [line] = [notice for notice in notices if "the function" in notice]
+    assert line.startswith(f"weak point: the function {__name__}:upper lies in ")
+    assert line.endswith('test_mapping.py, and no root covers it; add it to "code"')
+
+
+def test_a_param_named_as_one_of_the_paths_is_refused_once(pantry: Pantry, mapped: Project) -> None:
+    mapped.write_contract(each=EACH, params={"item": "x", "dpi": "y"})
+    with pytest.raises(InvalidInput, match="has the name of a parameter that gets a path: got item") as caught:
+        pantry.map(str(mapped.contract), upper_with)
+    assert caught.value.code == "E_FUNCTION"
+    assert pantry.map(str(mapped.contract), upper_by_position).made == 2
+    assert contents(mapped.out)["a.up"] == "ALPHA{'dpi': 'y', 'item': 'x'}"
+
+
 @pytest.mark.parametrize("options", [{"jobs": 0}, {"jobs": -1}, {"on_conflict": "ask"}])
 def test_wrong_options_are_refused(pantry: Pantry, mapped: Project, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.hashing.workers import usable_cpus
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
+from ctxpack_pantry.called import with_function
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
@@ -76,6 +77,8 @@ def map_items(
     outputs = require_outputs(contract_file)
     identified = identify(context, contract_file)
     require_apart(contract_file, outputs, identified.hashed, context.cache)
+    if function is not None:
+        identified = with_function(identified, name_function(function))
     say_weak_points(context, identified)
     uri = identified.uri
     destination = Destination(context, uri, outputs, force=force)
@@ -168,7 +171,8 @@ def _called(
 ) -> ItemFunction:
     """Return the maker that calls function with two paths, and with params by name.
 
-    Raises: InvalidInput (E_FUNCTION) when it has a parameter that the contract's params do not give.
+    Raises: InvalidInput (E_FUNCTION) when it has a parameter that the contract's params do not give, or when a param
+    has the name of the parameter for one of the two paths.
     """
     from functools import partial
 
@@ -191,4 +195,13 @@ def _called(
             code="E_FUNCTION",
         )
     given = {one: value for one, value in params.items() if one in others or parameters.open}
+    twice = sorted(given.keys() & set(parameters.positional[parameters.only : 2]))
+    if twice:
+        raise InvalidInput(
+            "a param of the contract has the name of a parameter that gets a path",
+            where=str(name),
+            got=", ".join(twice),
+            fix="let these parameters have no names for others: def parse(item, out, /, **params): …",
+            code="E_FUNCTION",
+        )
     return ItemFunction(partial(function, **given), contract_file.base, executor, jobs)

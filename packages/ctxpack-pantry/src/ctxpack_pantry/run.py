@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from ctxpack_bundle import OutputTree
 from ctxpack_identity import InvalidInput
-from ctxpack_identity.hashing.outside import is_hashed
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
+from ctxpack_pantry.called import with_function
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
@@ -18,7 +17,6 @@ from ctxpack_pantry.makers import CommandMaker, FunctionMaker, Maker
 from ctxpack_pantry.misses import alone, push_or_adopt, require_conflict_word, require_push, say_miss
 from ctxpack_pantry.outputs import require_apart, require_outputs
 from ctxpack_pantry.results import Identified, Ran
-from ctxpack_pantry.weakpoints import WeakPoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,10 +104,7 @@ def compute(
         contract_file = contract_file.with_command(name.command)
     outputs = require_outputs(contract_file)
     identified = _identified(context, contract_file, outputs)
-    if not _covers(identified, name.file):
-        file = os.path.relpath(name.file, name.base)
-        point = WeakPoint("file", f'the function {name} lies in {file}, and no root covers it; add it to "code"')
-        identified = identified._replace(weak=(*identified.weak, point))
+    identified = with_function(identified, name)
     say_weak_points(context, identified)
 
     def call(places: dict[str, Path]) -> None:
@@ -202,14 +197,6 @@ def _places_parameter(function: Callable[..., object], where: str) -> bool:
             code="E_FUNCTION",
         )
     return bool(parameters.positional)
-
-
-def _covers(identified: Identified, file: str) -> bool:
-    """Return whether what is hashed covers the file of a function, as far as that is known here."""
-    codes = [transform["code_hash"] for transform in identified.contract["transforms"]]
-    roots = [root for root in identified.hashed if not root.is_url]
-    by_digest = len(codes) > len({root.listing for root in roots if root.is_code})
-    return by_digest or any(is_hashed(file, root.place()) for root in roots)
 
 
 def _require_options(*, push: bool, replace: bool, on_conflict: str, key: PrivateKey | None) -> None:
