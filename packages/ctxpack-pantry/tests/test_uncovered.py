@@ -150,6 +150,36 @@ def test_relative_imports_are_followed(find: Find, statement: str, missing: str 
     assert find(["true"], files, code) == expected
 
 
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("from ..util import V", ["__init__.py", "util.py"]),
+        ("from  .. import util as u", ["__init__.py", "util.py"]),
+        ("from .. import V", ["__init__.py"]),
+        ("from . import sib", ["sub/__init__.py", "sub/sib.py"]),
+        ("from . import V", ["sub/__init__.py"]),
+        ("from .sib import V", ["sub/__init__.py", "sub/sib.py"]),
+        ("from ..sub.sib import V", ["__init__.py", "sub/__init__.py", "sub/sib.py"]),
+        ("from ... import far", []),
+    ],
+)
+@pytest.mark.parametrize("code", ["module", "folder", "script"])
+def test_relative_imports_from_packages_above_are_followed(
+    find: Find, statement: str, missing: list[str], code: str
+) -> None:
+    files = {f"pkg/{name}": "" for name in ("__init__.py", "util.py", "sub/__init__.py", "sub/sib.py")}
+    files |= {"pkg/sub/w.py": f"{statement}\n", "main.py": ""}
+    if code == "script":
+        assert find(["python", "pkg/sub/w.py"], files) == [
+            "pkg/sub/w.py",
+            *(f"pkg/sub/w.py -> pkg/{name}" for name in missing),
+        ]
+        return
+    found = find(["true"], files, "pkg/sub" if code == "folder" else "pkg/sub/w.py")
+    hashed = "sub/" if code == "folder" else "-"
+    assert found == [f"pkg/sub/w.py -> pkg/{name}" for name in missing if not name.startswith(hashed)]
+
+
 def test_a_module_finds_those_in_its_own_folder(find: Find) -> None:
     """As a script does, wherever it lies."""
     files = {"src/deep/a.py": "import left\n", "src/deep/left.py": ""}

@@ -149,7 +149,9 @@ class _Finder:
         self._search = list(dict.fromkeys(os.path.normpath(folder or ".") for folder in folders))
         self._found: dict[str, list[str]] = {}
         self._local = self._local_names() if scripts or code else set()
-        self._words = [name.encode() for name in self._local]
+        self._words = [b"from ..", *(name.encode() for name in self._local)]
+        if "__init__" in self._local:
+            self._words.append(b"from .")  # may be about a name of the package itself
 
     def modules(self) -> Iterator[str]:
         """Yield the modules to look into: none when all modules of the project are hashed."""
@@ -171,13 +173,11 @@ class _Finder:
         folder = os.path.dirname(module) or "."
         for found in _find_imports(text):
             for name in _imported(found):
-                if self._local.isdisjoint(name.split(".")):
-                    continue
                 level = len(name) - len(name.lstrip("."))
                 if level:
                     above = os.path.normpath(os.path.join(folder, *[".."] * (level - 1)))
-                    missing |= dict.fromkeys(self.missing(name.lstrip("."), [above]))
-                else:
+                    missing |= dict.fromkeys(self._relative(name.lstrip("."), above))
+                elif not self._local.isdisjoint(name.split(".")):
                     missing |= dict.fromkeys(self._absolute(name, folder))
         return list(missing)
 
@@ -188,6 +188,11 @@ class _Finder:
             if found:
                 return [path for path in found if not self._project.covers(path)]
         return []
+
+    def _relative(self, name: str, package: str) -> list[str]:
+        """Return what is missing of a name in a package, whose folder it is, and of the package itself."""
+        files = [os.path.join(package, "__init__.py"), *_files_of(package, name)]
+        return [path for path in files if os.path.isfile(path) and not self._project.covers(path)]
 
     def _absolute(self, name: str, folder: str) -> list[str]:
         """Return what is missing of a name that is not relative. folder: of the module that imports it."""
@@ -202,7 +207,7 @@ class _Finder:
     def _local_names(self) -> set[str]:
         """Return the names of modules and packages of the project that are not hashed, or not wholly."""
         names = set()
-        for at in dict.fromkeys([*self._code, *self._search]):
+        for at in dict.fromkeys([*self._code, *self._search, *self._packages_above()]):
             for name in self._not_hashed(at):
                 path = os.path.join(at, name)
                 if name.endswith(".py"):
@@ -210,6 +215,17 @@ class _Finder:
                 elif name.isidentifier() and path not in self._code and _is_package(path):
                     names.add(name)
         return names
+
+    def _packages_above(self) -> Iterator[str]:
+        """Yield the folders above the code that a relative import may be about: packages, and what is in the project."""
+        base = os.path.join(os.path.abspath(self._project.base), "")
+        for start in [*self._code, *map(os.path.dirname, self._scripts)]:
+            folder, above = start, os.path.normpath(os.path.join(start, ".."))
+            while above not in self._code and (
+                os.path.abspath(above).startswith(base) or os.path.isfile(os.path.join(folder, "__init__.py"))
+            ):
+                yield above
+                folder, above = above, os.path.normpath(os.path.join(above, ".."))
 
     def _not_hashed(self, at: str) -> Iterable[str]:
         """Return the names in a folder that are not those of hashed modules."""
