@@ -66,6 +66,16 @@ def test_of_what_did_not_change_nothing_is_looked_at(ten: MapProject) -> None:
     assert ten.outputs() == OUTPUTS
 
 
+def test_a_map_places_executable_bits_where_the_contents_are_in_place(ten: MapProject) -> None:
+    results = [path for path in sorted((ten.folder / "out").rglob("*")) if path.is_file()]
+    ten.write({"src/item.sh": ITEM + 'chmod +x "$2"\n'})
+    assert counts(ten.map()) == {"made": 10}
+    assert all(os.access(path, os.X_OK) for path in results)
+    ten.write({"src/item.sh": ITEM})
+    assert ten.map()["hit"]
+    assert not any(os.access(path, os.X_OK) for path in results)
+
+
 def add(project: MapProject) -> None:
     project.write({"in/new.txt": "new"})
 

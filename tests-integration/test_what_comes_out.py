@@ -990,6 +990,22 @@ def test_what_is_in_place_already_stays_when_the_cached_pack_is_damaged(case: Ca
     assert (case.work / "out" / "a.txt").stat().st_ino == inode
 
 
+@pytest.mark.parametrize("how", [["run"], ["pull", "contract.json", "-o", "out"]])
+@pytest.mark.parametrize("name", ["sub/tool.sh", "a.txt"])
+def test_executable_bits_come_out_where_the_contents_are_in_place(
+    case: Case, whole: Content, how: list[str], name: str
+) -> None:
+    assert case.call("run").status == 0
+    path = case.work / "out" / name
+    path.chmod(path.stat().st_mode ^ 0o111)
+    assert content_of(case.work / "out") != whole
+    assert case.call(*how).status == 0
+    assert content_of(case.work / "out") == whole
+    before = (case.work / "out").stat().st_ino
+    assert case.call(*how).status == 0
+    assert (case.work / "out").stat().st_ino == before
+
+
 # ---- leftovers
 
 

@@ -9,7 +9,7 @@ from forged_pack import File, listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpack_bundle.listing import listing_line, read_listing
+from ctxpack_bundle.listing import listing_line, read_executables, read_listing
 from ctxpack_identity import IntegrityError, TreeEntry, canonical_json, parse_json
 
 DIGEST = "0123456789abcdef" * 4
@@ -54,6 +54,15 @@ def test_a_line_that_differs_in_one_byte_is_malformed_or_another_entry(
 def test_lines_are_as_the_format_says() -> None:
     files = [File("a", b"1"), File("b c/", b""), File("ü", b"", executable=True), File("", b"2")]
     assert [listing_line(entry) for entry in read(listing(files))] == listing(files).splitlines(keepends=True)
+
+
+def test_executable_files_are_read_without_the_others() -> None:
+    files = [File("a", b"1"), File('b","mode":"0755', b""), File("ü", b"", executable=True), File("", b"2", True)]
+    found = read_executables(io.BytesIO(listing(files)), where="files.jsonl")
+    assert list(found) == [entry for entry in read(listing(files)) if entry.executable]
+    damaged = io.BytesIO(listing(files).replace(b'"size":0}', b'"size":00}'))
+    with pytest.raises(IntegrityError, match=r"files\.jsonl, line 3: malformed line"):
+        list(read_executables(damaged, where="files.jsonl"))
 
 
 def test_the_line_of_a_root_that_is_a_file_has_no_path() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpack_bundle import OutputTree, PackManifest, assemble, outputs_digest, read_entries, root_digest
+from ctxpack_bundle.folder import executable_paths
 from ctxpack_bundle.outputtree import locate, location_of
 from ctxpack_identity import InvalidInput, hash_tree
 from ctxpack_identity.exclude import compile_excludes
@@ -21,10 +22,12 @@ from ctxpack_identity.hashing.scan import Found
 
 
 def sealed(folder: Path, outputs: Mapping[str, OutputTree], **options: Any) -> PackManifest:
-    """Make folder the pack of outputs; return its manifest, after a check that outputs_digest agrees."""
+    """Make folder the pack of outputs; return its manifest, after a check that outputs_digest agrees with it."""
     folder.mkdir()
     manifest = assemble(str(folder), outputs, contract=canonical(CONTRACT), **options)
-    assert outputs_digest(outputs) == manifest.outputs_digest
+    executables: set[str] = set()
+    assert outputs_digest(outputs, on_executable=executables.add) == manifest.outputs_digest
+    assert executables == executable_paths(str(folder))
     return manifest
 
 
@@ -43,6 +46,16 @@ def test_a_folder_whose_content_is_left_out_is_an_empty_folder(tmp_path: Path) -
     assert [entry.path for entry in read_entries(str(tmp_path / "pack"))] == ["one/", "two/sub/", "two/y"]
     sealed(tmp_path / "alone", {"one": outputs["one"]})
     assert read_folder(tmp_path / "alone/artifacts") == {}
+
+
+@pytest.mark.parametrize("names", [["a"], ["f"], ["a", "f"]])
+def test_the_digest_comes_with_the_paths_of_executable_files(tmp_path: Path, names: list[str]) -> None:
+    source = write_folder(
+        {"a": {"d": {"y": Executable(b"1"), "z": b""}, "x": b""}, "f": Executable(b"2")}, tmp_path / "o"
+    )
+    sealed(tmp_path / "pack", {name: OutputTree(str(source / name)) for name in names})
+    paths = {"a": "a/d/y" if len(names) > 1 else "d/y", "f": "f"}
+    assert executable_paths(str(tmp_path / "pack")) == {paths[name] for name in names}
 
 
 def test_each_output_has_its_own_patterns_and_a_file_is_never_left_out(tmp_path: Path) -> None:

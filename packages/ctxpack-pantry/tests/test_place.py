@@ -258,6 +258,49 @@ def test_executable_bits_are_placed_and_the_umask_decides_the_rest(
     assert stat.S_IMODE(os.stat(there / "deep").st_mode) == 0o750
 
 
+@pytest.mark.parametrize("name", ["tool", "joined"])
+@pytest.mark.parametrize("include", [[], ["tool", "joined"]])
+def test_executable_bits_are_placed_where_the_contents_are_there(
+    pantry: Pantry, uri: CtxUri, there: Path, name: str, include: list[str]
+) -> None:
+    pantry.pull(uri, str(there), include=include)
+    before = stat.S_IMODE(os.stat(there / name).st_mode)
+    (there / name).chmod(before ^ 0o111)
+    pantry.pull(uri, str(there), include=include)
+    assert stat.S_IMODE(os.stat(there / name).st_mode) == before
+    assert temporary_names(there) == []
+
+
+def test_executable_bits_of_a_file_and_of_several_outputs_are_placed(
+    pantry: Pantry, several: str, one_file: CtxUri, tmp_path: Path, there: Path
+) -> None:
+    placings = each_to(read_pack_manifest(several), below(tmp_path / "x"))
+    placed(pantry, several, placings)
+    (tmp_path / "x" / "notes").chmod(0o755)
+    (tmp_path / "x" / "out" / "tool").chmod(0o644)
+    assert placed(pantry, several, placings)
+    assert not os.access(tmp_path / "x" / "notes", os.X_OK)
+    assert os.access(tmp_path / "x" / "out" / "tool", os.X_OK)
+    pantry.pull(one_file, str(there))
+    there.chmod(0o755)
+    pantry.pull(one_file, str(there))
+    assert not os.access(there, os.X_OK)
+
+
+def test_a_umask_that_takes_executable_bits_makes_nothing_be_written_again(
+    pantry: Pantry, uri: CtxUri, there: Path
+) -> None:
+    old = os.umask(0o177)
+    try:
+        pantry.pull(uri, str(there / "tool"), include=["tool"])
+        before = state(there / "tool")
+        pantry.pull(uri, str(there / "tool"), include=["tool"])
+    finally:
+        os.umask(old)
+    assert state(there / "tool") == before
+    assert temporary_names(there / "tool") == []
+
+
 def test_folders_above_the_destination_are_made(pantry: Pantry, project: Project, uri: CtxUri, there: Path) -> None:
     pantry.pull(uri, str(there / "a" / "b"))
     assert contents(there / "a" / "b") == contents(project.out)

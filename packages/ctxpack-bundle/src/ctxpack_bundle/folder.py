@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ctxpack_bundle.listing import listing_lines, read_listing
+from ctxpack_bundle.listing import listing_lines, read_executables, read_listing
 from ctxpack_bundle.packmanifest import FILES, MAX_PACK_MANIFEST_BYTES, PackManifest, parse_pack_manifest
 from ctxpack_bundle.remedy import IN_CACHE
 from ctxpack_identity import IntegrityError, LocalFailure, TreeEntry, digest_from_hex
@@ -29,6 +29,7 @@ __all__ = [
     "ParentFolders",
     "content_differs",
     "create_member",
+    "executable_paths",
     "open_member",
     "read_entries",
     "read_lines",
@@ -85,6 +86,19 @@ def read_lines(folder: str, listing: str) -> Iterator[bytes]:
     try:
         with _opened(path) as file:
             yield from listing_lines(file)
+    except OSError as error:
+        raise unreadable_member(path, error) from error
+
+
+def executable_paths(folder: str) -> set[str]:
+    """Return the paths of the files among the outputs of the pack in folder that their owner may execute.
+
+    Raises: as read_entries does.
+    """
+    path = os.path.join(folder, FILES)
+    try:
+        with _opened(path) as file:
+            return {entry.path for entry in read_executables(file, where=path)}
     except OSError as error:
         raise unreadable_member(path, error) from error
 

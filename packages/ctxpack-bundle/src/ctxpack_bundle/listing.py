@@ -14,9 +14,10 @@ from ctxpack_bundle.remedy import EITHER
 from ctxpack_identity import IntegrityError, TreeEntry
 from ctxpack_identity.canonical import MAX_INTEGER
 
-__all__ = ["MAX_LINE_BYTES", "listing_line", "listing_lines", "read_listing"]
+__all__ = ["MAX_LINE_BYTES", "listing_line", "listing_lines", "read_executables", "read_listing"]
 
 _MODES = {False: "0644", True: "0755"}
+_EXECUTABLE = b'{"mode":"0755",'  # how the line of an executable file begins
 MAX_LINE_BYTES = 16 << 10  # a path of 1024 bytes, every one of them escaped, and its digest
 
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -61,20 +62,33 @@ def read_listing(file: BinaryIO, *, where: str) -> Iterator[TreeEntry]:
     Raises: IntegrityError, which names the line.
     """
     for number, line in enumerate(listing_lines(file), 1):
-        plain = _plain(line)
-        if plain is not None and len(line) <= MAX_LINE_BYTES:
-            mode, path, sha256, size = plain.groups()
-            yield TreeEntry(path.decode(), int(size), sha256.decode(), mode == b"0755")
-            continue
-        try:
-            read = _decode(line) if len(line) <= MAX_LINE_BYTES else _Line()
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise _malformed(where, number) from error
-        entry = TreeEntry(read.path, read.size, read.sha256, read.mode == "0755")
-        sound = entry.is_empty_folder or _is_sha256(entry.sha256)
-        if not sound or listing_line(entry) != line:
-            raise _malformed(where, number)
-        yield entry
+        yield _entry(line, where, number)
+
+
+def read_executables(file: BinaryIO, *, where: str) -> Iterator[TreeEntry]:
+    """Yield the executable files of a listing, open for reading. Other lines are not parsed.
+
+    Raises: as read_listing does, for these lines.
+    """
+    for number, line in enumerate(listing_lines(file), 1):
+        if line.startswith(_EXECUTABLE):
+            yield _entry(line, where, number)
+
+
+def _entry(line: bytes, where: str, number: int) -> TreeEntry:
+    plain = _plain(line)
+    if plain is not None and len(line) <= MAX_LINE_BYTES:
+        mode, path, sha256, size = plain.groups()
+        return TreeEntry(path.decode(), int(size), sha256.decode(), mode == b"0755")
+    try:
+        read = _decode(line) if len(line) <= MAX_LINE_BYTES else _Line()
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _malformed(where, number) from error
+    entry = TreeEntry(read.path, read.size, read.sha256, read.mode == "0755")
+    sound = entry.is_empty_folder or _is_sha256(entry.sha256)
+    if not sound or listing_line(entry) != line:
+        raise _malformed(where, number)
+    return entry
 
 
 def listing_lines(file: BinaryIO) -> Iterator[bytes]:

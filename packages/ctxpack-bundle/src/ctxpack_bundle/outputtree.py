@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 from ctxpack_bundle.packmanifest import check_root_name
 from ctxpack_identity import DEFAULT_HASHING, Digest, FolderDigest, Hashing, InvalidInput, TreeEntry, hash_tree
 from ctxpack_identity.exclude import Excludes, compile_excludes
-from ctxpack_identity.hashing.scan import Found, root_status, scan
+from ctxpack_identity.hashing.scan import Folder, Found, root_status, scan
 
 __all__ = [
     "SHOWN",
@@ -135,20 +136,41 @@ def location_of(path: str, roots: list[LocatedRoot]) -> str:
     return os.path.join(location, rest) if rest else location
 
 
-def outputs_digest(outputs: Mapping[str, OutputTree], *, hashing: Hashing = DEFAULT_HASHING) -> Digest:
+def outputs_digest(
+    outputs: Mapping[str, OutputTree],
+    *,
+    hashing: Hashing = DEFAULT_HASHING,
+    on_executable: Callable[[str], object] | None = None,
+) -> Digest:
     """Return the tree digest that the pack of these outputs would have; nothing is written.
 
-    outputs: by their names in the pack; without branches.
+    outputs: by their names in the pack; without branches. on_executable: called with the path, in the pack, of every
+    file that its owner may execute, in any order: the digest says nothing of that.
     Raises: InvalidInput, LocalFailure as assemble does for outputs.
     """
     roots = locate(outputs, [])
     if [root.type for root in roots] == ["folder"]:  # its content is all that the pack holds
         [root] = roots
-        return hash_tree(root.location, excludes=root.excludes, follow=root.follow, hashing=hashing).digest
+        on_folder = None if on_executable is None else partial(_report_executables, on_executable)
+        return hash_tree(
+            root.location, excludes=root.excludes, follow=root.follow, hashing=hashing, on_folder=on_folder
+        ).digest
     tree = FolderDigest()
+
+    def add(entry: TreeEntry) -> None:
+        tree.add(entry)
+        if entry.executable and on_executable is not None:
+            on_executable(entry.path)
+
     for root in roots:
-        _hash_root(root, tree, nested=len(outputs) > 1, hashing=hashing)
+        _hash_root(root, add, nested=len(outputs) > 1, hashing=hashing)
     return tree.finish()
+
+
+def _report_executables(on_executable: Callable[[str], object], folder: Folder) -> None:
+    for name, status in folder.files:
+        if status.st_mode & stat.S_IXUSR:
+            on_executable(folder.path + name)
 
 
 def _located(name: str, tree: OutputTree) -> LocatedRoot:
@@ -181,15 +203,15 @@ class _PackPaths:
         return self._prefix if self._empty else ""
 
 
-def _hash_root(root: LocatedRoot, tree: FolderDigest, *, nested: bool, hashing: Hashing) -> None:
-    """Add the files of root to tree, by their paths below ``artifacts/``."""
+def _hash_root(root: LocatedRoot, add: Callable[[TreeEntry], None], *, nested: bool, hashing: Hashing) -> None:
+    """Call add with the entries of root, by their paths below ``artifacts/``."""
     paths = _PackPaths(root, nested=nested)
     hash_tree(
         root.location,
         excludes=root.excludes,
         follow=root.follow,
         hashing=hashing,
-        on_entry=lambda entry: tree.add(entry._replace(path=paths.path(entry.path))),
+        on_entry=lambda entry: add(entry._replace(path=paths.path(entry.path))),
     )
     if empty := paths.empty_folder():
-        tree.add(TreeEntry(empty, 0, ""))
+        add(TreeEntry(empty, 0, ""))

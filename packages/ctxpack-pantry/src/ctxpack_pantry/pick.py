@@ -48,7 +48,7 @@ def pick(
 
     def put(selection: Selection, make: Callable[[str], None]) -> Selection:
         with hold(context, [output]):
-            place_made(context, uri, placing, selection.outputs.digest, make, force=force)
+            place_made(context, uri, placing, selection, make, force=force)
         return selection
 
     def copy(folder: str) -> Selection:

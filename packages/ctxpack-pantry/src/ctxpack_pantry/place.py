@@ -8,7 +8,8 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from ctxpack_bundle import OutputTree, PackManifest, copy_out, outputs_digest, read_entries
+from ctxpack_bundle import OutputTree, PackManifest, Selection, copy_out, outputs_digest, read_entries
+from ctxpack_bundle.folder import executable_paths
 from ctxpack_bundle.outputs import checked_entries
 from ctxpack_cache.pathlock import PathLocks
 from ctxpack_identity import CtxUri, Digest, IntegrityError, InvalidInput, TreeEntry
@@ -23,6 +24,13 @@ __all__ = ["Placing", "all_into", "each_to", "hold", "into_folder", "place", "pl
 
 _Make = Callable[[Site, str, str], None]
 """(site, a look at what is there, path) -> makes the new content of the site at path."""
+
+
+class _Wanted(NamedTuple):
+    """What is to be placed: its tree digest, and a function that returns the paths of its executable files."""
+
+    digest: Digest
+    executables: Callable[[], set[str]]
 
 
 class Placing(NamedTuple):
@@ -75,20 +83,26 @@ def place(context: Context, folder: str, manifest: PackManifest, placings: Seque
                 link=present.link,
             )
 
+    wanted = _Wanted(manifest.outputs_digest, lambda: executable_paths(folder))
     made = [partial(make, placing) for placing in placings]
-    return _place(context, manifest.uri, placings, lambda: manifest.outputs_digest, made, force=force)
+    return _place(context, manifest.uri, placings, wanted, made, force=force)
 
 
 def place_made(
-    context: Context, uri: CtxUri, placing: Placing, digest: Digest, make: Callable[[str], None], *, force: bool
+    context: Context, uri: CtxUri, placing: Placing, selection: Selection, make: Callable[[str], None], *, force: bool
 ) -> bool:
-    """Call make with a fresh path, where it writes outputs of this tree digest, then move them to their destination.
+    """Call make with a fresh path, where it writes the selected outputs, then move them to their destination.
 
     uri: of the pack that they are from. The caller holds the destination. What is there is treated as by place. Errors
     of make pass through, and then nothing has changed.
     Raises: as place does.
     """
-    return _place(context, uri, [placing], lambda: digest, [lambda site, seen, fresh: make(fresh)], force=force)
+
+    def executables() -> set[str]:
+        return {entry.path for entry in selection.entries() if entry.executable}
+
+    wanted = _Wanted(selection.outputs.digest, executables)
+    return _place(context, uri, [placing], wanted, [lambda site, seen, fresh: make(fresh)], force=force)
 
 
 def all_into(manifest: PackManifest, destination: str) -> Placing:
@@ -128,7 +142,7 @@ def _place(
     context: Context,
     uri: CtxUri,
     placings: Sequence[Placing],
-    digest: Callable[[], Digest],
+    wanted: _Wanted,
     made: Sequence[_Make],
     *,
     force: bool,
@@ -139,11 +153,12 @@ def _place(
     for site in sites.values():
         if not os.path.lexists(site.real):
             site.tidy()
-    if not force and _are_in_place(context, trees, sites, digest):
+    if not force and _are_in_place(context, trees, sites, wanted):
         return False
     for site in sites.values():
         site.tidy()
-    standing = Standing(context, sites, {name: tree.follow for name, tree in trees.items()})
+    follow = {name: tree.follow for name, tree in trees.items()}
+    standing = Standing(context, sites, follow, coming=wanted.digest)
     standing.require_held(force=force)
     seen = standing.seen
     replace_all(
@@ -158,13 +173,20 @@ def _place(
 
 
 def _are_in_place(
-    context: Context, trees: Mapping[str, OutputTree], sites: Mapping[str, Site], digest: Callable[[], Digest]
+    context: Context, trees: Mapping[str, OutputTree], sites: Mapping[str, Site], wanted: _Wanted
 ) -> bool:
-    """Return whether outputs of this digest are at the destinations; if nothing is, they are not."""
+    """Return whether what is wanted is at the destinations, with its executable bits where these can be set.
+
+    If nothing is at the destinations, it is not.
+    """
     at = {name: tree._replace(location=sites[name].real) for name, tree in trees.items()}
     if all(site.is_empty for site in sites.values()) or not all(os.path.lexists(tree.location) for tree in at.values()):
         return False
+    executables: set[str] = set()
     try:
-        return outputs_digest(at, hashing=context.hashing) == digest()
+        digest = outputs_digest(at, hashing=context.hashing, on_executable=executables.add)
     except InvalidInput:  # no pack can hold it: links, devices
         return False
+    if digest != wanted.digest:
+        return False
+    return executables == wanted.executables() or not all(site.keeps_modes() for site in sites.values())

@@ -114,6 +114,16 @@ class Site:
         except OSError:
             return False
 
+    def keeps_modes(self) -> bool:
+        """Return whether files that are made here are executable if they should be, and only then.
+
+        They are not on a file system without modes, nor where the umask takes the bit.
+        """
+        try:
+            return all(_made_mode(self.fresh, mode) & stat.S_IXUSR == mode & stat.S_IXUSR for mode in (0o666, 0o777))
+        except OSError as error:
+            raise not_written(self, error) from error
+
     def tidy(self) -> None:
         """Put back what a killed process moved aside, if nothing is there, and delete what it left unfinished."""
         old = []
@@ -300,6 +310,16 @@ def replace_whole(path: str, make: Callable[[str], None]) -> None:
     """Have make write new content beside path, then replace what is there. Raises: as replace_all."""
     site = Site(path)
     replace_all([(site, site.look(), make)])
+
+
+def _made_mode(path: str, mode: int) -> int:
+    """Return the mode that an empty file got which was made at path with this mode; it is gone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        return os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
 
 
 def not_written(site: Site, error: OSError) -> LocalFailure:

@@ -18,10 +18,13 @@ class Standing:
     """What is at the places of some outputs, none of which changes while it is looked at.
 
     sites: by the names of the outputs. follow: whether symbolic links in them are followed. seen: a look at each.
+    coming: the digest of what is to be put there, of which the caller has a whole copy.
     """
 
-    def __init__(self, context: Context, sites: Mapping[str, Site], follow: Mapping[str, bool]) -> None:
-        self._context, self._sites = context, sites
+    def __init__(
+        self, context: Context, sites: Mapping[str, Site], follow: Mapping[str, bool], *, coming: Digest | None = None
+    ) -> None:
+        self._context, self._sites, self._coming = context, sites, coming
         self.seen = {name: site.look() for name, site in sites.items()}
         self._trees = {
             name: OutputTree(site.real, follow=follow[name]) for name, site in sites.items() if not site.is_empty
@@ -79,7 +82,12 @@ class Standing:
             return None
 
     def _is_in_cache(self, digest: Digest, *, root: str = "") -> bool:
-        """Return whether a cached pack, not a damaged one, has outputs of this digest, or a root of this name has."""
+        """Return whether a cached pack, not a damaged one, has outputs of this digest, or a root of this name has.
+
+        What is coming counts as well: it may be a part of a pack.
+        """
+        if digest == self._coming:
+            return True
         for pack in self._context.cache.packs():
             try:
                 manifest = read_pack_manifest(pack.path)
