@@ -168,6 +168,25 @@ def test_lineage_goes_as_far_as_the_cache_and_on_request_the_registry(team: Team
     assert not list(stranger.cache.glob("v1/packs/*"))
 
 
+def test_steps_that_keep_contents_are_drawn_in_one_direction(tmp_path: Path) -> None:
+    project = Project(Machine(tmp_path / "machine"))
+    project.declare(command=["sh", "-c", "cp -R in out"])
+    first = project.succeed("run", "-q").strip()
+    project.declare(
+        inputs=[{"name": "docs", "uri": first}],
+        command=["sh", "-c", f"cp -R {project.machine.cache}/v1/packs/{first[13:]}/artifacts out; chmod -R +w out"],
+        transforms=[TRANSFORM],
+    )
+    second = project.succeed("run", "-q").strip()
+    outputs = {json.loads(project.succeed("inspect", uri, "--json"))["outputs"]["digest"] for uri in (first, second)}
+    assert len(outputs) == 1
+    tree = project.succeed("lineage", second)
+    assert first[DIGITS] in tree
+    assert "made from it" not in tree
+    edges = [line for line in project.succeed("lineage", second, "--format", "mermaid").splitlines() if "-->" in line]
+    assert edges == ['    p1 -->|"docs"| p0', '    i2 -->|"docs"| p1']
+
+
 def test_what_was_made_from_a_pack_is_found_in_the_cache(team: Team) -> None:
     tree = team.maker.succeed("lineage", team.chunks)
     last = tree.splitlines()[-1]

@@ -114,6 +114,15 @@ def test_a_lineage_is_a_flowchart_of_mermaid() -> None:
     ]
 
 
+def test_an_edge_is_drawn_once() -> None:
+    """Items of two image manifests of one pack are two sources; a derived pack says of itself what it was made from."""
+    items = (ItemSource(uri_of("2"), 1, None), ItemSource(uri_of("2"), 2, DIGEST))
+    derived = Derived(pack("3", inputs=(Source("two", DIGEST, uri_of("1")),)), (("two", uri_of("1")),))
+    lineage = Lineage(uri_of("1"), (pack("1", items=items), pack("2")), (derived,), complete=True)
+    edges = ['    p1 -->|"items"| p0', '    p0 -->|"two"| p2']
+    assert [line for line in as_mermaid(lineage) if "-->" in line] == edges
+
+
 def test_a_lineage_is_a_graph_of_graphviz() -> None:
     graph = list(as_dot(LINEAGE))
     assert graph[:3] == [

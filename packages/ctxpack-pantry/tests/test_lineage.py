@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +172,48 @@ def test_a_circle_ends(pantry: Pantry, make: Callable[..., CtxUri], cache: Cache
     for uri, tools in ((one, ["one", "two"]), (two, ["two", "one"])):
         lineage = pantry.lineage(uri)
         assert [pack.steps[0].tool for pack in lineage.packs] == tools
-        assert [derived.pack.steps[0].tool for derived in lineage.derived] == tools[1:]
+        assert lineage.derived == ()
         assert lineage.complete
+
+
+def test_what_a_pack_was_made_from_was_not_made_from_it_when_contents_stay_the_same(
+    pantry: Pantry, project: Project
+) -> None:
+    """fetch and dedupe copy what they are given, so all inputs and outputs have one digest."""
+
+    def step(tool: str, **given: str) -> CtxUri:
+        transform = {"tool": tool, "tool_version": "1", "code_hash": CODE}
+        project.write_contract(inputs=[{"name": "docs", **given}], transforms=[transform])
+        return pantry.seed([], str(project.contract)).uri
+
+    shutil.rmtree(project.out)
+    shutil.copytree(project.inputs, project.out)
+    fetch = step("fetch", path="./raw_docs")
+    dedupe = step("dedupe", uri=fetch)
+    clean = step("clean", uri=dedupe)
+    assert shape(pantry.lineage(clean)) == ({"clean": [dedupe], "dedupe": [fetch], "fetch": []}, {})
+    assert shape(pantry.lineage(fetch))[1] == {"dedupe": [("docs", fetch)], "clean": [("docs", dedupe)]}
+    plain = [step(tool, path="./raw_docs") for tool in ("a", "b")]
+    assert shape(pantry.lineage(plain[0]))[1] == {tool: [("docs", plain[0])] for tool in ("fetch", "b")} | {
+        "dedupe": [("docs", fetch)],
+        "clean": [("docs", dedupe)],
+    }
+
+
+def test_derived_packs_form_no_circle(pantry: Pantry, project: Project, make: Callable[..., CtxUri]) -> None:
+    """Two inputs of `both` have the outputs of `start` and of `end`, which was made from `both`."""
+    start = make("start")
+    pantry.pull(start, str(project.root / "started"))
+    transform = {"tool": "both", "tool_version": "1", "code_hash": CODE}
+    project.make_outputs("made by end")
+    shutil.copytree(project.out, project.root / "ended")
+    project.make_outputs("made by both")
+    inputs = [{"name": "first", "path": "./started"}, {"name": "last", "path": "./ended"}]
+    project.write_contract(inputs=inputs, transforms=[transform])
+    both = pantry.seed([], str(project.contract)).uri
+    end = make("end", docs=both)
+    assert shape(pantry.lineage(start))[1] == {"both": [("first", start)], "end": [("docs", both)]}
+    assert shape(pantry.lineage(end)) == ({"end": [both], "both": []}, {})
 
 
 def test_what_is_not_found_damaged_or_refused_is_a_leaf(

@@ -152,10 +152,8 @@ def _graph(lineage: Lineage) -> tuple[_Nodes, _Edges]:
             edges.append((pack_node(items.uri), pack_node(pack.uri), "items"))
     for derived, sources in lineage.derived:
         for name, uri in sources:
-            edge = (pack_node(uri), pack_node(derived.uri), "items" if name is None else _name(name))
-            if edge not in edges:
-                edges.append(edge)
-    return nodes, edges
+            edges.append((pack_node(uri), pack_node(derived.uri), "items" if name is None else _name(name)))
+    return nodes, list(dict.fromkeys(edges))
 
 
 def _tool(step: Step) -> str:

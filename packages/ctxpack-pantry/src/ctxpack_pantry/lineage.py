@@ -146,7 +146,7 @@ def trace_lineage(context: Context, uri: CtxUri, *, ask_registry: bool = False) 
     room = _Room()
     manifest, found_in = admitted(context, uri)
     packs = _ancestors(context, _described(manifest, found_in, room), room, ask_registry)
-    return Lineage(uri, packs, _descendants(context, uri, manifest.outputs_digest, room), not room.is_short)
+    return Lineage(uri, packs, _descendants(context, packs, room), not room.is_short)
 
 
 class _Room:
@@ -284,18 +284,27 @@ def _compared(pack: LineagePack, outputs: Mapping[CtxUri, Digest | None]) -> Lin
     return pack._replace(inputs=tuple(source._replace(same=same(source)) for source in pack.inputs))
 
 
-def _descendants(context: Context, uri: CtxUri, outputs: Digest, room: _Room) -> tuple[Derived, ...]:
-    """Return the cached packs that were made from the pack of uri, which has these outputs, and from those."""
+_Sources = dict[CtxUri, dict[tuple[str | None, CtxUri], None]]
+
+
+def _descendants(context: Context, packs: Sequence[LineagePack], room: _Room) -> tuple[Derived, ...]:
+    """Return the cached packs that were made from the first of packs, and from those.
+
+    packs: those that the first was made from follow it; none of them was made from it, whatever its inputs are. Of
+    packs with the same outputs, the nearest counts as the one that plain inputs were.
+    """
     uses = _uses_in(context)
-    found: dict[CtxUri, LineagePack | None] = {uri: None}  # None for what is not derived, or was not found
-    sources: dict[CtxUri, dict[tuple[str | None, CtxUri], None]] = {}
-    wanted: dict[CtxUri, Digest | None] = {uri: outputs}
+    first = packs[0]
+    # None for what is not derived, or was not found.
+    found: dict[CtxUri, LineagePack | None] = {pack.uri: None for pack in packs}
+    sources: _Sources = {}
+    wanted: dict[CtxUri, Digest | None] = {first.uri: first.outputs}
     for _ in range(_DEEPEST):
         new: dict[CtxUri, Digest | None] = {}
         for source, digest in wanted.items():
-            for user, name in dict.fromkeys([*uses.get(source, ()), *uses.get(digest or "", ())]):
-                if user == source:
-                    continue  # its outputs are one of its inputs
+            for user, name in dict.fromkeys([*uses.get(source, ()), *uses.pop(digest or "", ())]):
+                if user == source or (user in sources and _is_above(user, source, sources)):
+                    continue  # its inputs have these outputs, and are older than these
                 if user not in found:
                     if not room.take():
                         break
@@ -310,8 +319,19 @@ def _descendants(context: Context, uri: CtxUri, outputs: Digest, room: _Room) ->
     return tuple(Derived(pack, tuple(sources[user])) for user, pack in found.items() if pack is not None)
 
 
+def _is_above(pack: CtxUri, other: CtxUri, sources: _Sources) -> bool:
+    """Return whether other was made from pack."""
+    seen: set[CtxUri] = set()
+    wanted = [other]
+    while wanted:
+        above = {uri for _, uri in sources.get(wanted.pop(), ())} - seen
+        seen |= above
+        wanted += above
+    return pack in seen
+
+
 def _uses_in(context: Context) -> dict[str, list[tuple[CtxUri, str | None]]]:
-    """Return which cached packs name what, a URI or the digest of an input, and by which input, None for items."""
+    """Return which cached packs name what, a URI or the digest of a plain input; by which input, None for items."""
     uses = defaultdict[str, list[tuple[CtxUri, str | None]]](list)
     for cached in context.cache.packs():
         try:
@@ -320,9 +340,9 @@ def _uses_in(context: Context) -> dict[str, list[tuple[CtxUri, str | None]]]:
             continue
         user = uri_for(cached.key)
         for source in inputs_of(manifest):
-            for text in (source.uri, source.digest):
-                if text is not None:
-                    uses[text].append((user, source.name))
+            named = source.uri or source.digest
+            if named is not None:
+                uses[named].append((user, source.name))
         for items in items_of(manifest):
             uses[items.uri].append((user, None))
     return uses
