@@ -166,6 +166,24 @@ def test_the_user_s_own_settings_must_name_the_same_server(
     assert done.status == 4
 
 
+@pytest.mark.parametrize("who", ["folder", "user"])
+def test_over_plain_http_no_password_is_sent(repository: Repository, machine: Machine, who: str) -> None:
+    """A proxy reads what everybody on the way can: neither a stored login nor that of the environment."""
+    server, location = repository.server, "http://reg.example.test/team/packs"
+    login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode()
+    docker_config(machine, {"auths": {"reg.example.test": {"auth": login}}})
+    if who == "folder":
+        folder_names(machine, location)
+    with Relay() as proxy:
+        proxy.rule = basic(proxy)
+        machine.environment["http_proxy"] = f"http://{proxy.address}"
+        done = machine.run("pull", NOWHERE, *(["--registry", location] if who == "user" else []))
+        assert proxy.seen(path="^http://reg.example.test/v2/team/packs/")
+        assert secrets_in(repository, proxy, done) == []
+    assert (done.status, done.stdout) == (4, "")
+    assert "no password is sent over plain HTTP: use https://reg.example.test, or a registry on this" in done.stderr
+
+
 def test_a_registry_that_a_folder_names_is_said_once(tmp_path: Path, registry: RegistryServer, forks: Forks) -> None:
     machine, location = ForkedMachine(forks, tmp_path / "machine"), Repository(registry).location
     path = folder_names(machine, location)

@@ -11,8 +11,9 @@ import pytest
 from registry_double import Answer, Clock, RegistryDouble, Seen, fault
 
 from ctxpack_identity.errors import AccessDenied, IntegrityError, Unavailable
-from ctxpack_oci import describe
+from ctxpack_oci import RegistryLocation, describe, parse_location
 from ctxpack_oci.credentials import Credentials
+from ctxpack_oci.proxy import Network
 from ctxpack_oci.registry import Registry
 
 CHUNK = b"chunk " * 1000
@@ -294,3 +295,20 @@ def test_a_redirect_of_the_token_service_gets_no_refresh_token(
     with pytest.raises(IntegrityError, match="redirect of a POST"):
         open_registry(double, credentials=IDENTITY).exists(LAYER)
     assert other.seen == []
+
+
+@pytest.mark.parametrize("credentials", [ANN, IDENTITY])
+@pytest.mark.parametrize("challenge", ['Basic realm="x"', 'Bearer realm="http://reg.example.test/token",service="x"'])
+def test_over_plain_http_no_password_is_sent(double: RegistryDouble, credentials: Credentials, challenge: str) -> None:
+    """The double stands for a proxy: it reads what everybody on the way can."""
+    double.plan("GET|POST", ".*/token.*", Answer(body=b'{"token":"anonymous"}'), times=9)
+    double.plan("HEAD", ".*", Answer(status=401, headers={"WWW-Authenticate": challenge}), times=9)
+    location = parse_location("http://reg.example.test/team/packs")
+    assert isinstance(location, RegistryLocation)
+    registry = Registry(location, credentials=credentials, network=Network(proxies={"http": double.url}))
+    with pytest.raises(AccessDenied, match="; no password is sent over plain HTTP: use https://reg"):
+        registry.exists(LAYER)
+    registry.close()
+    heard = repr([(one.path, one.headers, one.body) for one in double.seen])
+    assert double.seen
+    assert not [secret for secret in (BASIC, IDENTITY.identity_token) if secret in heard]

@@ -110,3 +110,21 @@ def test_any_text_is_read_without_an_exception(text: str) -> None:
 def test_who_owns_a_host(one: str, other: str, same: bool) -> None:
     assert share_owner(one, other) is same
     assert share_owner(other, one) is same
+
+
+@pytest.mark.parametrize(
+    ("url", "confidential"),
+    [
+        ("https://reg.example.test", True),
+        ("http://127.0.0.1:5000", True),
+        ("http://localhost", True),
+        ("http://[::1]:5000", True),
+        ("http://reg.example.test", False),
+        ("http://10.0.0.1:5000", False),
+        ("http://169.254.169.254", False),
+    ],
+)
+def test_what_is_sent_in_clear_leaves_this_machine_with_https_only(url: str, confidential: bool) -> None:
+    origin = origin_of(url)
+    assert origin is not None
+    assert origin.is_confidential is confidential

@@ -1,9 +1,9 @@
 """Authorization for requests to a registry: Basic, and Bearer tokens (distribution-spec, "Token Authentication").
 
-Credentials are sent to the registry. They are also sent to the token service that the registry names if the service
-has https (or the registry itself has plain http) and both hosts have one owner (`share_owner`): `auth.docker.io` gets
-those for `registry-1.docker.io`. Any other token service is asked for an anonymous token. The scope is always our own
-repository and action; the scope in the challenge is ignored.
+Credentials are sent to the registry, if nobody on the way can read them (`Origin.is_confidential`). They are also sent
+to the token service that the registry names if the service has https (or the registry itself has plain http) and both
+hosts have one owner (`share_owner`): `auth.docker.io` gets those for `registry-1.docker.io`. Any other token service is
+asked for an anonymous token. The scope is always our own repository and action; the scope in the challenge is ignored.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Authenticator:
         self._home = home
         self._host = host
         self._repository = repository
-        self._credentials = credentials
-        self._advice = advice or advice_for(host, credentials)
+        self._credentials = credentials if home.is_confidential else None
+        self._advice = advice or advice_for(host, self._credentials, in_clear=not home.is_confidential)
         self._patience = patience
         self._lock = threading.Lock()  # one thread fetches a token, the others wait for it
         self._challenge: Challenge | None = None

@@ -98,12 +98,16 @@ def advice_for(
     named_by: str = "",
     withheld: bool = False,
     broken: Sequence[str] = (),
+    in_clear: bool = False,
 ) -> str:
     """Return what to do when host refuses these credentials, or wants some where there are None.
 
     named_by: see `open_target`; withheld: whether the environment has credentials that were not used because of it.
-    broken: what is wrong with each credential helper that gave none.
+    broken: what is wrong with each credential helper that gave none. in_clear: whether everybody on the way to host
+    could read them, so that none are sent.
     """
+    if in_clear:
+        return f"no password is sent over plain HTTP: use https://{host}, or a registry on this machine"
     variables = "set CTXPACK_USERNAME and CTXPACK_PASSWORD"
     if named_by:
         yourself = "name the registry yourself with --registry, CTXPACK_REGISTRY or your own settings file"

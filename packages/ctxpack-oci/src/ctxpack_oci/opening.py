@@ -17,7 +17,8 @@ def open_target(location: Location, *, environ: Mapping[str, str] | None = None,
 
     environ: for credentials, proxies and certificate authorities; os.environ if None. named_by: a file that names
     location and that somebody else may have written, "" when the user named it. CTXPACK_USERNAME and CTXPACK_PASSWORD
-    are for the registry that the user named, so they are not used then. Those of `docker login` belong to a host.
+    are for the registry that the user named, so they are not used then. Those of `docker login` belong to a host. None
+    are sent over plain HTTP, except to this machine.
     Raises: InvalidInput, when what environ names is malformed.
     """
     if isinstance(location, LayoutLocation):

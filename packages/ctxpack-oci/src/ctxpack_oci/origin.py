@@ -32,6 +32,11 @@ class Origin(NamedTuple):
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}"
 
+    @property
+    def is_confidential(self) -> bool:
+        """Whether nobody on the way reads what is sent there: with https, or when it does not leave this machine."""
+        return self.scheme == "https" or reach_of(self.host) is Reach.LOOPBACK
+
 
 class Reach(enum.Enum):
     """The network of a host, as its name shows; names are not looked up."""

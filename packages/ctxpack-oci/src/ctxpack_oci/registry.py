@@ -352,10 +352,14 @@ class Registry:
 def open_registry(location: RegistryLocation, environ: Mapping[str, str], *, named_by: str = "") -> Registry:
     """Return the registry at location, with what environ says of credentials, proxies and certificate authorities.
 
-    named_by: see `open_target`. Raises: InvalidInput, when what environ names is malformed.
+    Where a password could be read on the way, none is looked for. named_by: see `open_target`.
+    Raises: InvalidInput, when what environ names is malformed.
     """
+    network = network_from(environ)
+    if not location.origin.is_confidential:
+        return Registry(location, network=network)
     login = find_login(location.host, environ, repository=location.repository, named_by=named_by)
-    return Registry(location, credentials=login.credentials, advice=login.advice, network=network_from(environ))
+    return Registry(location, credentials=login.credentials, advice=login.advice, network=network)
 
 
 def _accept(descriptor: Descriptor) -> dict[str, str]:
