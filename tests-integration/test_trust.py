@@ -162,7 +162,7 @@ def test_outputs_and_image_manifests_are_denied_whoever_made_them(user: Callable
     laptop.trusts(ci)
     for digest, option in ((inspected["outputs"]["digest"], "--outputs"), (inspected["image"]["digest"], "--image")):
         laptop("trust", "deny", digest, option)
-        assert laptop.status("pull", uri) == 7
+        assert laptop.status("pull", uri) == laptop.status("trust", "check", uri) == 7
         ci("trust", "deny", digest)  # its cache knows what it is of
         assert ci.status("pull", uri) == 7
         assert ci.status("inspect", uri) == 0

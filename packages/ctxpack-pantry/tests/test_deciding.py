@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ctxpack_identity import CtxUri, IntegrityError, PolicyRefused, Unavailable, digest_of, uri_digest
+from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, PolicyRefused, Unavailable, digest_of, uri_digest
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.claims import claim_tag, publish_claim
 from ctxpack_pantry.lookup import locate
@@ -430,3 +430,38 @@ def test_a_hit_counts_the_claim_that_counted_and_not_another_one_by_the_same_key
     reader.trust(key, other)  # another question
     reader.pantry.pull(uri)
     assert len(registry.calls) == calls
+
+
+@pytest.mark.parametrize("wrong", ["outputs", "pack"])
+def test_a_pack_is_judged_as_it_is_pulled_when_a_trusted_claim_says_something_else(
+    reader: Reader, uri: CtxUri, key: PrivateKey, other: PrivateKey, sign: Sign, wrong: str
+) -> None:
+    sign(**{wrong: digest_of(b"something else")})
+    sign(by=other)
+    for signers, admitted in (([key], False), ([key, other], False), ([other], True)):
+        reader.trust(*signers)
+        verdicts = [reader.pantry.trust_check(uri), reader.pantry.inspect(uri).verdict]
+        assert [one.admitted for one in verdicts] == [admitted, admitted]
+        assert f"the claim of {key.public.key_id} is about other outputs" in verdicts[0].skipped
+        if not admitted:
+            assert "is about other outputs" in verdicts[0].decision.reason
+            with pytest.raises(IntegrityError, match="is about other"):
+                reader.pantry.pull(uri)
+    assert reader.pantry.pull(uri)
+
+
+def test_the_key_of_a_claim_that_says_something_else_is_not_taken_from_a_pack(
+    reader: Reader, uri: CtxUri, sign: Sign
+) -> None:
+    sign(outputs=digest_of(b"others"))
+    with pytest.raises(InvalidInput, match="is about other outputs"):
+        reader.pantry.trust_add("somebody", pack=uri)
+
+
+def test_a_pack_is_judged_as_it_is_pulled_when_what_is_denied_is_in_it(
+    reader: Reader, open_pantry: Callable[..., Pantry], uri: CtxUri
+) -> None:
+    outputs = open_pantry("maker").inspect(uri).manifest.outputs_digest
+    reader.trust(rule=Rule("accept-any"), deny=Denied(outputs=frozenset([outputs])))
+    verdict = reader.pantry.trust_check(uri)
+    assert (verdict.admitted, verdict.decision.denied) == (False, True)

@@ -53,7 +53,8 @@ class Judgement(NamedTuple):
 
     found: claims whose signature is right; skipped: one line for each that is none. kept_in_cache: whether the cache's
     pack was judged, by the claims that the cache has. too_many: a line that says that the registry lists so many
-    referrers that none was read, so that there may be other claims; "" if that is not so.
+    referrers that none was read, so that there may be other claims; "" if that is not so. contradicted: claims that say
+    something else than the pack, once it is known what that says; they are not in found.
     """
 
     uri: CtxUri
@@ -64,6 +65,7 @@ class Judgement(NamedTuple):
     skipped: tuple[str, ...]
     kept_in_cache: bool
     too_many: str = ""
+    contradicted: tuple[SignedClaim, ...] = ()
 
 
 def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> Admission:
@@ -104,11 +106,10 @@ def decide_located(context: Context, uri: CtxUri, image: Digest) -> tuple[Admiss
     deciding.keep(judged)
     deciding.say(judged)
     deciding.remember(judged, admission, None)
-    counted = [one.claim for one in judged.found if one.key.key_id in admission.by and one.claim.kind in COUNTING]
 
     def check(manifest: PackManifest) -> None:
-        for claim in counted:
-            _require_said(claim, manifest, f"{context.target.name}, claim about {image}")
+        for one in _counted(judged):
+            _require_said(one.claim, manifest, f"{context.target.name}, claim about {image}")
         deciding.require(deciding.opened(judged, manifest))
 
     return admission, check
@@ -170,8 +171,7 @@ class Deciding:
         images: list[Digest | None] = [*origins.images(uri, folder)]
         for image in images or [None]:
             found, skipped = self._checked(uri, image, notes.of(image) if image else ())
-            said = [one for one in found if says(one.claim, manifest)]
-            others = [f"the claim of {one.key.key_id[:16]} is about other outputs" for one in found if one not in said]
+            said, others = _compared(found, manifest)
             facts = Facts(
                 uri,
                 self._repository,
@@ -182,8 +182,9 @@ class Deciding:
                 sources=sources_of(manifest),
             )
             decision = decide(self._policy, facts, said, at_least=self._at_least)
+            lines = (*skipped, *map(_contradicted, others))
             judged.append(
-                Judgement(uri, self._repository, image, decision, tuple(said), (*skipped, *others), kept_in_cache=True)
+                Judgement(uri, self._repository, image, decision, said, lines, kept_in_cache=True, contradicted=others)
             )
         denied = [one for one in judged if one.decision.denied]
         admitted = [one for one in judged if one.decision.admitted]
@@ -229,6 +230,22 @@ class Deciding:
             kept_in_cache=False,
             too_many=too_many,
         )
+
+    def examined(self, uri: CtxUri, image: Digest, manifest: PackManifest) -> Judgement:
+        """Return the judgement of the pack that the registry has, and whose pack manifest is known, by all claims.
+
+        As whoever uses it would find: a claim that would admit it, and contradicts it, refuses it.
+        Raises: as in_registry does.
+        """
+        judged = self.in_registry(uri, image, all_claims=True)
+        said, others = _compared(judged.found, manifest)
+        lines = (*judged.skipped, *map(_contradicted, others))
+        opened = self.opened(judged._replace(found=said, skipped=lines, contradicted=others), manifest)
+        false = [one for one in others if one in _counted(judged)]
+        if false and not opened.decision.denied:
+            refused = opened.decision._replace(admitted=False, by=(), pin="", reason=_contradicted(false[0]))
+            return opened._replace(decision=refused)
+        return opened
 
     def opened(self, judged: Judgement, manifest: PackManifest) -> Judgement:
         """Return the judgement of a pack whose pack manifest is known."""
@@ -394,6 +411,24 @@ def _canonical(name: str) -> str:
         return canonical_repository(name.rpartition("://")[2])
     except InvalidInput:
         return name
+
+
+def _counted(judged: Judgement) -> list[SignedClaim]:
+    """Return the claims that admitted a pack."""
+    return [one for one in judged.found if one.key.key_id in judged.decision.by and one.claim.kind in COUNTING]
+
+
+def _compared(
+    found: Iterable[SignedClaim], manifest: PackManifest
+) -> tuple[tuple[SignedClaim, ...], tuple[SignedClaim, ...]]:
+    """Return the claims that are about the pack of manifest, and those that say something else."""
+    found = tuple(found)
+    said = tuple(one for one in found if says(one.claim, manifest))
+    return said, tuple(one for one in found if one not in said)
+
+
+def _contradicted(one: SignedClaim) -> str:
+    return f"the claim of {one.key.key_id} is about other outputs"
 
 
 def _admission(decision: Decision) -> Admission:

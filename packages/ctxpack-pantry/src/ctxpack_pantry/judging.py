@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctxpack_identity import CtxUri, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.deciding import Deciding, Judgement
-from ctxpack_pantry.lookup import require_located
+from ctxpack_pantry.lookup import examine, open_pack, require_located
 
 __all__ = ["Judgement", "judge"]
 
@@ -13,11 +13,12 @@ __all__ = ["Judgement", "judge"]
 def judge(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Judgement:
     """Return what the policy says of the cached pack, else of the registry's, with all claims that there are.
 
-    skip_cache: ask the registry even if the cache has the pack.
+    skip_cache: ask the registry even if the cache has the pack. Of a pack there the first layer is fetched, since what a
+    policy says depends on it.
     Raises: NotFound when neither has it; IntegrityError, AccessDenied, Unavailable, InvalidInput, LocalFailure.
     """
-    deciding = Deciding(context)
     folder = None if skip_cache else context.cache.find(uri_digest(uri))
     if folder is not None:
-        return deciding.cached(uri, folder)
-    return deciding.in_registry(uri, require_located(context, uri).image, all_claims=True)
+        return Deciding(context).cached(uri, folder)
+    located, manifest, _ = open_pack(context.target, examine(require_located(context, uri)))
+    return Deciding(context).examined(uri, located.image, manifest)

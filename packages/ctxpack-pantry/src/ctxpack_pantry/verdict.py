@@ -10,7 +10,6 @@ from ctxpack_identity import CtxUri, Digest, InvalidInput, PolicyRefused
 from ctxpack_oci import parse_location
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_pantry.admission import ask
-from ctxpack_pantry.claimed import says
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.deciding import Deciding, Judgement
 from ctxpack_trust import Decision, Vote
@@ -110,12 +109,7 @@ def judge_located(context: Context, uri: CtxUri, image: Digest, manifest: PackMa
     Raises: InvalidInput, LocalFailure for a policy that cannot be read; AccessDenied, Unavailable, IntegrityError when
     it is not known which claims there are.
     """
-    deciding = Deciding(context)
-    judged = deciding.in_registry(uri, image, all_claims=True)
-    said = tuple(one for one in judged.found if says(one.claim, manifest))
-    others = tuple(f"the claim of {one.key.key_id} is about other outputs" for one in judged.found if one not in said)
-    judged = judged._replace(found=said, skipped=(*judged.skipped, *others))
-    return verdict_of(context, deciding.opened(judged, manifest))
+    return verdict_of(context, Deciding(context).examined(uri, image, manifest))
 
 
 def verdict_of(context: Context, judged: Judgement) -> Verdict:

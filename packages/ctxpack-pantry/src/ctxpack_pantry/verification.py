@@ -28,7 +28,7 @@ from ctxpack_identity import (
     uri_digest,
     uri_for,
 )
-from ctxpack_pantry.claimed import contradiction, says
+from ctxpack_pantry.claimed import contradiction
 from ctxpack_pantry.claimnotes import ClaimNotes
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
@@ -281,12 +281,8 @@ def _judge_located(
     context: Context, uri: CtxUri, located: Located, manifest: PackManifest
 ) -> tuple[Verdict, list[SignedClaim]]:
     """Return the verdict on a pack by all claims that the registry has, and these."""
-    deciding = Deciding(context)
-    judged = deciding.in_registry(uri, located.image, all_claims=True)
-    said = tuple(one for one in judged.found if says(one.claim, manifest))
-    others = tuple(f"the claim of {one.key.key_id} is about other outputs" for one in judged.found if one not in said)
-    about = judged._replace(found=said, skipped=(*judged.skipped, *others))
-    return verdict_of(context, deciding.opened(about, manifest)), [*judged.found]
+    judged = Deciding(context).examined(uri, located.image, manifest)
+    return verdict_of(context, judged), [*judged.found, *judged.contradicted]
 
 
 def _noted_claims(context: Context, uri: CtxUri, images: Sequence[Digest]) -> Iterator[SignedClaim]:
