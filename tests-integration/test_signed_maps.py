@@ -136,6 +136,33 @@ def test_items_of_a_signed_map_are_taken_and_the_claim_says_who_signed_it(mapper
     assert "items" in refused.stderr
 
 
+@pytest.mark.parametrize("kind", ["uri", "outputs", "image"])
+def test_a_denial_goes_over_any_number_of_maps(mapper: Callable[[str], Mapper], kind: str) -> None:
+    first, second, third, laptop = mapper("first"), mapper("second"), mapper("third"), mapper("laptop")
+    made = first.signed()[0]
+    second.add()
+    second.trusts(first)
+    second.signed()
+    third.add()
+    third.project.write({"in/d.txt": "four"})
+    third.trusts(second, first)
+    document, sources = third.signed()
+    assert (document["fetched"], document["made"], len(sources)) == (3, 1, 2)
+
+    laptop.trusts(third, first)
+    for uri in (made["uri"], document["uri"]):
+        laptop.project.succeed("pull", uri)
+    outputs = json.loads(laptop.project.succeed("inspect", made["uri"], "--json"))["outputs"]["digest"]
+    denied = {"uri": made["uri"], "outputs": outputs, "image": made["pushed"]["image"]}[kind]
+    listed = json.loads(laptop.project.succeed("trust", "deny", denied, "--show-affected", "--json"))
+    refused = [(pack["uri"], pack["why"], pack["refused"]) for pack in listed["affected"]["packs"]]
+    assert refused == [(made["uri"], "denied", True), (document["uri"], "items", True)]
+    for uri in (made["uri"], document["uri"]):
+        laptop.project.call("rm", uri)
+        answer = laptop.call("pull", uri)
+        assert answer.status == laptop.call("trust", "check", uri).status == 7, answer.stderr
+
+
 def test_one_s_own_earlier_map_is_a_source_that_says_own(mapper: Callable[[str], Mapper]) -> None:
     ci = mapper("ci")
     image = ci.signed()[0]["pushed"]["image"]

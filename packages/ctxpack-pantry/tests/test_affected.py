@@ -112,6 +112,27 @@ def test_packs_with_items_of_a_denied_pack_or_of_a_denied_key_are_found(
     assert why(affected(pantry, chain[2], dry_run=True))[1][:3] == (reused, "items", chain[2])
 
 
+def test_a_denial_reaches_what_has_items_of_a_pack_by_its_uri_and_by_its_outputs(
+    pantry: Pantry, project: Project, chain: list[CtxUri]
+) -> None:
+    inspected = pantry.inspect(chain[0], skip_cache=True)
+    assert inspected.located is not None
+    outputs, image = inspected.manifest.outputs_digest, inspected.located.image
+    unpushed = pantry.inspect(chain[2]).manifest.outputs_digest
+    for item, denied in (
+        ({"uri": chain[0], "image": image, "admitted_by": ["own"]}, [chain[0], outputs, image]),
+        ({"uri": chain[2], "admitted_by": ["own"]}, [chain[2], unpushed]),
+        ({"uri": chain[2], "image": digest_of(b"another result"), "admitted_by": ["own"]}, [chain[2]]),
+    ):
+        project.write_contract(params=item)
+        reused = pantry.seed([], str(project.contract)).uri
+        _note_items(pantry, reused, [{"items": 3, **item}])
+        for what in (chain[0], outputs, image, chain[2], unpushed):
+            pantry.trust_deny(what)
+            assert pantry.trust_check(reused).decision.denied == (what in denied)
+            pantry.trust_deny(what, undo=True)
+
+
 def _note_items(pantry: Pantry, uri: CtxUri, items: list[dict[str, Any]]) -> None:
     """Write into the manifest of a cached pack where its items are from, as a map does."""
     path = Path(pantry.inspect(uri).found_in, "manifest.json")

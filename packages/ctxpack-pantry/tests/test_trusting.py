@@ -343,6 +343,29 @@ def test_a_uri_is_denied(pantry: Pantry, stranger: Callable[..., Pantry], uri: C
     pantry.pull(uri)
 
 
+def test_the_known_image_manifests_of_a_uri_and_of_outputs_are_denied_with_them(pantry: Pantry, uri: CtxUri) -> None:
+    inspected = pantry.inspect(uri, skip_cache=True)
+    assert inspected.located is not None
+    outputs, image = inspected.manifest.outputs_digest, inspected.located.image
+
+    def denied() -> frozenset[str]:
+        return pantry.trust_list().policy.deny.images
+
+    for what in (uri, outputs):
+        assert pantry.trust_deny(what, dry_run=True).images == (image,)
+        assert denied() == frozenset()
+        assert pantry.trust_deny(what).images == (image,)
+        assert denied() == {image}
+        assert pantry.trust_deny(what).images == ()
+        assert pantry.trust_deny(what, undo=True).images == (image,)
+        assert denied() == frozenset()
+    pantry.trust_deny(uri)
+    pantry.trust_deny(outputs)
+    assert pantry.trust_deny(uri, undo=True).images == ()  # it still has denied outputs
+    assert denied() == {image}
+    assert pantry.trust_deny(image).images == ()
+
+
 def test_the_cache_says_what_a_digest_is_of(pantry: Pantry, uri: CtxUri, notices: list[str]) -> None:
     inspected = pantry.inspect(uri, skip_cache=True)
     assert inspected.located is not None
@@ -352,6 +375,8 @@ def test_the_cache_says_what_a_digest_is_of(pantry: Pantry, uri: CtxUri, notices
     assert pantry.trust_deny(image).denial == Denial("image", image)
     assert notices == [
         f"{outputs} is the digest of the outputs of a cached pack",
+        "packs with items of a pack with these outputs are refused only where its image manifest is denied, and this "
+        "cache knows 1: to be sure, deny its URI as well",
         f"{image} is the digest of the image manifest of a cached pack",
     ]
     unknown = digest_of(b"x")

@@ -244,6 +244,19 @@ def test_a_denied_source_of_any_claim_that_counts_refuses_the_pack() -> None:
         assert admitted or SOURCE in found.reason
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("own", [False, True])
+def test_a_source_whose_uri_or_outputs_are_denied_refuses_the_pack(mode: str, own: bool) -> None:
+    source = uri_for(SOURCE)
+    facts = FACTS._replace(own=own, source_uris=(uri_for(ANOTHER), source), source_outputs=(ANOTHER, SOURCE))
+    for kind, value in (("uris", source), ("outputs", SOURCE)):
+        found = decide(policy(mode, **{kind: [value]}), facts, signed("a1"))
+        assert (found.admitted, found.denied) == (False, True)
+        assert found.reason == f"it has items of {value}, which the policy denies"
+    others = policy(mode, uris=[uri_for(OUTPUTS)], outputs=[IMAGE], images=[ANOTHER])
+    assert decide(others, facts, signed("a1")) == decide(policy(mode), facts, signed("a1"))
+
+
 def test_a_stolen_key_cannot_deny_others_packs() -> None:
     """Its claims no longer count, whatever sources and outputs they name."""
     stolen = SignedClaim(KEYS["a1"], CLAIM._replace(sources=(Source(SOURCE, (OWN,)),), outputs=ANOTHER))

@@ -99,6 +99,8 @@ def deny_lines(denied: Denied, *, is_plan: bool) -> Iterator[str]:
         ("Would deny" if not denied.undo else "Would allow") if is_plan else "Allowed" if denied.undo else "Denied"
     )
     yield printable(f"{heading}: {denial.word} {denial.value}{names}")
+    for image in denied.images:
+        yield f"{_GAP}and the image manifest {image}, which has {'this URI' if denial.kind == 'uri' else 'them'}"
     if denied.affected is None:
         return
     packs = denied.affected.packs

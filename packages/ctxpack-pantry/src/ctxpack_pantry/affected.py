@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from ctxpack_bundle import PackManifest, read_pack_manifest
@@ -22,7 +22,7 @@ from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.runnotes import RunNotes
 from ctxpack_trust import SignedClaim, public_key_of, read_claim
 
-__all__ = ["Affected", "AffectedPack", "Denial", "find_affected", "known_kinds"]
+__all__ = ["Affected", "AffectedPack", "Denial", "find_affected", "known_images", "known_kinds"]
 
 Document = dict[str, Any]
 
@@ -121,6 +121,15 @@ def known_kinds(context: Context, digest: str) -> list[str]:
     is_image = any(digest in pack.images for pack in packs.values())
     is_outputs = any(pack.manifest.outputs_digest == digest for pack in packs.values())
     return [kind for kind, is_one in (("image", is_image), ("outputs", is_outputs)) if is_one]
+
+
+def known_images(context: Context, *, uris: Collection[str] = (), outputs: Collection[str] = ()) -> frozenset[str]:
+    """Return the image manifests that the cache knows of its packs with one of these URIs, or of these outputs."""
+    if not uris and not outputs:
+        return frozenset()
+    packs, _ = _cached(context, claims=False)
+    meant = [pack for pack in packs.values() if pack.uri in uris or pack.manifest.outputs_digest in outputs]
+    return frozenset(image for pack in meant for image in pack.images)
 
 
 def _cached(context: Context, *, claims: bool = True) -> tuple[dict[CtxUri, _Known], int]:

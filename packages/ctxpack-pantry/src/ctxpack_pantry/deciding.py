@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ctxpack_bundle import PackManifest, read_pack_manifest
 from ctxpack_identity import (
@@ -18,8 +18,10 @@ from ctxpack_identity import (
     IntegrityError,
     InvalidInput,
     PolicyRefused,
+    parse_uri,
+    uri_digest,
 )
-from ctxpack_pantry.claimed import contradiction, says, sources_of
+from ctxpack_pantry.claimed import contradiction, says, source_uris, sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.made import Made
@@ -179,7 +181,7 @@ class Deciding:
                 outputs=manifest.outputs_digest,
                 own=own,
                 pinned=self._pinned_id(),
-                sources=sources_of(manifest),
+                **self._sources(manifest),
             )
             decision = decide(self._policy, facts, said, at_least=self._at_least)
             lines = (*skipped, *map(_contradicted, others))
@@ -257,9 +259,27 @@ class Deciding:
             outputs=manifest.outputs_digest,
             own=Made(self._context.state).kind_of(judged.uri, pack) is not None,
             pinned=judged.decision.pin or self._pinned_id(),
-            sources=sources_of(manifest),
+            **self._sources(manifest),
         )
         return judged._replace(decision=decide(self._policy, facts, judged.found, at_least=self._at_least))
+
+    def _sources(self, manifest: PackManifest) -> dict[str, Any]:
+        """Return the members of Facts about the packs that items were taken from.
+
+        What a source has as outputs is looked up only if outputs are denied, and it is no image manifest: an image
+        manifest with denied outputs is denied itself (`denying`).
+        """
+        named = source_uris(manifest)
+        unpublished = [uri for uri, image in named.items() if not image] if self._policy.deny.outputs else []
+        outputs = filter(None, map(self._cached_outputs, unpublished))
+        return {"sources": sources_of(manifest), "source_uris": (*named,), "source_outputs": (*outputs,)}
+
+    def _cached_outputs(self, uri: str) -> Digest | None:
+        try:
+            folder = self._context.cache.find(uri_digest(parse_uri(uri)))
+            return None if folder is None else read_pack_manifest(folder).outputs_digest
+        except (IntegrityError, InvalidInput):
+            return None
 
     def require(self, judged: Judgement) -> None:
         """Raise PolicyRefused unless the pack is admitted."""

@@ -7,7 +7,7 @@ import re
 
 from ctxpack_identity import InvalidInput, parse_digest, parse_uri
 from ctxpack_identity.faults import did_you_mean
-from ctxpack_pantry.affected import Denial, find_affected
+from ctxpack_pantry.affected import Denial, find_affected, known_images
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.policyfile import load_policy, save_policy
 from ctxpack_pantry.signers import by_name, find_signers, read_public_key
@@ -35,15 +35,20 @@ def trust_deny(
     what: the name of a signer, a key id or the path of a public key; a URI; or the digest of an image manifest or of
     outputs. kind: "image" or "outputs" of a digest; by default it is what the cache knows under this digest. undo: take
     the denial back. dry_run: change nothing. show_affected: also find what is affected, as far as this machine knows.
+    Claims name what items were taken from by image manifest. So those that the cache knows of packs with a URI or
+    outputs are denied, or allowed again, with these.
     Raises: InvalidInput when it is not clear what is meant, and for undo when it is not denied; LocalFailure.
     """
     denial = _denial(context, what, kind)
     member = _KINDS[denial.kind]
+    known = known_images(context, **{member: [denial.value]}) if denial.kind in ("uri", "outputs") else frozenset()
 
     def edit(policy: TrustPolicy) -> TrustPolicy:
         denied: frozenset[str] = getattr(policy.deny, member)
         if not undo:
-            return policy if denial.value in denied else policy.with_denied(member, denial.value)
+            for image in known:
+                policy = policy.with_denied("images", image)
+            return policy.with_denied(member, denial.value)
         if denial.value not in denied:
             raise InvalidInput(
                 f"{denial.word} is not denied",
@@ -51,7 +56,9 @@ def trust_deny(
                 fix="`ctxpack trust list` shows what is",
                 code="E_USAGE",
             )
-        return policy._replace(deny=policy.deny._replace(**{member: denied - {denial.value}}))
+        left = policy.deny._replace(**{member: denied - {denial.value}})
+        others = known_images(context, uris=left.uris, outputs=left.outputs)
+        return policy._replace(deny=left._replace(images=left.images - (known - others)))
 
     before = load_policy(context.trust)
     after = edit(before) if dry_run else save_policy(context.trust, edit)
@@ -59,7 +66,13 @@ def trust_deny(
     affected = None
     if show_affected:
         affected = find_affected(context, denial, encode_policy(after))
-    return Denied(denial, undo, not dry_run and before != after, signers, affected)
+    if denial.kind == "outputs" and not undo:
+        context.notice(
+            "packs with items of a pack with these outputs are refused only where its image manifest is denied, and "
+            f"this cache knows {len(known) or 'none'}: to be sure, deny its URI as well"
+        )
+    images = tuple(sorted((before.deny.images ^ after.deny.images) - {denial.value}))
+    return Denied(denial, undo, not dry_run and before != after, signers, affected, images)
 
 
 def _denial(context: Context, what: str, kind: str) -> Denial:

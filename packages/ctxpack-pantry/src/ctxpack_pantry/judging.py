@@ -13,8 +13,8 @@ __all__ = ["Judgement", "judge"]
 def judge(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Judgement:
     """Return what the policy says of the cached pack, else of the registry's, with all claims that there are.
 
-    skip_cache: ask the registry even if the cache has the pack. Of a pack there the first layer is fetched, since what a
-    policy says depends on it.
+    skip_cache: ask the registry even if the cache has the pack. Of a pack there the first layer is fetched, since it
+    decides, too.
     Raises: NotFound when neither has it; IntegrityError, AccessDenied, Unavailable, InvalidInput, LocalFailure.
     """
     folder = None if skip_cache else context.cache.find(uri_digest(uri))

@@ -64,7 +64,8 @@ class ShownKey(NamedTuple):
 class Denied(NamedTuple):
     """What is denied now, or, with undo, no longer. changed: whether it was otherwise before, and not a dry run.
 
-    signers: names of the signers with a denied key. affected: None when nobody asked.
+    signers: names of the signers with a denied key. affected: None when nobody asked. images: the image manifests of
+    such packs that are denied, or allowed, with it.
     """
 
     denial: Denial
@@ -72,6 +73,7 @@ class Denied(NamedTuple):
     changed: bool
     signers: tuple[str, ...]
     affected: Affected | None = None
+    images: tuple[str, ...] = ()
 
     def as_json(self) -> Document:
         return {
@@ -81,6 +83,7 @@ class Denied(NamedTuple):
             "denied": not self.undo,
             "changed": self.changed,
             "signers": list(self.signers),
+            "images": list(self.images),
             "affected": None if self.affected is None else self.affected.members(),
         }
 

@@ -27,7 +27,8 @@ class Facts(NamedTuple):
 
     repository: canonical, the one that was asked for. image: its image manifest, None for a pack that never was in a
     registry. outputs: tree digest, when it is verified. own: this user's run, map or seed made it, by the record of
-    that. pinned: of tofu, the key id that the scope is pinned to. sources: what its own or unsigned provenance lists.
+    that. pinned: of tofu, the key id that the scope is pinned to. sources: what its provenance lists, and source_uris:
+    the URIs there, which claims do not have. source_outputs: of sources, as far as they are known.
     """
 
     uri: CtxUri
@@ -37,6 +38,8 @@ class Facts(NamedTuple):
     own: bool = False
     pinned: str = ""
     sources: tuple[Source, ...] = ()
+    source_uris: tuple[str, ...] = ()
+    source_outputs: tuple[str, ...] = ()
 
 
 class SignedClaim(NamedTuple):
@@ -149,6 +152,9 @@ def _denied(policy: TrustPolicy, facts: Facts, counted: Iterable[SignedClaim], r
     outputs = {facts.outputs, *(each.claim.outputs for each in counted)}
     for digest in sorted(deny.outputs & outputs):
         return f"the policy denies the outputs {digest}"
+    for named in (*facts.source_uris, *facts.source_outputs):
+        if named in deny.uris or named in deny.outputs:
+            return f"it has items of {named}, which the policy denies"
     threshold = rule.threshold if rule.mode == SIGNED else 1
     for source in (*facts.sources, *(source for each in counted for source in each.claim.sources)):
         if source.image in deny.images:
