@@ -168,8 +168,8 @@ def test_lineage_goes_as_far_as_the_cache_and_on_request_the_registry(team: Team
     assert not list(stranger.cache.glob("v1/packs/*"))
 
 
-def test_steps_that_keep_contents_are_drawn_in_one_direction(tmp_path: Path) -> None:
-    project = Project(Machine(tmp_path / "machine"))
+def test_steps_that_keep_contents_are_drawn_in_one_direction(tmp_path: Path, forks: Forks) -> None:
+    project = Project(ForkedMachine(forks, tmp_path / "machine"))
     project.declare(command=["sh", "-c", "cp -R in out"])
     first = project.succeed("run", "-q").strip()
     project.declare(
