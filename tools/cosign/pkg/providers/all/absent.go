@@ -1,2 +1,0 @@
-// Package all registers no provider of identity tokens: they are left out of this build.
-package all
