@@ -515,6 +515,16 @@ def test_an_index_that_another_push_replaces_is_written_again(packs: Registry, d
     assert [one["digest"] for one in fallback_in(double)] == [claim(0)[0].digest, claim(1)[0].digest]
 
 
+@pytest.mark.parametrize("code", ["MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"])
+def test_an_index_is_written_again_when_the_registry_does_not_know_what_others_push(
+    packs: Registry, double: RegistryDouble, code: str
+) -> None:
+    packs.attach(*claim(0))
+    double.plan("PUT", FALLBACK, fault(400, code), times=3)
+    packs.attach(*claim(1))
+    assert [one["digest"] for one in fallback_in(double)] == [claim(0)[0].digest, claim(1)[0].digest]
+
+
 def test_an_index_that_others_always_replace_is_an_error(packs: Registry, double: RegistryDouble) -> None:
     double.plan("PUT", FALLBACK, Answer(status=201), times=99)
     with pytest.raises(Unavailable, match="other pushes change this list of referrers at the same time") as caught:

@@ -60,7 +60,16 @@ _decode_tags = msgspec.json.Decoder(_TagList).decode
 
 
 class _IndexReplaced(Transient):
-    """Another client replaced the index that this one had written."""
+    """Another client writes the index that this one writes."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            "other pushes change this list of referrers at the same time", where=where, fix="try again when they ended"
+        )
+
+
+_UNKNOWN_TO_ITSELF = {"MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"}
+"""What registry:2 answers to one client about content that another pushes again: it does not know it for a moment."""
 
 
 class Registry:
@@ -248,9 +257,9 @@ class Registry:
         return self._repository.persist(lambda deadline: self._send_manifest(request, deadline), size=len(data))
 
     def _send_manifest(self, request: Request, deadline: Deadline) -> Reply:
-        """One PUT. While another client pushes a blob again, registry:2 does not know it, or reads half of its link."""
+        """One PUT."""
         reply = self._repository.send(request, deadline, action="pull,push")
-        if codes_of(reply) & {"MANIFEST_BLOB_UNKNOWN", "DIGEST_INVALID"}:
+        if codes_of(reply) & _UNKNOWN_TO_ITSELF:
             raise Transient(message_of(reply), where=request.where)
         return reply
 
@@ -296,12 +305,14 @@ class Registry:
         if 400 <= reply.status < 500 and (dead := {other.digest for other in others if not self.exists(other)}):
             data = with_referrer(old, entry, dead=dead, where=where)
             reply = self._put_index(data, tag, where, deadline)
+        if codes_of(reply) & _UNKNOWN_TO_ITSELF:
+            raise _IndexReplaced(where)
         if 400 <= reply.status < 500 and reply.status not in (401, 403):
             what = f"the registry takes no list of referrers: {message_of(reply)}"
             raise IntegrityError(what, where=where, fix=ASK_OPERATOR, code="E_REFERRERS")
         self._repository.expect_created(reply, digest_of(data), where)
         if all(listed.digest != entry.digest for listed in self._in_fallback(subject)):
-            raise _IndexReplaced("other pushes change this list of referrers at the same time", where=where)
+            raise _IndexReplaced(where)
 
     def _put_index(self, data: bytes, tag: str, where: str, deadline: Deadline) -> Reply:
         url, headers = f"{self._repository.base}/manifests/{tag}", {"Content-Type": INDEX_MEDIA_TYPE}

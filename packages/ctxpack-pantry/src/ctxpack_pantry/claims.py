@@ -41,6 +41,7 @@ __all__ = [
     "claim_tag",
     "fetch_claim",
     "fetch_claims",
+    "is_listed",
     "list_claims",
     "publish_claim",
     "read_claim_tag",
@@ -131,6 +132,18 @@ def list_claims(target: Target, image: Digest) -> ListedClaims:
     answers = _each(partial(_read_candidate, target, image), candidates)
     found = tuple(answer for answer in answers if isinstance(answer, FoundClaim))
     return ListedClaims(found, tuple(answer for answer in answers if isinstance(answer, str)))
+
+
+def is_listed(target: Target, image: Digest, key: PublicKey) -> bool:
+    """Return whether the claim under the tag of a key is among the referrers; True when they are too many to tell.
+
+    Raises: as Target.resolve_tag and Target.referrers do.
+    """
+    listed = target.referrers(image, BUNDLE_MEDIA_TYPE)
+    if listed is None:
+        return True
+    claim = target.resolve_tag(claim_tag(image, key.key_id))
+    return any(one.digest == claim for one in listed)
 
 
 def send_bundle(target: Target, bundle: bytes, *, has_empty: bool = False) -> None:

@@ -30,7 +30,7 @@ from ctxpack_identity import (
 from ctxpack_identity.contractview import input_digests, transforms
 from ctxpack_pantry.claimed import sources_of, unsigned_sources
 from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
-from ctxpack_pantry.claims import claim_tag, fetch_claims, publish_claim, send_bundle
+from ctxpack_pantry.claims import claim_tag, fetch_claims, is_listed, publish_claim, send_bundle
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.fetch import read_pack
 from ctxpack_pantry.kinship import kin_of
@@ -246,7 +246,7 @@ def _as_much(
     context: Context, located: Located, found: Iterable[FoundClaim], claim: Claim, key: PrivateKey
 ) -> Claim | None:
     """Return what the key has said of the pack before, if it says as much as claim. found: under the tag of the key."""
-    public, notes = key.public, ClaimNotes(context.cache)
+    public = key.public
     for one in found:
         try:
             there = read_claim(one.bundle, public, image=claim.image, uri=claim.uri)
@@ -255,19 +255,19 @@ def _as_much(
             continue
         if not _says_as_much(there, claim):
             continue
-        if one.bundle not in {noted.bundle for noted in notes.of(claim.image)}:
-            _finish(context, located, one, there, public)
-            notes.record(claim.image, {public.spki: one.bundle})
+        _require_listed(context, located, one, there, public)
+        ClaimNotes(context.cache).record(claim.image, {public.spki: one.bundle})
         return there
     return None
 
 
-def _finish(context: Context, located: Located, found: FoundClaim, claim: Claim, key: PublicKey) -> None:
-    """Publish a claim again that this cache did not: perhaps that was stopped when it had its tag, and nothing else."""
-    notice, bundle = context.notice, found.bundle
+def _require_listed(context: Context, located: Located, found: FoundClaim, claim: Claim, key: PublicKey) -> None:
+    """Publish a claim that has its tag again, if it is no referrer: others lost it, or it was stopped before that."""
+    target, notice = context.target, context.notice
     try:
-        publish_claim(context.target, located.descriptor, bundle, key, created=claim.finished, notice=notice)
-    except (AccessDenied, Conflict, Unavailable) as error:
+        if not is_listed(target, claim.image, key):
+            publish_claim(target, located.descriptor, found.bundle, key, created=claim.finished, notice=notice)
+    except (AccessDenied, Conflict, IntegrityError, Unavailable) as error:
         notice(f"the claim is there, but other tools may not find it: {error}")
 
 
