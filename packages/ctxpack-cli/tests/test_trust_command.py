@@ -48,7 +48,7 @@ def test_options_may_come_before_the_actions_name(first: str, after: str) -> Non
         ("trust nonsense", f"no action 'nonsense'; the actions are {', '.join(ACTIONS)}"),
         ("trust -- list", "no action '--'"),
         ("trust list x", "unrecognized arguments: x"),
-        ("trust list --scope x", "ctxpack trust has no option --scope"),
+        ("trust list --scope x", "ctxpack trust list has no option --scope"),
         ("trust add PUB", "the following arguments are required: --owner"),
         ("trust add PUB --own x", "required: --owner"),
         ("trust mode", "the following arguments are required: MODE"),
