@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.hashing.workers import usable_cpus
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
-from ctxpack_pantry.called import with_function
+from ctxpack_pantry.called import look_again, with_function
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
@@ -78,7 +78,7 @@ def map_items(
     identified = identify(context, contract_file)
     require_apart(contract_file, outputs, identified.hashed, context.cache)
     if function is not None:
-        identified = with_function(identified, name_function(function))
+        identified = with_function(identified, function, name_function(function))
     say_weak_points(context, identified)
     uri = identified.uri
     destination = Destination(context, uri, outputs, force=force)
@@ -101,6 +101,7 @@ def map_items(
                         mapped = _make_by_command(making(), context, contract_file, identified, jobs)
                     else:
                         mapped = making().make(_called(contract_file, identified, function, executor, jobs))
+                        look_again(identified, function, name_function(function))
                     if not mapped.status:
                         destination.fill()
         mapped = mapped._replace(registry=destination.outlet.registry)

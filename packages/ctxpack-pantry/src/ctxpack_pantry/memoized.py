@@ -32,6 +32,7 @@ from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, Protocol, TypeAlias
 from ctxpack_identity.scheme import scheme_of
 from ctxpack_pantry.functions import FunctionName, name_function, parameters_of
+from ctxpack_pantry.loadedcode import changed_since, loaded_code
 
 if TYPE_CHECKING:
     from typing import overload
@@ -208,7 +209,9 @@ class _Memo:
         self._environment = list(_located(name, environment))
         self._inputs, self._texts, self._members = inputs, texts, members
         self._push, self._offline = push, offline
-        self._loaded = _content(name)
+        self._places = [root["path"] for root in self._transform["code"] if _is_place(root)]
+        self._loaded = loaded_code(function)
+        self._loaded.see(function, name, self._places)
         self._code: list[str] | None = None
         self._said: set[str] = set()
 
@@ -224,6 +227,7 @@ class _Memo:
 
                 def call(places: dict[str, Path]) -> None:
                     self._parameters.call(self._function, {**values, _OUT: places[_OUT]})
+                    self._loaded.see(self._function, self._name, self._places)  # it may have imported more
 
                 return FunctionMaker(call, self._name.command)
 
@@ -290,13 +294,9 @@ class _Memo:
         code = [transform["code_hash"], transform["environment_hash"]]
         if self._code is None:
             self._code = code
-        if code != self._code or _content(self._name) != self._loaded:
-            raise InvalidInput(
-                "its code changed since this process loaded it, so what it makes now would have the name of other code",
-                where=str(self._name),
-                fix="start the process again (in a notebook, restart the kernel)",
-                code="E_FUNCTION",
-            )
+        self._loaded.require(self._function, self._name, identified.hashed)
+        if code != self._code:
+            raise changed_since(self._name)
 
     def _say(self, context: Context, weak: Iterable[WeakPoint]) -> None:
         """Give a notice of each weak point that was not said before, and one of all imports."""
@@ -386,27 +386,16 @@ def _located(name: FunctionName, roots: list[RootPath]) -> Iterator[dict[str, An
         yield root
 
 
+def _is_place(root: Mapping[str, Any]) -> bool:
+    """Return whether a root is a file or folder of this machine."""
+    path = root.get("path")
+    return isinstance(path, str) and not scheme_of(path)
+
+
 def _is_lock_file(path: str) -> bool:
     from ctxpack_identity.packtext import MAX_TEXT_BYTES
 
     return os.path.isfile(path) and os.path.getsize(path) <= MAX_TEXT_BYTES
-
-
-def _content(name: FunctionName) -> str:
-    """Return what changes when the file of a function does."""
-    from hashlib import sha256
-
-    try:
-        with open(name.file, "rb") as file:
-            return sha256(file.read()).hexdigest()
-    except OSError as error:
-        raise InvalidInput(
-            f"the file of the function cannot be read: {error.strerror}",
-            where=str(name),
-            got=name.file,
-            fix="run it where its code is",
-            code="E_FUNCTION",
-        ) from error
 
 
 _pantries: dict[tuple[object, ...], Pantry] = {}  # one, unless the process forks or changes its settings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ctxpack_bundle import OutputTree
 from ctxpack_identity import InvalidInput
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
-from ctxpack_pantry.called import with_function
+from ctxpack_pantry.called import look_again, with_function
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
@@ -104,7 +104,7 @@ def compute(
         contract_file = contract_file.with_command(name.command)
     outputs = require_outputs(contract_file)
     identified = _identified(context, contract_file, outputs)
-    identified = with_function(identified, name)
+    identified = with_function(identified, function, name)
     say_weak_points(context, identified)
 
     def call(places: dict[str, Path]) -> None:
@@ -114,6 +114,7 @@ def compute(
             function(*places.values())
         else:
             function(places)
+        look_again(identified, function, name)
 
     maker = FunctionMaker(call, name.command)
     wanted = _Wanted(push, force, False, offline, recompute, replace, on_conflict, key)

@@ -217,7 +217,7 @@ class _Finder:
         return names
 
     def _packages_above(self) -> Iterator[str]:
-        """Yield the folders above the code that a relative import may be about: packages, and those in the project."""
+        """Yield folders above the code that a relative import may be about: packages, and those in the project."""
         base = os.path.join(os.path.abspath(self._project.base), "")
         for start in [*self._code, *map(os.path.dirname, self._scripts)]:
             folder, above = start, os.path.normpath(os.path.join(start, ".."))
