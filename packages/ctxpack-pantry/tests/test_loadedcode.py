@@ -8,6 +8,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -283,6 +285,23 @@ def test_it_travels_to_another_process_and_is_compared_there(work: Work) -> None
         there.require(arrived["make"], name, [])
     work.edit("step", "SIZE = 2", "SIZE = 1")
     there.require(arrived["make"], name, [])  # it was compared where it is from
+
+
+@pytest.mark.parametrize("name", ["step", "helper"])
+def test_workers_that_loaded_former_code_fail(work: Work, pantry: Pantry, name: str) -> None:
+    step, contract = work.load(), work.contract(each={"input": "in", "output": "{path}"})
+    with ProcessPoolExecutor(1, get_context("fork")) as executor:
+        assert pantry.map(contract, step.parse, executor=executor).status == 0
+        work.edit(name, "helper.word()", "helper.word().upper()") if name == "step" else work.edit(
+            name, "'old'", "'new'"
+        )
+        work.reload(*dict.fromkeys([name, "step"]))
+        mapped = pantry.map(contract, step.parse, executor=executor, force=True)
+        assert (mapped.status, mapped.made) == (1, 0)
+        assert CHANGED in mapped.failed[0].reason
+    with ProcessPoolExecutor(1, get_context("fork")) as executor:
+        assert pantry.map(contract, step.parse, executor=executor, force=True).status == 0
+    assert Path("out/a.txt").read_text() == ("a OLD" if name == "step" else "a new")
 
 
 def test_a_function_of_a_script_is_compared_with_its_file(tmp_path: Path, pantry: Pantry) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 
 from ctxpack_identity.errors import InvalidInput
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A hit in the cache is the most frequent case, so what only an edited file needs is imported where it is used.
 
-__all__ = ["LoadedCode", "changed_since", "loaded_code"]
+__all__ = ["LoadedCode", "SameCode", "changed_since", "loaded_code"]
 
 _SLACK = 2.0  # seconds by which the clock of a file system may be behind
 _PYTHON = os.path.join(os.path.dirname(os.__file__), "")
@@ -54,6 +54,7 @@ class _Look(NamedTuple):
 
 
 _looks: dict[tuple[str, int], _Look] = {}  # by file and id of the token
+_agreed: set[bytes] = set()  # ids of SameCode
 _codes: dict[int, tuple[object, LoadedCode]] = {}  # by id of the token of the function's module
 
 
@@ -87,14 +88,8 @@ class LoadedCode:
 
     def require(self, function: Any, name: FunctionName, hashed: Iterable[HashedRoot]) -> None:
         """Raise InvalidInput (E_FUNCTION) unless what is loaded is what is hashed, as far as that is known."""
-        from ctxpack_identity.hashing.outside import is_hashed
-
         roots = [root for root in hashed if not root.is_url]
-
-        def is_named(file: str) -> bool:
-            return file == name.file or any(is_hashed(file, root.place()) for root in roots)
-
-        seen = set()
+        is_named, seen = _named(name, roots), set()
         for module in _modules(function, name, [root.location for root in roots]):
             seen.add(module.file)
             if self._changed(module) and is_named(module.file):
@@ -103,16 +98,54 @@ class LoadedCode:
             if is_named(file) and _digest(file) != self._digests[file]:
                 raise changed_since(name, file)
 
+    def in_other_processes(
+        self, function: Callable[..., object], name: FunctionName, hashed: Iterable[HashedRoot]
+    ) -> SameCode:
+        """Return a function for other processes, which calls this one if they have loaded the same code."""
+        is_named = _named(name, hashed)
+        return SameCode(function, name, {file: digest for file, digest in self._digests.items() if is_named(file)})
+
     def _changed(self, module: _Module) -> bool:
-        known = self._digests.get(module.file)
-        digest = _loaded_digest(module, known)
+        digest = _loaded_digest(module, self._digests.get(module.file, ""))
         return not digest or self._digests.setdefault(module.file, digest) != digest
+
+
+class SameCode:
+    """A function that another process calls if that has loaded the same code, as far as it has the same files.
+
+    name, digests: of the function, and of the files of its code, where it is from.
+    """
+
+    def __init__(self, function: Callable[..., object], name: FunctionName, digests: Mapping[str, str]) -> None:
+        self._function, self._name, self._digests = function, name, dict(digests)
+        self._id = os.urandom(16)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> object:
+        """Call the function. Raises: InvalidInput (E_FUNCTION) when it is other code here; as the function does."""
+        if self._id not in _agreed:
+            self._require()
+            _agreed.add(self._id)
+        return self._function(*args, **kwargs)
+
+    def _require(self) -> None:
+        for module in _modules(self._function, self._name, self._digests):
+            # A function that was pickled with its code is that of the other process.
+            if module.file in self._digests and module.is_live and _loaded_digest(module) != self._digests[module.file]:
+                raise changed_since(self._name, module.file)
 
 
 def loaded_code(function: Any) -> LoadedCode:
     """Return what is known of the code of a function: one for all functions of a module, until it is loaded again."""
     token = _token(function)
     return _codes.setdefault(id(token), (token, LoadedCode()))[1]
+
+
+def _named(name: FunctionName, hashed: Iterable[HashedRoot]) -> Callable[[str], bool]:
+    """Return what says whether a file is that of the function, or is hashed."""
+    from ctxpack_identity.hashing.outside import is_hashed
+
+    roots = [root for root in hashed if not root.is_url]
+    return lambda file: file == name.file or any(is_hashed(file, root.place()) for root in roots)
 
 
 def changed_since(name: FunctionName, file: str = "") -> InvalidInput:
@@ -172,7 +205,7 @@ def _modules(function: Any, name: FunctionName, places: Iterable[str]) -> Iterat
             yield _Module(os.path.join(folder, base), names, names if spec is None else spec, is_live=True)
 
 
-def _loaded_digest(module: _Module, known: str | None) -> str:
+def _loaded_digest(module: _Module, known: str = "") -> str:
     """Return the digest of what a module was loaded from; "" when its file does not hold that now, or is gone.
 
     known: the digest, where another process saw it.

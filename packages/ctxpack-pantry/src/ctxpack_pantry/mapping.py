@@ -179,6 +179,7 @@ def _called(
 
     from ctxpack_identity import parse_canonical_contract
     from ctxpack_pantry.items.making import ItemFunction
+    from ctxpack_pantry.loadedcode import loaded_code
 
     name, parameters = name_function(function), parameters_of(function)
     params: dict[str, Any] = {}
@@ -205,4 +206,6 @@ def _called(
             fix="let these parameters have no names for others: def parse(item, out, /, **params): …",
             code="E_FUNCTION",
         )
+    if executor is not None:
+        function = loaded_code(function).in_other_processes(function, name, identified.hashed)
     return ItemFunction(partial(function, **given), contract_file.base, executor, jobs)
