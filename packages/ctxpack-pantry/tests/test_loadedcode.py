@@ -153,6 +153,22 @@ def test_memo_sees_modules_when_it_decorates(work: Work) -> None:
     refuse(lambda step: str(step.remembered()), step, work.path("helper"))
 
 
+def test_a_function_that_memo_decorates_is_that_of_the_module_that_is_loaded_again(work: Work) -> None:
+    work.edit("step", "    make(out)", "    out.write_text('old')")
+    step = work.load()
+    assert step.remembered().read_text() == "old"
+    work.edit("step", "'old'", "'new'")
+    refuse(lambda step: str(step.remembered()), step, work.path("step"))
+    assert work.reload("step").remembered().read_text() == "new"
+
+
+def test_all_of_a_module_is_compared_when_memo_decorates_as_it_is_run(work: Work) -> None:
+    edit = "text = Path(__file__).read_text()\nPath(__file__).write_text(text.replace('SIZE = 1', 'SIZE = 2'))\n"
+    work.edit("step", "SIZE = 1\n", f"SIZE = 1\n{edit}")
+    step = work.load()
+    refuse(lambda step: str(step.remembered()), step, work.path("step"))
+
+
 def test_a_module_that_a_call_imports_is_seen_after_it(work: Work, call: Call) -> None:
     work.edit("step", f"import {work.lib}.helper\n", "")
     work.edit("step", f"    out.write_text({work.lib}", f"    import {work.lib}.helper\n    out.write_text({work.lib}")

@@ -18,7 +18,7 @@ from ctxpack_identity.errors import InvalidInput
 from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
     from ctxpack_identity import HashedRoot
     from ctxpack_pantry.functions import FunctionName
@@ -282,7 +282,7 @@ class _Process(NamedTuple):
 
 
 def _differs(module: _Module) -> bool:
-    """Return whether the file of a module has another function of the same name than the module in memory has."""
+    """Return whether the file of a module has other code of the same name than the module in memory has."""
     codes = _codes_in(module)
     if codes is None:
         return False
@@ -296,7 +296,7 @@ def _holds(module: _Module, code: CodeType) -> bool:
 
 
 def _codes_in(module: _Module) -> dict[str, list[CodeType]] | None:
-    """Return the functions that the file of a module has now, by qualified name.
+    """Return the code that the file of a module has now, by qualified name: its own, and that of its functions.
 
     None when they cannot be compared: something else than Python itself compiled the module, such as pytest.
     """
@@ -311,7 +311,7 @@ def _codes_in(module: _Module) -> dict[str, list[CodeType]] | None:
 
 @lru_cache(maxsize=1)
 def _compiled(source: bytes, file: str) -> dict[str, list[CodeType]]:
-    """Return all functions of a source, by qualified name; none of one that is no Python."""
+    """Return all code of a source, by qualified name; none of one that is no Python."""
     import warnings
 
     codes: dict[str, list[CodeType]] = {}
@@ -329,7 +329,13 @@ def _compiled(source: bytes, file: str) -> dict[str, list[CodeType]]:
 
 
 def _codes_of(module: _Module) -> Iterator[CodeType]:
-    """Yield the code of the functions that a module has from its file: its own, and those of its classes."""
+    """Yield code that a module has from its file: all while it is run, then its functions, also of its classes."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals is module.names and frame.f_code.co_name == "<module>":
+            yield frame.f_code
+            return  # in a module that is loaded again, other functions are still the former ones
+        frame = frame.f_back
     name = module.names.get("__name__")
     below, seen = list(module.names.values()), set()
     while below:
