@@ -66,6 +66,11 @@ class Work:
     def load(self) -> Any:
         return importlib.import_module(self.step)
 
+    def load_anew(self) -> Any:
+        for name in [name for name in sys.modules if name.partition(".")[0] in (self.lib, self.step)]:
+            del sys.modules[name]
+        return self.load()
+
     def reload(self, *names: str) -> Any:
         for name in names:
             importlib.reload(sys.modules[self.step if name == "step" else f"{self.lib}.{name}"])
@@ -167,6 +172,25 @@ def test_all_of_a_module_is_compared_when_memo_decorates_as_it_is_run(work: Work
     work.edit("step", "SIZE = 1\n", f"SIZE = 1\n{edit}")
     step = work.load()
     refuse(lambda step: str(step.remembered()), step, work.path("step"))
+
+
+def test_a_compiled_file_of_a_former_content_is_refused(
+    work: Work, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes it when the source was edited within a second and kept its size."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(loadedcode, "_began", lambda: 2.0**62)
+    now = 1_700_000_000_000_000_000
+    os.utime(work.path("helper"), ns=(now, now))
+    compiled = work.load_anew().__dict__[work.lib].helper.__cached__
+    os.utime(compiled, ns=(now + 1, now + 1))
+    work.edit("helper", "'old'", "'new'")
+    os.utime(work.path("helper"), ns=(now + 2, now + 2))
+    step = work.load_anew()
+    assert sys.modules[f"{work.lib}.helper"].word() == "old"
+    refuse(call, step, work.path("helper"))
+    os.unlink(compiled)
+    assert call(work.load_anew()) == "new"
 
 
 def test_a_module_that_a_call_imports_is_seen_after_it(work: Work, call: Call) -> None:
@@ -279,9 +303,7 @@ def test_methods_and_what_decorators_wrap_are_compared(work: Work, pantry: Pantr
     )
     for old, new in (("return 1", "return 0"), ("return 2", "return 0"), ("return 3", "return 0"), ("'old'", "'x'")):
         work.write("helper", text)
-        for name in [name for name in sys.modules if name.partition(".")[0] in (work.lib, work.step)]:
-            del sys.modules[name]
-        step = work.load()
+        step = work.load_anew()
         work.edit("helper", old, new)
         with pytest.raises(InvalidInput, match=CHANGED):
             pantry.compute(work.contract(), step.make, force=True)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedCode", "SameCode", "changed_since", "loaded_code"]
 
+_SECOND = 1_000_000_000  # in nanoseconds
+_PYC_HEADER = 16  # bytes
 _SLACK = 2.0  # seconds by which the clock of a file system may be behind
 _PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALLED = ("/site-packages/", "/dist-packages/")  # named by the environment, and not edited in place
@@ -155,7 +157,8 @@ def changed_since(name: FunctionName, file: str = "") -> InvalidInput:
         where=str(name),
         got=os.path.relpath(file, name.base) if file else "",
         fix="start the process again (in a notebook, restart the kernel); or use importlib.reload for the module that "
-        "changed, then for that of the function, and take the function from it again",
+        "changed, then for that of the function, and take the function from it again; if that does not help, remove "
+        "__pycache__",
         code="E_FUNCTION",
     )
 
@@ -247,7 +250,24 @@ def _digest(file: str) -> str:
 def _is_older_than_process(module: _Module) -> bool:
     """Return whether the file of a module did not change since this process began, so that it holds what was loaded."""
     status = os.stat(module.file)
-    return module.is_live and max(status.st_mtime, status.st_ctime) < _began() - _SLACK
+    is_older = max(status.st_mtime, status.st_ctime) < _began() - _SLACK
+    return module.is_live and is_older and _confused(module) is None
+
+
+def _confused(module: _Module) -> str | None:
+    """Return the compiled file of a module that Python takes though it may be of a former content of the source.
+
+    Python compares the second of the source, and its size, so not if it was edited right after it was compiled.
+    """
+    compiled = module.names.get("__cached__")
+    if not isinstance(compiled, str):
+        return None
+    try:
+        of_compiled, of_source = os.stat(compiled).st_mtime_ns, os.stat(module.file).st_mtime_ns
+    except OSError:
+        return None
+    is_same_second = of_compiled // _SECOND == of_source // _SECOND
+    return compiled if is_same_second and of_compiled < of_source else None
 
 
 @cache
@@ -330,6 +350,12 @@ def _compiled(source: bytes, file: str) -> dict[str, list[CodeType]]:
 
 def _codes_of(module: _Module) -> Iterator[CodeType]:
     """Yield code that a module has from its file: all while it is run, then its functions, also of its classes."""
+    compiled = _confused(module)
+    if compiled is not None:
+        import marshal
+
+        with open(compiled, "rb") as file:
+            yield marshal.loads(file.read()[_PYC_HEADER:])
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals is module.names and frame.f_code.co_name == "<module>":
