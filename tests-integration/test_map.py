@@ -388,7 +388,11 @@ def test_an_input_that_is_a_pack_is_fetched_when_it_is_missing(machine: ForkedMa
     assert project.outputs() == OUTPUTS
     project.write({"src/item.sh": COPY + "# other code"})
     machine.succeed("rm", uri)
-    assert counts(project.map("--offline")) == {"made": 10}  # which is about results; the input is fetched all the same
+    refused = project.call("map", "--offline")
+    assert (refused.status, refused.stdout) == (3, "")
+    assert f"offline the registry is not asked; `ctxpack pull {uri}` brings it into the cache" in refused.stderr
+    machine.succeed("pull", uri)
+    assert counts(project.map("--offline")) == {"made": 10}
     source.write({"in/0/0.txt": "changed"})
     newer = source.map("--push")["uri"]
     machine.succeed("rm", newer)

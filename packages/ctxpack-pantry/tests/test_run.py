@@ -20,6 +20,7 @@ from ctxpack_identity import (
     CtxUri,
     IntegrityError,
     InvalidInput,
+    NotFound,
     Unavailable,
     uri_digest,
 )
@@ -82,6 +83,26 @@ def test_on_a_hit_in_the_registry_the_pack_is_fetched_and_nothing_runs(
     assert open_pantry("elsewhere").run("contract.json", MAKE).hit
     assert contents(project.out) == {"joined": "alphabeta"}
     assert runs(project) == 1
+
+
+def test_offline_the_registry_is_not_asked_for_an_input(
+    pantry: Pantry, open_pantry: Callable[..., Pantry], project: Project, registry: FaultyTarget
+) -> None:
+    uri = pantry.run("contract.json", MAKE, push=True).uri
+    shutil.rmtree(project.out)
+    project.write_contract(inputs=[{"name": "docs", "uri": uri}])
+    before = len(registry.calls)
+    elsewhere = open_pantry("elsewhere")
+    with pytest.raises(NotFound) as caught:
+        elsewhere.run("contract.json", ["sh", "-c", "mkdir out"], offline=True)
+    assert (caught.value.code, caught.value.where) == ("E_NOT_FOUND", f"cache {elsewhere.cache.root}")
+    assert caught.value.what == f"the cache does not have {uri}, and offline the registry is not asked"
+    assert caught.value.fix == f"`ctxpack pull {uri}` brings it into the cache"
+    assert len(registry.calls) == before
+    elsewhere.pull(uri)
+    before = len(registry.calls)
+    assert not elsewhere.run("contract.json", ["sh", "-c", "mkdir out"], offline=True).hit
+    assert len(registry.calls) == before
 
 
 def test_offline_only_the_cache_is_asked(

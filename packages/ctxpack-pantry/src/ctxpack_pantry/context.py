@@ -34,7 +34,8 @@ class Context(NamedTuple):
     inputs; None means this machine's cores. policy: what the caller of `Pantry` says of packs, besides the policy file
     that trust leads to. settle: seconds, see `tagging`. state: the user's state folder, "" when it is not known.
     registry: its name as it was set, without opening it; "" for a target that was given. consent: asks the user a
-    question that is answered with yes or no; None where nobody can be asked.
+    question that is answered with yes or no; None where nobody can be asked. offline: packs come from the cache only,
+    as results and as inputs; a push asks the registry all the same.
     """
 
     cache: Cache
@@ -49,6 +50,7 @@ class Context(NamedTuple):
     registry: str = ""
     trust: Trust = NO_TRUST
     consent: Callable[[str], bool] | None = None
+    offline: bool = False
 
     @property
     def target(self) -> Target:

@@ -48,12 +48,12 @@ class Destination:
         """Fill the places from the cached pack; return whether there is one, and it is admitted."""
         return bool(cached_if_admitted(self.outlet, self._fill))
 
-    def from_anywhere(self, *, offline: bool) -> bool:
+    def from_anywhere(self) -> bool:
         """Fill the places from the cached pack, else, unless offline, from the registry's; return whether there is one.
 
         Raises: AccessDenied, Unavailable when the registry's answer is not known.
         """
-        return self.from_cache() or (not offline and bool(fetched_if_there(self.outlet, self._fill)))
+        return self.from_cache() or bool(fetched_if_there(self.outlet, self._fill))
 
     def fill(self) -> None:
         """Fill the places from the pack, which there is. Raises: NotFound when there is none after all."""

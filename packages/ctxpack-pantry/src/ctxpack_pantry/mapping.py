@@ -73,6 +73,7 @@ def map_items(
     _require_options(jobs, on_conflict)
     if key is not None:
         require_push(push=push)
+    context = context._replace(offline=offline)
     contract_file = _mapped_file(contract_file, function, command)
     outputs = require_outputs(contract_file)
     identified = identify(context, contract_file)
@@ -87,15 +88,15 @@ def map_items(
     def making() -> Making:
         from ctxpack_pantry.items.mapped import Making
 
-        return Making(context, contract_file, identified, tree, force=force, offline=offline, sure=key is not None)
+        return Making(context, contract_file, identified, tree, force=force, sure=key is not None)
 
     if dry_run:
-        return Mapped(uri, hit=True) if _is_there(destination.outlet, offline=offline) else making().plan()
+        return Mapped(uri, hit=True) if _is_there(destination.outlet) else making().plan()
     with destination.reserved():
         mapped = Mapped(uri, hit=destination.from_cache())
         if not mapped.hit:
             with alone(context, uri, "another process maps this contract; waiting"):
-                mapped = Mapped(uri, hit=destination.from_anywhere(offline=offline))
+                mapped = Mapped(uri, hit=destination.from_anywhere())
                 if not mapped.hit:
                     if function is None:
                         mapped = _make_by_command(making(), context, contract_file, identified, jobs)
@@ -139,14 +140,14 @@ def _require_options(jobs: int | None, on_conflict: str) -> None:
         raise InvalidInput("too few jobs", where="jobs", expected="1 or more", got=str(jobs), code="E_USAGE")
 
 
-def _is_there(outlet: Outlet, *, offline: bool) -> bool:
+def _is_there(outlet: Outlet) -> bool:
     """Return whether the cache has the pack, or, unless offline, the registry, and it is admitted.
 
     Raises: as Outlet.located does.
     """
     if cached_if_admitted(outlet, lambda folder: folder):
         return True
-    return not offline and if_there(outlet, outlet.located) is not None
+    return if_there(outlet, outlet.located) is not None
 
 
 def _make_by_command(

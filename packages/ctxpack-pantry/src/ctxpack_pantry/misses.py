@@ -83,7 +83,7 @@ def fetched_if_there(outlet: Outlet, use: Callable[[str], T]) -> T | None:
 
 
 def if_there(outlet: Outlet, ask: Callable[[], T]) -> T | None:
-    """Return what ask, a method of outlet that asks the registry, returns; None when the registry has no such pack.
+    """Return what ask, a method of outlet that asks the registry, returns; None when that has no such pack, or offline.
 
     None also when it has one that is not admitted, which is said: it is a miss, and stays where it is.
     Raises: as ask does, but for damage of the cached pack, which was said when that was set aside.

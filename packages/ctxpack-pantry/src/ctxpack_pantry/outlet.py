@@ -73,9 +73,10 @@ class Outlet:
     def fetched(self, use: Callable[[str], T]) -> T:
         """Fetch the pack; return what use makes of it.
 
-        Raises: NotFound when the registry does not have it; but damage, when the cached pack was damaged, and refused,
-        when it was not admitted. As fetch does, and as use does.
+        Raises: NotFound when the registry does not have it, or is not asked; but damage, when the cached pack was
+        damaged, and refused, when it was not admitted. As fetch does, and as use does.
         """
+        self._require_online()
         from ctxpack_pantry.fetch import fetch
 
         for _ in range(_ATTEMPTS):
@@ -132,7 +133,8 @@ class Outlet:
         return None
 
     def located(self) -> Admitted | Examined:
-        """Return the pack that the registry has. Raises: as require_found does; but damage, as fetched does."""
+        """Return the pack that the registry has. Raises: as require_found does; NotFound and damage as fetched does."""
+        self._require_online()
         from ctxpack_pantry.lookup import examine, require_found, require_located
 
         try:
@@ -141,6 +143,20 @@ class Outlet:
             return require_found(self._context, self._uri)
         except NotFound as error:
             raise (self.damage or self.refused or error) from error
+
+    def _require_online(self) -> None:
+        """Raise NotFound, or why the cached pack is not used, when the registry is asked for no pack."""
+        if self._context.offline:
+            raise (
+                self.damage
+                or self._removed
+                or self.refused
+                or NotFound(
+                    f"the cache does not have {self._uri}, and offline the registry is not asked",
+                    where=f"cache {self._context.cache.root}",
+                    fix=f"`ctxpack pull {self._uri}` brings it into the cache",
+                )
+            )
 
 
 class reading:

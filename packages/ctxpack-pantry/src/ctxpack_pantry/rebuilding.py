@@ -324,6 +324,7 @@ def _fresh(context: Context, staging: str) -> Context:
         registry="",
         trust=NO_TRUST,
         consent=None,
+        offline=True,
     )
 
 
@@ -390,7 +391,7 @@ def _run(fresh: Context, copied: LoadedContractFile, identified: Identified, rec
     from ctxpack_pantry.items.mapped import Making
 
     [tree] = outputs.values()
-    making = Making(fresh, copied, identified, tree, force=False, offline=True)
+    making = Making(fresh, copied, identified, tree, force=False)
     with offered_contract(fresh.cache, identified.uri, identified.canonical) as of_map:
         variables = {**_place_of(copied.base), **identified.contract["variables"]}
         jobs = min(_MOST_JOBS, usable_cpus())

@@ -48,17 +48,18 @@ def run(
     command: the contract's, where the contract file has none. It is run in the folder of the contract file, and begins
     without outputs. push: send the pack to the registry too. force: replace what is at an output's place, also if it
     cannot be made again. keep_outputs: on a miss, keep what a failed run of this contract left there. offline: ask the
-    cache only. recompute: run the command though there is a pack; the cache keeps the new one. replace: so does the
-    registry. on_conflict: when the registry has other outputs, "adopt" takes them in place of those made here, unless
-    the command was to be run again; "fail" is a Conflict. argv: without it, a command that the contract file does not
-    name is no part of the contract, and its arguments are not in the pack. key: signs what is pushed, if it was made
-    here; that it was not is said.
+    cache only, for packs that are inputs, too. recompute: run the command though there is a pack; the cache keeps the
+    new one. replace: so does the registry. on_conflict: when the registry has other outputs, "adopt" takes them in
+    place of those made here, unless the command was to be run again; "fail" is a Conflict. argv: without it, a command
+    that the contract file does not name is no part of the contract, and its arguments are not in the pack. key: signs
+    what is pushed, if it was made here; that it was not is said.
     On a miss nothing is seeded when the command fails (its status is returned), an output is missing, or an input or
     output changed meanwhile. Of two processes with one contract or one output the second waits.
     Raises: AccessDenied, Unavailable when the registry's answer is not known, which is not a miss; InvalidInput,
     Conflict, IntegrityError, PolicyRefused, LocalFailure.
     """
     _require_options(push=push, replace=replace, on_conflict=on_conflict, key=key)
+    context = context._replace(offline=offline)
     hidden = not argv and contract_file.file.command is None
     contract_file = _runnable(contract_file if hidden else contract_file.with_command(command), command)
     outputs = require_outputs(contract_file)
@@ -67,7 +68,7 @@ def run(
     if not (argv or hidden):
         context.notice("the contract file names the command, so the pack shows its arguments")
     maker = CommandMaker(command if hidden else identified.contract["command"], shown=not hidden)
-    wanted = _Wanted(push, force, keep_outputs, offline, recompute, replace, on_conflict, key)
+    wanted = _Wanted(push, force, keep_outputs, recompute, replace, on_conflict, key)
     return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
 
 
@@ -98,6 +99,7 @@ def compute(
     """
     _require_options(push=push, replace=replace, on_conflict=on_conflict, key=key)
     contract_file.require_no_map("compute")
+    context = context._replace(offline=offline)
     name = name_function(function)
     pass_places = _places_parameter(function, str(name))
     if contract_file.file.command is None:
@@ -117,7 +119,7 @@ def compute(
         look_again(identified, function, name)
 
     maker = FunctionMaker(call, name.command)
-    wanted = _Wanted(push, force, False, offline, recompute, replace, on_conflict, key)
+    wanted = _Wanted(push, force, False, recompute, replace, on_conflict, key)
     return _make_or_place(context, contract_file, identified, outputs, maker, wanted)
 
 
@@ -127,7 +129,6 @@ class _Wanted(NamedTuple):
     push: bool
     force: bool
     keep_outputs: bool
-    offline: bool
     recompute: bool
     replace: bool
     on_conflict: str
@@ -148,7 +149,7 @@ def _make_or_place(
         hit, status = not wanted.recompute and destination.from_cache(), 0
         if not hit:
             with alone(context, uri, "another process runs this contract; waiting"):
-                hit = not wanted.recompute and destination.from_anywhere(offline=wanted.offline)
+                hit = not wanted.recompute and destination.from_anywhere()
                 if not hit:
                     from ctxpack_pantry.making import make
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say how many items would be made")
     add_push_options(parser)
     add_sign_options(parser)
-    parser.add_argument("--offline", action="store_true", help="look in the cache only")
+    parser.add_argument("--offline", action="store_true", help="look in the cache only, for inputs that are packs, too")
     parser.add_argument(
         "--force", action="store_true", help="replace what is at the output's place, even if it cannot be made again"
     )

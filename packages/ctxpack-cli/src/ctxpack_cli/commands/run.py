@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sign_options(parser)
     parser.add_argument("--recompute", action="store_true", help="run COMMAND even if there is a pack")
     parser.add_argument("--replace", action="store_true", help="with --push: replace other outputs in the registry")
-    parser.add_argument("--offline", action="store_true", help="look in the cache only")
+    parser.add_argument("--offline", action="store_true", help="look in the cache only, for inputs that are packs, too")
     parser.add_argument(
         "--force", action="store_true", help="replace what is at an output's place, even if it cannot be made again"
     )

@@ -71,7 +71,7 @@ class _Hashed(NamedTuple):
 
 
 class Making:
-    """The making of one map. output: the declared one. force, offline: as for map_items.
+    """The making of one map. output: the declared one. force: as for map_items.
 
     sure: items are taken only from packs that are one's own, or signed by those whom the policy names.
     """
@@ -84,12 +84,11 @@ class Making:
         output: OutputTree,
         *,
         force: bool,
-        offline: bool,
         sure: bool = False,
     ) -> None:
         self._sure = sure
         self._context, self._contract_file, self._identified = context, contract_file, identified
-        self._output, self._force, self._offline = output, force, offline
+        self._output, self._force = output, force
         [self._name] = identified.contract["outputs"]
         self._each = Each(**identified.contract["each"])
         self._contracts = ItemContracts(identified.contract)
@@ -188,7 +187,7 @@ class Making:
         context, uri, contract = self._context, self._identified.uri, self._identified.contract
         sought = Sought(table, lambda: self._entries(staging))
         find_in_cache(context, sought, contract, uri, sure=self._sure)
-        return 0 if self._offline else find_in_registry(context, sought, contract, uri, fetched, sure=self._sure)
+        return 0 if context.offline else find_in_registry(context, sought, contract, uri, fetched, sure=self._sure)
 
     def _require_replaceable(self) -> None:
         """Raise InvalidInput, before anything is made, when what is at the output cannot be made again."""
