@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -30,6 +31,39 @@ texts = st.one_of(
     st.from_regex(r"[A-Za-z0-9._/:-]{0,130}(\.json)?", fullmatch=True),
     st.from_regex(r"(ctx|CTX|sha256)?:(//)?(sha256:)?[0-9a-f]{0,65}", fullmatch=True),
 )
+
+
+def test_a_contract_of_any_form_means_its_pack(
+    pantry: Pantry, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    uri = pantry.push(pantry.seed([], str(project.contract)).uri).uri
+    content = json.loads(project.contract.read_text())
+    for contract in (project.contract, content, project.load(), Reference(CONTRACT, str(project.contract))):
+        assert pantry.find(contract) == uri
+        assert pantry.pull(contract).uri == uri
+        assert pantry.inspect(contract).manifest.uri == uri
+        assert pantry.lineage(contract).uri == uri
+        assert pantry.tag(contract, "named").uri == uri
+        with pantry.list_files(contract) as files:
+            assert next(iter(files))
+    with pytest.raises(InvalidInput, match="only a name can be pinned"):
+        pantry.pull(content, lock=True)
+
+
+@pytest.mark.parametrize("given", [None, 7, b"contract.json", ["contract.json"], ("name", "rag-index")])
+def test_what_is_neither_a_reference_nor_a_contract_is_refused(pantry: Pantry, given: Any) -> None:
+    for call in (pantry.find, pantry.pull, pantry.inspect, pantry.resolve, pantry.map):
+        with pytest.raises(InvalidInput, match=f"names no contract: .*, got {type(given).__name__}") as caught:
+            call(given)
+        assert caught.value.code == "E_REFERENCE"
+
+
+@pytest.mark.parametrize("given", [None, {}, Path("contract.json"), "contract.json", "ctx://sha256:00"])
+def test_what_takes_only_uris_refuses_everything_else(pantry: Pantry, given: Any) -> None:
+    for call in (pantry.push, pantry.verify, pantry.remove, lambda one: pantry.export(one, "pack.tar.gz")):
+        with pytest.raises(InvalidInput, match="not a ctx URI"):
+            call(given)
 
 
 @pytest.mark.parametrize(

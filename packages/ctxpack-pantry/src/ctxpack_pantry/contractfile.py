@@ -9,7 +9,7 @@ from ctxpack_identity import ContractFile, InvalidInput, LocalFailure, parse_con
 from ctxpack_identity.contractfile import MAX_CONTRACT_FILE_BYTES
 from ctxpack_identity.lighttyping import Any, NamedTuple, TypeAlias
 
-__all__ = ["AnyContractFile", "LoadedContractFile", "as_contract_file", "load_contract_file"]
+__all__ = ["AnyContractFile", "LoadedContractFile", "any_contract_file", "as_contract_file", "load_contract_file"]
 
 
 class LoadedContractFile(NamedTuple):
@@ -43,6 +43,27 @@ class LoadedContractFile(NamedTuple):
 
 
 AnyContractFile: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | LoadedContractFile"
+
+
+def any_contract_file(given: AnyContractFile) -> LoadedContractFile:
+    """Return a contract file: one that was loaded, one at a path, or one that is given as a mapping.
+
+    Raises: InvalidInput (E_REFERENCE) for anything else; as as_contract_file and load_contract_file do.
+    """
+    if isinstance(given, LoadedContractFile):
+        return given
+    if isinstance(given, Mapping):
+        return as_contract_file(given)
+    if isinstance(given, str | os.PathLike):
+        return load_contract_file(os.fsdecode(given))
+    raise InvalidInput(
+        "names no contract",
+        where=repr(given)[:160],
+        expected="a text, a path, or a mapping",
+        got=type(given).__name__,
+        fix="give the contract file's path, or its content",
+        code="E_REFERENCE",
+    )
 
 
 def as_contract_file(content: Mapping[str, Any], *, where: str = "the contract", base: str = "") -> LoadedContractFile:

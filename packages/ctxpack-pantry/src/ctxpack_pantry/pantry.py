@@ -17,10 +17,10 @@ from ctxpack_cache import Cache
 from ctxpack_identity.hashing.statcache import StatCache
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.progress import Progress, silent
-from ctxpack_identity.uri import CtxUri
+from ctxpack_identity.uri import CtxUri, parse_uri
 from ctxpack_pantry import verbs
 from ctxpack_pantry.context import Context, Notice, ignore
-from ctxpack_pantry.contractfile import AnyContractFile, LoadedContractFile, as_contract_file, load_contract_file
+from ctxpack_pantry.contractfile import AnyContractFile, any_contract_file
 from ctxpack_pantry.policyfile import trust_of
 from ctxpack_pantry.settings import Settings
 from ctxpack_pantry.state import state_folder
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.inspection import FileList
     from ctxpack_pantry.lineage import Lineage
     from ctxpack_pantry.policy import Policy
-    from ctxpack_pantry.referencekind import Reference
+    from ctxpack_pantry.reference import AnyPack
     from ctxpack_pantry.results import (
         Exported,
         Identified,
@@ -120,7 +120,7 @@ class Pantry:
         command: the contract's, where the contract file has none. Raises: as identify.identify does.
         """
         with self._context() as context:
-            identified = verbs.identify(context, _loaded(contract_file).with_command(command))
+            identified = verbs.identify(context, any_contract_file(contract_file).with_command(command))
             verbs.say_weak_points(context, identified)
             return identified
 
@@ -130,7 +130,7 @@ class Pantry:
         outputs: those that do not lie where the contract file says, as paths, "NAME=PATH", or paths by name.
         Raises: as locate_outputs and seed.seed do.
         """
-        loaded = _loaded(contract_file)
+        loaded = any_contract_file(contract_file)
         with self._context() as context:
             return verbs.seed(context, loaded, verbs.locate_outputs(loaded, outputs))
 
@@ -149,9 +149,11 @@ class Pantry:
         Parameters, Raises: as push.push.
         """
         with self._context() as context:
-            return verbs.push(context, uri, borrow=borrow, repair=repair, replace=replace, key=key, if_own=if_own)
+            return verbs.push(
+                context, parse_uri(uri), borrow=borrow, repair=repair, replace=replace, key=key, if_own=if_own
+            )
 
-    def sign(self, pack: Reference | str, key: PrivateKey, *, vouch: bool = False) -> Signed:
+    def sign(self, pack: AnyPack, key: PrivateKey, *, vouch: bool = False) -> Signed:
         """Sign a pack of the registry. pack: see find. Parameters, Raises: as reference.find and signing.sign do."""
         with self._context() as context:
             return verbs.sign(context, verbs.find_uri(context, pack), key, vouch=vouch)
@@ -161,22 +163,24 @@ class Pantry:
         with self._context() as context:
             return verbs.sign_all(context, key, signed_by)
 
-    def find(self, reference: Reference | str) -> CtxUri:
+    def find(self, pack: AnyPack) -> CtxUri:
         """Return the URI of a pack, meant by its URI, the first digits of a cached one's, a contract file or a name.
+
+        pack: a text that is any of these, or a contract file: a path, a mapping, or one that was loaded.
 
         Raises: as reference.find does.
         """
         with self._context() as context:
-            return verbs.find_uri(context, reference)
+            return verbs.find_uri(context, pack)
 
-    def tag(self, pack: Reference | str, name: str) -> Tagged:
+    def tag(self, pack: AnyPack, name: str) -> Tagged:
         """Give a name to a pack of the registry. pack: see find. Raises: as reference.find and names.tag do."""
         with self._context() as context:
             return verbs.tag(context, verbs.find_uri(context, pack), name)
 
     def pull(
         self,
-        pack: Reference | str,
+        pack: AnyPack,
         output: str | None = None,
         *,
         include: Sequence[str] = (),
@@ -191,9 +195,9 @@ class Pantry:
     def export(self, uri: CtxUri, tar: str, *, force: bool = False) -> Exported:
         """Write a pack to a file, as an ordinary .tar.gz. Parameters, Raises: as export.export."""
         with self._context() as context:
-            return verbs.export(context, uri, tar, force=force)
+            return verbs.export(context, parse_uri(uri), tar, force=force)
 
-    def inspect(self, pack: Reference | str, *, skip_cache: bool = False) -> Inspected:
+    def inspect(self, pack: AnyPack, *, skip_cache: bool = False) -> Inspected:
         """Return what made a pack and what it holds. skip_cache: ask the registry even if the cache has the pack.
 
         pack: see find. Raises: as reference.find and inspection.inspect do.
@@ -201,7 +205,7 @@ class Pantry:
         with self._context() as context:
             return verbs.inspect(context, verbs.find_uri(context, pack), skip_cache=skip_cache)
 
-    def list_files(self, pack: Reference | str, *, input: str | None = None, skip_cache: bool = False) -> FileList:
+    def list_files(self, pack: AnyPack, *, input: str | None = None, skip_cache: bool = False) -> FileList:
         """Return the files of a pack's outputs, or of one of its inputs; a context manager.
 
         pack: see find. Parameters, Raises: as reference.find and inspection.list_files do.
@@ -209,7 +213,7 @@ class Pantry:
         with self._context() as context:
             return verbs.list_files(context, verbs.find_uri(context, pack), input=input, skip_cache=skip_cache)
 
-    def lineage(self, pack: Reference | str, *, ask_registry: bool = False) -> Lineage:
+    def lineage(self, pack: AnyPack, *, ask_registry: bool = False) -> Lineage:
         """Return what a pack was made from, and what was made from it.
 
         pack: see find. Parameters, Raises: as reference.find and lineage.trace_lineage do.
@@ -229,7 +233,9 @@ class Pantry:
 
         one, other: contract files; or texts, each any reference (see find). Parameters, Raises: as explain.explain.
         """
-        sides = [side if isinstance(side, str) else _loaded(side) for side in (one, other) if side is not None]
+        sides = [
+            side if isinstance(side, str) else any_contract_file(side) for side in (one, other) if side is not None
+        ]
         with self._context() as context:
             return verbs.explain(context, *sides, command=command, limit=limit)
 
@@ -252,7 +258,7 @@ class Pantry:
         with self._context() as context:
             return verbs.run(
                 context,
-                _loaded(contract_file),
+                any_contract_file(contract_file),
                 command,
                 push=push,
                 force=force,
@@ -282,7 +288,7 @@ class Pantry:
         with self._context() as context:
             return verbs.compute(
                 context,
-                _loaded(contract_file),
+                any_contract_file(contract_file),
                 function,
                 push=push,
                 force=force,
@@ -312,7 +318,7 @@ class Pantry:
         with self._context() as context:
             return verbs.map_items(
                 context,
-                _loaded(contract_file),
+                any_contract_file(contract_file),
                 function,
                 command=command,
                 executor=executor,
@@ -340,12 +346,13 @@ class Pantry:
         are about that. Other parameters, Raises: as verification.verify and verify_recipe.
         """
         with self._context() as context:
+            named = tuple(map(parse_uri, uris))
             if rebuild is None and not (command or tolerance or key):
-                return verbs.verify(context, uris or None, skip_cache=skip_cache)
+                return verbs.verify(context, named or None, skip_cache=skip_cache)
             return verbs.verify_recipe(
                 context,
-                uris,
-                None if rebuild is None else _loaded(rebuild),
+                named,
+                None if rebuild is None else any_contract_file(rebuild),
                 command,
                 skip_cache=skip_cache,
                 tolerance=tolerance,
@@ -362,7 +369,7 @@ class Pantry:
         owner: str,
         *,
         pub: str | bytes | None = None,
-        pack: Reference | str | None = None,
+        pack: AnyPack | None = None,
         key_id: str = "",
         scopes: Sequence[str] = (),
         name: str = "",
@@ -387,7 +394,7 @@ class Pantry:
         with self._context() as context:
             return verbs.trust_show(context, what)
 
-    def trust_check(self, pack: Reference | str, *, skip_cache: bool = False) -> Verdict:
+    def trust_check(self, pack: AnyPack, *, skip_cache: bool = False) -> Verdict:
         """Return whether the policy admits a pack, by whom, and why not.
 
         pack: see find. Parameters, Raises: as reference.find and trusting.trust_check do.
@@ -418,7 +425,7 @@ class Pantry:
     def remove(self, *uris: CtxUri, registry: bool = False) -> Removed:
         """Remove packs from the cache, and if asked from the registry. Parameters, Raises: as removal.remove_packs."""
         with self._context() as context:
-            return verbs.remove_packs(context, *uris, registry=registry)
+            return verbs.remove_packs(context, *map(parse_uri, uris), registry=registry)
 
     def remove_all(self) -> Removed:
         """Remove all packs from the cache, also damaged ones that were set aside."""
@@ -450,12 +457,3 @@ def _absolute(registry: str) -> str:
     """Return the name of a registry, of a layout with its absolute path: what is remembered of it holds anywhere."""
     folder = registry.removeprefix("oci:")
     return registry if folder == registry else f"oci:{os.path.abspath(folder)}"
-
-
-def _loaded(contract_file: AnyContractFile) -> LoadedContractFile:
-    """Return a contract file: one that was loaded, one at a path, or one that is given as a mapping."""
-    if isinstance(contract_file, LoadedContractFile):
-        return contract_file
-    if isinstance(contract_file, Mapping):
-        return as_contract_file(contract_file)
-    return load_contract_file(os.fspath(contract_file))

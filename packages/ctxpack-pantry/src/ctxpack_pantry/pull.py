@@ -18,7 +18,7 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.outlet import Outlet, manifest_of, require_intact
 from ctxpack_pantry.reference import Found, Reference, find, parse_reference
-from ctxpack_pantry.referencekind import NAME
+from ctxpack_pantry.referencekind import CONTRACT, NAME
 from ctxpack_pantry.results import Pulled
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ctxpack_identity import Digest
     from ctxpack_pantry.context import Context
+    from ctxpack_pantry.reference import AnyPack
 
     Look = Callable[[Digest], None]
 
@@ -36,7 +37,7 @@ __all__ = ["pull"]
 
 def pull(
     context: Context,
-    pack: Reference | str,
+    pack: AnyPack,
     output: str | None = None,
     *,
     include: Sequence[str] = (),
@@ -62,9 +63,10 @@ def pull(
             fix="name one with --output: the cache holds whole packs only",
             code="E_USAGE",
         )
-    if lock and (locked or reference.kind != NAME):
+    kind, text = reference if isinstance(reference, Reference) else (CONTRACT, "the contract")
+    if lock and (locked or kind != NAME):
         what = "--lock moves a pin, and --locked keeps all of them" if locked else "only a name can be pinned"
-        raise InvalidInput(what, where=reference.text, fix="leave --lock out, or pull a name", code="E_USAGE")
+        raise InvalidInput(what, where=text, fix="leave --lock out, or pull a name", code="E_USAGE")
     found = find(context, reference, lock=lock, locked=locked)
     if lock:
         return _pull_and_pin(context, found, output, include, force)

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from ctxpack_identity import Digest
     from ctxpack_pantry.context import Context
+    from ctxpack_pantry.contractfile import AnyContractFile
     from ctxpack_pantry.lockfile import Pin
+
+    # How a caller of `Pantry` means a pack: by a reference, which a text is, or by a contract file of any form.
+    AnyPack = Reference | AnyContractFile
 
 __all__ = ["Found", "Reference", "find", "find_uri", "parse_reference"]
 
@@ -32,34 +36,37 @@ class Found(NamedTuple):
     pin: Pin | None = None
 
 
-def find_uri(context: Context, reference: Reference | str) -> CtxUri:
-    """Return the URI that reference stands for. Raises: as find does."""
-    return find(context, reference).uri
+def find_uri(context: Context, pack: AnyPack) -> CtxUri:
+    """Return the URI of a pack. Raises: as find does."""
+    return find(context, pack).uri
 
 
-def find(context: Context, reference: Reference | str, *, lock: bool = False, locked: bool = False) -> Found:
-    """Return the URI that reference stands for, and say it of a contract file and of a name.
+def find(context: Context, pack: AnyPack, *, lock: bool = False, locked: bool = False) -> Found:
+    """Return the URI of a pack, and say it of a contract file and of a name.
 
     A prefix is looked for among the packs of the cache only. A contract file is identified. A name is what the lock
     file pins, or what its tag in the registry points at. lock: ask the registry for a name also if it is pinned.
     locked: refuse names that are not pinned.
-    Raises: InvalidInput for what is no reference, for a prefix of several packs, and as identify and read_pins do;
-    NotFound for a prefix of none, and as resolve_name does.
+    Raises: InvalidInput (E_REFERENCE) for what means no pack, for a prefix of several packs, and as identify and
+    read_pins do; NotFound for a prefix of none, and as resolve_name does.
     """
-    if isinstance(reference, str):
-        reference = parse_reference(reference)
-    kind, text = reference
-    if kind == URI:
-        return Found(parse_uri(text))
-    if kind == PREFIX:
-        return Found(_with_prefix(context, text))
-    if kind == NAME:
-        return _named(context, text, lock=lock, locked=locked)
-    from ctxpack_pantry.contractfile import load_contract_file
+    if isinstance(pack, str):
+        pack = parse_reference(pack)
+    if isinstance(pack, Reference):
+        kind, text = pack
+        if kind == URI:
+            return Found(parse_uri(text))
+        if kind == PREFIX:
+            return Found(_with_prefix(context, text))
+        if kind == NAME:
+            return _named(context, text, lock=lock, locked=locked)
+        pack = text
+    from ctxpack_pantry.contractfile import any_contract_file
     from ctxpack_pantry.identify import identify
 
-    uri = identify(context, load_contract_file(text)).uri
-    context.notice(f"{text} is {uri}")
+    contract_file = any_contract_file(pack)
+    uri = identify(context, contract_file).uri
+    context.notice(f"{contract_file.path} is {uri}")
     return Found(uri)
 
 
