@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from forks import ForkedMachine, Forks
 from machine import Finished
 from plain_target import PlainTarget, open_target, tag_of
 from project import Project
+from relay import Relay
 from typist import Typist
 
 FORGED = "forged\n"
@@ -328,8 +329,87 @@ class TestARegistryThatOnlyAFolderNames:
         assert (ended, bool(stdout)) == (status, status == 0), typist.shown
         assert clone.call("pull", clone.uri).status == status  # the answer is kept, as a rule of the policy
 
+    @pytest.mark.parametrize("least", ["", "signed"])
+    def test_consent_asks_for_nothing_less_than_elsewhere(self, clone: User, least: str) -> None:
+        clone.succeed("trust", "mode", "tofu")
+        if least:
+            clone.machine.environment["CTXPACK_TRUST"] = least
+        assert "`ctxpack trust mode tofu --scope oci:" in clone.call("pull", clone.uri).stderr
+        typist = Typist(clone.machine, "pull", clone.uri, watched=True)
+        try:
+            typist.expect(b"Yes or no?")
+            who = b"signers that you trust" if least else b"whoever signed the first one"
+            assert b"Use packs from it, if %b signed them?" % who in typist.shown
+            typist.type("yes\n")
+            ended, *_ = typist.finish()
+        finally:
+            typist.close()
+        assert ended == 7, "nobody signed it"
+        [rule] = clone.json("trust", "list")["scopes"]
+        assert rule["mode"] == "tofu"
+
+    def test_a_check_says_why_as_pull_does(self, clone: User) -> None:
+        for command in ("trust check", "inspect"):
+            said = clone.call(*command.split(), clone.uri).stdout
+            assert f"{clone.machine.work / 'ctxpack.toml'} names this registry, so no pack of it is used" in said
+            assert "the policy rejects" not in said
+
     def test_naming_it_oneself_is_consent(self, clone: User) -> None:
         assert clone.succeed("pull", clone.uri, "--registry", "oci:packs")
+
+
+class TestAFolderThatNamesItOverPlainHttp:
+    """Whoever is on the way to a registry may answer in its place: what the user says of it is meant for https."""
+
+    LOCATION = "http://reg.example.test"
+
+    @pytest.fixture
+    def clone(self, target: PlainTarget, user: Callable[[str], User]) -> Iterator[User]:
+        attacker, victim = user("mallory"), user("ann")
+        attacker.forge()
+        repository = target.location.partition("/")[2]
+        (victim.machine.work / "ctxpack.toml").write_text(f'registry = "{self.LOCATION}/{repository}"\n')
+        del victim.machine.environment["CTXPACK_REGISTRY"]
+        with Relay(target.location.partition("/")[0]) as proxy:
+            victim.machine.environment["http_proxy"] = f"http://{proxy.address}"
+            yield victim
+
+    def user_says(self, clone: User, registry: str) -> None:
+        path = clone.machine.home / ".config" / "ctxpack" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'registry = "{registry}/team"\n')
+
+    def test_what_the_user_named_with_https_is_no_consent(self, clone: User) -> None:
+        self.user_says(clone, "reg.example.test")
+        clone.succeed("trust", "mode", "accept-any", "--scope", "reg.example.test")
+        refused = clone.call("pull", clone.uri)
+        assert (refused.status, refused.stdout) == (7, ""), refused.stderr
+        assert f"registry {self.LOCATION}/team/" in refused.stderr
+        assert "names this registry over plain HTTP, so no pack of it is used" in refused.stderr
+        assert f"or name it yourself: --registry {self.LOCATION}/team/" in refused.stderr
+
+    def test_nobody_is_asked(self, clone: User) -> None:
+        typist = Typist(clone.machine, "pull", clone.uri, watched=True)
+        try:
+            assert typist.finish()[0] == 7
+        finally:
+            typist.close()
+        assert b"Yes or no?" not in typist.shown
+
+    def test_what_the_user_named_so_is_consent(self, clone: User) -> None:
+        self.user_says(clone, self.LOCATION)
+        clone.succeed("pull", clone.uri)
+
+    def test_a_rule_that_asks_for_claims_holds_over_plain_http_too(
+        self, user: Callable[[str], User], clone: User
+    ) -> None:
+        clone.succeed("trust", "mode", "signed", "--scope", "reg.example.test")
+        assert "needs a claim" in clone.call("pull", clone.uri).stderr
+        maker = user("ci")
+        maker.succeed("run", "--recompute")
+        maker.succeed("push", "--replace", "--sign", "--key", maker.key, maker.uri)
+        clone.succeed("trust", "add", maker.key.with_suffix(".pub"), "--owner", "ci")
+        clone.succeed("pull", clone.uri)
 
 
 def test_the_first_pack_from_a_registry_is_said_once(user: Callable[[str], User]) -> None:

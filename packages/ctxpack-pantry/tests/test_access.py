@@ -75,6 +75,16 @@ def test_a_folder_s_choice_is_said_once_by_each_pantry(named_by: list[str], user
     assert said == [f"registry ghcr.io/team/packs, which {FOLDERS} names"] * 2
 
 
+def test_plain_http_is_said(named_by: list[str]) -> None:
+    said: list[str] = []
+    for registry in ("http://ghcr.io/a", "http://127.0.0.1:5000/a"):
+        assert Pantry(settings_of(registry, from_folder=True), notice=said.append).target
+    assert said == [
+        f"registry http://ghcr.io/a, which {FOLDERS} names",
+        f"registry 127.0.0.1:5000/a, which {FOLDERS} names",
+    ]
+
+
 def test_a_layout_of_a_folder_is_said_too(tmp_path: Path) -> None:
     said: list[str] = []
     assert Pantry(settings_of(f"oci:{tmp_path}", from_folder=True), notice=said.append).target

@@ -8,13 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pantry_context import context_of
 
-from ctxpack_identity import CtxUri, IntegrityError, InvalidInput, PolicyRefused, Unavailable, digest_of, uri_digest
+from ctxpack_cache import Cache
+from ctxpack_identity import (
+    CtxUri,
+    IntegrityError,
+    InvalidInput,
+    PolicyRefused,
+    Unavailable,
+    digest_of,
+    parse_uri,
+    uri_digest,
+)
 from ctxpack_pantry import Pantry
 from ctxpack_pantry.claims import claim_tag, publish_claim
+from ctxpack_pantry.deciding import Deciding
 from ctxpack_pantry.lookup import locate
 from ctxpack_pantry.made import Made
 from ctxpack_pantry.origins import Origins, pack_digest
+from ctxpack_pantry.policyfile import Trust
 from ctxpack_pantry.remembered import Remembered
 from ctxpack_pantry.state import state_folder
 from ctxpack_trust import (
@@ -465,3 +478,38 @@ def test_a_pack_is_judged_as_it_is_pulled_when_what_is_denied_is_in_it(
     reader.trust(rule=Rule("accept-any"), deny=Denied(outputs=frozenset([outputs])))
     verdict = reader.pantry.trust_check(uri)
     assert (verdict.admitted, verdict.decision.denied) == (False, True)
+
+
+HTTPS, HTTP = "reg.example.test/team/a", "http://reg.example.test/team/a"
+SCOPE = "reg.example.test/team"
+
+
+@pytest.mark.parametrize(
+    ("location", "users", "rule", "used"),
+    [
+        (HTTPS, "", None, False),
+        (HTTPS, "", "accept-any", True),
+        (HTTPS, "reg.example.test/team", None, True),
+        (HTTPS, "http://reg.example.test/team", None, True),
+        (HTTP, "", None, False),
+        (HTTP, "", "accept-any", False),
+        (HTTP, "reg.example.test/team", None, False),
+        (HTTP, "reg.example.test/team", "accept-any", False),
+        (HTTP, "http://reg.example.test/team", None, True),
+        (HTTP, "http://reg.example.test/other", None, False),
+        ("http://127.0.0.1:5000/a", "127.0.0.1:5000/a", None, True),
+    ],
+)
+def test_a_registry_that_a_folder_names_over_plain_http_is_not_what_the_user_named_with_https(
+    registry: FaultyTarget, location: str, users: str, rule: str | None, used: bool, tmp_path: Path
+) -> None:
+    policy = NO_POLICY._replace(scopes={SCOPE: Rule(rule)} if rule else {})
+    trust = Trust(str(tmp_path / "policy.json"), foreign="/clone/ctxpack.toml", users=users)
+    context = context_of(Cache(tmp_path / "cache"), registry)._replace(registry=location, trust=trust)
+    deciding = Deciding(context, encode_policy(policy))
+    judged = deciding.in_registry(parse_uri(f"ctx://sha256:{'0' * 64}"), digest_of(b"image"))
+    how = " over plain HTTP" if location == HTTP else ""
+    assert judged.decision.admitted is used
+    assert used or judged.decision.reason == (
+        f"only /clone/ctxpack.toml names this registry{how}, so no pack of it is used"
+    )

@@ -14,7 +14,7 @@ from ctxpack_oci.location import Location, RegistryLocation
 from ctxpack_pantry.context import Notice
 from ctxpack_pantry.settings import Settings
 
-__all__ = ["open_registry"]
+__all__ = ["is_in_clear", "open_registry"]
 
 
 def open_registry(settings: Settings, environ: Mapping[str, str], notice: Notice) -> Target:
@@ -26,10 +26,26 @@ def open_registry(settings: Settings, environ: Mapping[str, str], notice: Notice
     """
     location, named_by = parse_location(settings.registry.value), ""
     if settings.registry.from_folder:
-        notice(f"registry {location}, which {settings.registry.origin} names")
+        how = "http://" if is_in_clear(settings.registry.value) else ""
+        notice(f"registry {how}{location}, which {settings.registry.origin} names")
         if not _same_server(location, settings.users_registry):
             named_by = settings.registry.origin
     return open_target(location, environ=environ, named_by=named_by)
+
+
+def is_in_clear(registry: str) -> bool:
+    """Return whether others can read and change what goes to and from a registry: over plain HTTP, not on this machine.
+
+    registry: its name, as it was set; of what is none: False.
+
+    >>> is_in_clear("http://reg.example.test/a"), is_in_clear("reg.example.test/a"), is_in_clear("http://localhost/a")
+    (True, False, False)
+    """
+    try:
+        location = parse_location(registry)
+    except InvalidInput:
+        return False
+    return isinstance(location, RegistryLocation) and not location.origin.is_confidential
 
 
 def _same_server(location: Location, users: str) -> bool:

@@ -7,7 +7,7 @@ manifest that is its subject. What is one's own is a record in the user's state 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ctxpack_bundle import PackManifest, read_pack_manifest
@@ -21,6 +21,7 @@ from ctxpack_identity import (
     parse_uri,
     uri_digest,
 )
+from ctxpack_pantry.access import is_in_clear
 from ctxpack_pantry.claimed import contradiction, says, source_uris, sources_of
 from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
 from ctxpack_pantry.context import Context
@@ -47,6 +48,11 @@ from ctxpack_trust import (
 
 __all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "refusal", "repository_of"]
 
+_ASKED_FOR = {  # of packs of a registry, by the mode that will hold there
+    "accept-any": "whoever made them",
+    "tofu": "if whoever signed the first one signed them",
+    "signed": "if signers that you trust signed them",
+}
 _REMEDY = "`ctxpack inspect {uri}` shows who signed it, and `ctxpack trust` says whose claims count"
 
 
@@ -145,20 +151,37 @@ class Deciding:
         self._registry = context.registry or context.target.name
         self._repository = _canonical(self._registry)
         self._memory = Remembered(context.state)
+        self._in_clear = bool(context.trust.foreign) and is_in_clear(self._registry)
         self._scope, rule = self._policy.scope_of(self._repository)
         self._foreign = self._is_foreign(rule)
+        self._with_consent = stricter(rule, context.trust.at_least or "accept-any").mode
         self._at_least = "reject" if self._foreign else context.trust.at_least or "accept-any"
         self._mode = stricter(rule, self._at_least).mode
         self._bundles: dict[SignedClaim, FoundClaim] = {}
 
     def _is_foreign(self, rule: Rule) -> bool:
-        """Whether only a folder's ctxpack.toml names the registry, and no rule of the user is about it."""
+        """Whether only a folder's ctxpack.toml names the registry, and no rule of the user is about it.
+
+        Rules name no scheme. So over plain HTTP, where somebody else may answer, only one that asks for claims is
+        about it; and the user's own settings are, when they say plain HTTP, too.
+        """
         trust = self._context.trust
-        if not trust.foreign or self._scope or rule.mode in ("signed", "reject"):
+        if not trust.foreign or rule.mode in ("signed", "reject") or (self._scope and not self._in_clear):
             return False
         from ctxpack_trust import is_within
 
-        return not (trust.users and is_within(_canonical(trust.users), self._repository))
+        users = trust.users if not self._in_clear or is_in_clear(trust.users) else ""
+        return not (users and is_within(_canonical(users), self._repository))
+
+    def _decide(self, facts: Facts, found: Sequence[SignedClaim]) -> Decision:
+        """Return what the policy says; of a registry that only a folder names, that this is why it is refused."""
+        decision = decide(self._policy, facts, found, at_least=self._at_least)
+        if not self._foreign or decision.admitted or decision.denied:
+            return decision
+        how = " over plain HTTP" if self._in_clear else ""
+        return decision._replace(
+            reason=f"only {self._context.trust.foreign} names this registry{how}, so no pack of it is used"
+        )
 
     def cached(self, uri: CtxUri, folder: str) -> Judgement:
         """Return the judgement of the cached pack in folder, by what the cache keeps of it.
@@ -183,7 +206,7 @@ class Deciding:
                 pinned=self._pinned_id(),
                 **self._sources(manifest),
             )
-            decision = decide(self._policy, facts, said, at_least=self._at_least)
+            decision = self._decide(facts, said)
             lines = (*skipped, *map(_contradicted, others))
             judged.append(
                 Judgement(uri, self._repository, image, decision, said, lines, kept_in_cache=True, contradicted=others)
@@ -205,7 +228,7 @@ class Deciding:
         too_many = ""
 
         def decided() -> Decision:
-            return decide(self._policy, facts, found, at_least=self._at_least)
+            return self._decide(facts, found)
 
         decision = decided()
         if all_claims or (self._mode in ("signed", "tofu") and not own and not decision.denied):
@@ -261,7 +284,7 @@ class Deciding:
             pinned=judged.decision.pin or self._pinned_id(),
             **self._sources(manifest),
         )
-        return judged._replace(decision=decide(self._policy, facts, judged.found, at_least=self._at_least))
+        return judged._replace(decision=self._decide(facts, judged.found))
 
     def _sources(self, manifest: PackManifest) -> dict[str, Any]:
         """Return the members of Facts about the packs that items were taken from.
@@ -294,13 +317,7 @@ class Deciding:
         if decision.admitted:
             return
         if self._foreign and not decision.denied:
-            raise PolicyRefused(
-                f"only {self._context.trust.foreign} names this registry, so no pack of it is used",
-                where=self._registry,
-                fix=f"if you know it: `ctxpack trust mode accept-any --scope {self._repository}`, or with the mode "
-                "signed, and `ctxpack trust add` for each signer",
-                code=NOT_ADMITTED,
-            )
+            raise PolicyRefused(decision.reason, where=self._registry, fix=self._way_in(), code=NOT_ADMITTED)
         code = NOT_ADMITTED
         if decision.denied:
             code = DENIED_URI if uri in self._policy.deny.uris else DENIED
@@ -313,17 +330,28 @@ class Deciding:
 
     def may_consent(self, judged: Judgement) -> bool:
         """Ask the user about a registry that only a folder names; return whether it may be used from now on."""
-        consent = self._context.consent
-        if consent is None or not self._foreign or judged.decision.denied or judged.decision.admitted:
+        consent, which = self._context.consent, _ASKED_FOR.get(self._with_consent)
+        if consent is None or which is None or not self._foreign or self._in_clear:
+            return False
+        if judged.decision.denied or judged.decision.admitted:
             return False
         question = (
             f"{self._context.trust.foreign} names the registry {self._registry}, which you did not. "
-            "Use packs from it, whoever made them?"
+            f"Use packs from it, {which}?"
         )
         if not consent(question):
             return False
-        save_policy(self._context.trust, lambda policy: policy.with_rule(self._repository, Rule("accept-any")))
+        # What holds everywhere else: a yes to a registry asks for nothing less of its packs.
+        save_policy(self._context.trust, lambda policy: policy.with_rule(self._repository, policy.default))
         return True
+
+    def _way_in(self) -> str:
+        """Return what lets packs be used of a registry that only a folder names."""
+        signed = f"`ctxpack trust mode signed --scope {self._repository}`, and `ctxpack trust add` for each signer"
+        if self._in_clear:
+            return f"use https; or {signed}; or name it yourself: --registry {self._registry}"
+        mode = self._policy.default.mode
+        return f"if you know it: `ctxpack trust mode {mode} --scope {self._repository}`; or {signed}"
 
     def keep(self, judged: Judgement) -> None:
         """Keep in the cache the claims that admitted an image manifest, for when its pack is a hit there."""
