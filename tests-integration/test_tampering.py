@@ -22,6 +22,8 @@ from machine import Finished, Machine
 from plain_target import Layout, PlainTarget, Repository, tag_of
 from relay import Answer, Forward, Relay, Request, Rule
 
+from ctxpack_cache import Cache
+from ctxpack_identity import parse_uri, uri_digest
 from registry2 import RegistryServer
 
 
@@ -382,3 +384,24 @@ def test_a_pack_damaged_in_the_cache_is_not_pushed(tmp_path: Path, target: Plain
     done = machine.run("push", uri)
     must_refuse(done, os.fspath(damaged), "content differs from its digest", "make it again")
     assert target.manifest(tag_of(uri)) is None
+
+
+def test_a_note_in_the_cache_by_another_user_makes_no_changed_pack_whole(pushed: Pushed, user: Machine) -> None:
+    """Who may write a shared cache changes a pack, and writes the print that goes with it."""
+    folder = Path(user.succeed("pull", pushed.uri, registry=pushed.repository.location)).parent
+    cache, key = Cache(user.cache), uri_digest(parse_uri(pushed.uri))
+    file = next(path for path in folder.rglob("artifacts/**/*") if path.is_file() and path.stat().st_size)
+    file.chmod(0o644)
+    file.write_bytes(flipped(file.read_bytes(), 0))
+    file.chmod(0o444)
+    cache.confirm(key, cache.fingerprint_of(key))
+    note = user.cache / "v1" / "prints" / key.removeprefix("sha256:")
+    if os.geteuid() == 0:
+        os.chown(note, 65534, 65534)
+    else:
+        note.chmod(0o664)
+    done = user.run("pull", pushed.uri, registry=pushed.repository.location)
+    assert done.status == 0
+    assert "the cached pack is damaged, and was set aside in " in done.stderr
+    user.succeed("verify", pushed.uri)
+    user.succeed("rm", pushed.uri)

@@ -20,6 +20,7 @@ from ctxpack_identity.hashing import filesystem
 
 KEY = digest_of(b"a contract")
 OTHER = digest_of(b"another contract")
+NOBODY = 65534
 
 Fill = Callable[[str], None]
 Contents = Callable[[str], dict[str, str]]
@@ -144,6 +145,40 @@ def test_a_print_that_is_missing_or_wrong_is_made_anew_by_confirm(
     assert not cache.is_as_published(KEY)
     cache.confirm(KEY, cache.fingerprint_of(KEY))
     assert cache.is_as_published(KEY) is not kept(cache).is_dir()
+
+
+@pytest.mark.parametrize("how", ["another user's", "group-writable", "writable by all", "a link", "a pipe"])
+def test_a_print_that_somebody_else_could_have_written_does_not_count(
+    cache: Cache, tmp_path: Path, fill: Fill, how: str
+) -> None:
+    publish(cache, fill)
+    assert cache.is_as_published(KEY)
+    path = kept(cache)
+    if how == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(path, NOBODY, NOBODY)
+    elif how == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif how == "a pipe":
+        path.unlink()
+        os.mkfifo(path, 0o644)
+    else:
+        path.chmod(0o664 if how == "group-writable" else 0o646)
+    assert not cache.is_as_published(KEY)
+    cache.confirm(KEY, cache.fingerprint_of(KEY))
+    assert cache.is_as_published(KEY)
+
+
+def test_a_print_is_for_no_group_whatever_the_umask(cache: Cache, fill: Fill) -> None:
+    before = os.umask(0o002)
+    try:
+        publish(cache, fill)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(kept(cache).stat().st_mode) == 0o644
+    assert cache.is_as_published(KEY)
 
 
 def test_a_pack_that_was_read_is_confirmed_although_it_was_touched(

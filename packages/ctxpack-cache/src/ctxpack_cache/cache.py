@@ -17,7 +17,9 @@ and ``runs`` (what a run left where).
 
 A print says what the pack was like when it was last known to be whole: at publication, or before somebody read all of
 it. The word is ``local`` or ``network``, the digits are the fingerprint of that kind. A print may be missing, stale or
-wrong: then the pack has to be read. The time of the last use may be missing too: then it is that of the pack.
+wrong: then the pack has to be read. So it has to be when another user than this one or root owns the print, or others
+may write it: who changes a pack could have made the print that goes with it. The time of the last use may be missing
+too: then it is that of the pack.
 
 A pack appears by one rename, after its content was flushed, and disappears by one rename. So the name of a pack always
 means a whole pack, even after a crash or without working locks.
@@ -52,7 +54,8 @@ _TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 """
 
 _KINDS = ("local", "network")
-_PRINT_LENGTH = 1000  # characters that are read; a print has fewer than 80
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_PRINT_LENGTH = 1000  # bytes that are read; a print has fewer than 80
 
 
 class Cache:
@@ -247,7 +250,10 @@ class Cache:
             os.makedirs(self._prints, exist_ok=True)
             with self.staging() as staging:
                 made = os.path.join(staging, "print")
-                with open(made, "w", encoding="utf-8") as file:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                with open(
+                    os.open(made, flags, 0o644), "w", encoding="utf-8"
+                ) as file:  # whatever the umask, for no group
                     file.write(f"{before}\n")
                 os.rename(made, path)
         except (OSError, LocalFailure):
@@ -343,13 +349,20 @@ class Cache:
             return 0.0
 
     def _kept_print(self, key: Digest) -> str:
-        """Return what confirm kept; nothing when it cannot be read."""
-        path = self._print(key)
+        """Return what confirm kept; nothing when it cannot be read, or somebody else could have written it."""
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return file.read(_PRINT_LENGTH).removesuffix("\n")
+            file = os.open(self._print(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return ""
+        try:
+            found = os.fstat(file)
+            ours = found.st_uid in (os.geteuid(), 0) and not found.st_mode & _OTHERS_WRITE
+            data = os.read(file, _PRINT_LENGTH) if ours and stat.S_ISREG(found.st_mode) else b""
+        except OSError:
+            return ""
+        finally:
+            os.close(file)
+        return data.decode(errors="replace").removesuffix("\n")
 
     def _forget(self, *notes: str) -> None:
         from contextlib import suppress
