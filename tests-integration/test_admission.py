@@ -450,12 +450,29 @@ def test_a_policy_that_cannot_be_read_admits_nothing(user: Callable[[str], User]
     assert "policy.json" in done.stderr
 
 
-def test_a_policy_that_anybody_may_write_admits_nothing(user: Callable[[str], User]) -> None:
+def test_a_policy_that_a_link_promises_and_that_is_gone_admits_nothing(user: Callable[[str], User]) -> None:
     me = user("ann")
     me.succeed("run")
     me.trust(me)
     policy = me.machine.home / ".config" / "ctxpack" / "policy.json"
-    policy.chmod(0o666)
+    moved = policy.rename(me.machine.home / "dotfiles")
+    policy.symlink_to(moved)
+    me.succeed("trust", "mode", "reject")
+    assert policy.is_symlink()
+    moved.unlink()
+    for command in ("pull", me.uri), ("trust", "list"), ("trust", "mode", "accept-any"):
+        done = me.call(*command)
+        assert done.status == 2, done.stderr
+        assert f"{policy}: the policy is lost: this link leads nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o660])
+def test_a_policy_that_others_may_write_admits_nothing(user: Callable[[str], User], mode: int) -> None:
+    me = user("ann")
+    me.succeed("run")
+    me.trust(me)
+    policy = me.machine.home / ".config" / "ctxpack" / "policy.json"
+    policy.chmod(mode)
     done = me.call("pull", me.uri)
     assert done.status == 2, done.stderr
     assert "chmod" in done.stderr

@@ -48,6 +48,7 @@ class Trust(NamedTuple):
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
+            _refuse_dangling(self.path)
             return b""
         except OSError as error:
             raise _unreadable(self.path, error) from error
@@ -109,6 +110,7 @@ def load_policy(trust: Trust, data: bytes | None = None) -> TrustPolicy:
 def save_policy(trust: Trust, edit: Callable[[TrustPolicy], TrustPolicy]) -> TrustPolicy:
     """Let edit change the policy, and write it, whole or not at all; return it. Two processes wait for each other.
 
+    A path that is a symbolic link stays one: what it leads to is replaced.
     Raises: InvalidInput as load_policy and edit do, and when no configuration folder is known; LocalFailure.
     """
     import fcntl
@@ -123,24 +125,30 @@ def save_policy(trust: Trust, edit: Callable[[TrustPolicy], TrustPolicy]) -> Tru
             fix="set HOME or XDG_CONFIG_HOME to an absolute path",
             code="E_SETTINGS",
         )
-    folder = os.path.dirname(trust.path)
-    with translated("cannot write the policy", trust.path, elsewhere="set XDG_CONFIG_HOME"):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = os.open(f"{trust.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    _refuse_dangling(trust.path)
+    path = os.path.realpath(trust.path)
+    with translated("cannot write the policy", path, elsewhere="set XDG_CONFIG_HOME"):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             policy = edit(load_policy(trust))
-            _replace(trust.path, encode_policy(policy))
+            _replace(path, encode_policy(policy))
         finally:
             os.close(lock)
     return policy
 
 
 def _replace(path: str, data: bytes) -> None:
+    """Write the file whole or not at all. The caller holds the lock, so a draft that is there is of a dead process."""
+    from contextlib import suppress
+
     from ctxpack_identity.disk import write_all
 
-    draft = f"{path}.{os.getpid()}.new"
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    draft = f"{path}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(draft)
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         write_all(file, data)
         os.fsync(file)
@@ -152,14 +160,29 @@ def _replace(path: str, data: bytes) -> None:
         os.close(file)
 
 
+def _refuse_dangling(path: str) -> None:
+    """Raise InvalidInput when a link on the path of the policy leads nowhere: then it is lost, and not absent."""
+    at = path
+    while not os.path.exists(at):
+        if os.path.islink(at):
+            raise InvalidInput(
+                "the policy is lost: this link leads nowhere",
+                where=at,
+                got=os.readlink(at),
+                fix="mend it, or remove it: then no policy holds",
+                code="E_POLICY_FILE",
+            )
+        at = os.path.dirname(at)
+
+
 def _require_private(path: str, found: os.stat_result) -> None:
     """Raise InvalidInput when somebody else could have written the policy."""
     if not stat.S_ISREG(found.st_mode):
         what, fix = "not a regular file", "remove it, or put a policy there"
     elif found.st_uid not in (os.geteuid(), 0):
         what, fix = "the policy belongs to another user", f"make it your own: chown {os.geteuid()}"
-    elif found.st_mode & 0o002:
-        what, fix = "anybody may write the policy", f"chmod go-w {path}, after a look at what it says"
+    elif found.st_mode & 0o022:
+        what, fix = "others may write the policy", f"chmod go-w {path}, after a look at what it says"
     else:
         return
     raise InvalidInput(what, where=path, fix=fix, code="E_POLICY_FILE")
