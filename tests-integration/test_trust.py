@@ -194,3 +194,25 @@ def test_a_claim_of_nobody_known_is_shown_and_counts_nothing(user: Callable[[str
     assert f"{stranger.key_id[:16]}  run, does not count: you do not trust this key" in text
     assert "not admitted (signed by default)" in text
     assert laptop.status("pull", uri) == 7
+
+
+def test_a_variable_that_is_not_set_names_no_scope(user: Callable[[str], User]) -> None:
+    me = user("ann")
+    me("trust", "mode", "signed")
+    before = me.document("trust", "list")
+    for command in ("mode", "accept-any"), ("remove",), ("add", me.pub, "--owner", "ann"):
+        refused = me.machine.run("trust", *command, "--scope", "")
+        assert (refused.status, refused.stdout) == (2, "")
+        assert "not a scope: " in refused.stderr
+    assert me.document("trust", "list") == before
+    refused = me.machine.run("trust", "mode", "signed", "--threshold", "1001")
+    assert (refused.status, "a threshold is 1 to 1000: got 1001" in refused.stderr) == (2, True)
+
+
+def test_a_dry_run_denies_nothing(user: Callable[[str], User]) -> None:
+    me = user("ann")
+    uri = f"ctx://sha256:{'0' * 64}"
+    assert me.document("trust", "deny", uri, "--dry-run")["denied"] is False
+    assert me.document("trust", "list")["denied"]["uris"] == []
+    assert me.document("trust", "deny", uri)["denied"] is True
+    assert me.document("trust", "deny", uri, "--undo", "--dry-run")["denied"] is True

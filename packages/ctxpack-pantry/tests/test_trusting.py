@@ -237,8 +237,9 @@ def test_a_threshold_stays_until_another_one_is_said(pantry: Pantry) -> None:
         ("sign", None, "no such mode"),
         ("", None, "no such mode"),
         ("SIGNED", None, "no such mode"),
-        ("signed", 0, "1 or more"),
-        ("signed", -1, "1 or more"),
+        ("signed", 0, "a threshold is 1 to 1000: got 0; say how many owners must have signed"),
+        ("signed", -1, "a threshold is 1 to 1000"),
+        ("signed", 1001, "a threshold is 1 to 1000"),
         ("tofu", 2, "has no threshold"),
         ("reject", 1, "has no threshold"),
     ],
@@ -247,6 +248,36 @@ def test_what_is_no_mode_is_refused(pantry: Pantry, mode: str, threshold: int | 
     with pytest.raises(InvalidInput, match=what):
         pantry.trust_mode(mode, threshold=threshold)
     assert policy_of(pantry) is None
+
+
+@pytest.mark.parametrize("scope", ["", "/", " "])
+def test_an_empty_scope_is_none(pantry: Pantry, tmp_path: Path, scope: str) -> None:
+    """As of a variable that is not set. It is neither the default nor everywhere."""
+    key = pub(tmp_path, ONE)
+    for use in (
+        lambda: pantry.trust_mode("accept-any", scope=scope),
+        lambda: pantry.trust_remove(scope=scope),
+        lambda: pantry.trust_remove("ci", scope=scope),
+        lambda: pantry.trust_remove(""),
+        lambda: pantry.trust_add("team", pub=key, scopes=[scope]),
+    ):
+        with pytest.raises(InvalidInput):
+            use()
+    assert policy_of(pantry) is None
+
+
+def test_a_dry_run_says_what_is_denied_now(pantry: Pantry) -> None:
+    uri = f"ctx://sha256:{'0' * 64}"
+
+    def deny(*, undo: bool = False, dry_run: bool = False) -> tuple[bool, bool]:
+        denied = pantry.trust_deny(uri, undo=undo, dry_run=dry_run)
+        assert denied.as_json()["denied"] is denied.denied
+        return denied.denied, denied.changed
+
+    assert deny(dry_run=True) == (False, False)
+    assert deny() == (True, True)
+    assert deny(dry_run=True) == deny(dry_run=True, undo=True) == deny() == (True, False)
+    assert deny(undo=True) == (False, True)
 
 
 def test_tofu_needs_a_state_folder(pantry: Pantry, registry: FaultyTarget, tmp_path: Path) -> None:

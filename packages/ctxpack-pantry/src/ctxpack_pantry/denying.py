@@ -72,7 +72,9 @@ def trust_deny(
             f"this cache knows {len(known) or 'none'}: to be sure, deny its URI as well"
         )
     images = tuple(sorted((before.deny.images ^ after.deny.images) - {denial.value}))
-    return Denied(denial, undo, not dry_run and before != after, signers, affected, images)
+    now = before if dry_run else after
+    is_denied = denial.value in getattr(now.deny, member)
+    return Denied(denial, undo, now != before, is_denied, signers, affected, images)
 
 
 def _denial(context: Context, what: str, kind: str) -> Denial:

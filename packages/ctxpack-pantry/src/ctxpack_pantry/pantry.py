@@ -379,12 +379,12 @@ class Pantry:
             uri = None if pack is None else verbs.find_uri(context, pack)
             return verbs.trust_add(context, owner, pub=pub, uri=uri, key_id=key_id, scopes=scopes, name=name)
 
-    def trust_mode(self, mode: str, *, scope: str = "", threshold: int | None = None) -> Trusted:
-        """Set the mode of a scope, "" for the default. Parameters, Raises: as trusting.trust_mode."""
+    def trust_mode(self, mode: str, *, scope: str | None = None, threshold: int | None = None) -> Trusted:
+        """Set the mode of a scope, None for the default. Parameters, Raises: as trusting.trust_mode."""
         with self._context() as context:
             return verbs.trust_mode(context, mode, scope=scope, threshold=threshold)
 
-    def trust_remove(self, name: str = "", *, scope: str = "") -> Trusted:
+    def trust_remove(self, name: str | None = None, *, scope: str | None = None) -> Trusted:
         """Remove a signer, or the mode of a scope. Raises: as trusting.trust_remove."""
         with self._context() as context:
             return verbs.trust_remove(context, name, scope=scope)

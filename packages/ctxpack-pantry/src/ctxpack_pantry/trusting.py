@@ -17,6 +17,7 @@ from ctxpack_pantry.signers import FEWEST_DIGITS, by_name, find_signers, is_digi
 from ctxpack_pantry.trustresults import ShownKey, Trusted
 from ctxpack_pantry.verdict import Verdict, verdict_of
 from ctxpack_trust import MODES, PublicKey, Rule, Signer, TrustPolicy, parse_public_key
+from ctxpack_trust.policy import MAX_THRESHOLD
 
 __all__ = ["trust_add", "trust_check", "trust_list", "trust_mode", "trust_remove", "trust_show"]
 
@@ -73,8 +74,8 @@ def trust_add(
     return shown
 
 
-def trust_mode(context: Context, mode: str, *, scope: str = "", threshold: int | None = None) -> Trusted:
-    """Set the mode of a scope, "" for the default. threshold: of owners; by default what the scope has, or 1.
+def trust_mode(context: Context, mode: str, *, scope: str | None = None, threshold: int | None = None) -> Trusted:
+    """Set the mode of a scope, None for the default. threshold: of owners; by default what the scope has, or 1.
 
     Raises: InvalidInput, also for tofu without a state folder; LocalFailure.
     """
@@ -87,9 +88,9 @@ def trust_mode(context: Context, mode: str, *, scope: str = "", threshold: int |
             fix=did_you_mean(mode, MODES),
             code="E_USAGE",
         )
-    if threshold is not None and (threshold < 1 or mode != "signed"):
+    if threshold is not None and (mode != "signed" or not 1 <= threshold <= MAX_THRESHOLD):
         raise InvalidInput(
-            "a threshold of the mode signed is 1 or more" if mode == "signed" else f"the mode {mode} has no threshold",
+            f"a threshold is 1 to {MAX_THRESHOLD}" if mode == "signed" else f"the mode {mode} has no threshold",
             where="trust mode",
             got=str(threshold),
             fix="leave --threshold out" if mode != "signed" else "say how many owners must have signed",
@@ -102,7 +103,7 @@ def trust_mode(context: Context, mode: str, *, scope: str = "", threshold: int |
             fix="set HOME or XDG_STATE_HOME, or use the mode signed",
             code="E_USAGE",
         )
-    named = canonical_scope(scope) if scope else ""
+    named = "" if scope is None else canonical_scope(scope)
 
     def edit(policy: TrustPolicy) -> TrustPolicy:
         before = policy.scopes.get(named) if named else policy.default
@@ -114,17 +115,17 @@ def trust_mode(context: Context, mode: str, *, scope: str = "", threshold: int |
     return _trusted(context, policy)
 
 
-def trust_remove(context: Context, name: str = "", *, scope: str = "") -> Trusted:
+def trust_remove(context: Context, name: str | None = None, *, scope: str | None = None) -> Trusted:
     """Remove a signer, or the rule of a scope, which then has that of the next wider one.
 
     Raises: InvalidInput when there is none of this name, or scope; LocalFailure.
     """
-    if bool(name) == bool(scope):
+    if (name is None) == (scope is None):
         raise InvalidInput("which one?", where="trust remove", fix="name a signer, or say --scope", code="E_USAGE")
-    named = canonical_scope(scope) if scope else ""
+    named = "" if scope is None else canonical_scope(scope)
 
     def edit(policy: TrustPolicy) -> TrustPolicy:
-        if name:
+        if name is not None:
             _require_known(name, [signer.name for signer in policy.signers], "signer")
             return policy.without_signer(name)
         _require_known(named, list(policy.scopes), "scope")

@@ -64,13 +64,14 @@ class ShownKey(NamedTuple):
 class Denied(NamedTuple):
     """What is denied now, or, with undo, no longer. changed: whether it was otherwise before, and not a dry run.
 
-    signers: names of the signers with a denied key. affected: None when nobody asked. images: the image manifests of
-    such packs that are denied, or allowed, with it.
+    denied: whether it is denied now, which a dry run does not change. signers: names of the signers with a denied key.
+    affected: None when nobody asked. images: the image manifests of such packs that are denied, or allowed, with it.
     """
 
     denial: Denial
     undo: bool
     changed: bool
+    denied: bool
     signers: tuple[str, ...]
     affected: Affected | None = None
     images: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Denied(NamedTuple):
             "schema": "ctxpack/trust-deny/v1",
             "kind": self.denial.kind,
             "value": self.denial.value,
-            "denied": not self.undo,
+            "denied": self.denied,
             "changed": self.changed,
             "signers": list(self.signers),
             "images": list(self.images),

@@ -82,19 +82,19 @@ def _mode_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _mode(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
-        trusted = pantry.trust_mode(arguments.mode, scope=arguments.scope or "", threshold=arguments.threshold)
+        trusted = pantry.trust_mode(arguments.mode, scope=arguments.scope, threshold=arguments.threshold)
     terminal.show(trusted, *policy_lines(trusted))
     return 0
 
 
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="of a signer")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a signer")
     _scope(parser, "remove the mode of this scope instead")
 
 
 def _remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
-        trusted = pantry.trust_remove(arguments.name, scope=arguments.scope or "")
+        trusted = pantry.trust_remove(arguments.name, scope=arguments.scope)
     terminal.show(trusted, f"Removed: {arguments.name or arguments.scope}")
     return 0
 
