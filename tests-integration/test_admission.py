@@ -248,6 +248,29 @@ def test_tofu_pins_the_first_signer(user: Callable[[str], User]) -> None:
     assert reader.succeed("pull", reader.uri)
 
 
+def test_a_pinned_key_is_shown_and_can_be_forgotten(user: Callable[[str], User], target: PlainTarget) -> None:
+    first, second, reader = user("ci"), user("mallory"), user("ann")
+    first.publish()
+    reader.succeed("trust", "mode", "tofu")
+    reader.succeed("pull", reader.uri)
+    [pin] = reader.json("trust", "list")["pins"]
+    assert pin["scope"] == target.location.removeprefix("http://")
+    assert f"pinned  {pin['key_id'][:16]}  {pin['scope']}" in reader.succeed("trust", "list")
+    assert f"pinned for {pin['scope']}" in reader.succeed("trust", "show", pin["key_id"])
+    second.project.write({"in/a.txt": "two\n"})
+    second.publish()
+    other = second.project.uri()
+    refused = reader.call("pull", other)
+    assert refused.status == 7
+    assert f"`ctxpack trust remove --pin {pin['scope']}` forgets what is pinned" in refused.stderr
+    reader.succeed("trust", "deny", pin["key_id"])
+    assert "the policy denies the key that is pinned here" in reader.call("pull", other).stderr
+    assert reader.call("trust", "remove", "--pin", "ghcr.io/another").status == 2
+    reader.succeed("trust", "remove", "--pin", target.location)
+    assert reader.json("trust", "list")["pins"] == []
+    assert reader.succeed("pull", other)
+
+
 @pytest.mark.parametrize("kind", ["key", "uri", "image", "outputs"])
 def test_what_is_denied_is_not_used_whoever_made_it(
     user: Callable[[str], User], kind: str, target: PlainTarget

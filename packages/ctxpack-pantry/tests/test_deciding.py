@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ctxpack_identity import (
     CtxUri,
     IntegrityError,
     InvalidInput,
+    LocalFailure,
     PolicyRefused,
     Unavailable,
     digest_of,
@@ -379,7 +381,52 @@ def test_a_pin_that_is_damaged_admits_nobody(reader: Reader, uri: CtxUri, key: P
     sign(key)
     reader.trust(rule=Rule("tofu"))
     reader.memory.pin("the registry", "00")
+    refused = refusal(reader, uri)
+    assert "cannot be read" in str(refused)
+    assert reader.memory.pin_path("the registry") in refused.fix
+    [pin] = reader.pantry.trust_list().pins
+    assert (pin.scope, pin.key) == ("the registry", None)
+    reader.pantry.trust_remove(pin="the registry")
+    assert reader.pantry.pull(uri)
+    path = reader.memory.pin_path("the registry")
+    os.remove(path)
+    os.makedirs(path)
+    with pytest.raises(LocalFailure, match="cannot be removed"):
+        reader.pantry.trust_remove(pin="the registry")
+
+
+@pytest.mark.parametrize("wrong", ["outputs", "denied"])
+def test_what_cannot_be_opened_pins_no_key(
+    reader: Reader, open_pantry: Callable[..., Pantry], uri: CtxUri, key: PrivateKey, sign: Sign, wrong: str
+) -> None:
+    if wrong == "outputs":
+        sign(outputs=digest_of(b"others"))
+        reader.trust(rule=Rule("tofu"))
+        with pytest.raises(IntegrityError):
+            reader.pantry.pull(uri)
+    else:
+        sign()
+        outputs = open_pantry("maker").inspect(uri).manifest.outputs_digest
+        reader.trust(rule=Rule("tofu"), deny=Denied(outputs=frozenset([outputs])))
+        refusal(reader, uri)
+    assert reader.memory.pins() == []
+    assert reader.memory.last_image(uri, "the registry") == ""
+
+
+def test_a_pin_of_an_earlier_version_holds_and_can_be_forgotten(
+    reader: Reader, uri: CtxUri, key: PrivateKey, other: PrivateKey, sign: Sign
+) -> None:
+    sign(other)
+    reader.trust(rule=Rule("tofu"))
+    reader.memory.pin("the registry", key.public.spki.hex())
+    path = Path(reader.memory.pin_path("the registry"))
+    path.write_text(path.read_text().splitlines()[0] + "\n")
     refusal(reader, uri)
+    [pin] = reader.pantry.trust_list().pins
+    assert (pin.scope, pin.key, pin.file) == ("", key.public, str(path))
+    assert reader.pantry.trust_show(key.public.key_id[:8]).pinned == (str(path),)
+    reader.pantry.trust_remove(pin="the registry")
+    assert reader.pantry.pull(uri)
 
 
 def test_a_pin_that_somebody_else_could_have_written_admits_nobody(

@@ -322,6 +322,19 @@ def test_where_a_key_is_pinned_no_other_claim_counts() -> None:
     assert [vote.why for vote in found.votes] == ["another signer is pinned here", ""]
 
 
+@pytest.mark.parametrize(
+    ("pinned", "denied", "says"),
+    [
+        (ID["a1"], [], "signed by the key that is pinned here"),
+        (ID["b"], [], f"is not signed by the key that is pinned here, {ID['b']}"),
+        (ID["a1"], [ID["a1"]], f"the policy denies the key that is pinned here, {ID['a1']}"),
+        ("rubbish", [], "which key is pinned here cannot be read, so nobody's claims count"),
+    ],
+)
+def test_what_is_said_of_a_pinned_key(pinned: str, denied: list[str], says: str) -> None:
+    assert decide(policy("tofu", keys=denied), FACTS._replace(pinned=pinned), signed("a1")).reason == says
+
+
 def test_of_several_keys_at_first_use_the_smallest_id_is_pinned() -> None:
     for claims in ("a1 b stranger", "stranger b a1"):
         found = decide(policy("tofu"), FACTS, signed(claims))

@@ -26,7 +26,7 @@ _WHY = {
 
 
 def policy_lines(trusted: Trusted) -> Iterator[str]:
-    """Yield the lines of a policy: modes, signers and what is denied."""
+    """Yield the lines of a policy: modes, signers, what is denied, and pinned keys."""
     document = trusted.as_json()
     rules = [("", document["default"]), *((one["scope"], one) for one in document["scopes"])]
     yield from _table([(scope or "default", _rule(rule)) for scope, rule in rules])
@@ -51,6 +51,11 @@ def policy_lines(trusted: Trusted) -> Iterator[str]:
         yield from _table(
             [("denied", kind.removesuffix("s") if kind != "outputs" else kind, value) for kind, value in denied]
         )
+    if document["pins"]:
+        yield ""
+        yield from _table(
+            [("pinned", (pin["key_id"] or "damaged")[:_SHORT], pin["scope"] or pin["file"]) for pin in document["pins"]]
+        )
 
 
 def key_lines(shown: ShownKey) -> Iterator[str]:
@@ -58,6 +63,8 @@ def key_lines(shown: ShownKey) -> Iterator[str]:
     yield f"key {shown.key.key_id}, {shown.key.algorithm}{', denied' if shown.denied else ''}"
     for one in shown.signers:
         yield printable(f"{one.name}: owner {one.owner}, counts {', '.join(one.scopes) or 'everywhere'}")
+    for scope in shown.pinned:
+        yield printable(f"pinned for {scope}")
     yield shown.key.as_pem().decode().removesuffix("\n")
 
 

@@ -7,6 +7,7 @@ manifest that is its subject. What is one's own is a record in the user's state 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from ctxpack_trust import (
     stricter,
 )
 
-__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "refusal", "repository_of"]
+__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "pinned_key", "refusal", "repository_of"]
 
 _ASKED_FOR = {  # of packs of a registry, by the mode that will hold there
     "accept-any": "whoever made them",
@@ -54,6 +55,7 @@ _ASKED_FOR = {  # of packs of a registry, by the mode that will hold there
     "signed": "if signers that you trust signed them",
 }
 _REMEDY = "`ctxpack inspect {uri}` shows who signed it, and `ctxpack trust` says whose claims count"
+_DAMAGED = "damaged"  # in place of the id of a pinned key, which no key has: it fails closed
 
 
 class Judgement(NamedTuple):
@@ -97,10 +99,11 @@ def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> 
 
 
 def decide_located(context: Context, uri: CtxUri, image: Digest) -> tuple[Admission, Callable[[PackManifest], None]]:
-    """Return how the policy admits the pack that the registry has under this image manifest, and remember it.
+    """Return how the policy admits the pack that the registry has under this image manifest.
 
-    The second value is to be called with the pack manifest once that is known, before anything else is used. It raises:
-    IntegrityError when a claim that admitted the pack says other outputs; PolicyRefused when they are denied.
+    The second value is to be called with the pack manifest once that is known, before anything else is used. It
+    remembers the decision, and in the mode tofu the key: what cannot be opened pins nobody's. It raises: IntegrityError
+    when a claim that admitted the pack says other outputs; PolicyRefused when they are denied, or no key can be pinned.
     Raises: PolicyRefused; InvalidInput, LocalFailure for a policy that cannot be read; AccessDenied, Unavailable and
     IntegrityError when it is not known which claims there are.
     """
@@ -111,14 +114,14 @@ def decide_located(context: Context, uri: CtxUri, image: Digest) -> tuple[Admiss
         judged = deciding.in_registry(uri, image)
     deciding.require(judged)
     admission = _admission(judged.decision)
-    deciding.keep(judged)
-    deciding.say(judged)
-    deciding.remember(judged, admission, None)
 
     def check(manifest: PackManifest) -> None:
         for one in _counted(judged):
             _require_said(one.claim, manifest, f"{context.target.name}, claim about {image}")
         deciding.require(deciding.opened(judged, manifest))
+        deciding.keep(judged)
+        deciding.say(judged)
+        deciding.remember(judged, admission, None)
 
     return admission, check
 
@@ -134,6 +137,14 @@ def refusal(context: Context, uri: CtxUri, image: Digest) -> PolicyRefused | Non
     except PolicyRefused as refused:
         return refused
     return None
+
+
+def pinned_key(spki: str) -> PublicKey | None:
+    """Return the key of a pin; None for none, and where it is damaged. spki: hexadecimal."""
+    try:
+        return public_key_of(bytes.fromhex(spki), where="pin") if spki else None
+    except (ValueError, InvalidInput):
+        return None
 
 
 def repository_of(context: Context) -> str:
@@ -324,9 +335,16 @@ class Deciding:
         raise PolicyRefused(
             decision.reason if decision.denied or not judged.too_many else f"{decision.reason}; {judged.too_many}",
             where=f"{uri} of {self._registry}",
-            fix="`ctxpack trust list` shows what is denied" if decision.denied else _REMEDY.format(uri=uri),
+            fix="`ctxpack trust list` shows what is denied" if decision.denied else self._remedy(uri),
             code=code,
         )
+
+    def _remedy(self, uri: CtxUri) -> str:
+        remedy, pinned = _REMEDY.format(uri=uri), self._pinned_id()
+        if not pinned:
+            return remedy
+        where = f", in {self._memory.pin_path(self._pin_name())}" if pinned == _DAMAGED else ""
+        return f"{remedy}; `ctxpack trust remove --pin {shlex.quote(self._pin_name())}` forgets what is pinned{where}"
 
     def may_consent(self, judged: Judgement) -> bool:
         """Ask the user about a registry that only a folder names; return whether it may be used from now on."""
@@ -395,17 +413,13 @@ class Deciding:
         return self._scope or self._repository
 
     def _pinned(self) -> PublicKey | None:
-        pinned = self._memory.pinned(self._pin_name())
-        try:
-            return public_key_of(bytes.fromhex(pinned), where="pin") if pinned else None
-        except (ValueError, InvalidInput):
-            return None
+        return pinned_key(self._memory.pinned(self._pin_name()))
 
     def _pinned_id(self) -> str:
         if self._mode != "tofu" or not self._memory.pinned(self._pin_name()):
             return ""
         key = self._pinned()
-        return "damaged" if key is None else key.key_id  # which no key has: it fails closed
+        return _DAMAGED if key is None else key.key_id
 
     def _keys(self) -> list[PublicKey]:
         """Return the keys whose tags are asked for: those of signers that count here, and the one that is pinned."""

@@ -384,10 +384,10 @@ class Pantry:
         with self._context() as context:
             return verbs.trust_mode(context, mode, scope=scope, threshold=threshold)
 
-    def trust_remove(self, name: str | None = None, *, scope: str | None = None) -> Trusted:
-        """Remove a signer, or the mode of a scope. Raises: as trusting.trust_remove."""
+    def trust_remove(self, name: str | None = None, *, scope: str | None = None, pin: str | None = None) -> Trusted:
+        """Remove a signer, the mode of a scope, or a pinned key. Parameters, Raises: as trusting.trust_remove."""
         with self._context() as context:
-            return verbs.trust_remove(context, name, scope=scope)
+            return verbs.trust_remove(context, name, scope=scope, pin=pin)
 
     def trust_show(self, what: str) -> ShownKey:
         """Return a key of the policy, by the name of a signer or its key id. Raises: as trusting.trust_show."""

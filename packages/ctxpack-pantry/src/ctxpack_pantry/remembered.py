@@ -6,7 +6,8 @@
 
 The question is the SHA-256 of the policy, of what narrows it, and of the registry's name; or of that name alone, for
 the image manifest that was used last. ``contacts/<64 hex>`` are the registries from which a pack was used,
-``pins/<64 hex>`` the keys of the mode tofu (SPKI, hexadecimal), both named after the SHA-256 of the repository's name.
+``pins/<64 hex>`` the keys of the mode tofu (SPKI, hexadecimal, and in a second line where), both named after the
+SHA-256 of the name of the repository, or of the scope that is about it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import stat
 
 from ctxpack_identity.digest import digest_of, hex_of
+from ctxpack_identity.errors import LocalFailure
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.policy import Admission
@@ -23,7 +25,7 @@ from ctxpack_pantry.state import make_state_folder
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
 
-__all__ = ["Remembered", "question"]
+__all__ = ["Pin", "Remembered", "question"]
 
 _KEPT = 16  # decisions about one URI
 _MAX_FILE = 64 << 10  # bytes
@@ -41,6 +43,14 @@ class _Line(NamedTuple):
     @property
     def admission(self) -> Admission:
         return Admission(self.mode, () if self.by == _NONE else tuple(self.by.split(",")))
+
+
+class Pin(NamedTuple):
+    """A key of the mode tofu. scope: or repository; spki: hexadecimal. Both are "" when the file does not say it."""
+
+    scope: str
+    spki: str
+    path: str
 
 
 def question(policy: bytes, at_least: str, foreign: str, registry: str) -> str:
@@ -108,17 +118,43 @@ class Remembered:
 
         A pin that somebody else could have written, or that cannot be read, is that of no key.
         """
-        path = self._pin(repository)
-        found = self._read(path).decode(errors="replace").strip()
-        is_there = bool(self._state) and os.path.lexists(os.path.join(self._state, path))
-        return found or ("unreadable" if is_there else "")
+        found = self._read_pin(self._pin(repository)).spki
+        return found or ("unreadable" if os.path.lexists(self.pin_path(repository)) else "")
 
     def pin(self, repository: str, spki: str) -> bool:
         """Pin a key, unless another process has pinned one; return whether this one is pinned now."""
         with _Alone(self._state):
             if not self.pinned(repository):
-                self._write(self._pin(repository), f"{spki}\n".encode())
+                self._write(self._pin(repository), f"{spki}\n{repository}\n".encode(errors="surrogateescape"))
             return self.pinned(repository) == spki
+
+    def pins(self) -> list[Pin]:
+        """Return what is pinned, by scope."""
+        try:
+            names = os.listdir(os.path.join(self._state, "pins")) if self._state else []
+        except OSError:
+            names = []
+        return sorted(self._read_pin(os.path.join("pins", name)) for name in names if "." not in name)  # no drafts
+
+    def pin_path(self, repository: str) -> str:
+        """Return the path of the file with the pinned key; "" without a state folder."""
+        return os.path.join(self._state, self._pin(repository)) if self._state else ""
+
+    def unpin(self, repository: str) -> bool:
+        """Forget the key that is pinned; return whether there was one. Raises: LocalFailure when it stays."""
+        path = self.pin_path(repository)
+        with _Alone(self._state):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise LocalFailure(f"the pin cannot be removed: {error.strerror}", where=path) from error
+        return True
+
+    def _read_pin(self, path: str) -> Pin:
+        spki, _, scope = self._read(path).decode(errors="surrogateescape").partition("\n")
+        return Pin(scope.strip(), spki.strip(), os.path.join(self._state, path))
 
     def _pin(self, repository: str) -> str:
         return os.path.join("pins", hex_of(digest_of(repository.encode(errors="surrogateescape"))))

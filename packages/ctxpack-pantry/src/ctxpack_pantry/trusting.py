@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from ctxpack_identity import CtxUri, InvalidInput, uri_digest
 from ctxpack_identity.faults import did_you_mean
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.deciding import Judgement
+from ctxpack_pantry.deciding import Judgement, pinned_key
 from ctxpack_pantry.judging import judge
 from ctxpack_pantry.policyfile import load_policy, save_policy
+from ctxpack_pantry.remembered import Remembered
 from ctxpack_pantry.scopes import canonical_scope
 from ctxpack_pantry.signers import FEWEST_DIGITS, by_name, find_signers, is_digits, named_after, read_public_key
-from ctxpack_pantry.trustresults import ShownKey, Trusted
+from ctxpack_pantry.trustresults import Pinned, ShownKey, Trusted
 from ctxpack_pantry.verdict import Verdict, verdict_of
 from ctxpack_trust import MODES, PublicKey, Rule, Signer, TrustPolicy, parse_public_key
 from ctxpack_trust.policy import MAX_THRESHOLD
@@ -115,13 +116,19 @@ def trust_mode(context: Context, mode: str, *, scope: str | None = None, thresho
     return _trusted(context, policy)
 
 
-def trust_remove(context: Context, name: str | None = None, *, scope: str | None = None) -> Trusted:
+def trust_remove(
+    context: Context, name: str | None = None, *, scope: str | None = None, pin: str | None = None
+) -> Trusted:
     """Remove a signer, or the rule of a scope, which then has that of the next wider one.
 
-    Raises: InvalidInput when there is none of this name, or scope; LocalFailure.
+    pin: or forget the key that is pinned in this scope or repository, so that the next one that signed is pinned.
+    Raises: InvalidInput when there is none of this name, scope or pin; LocalFailure.
     """
-    if (name is None) == (scope is None):
-        raise InvalidInput("which one?", where="trust remove", fix="name a signer, or say --scope", code="E_USAGE")
+    if [name, scope, pin].count(None) != 2:
+        fix = "name a signer, or say --scope or --pin"
+        raise InvalidInput("which one?", where="trust remove", fix=fix, code="E_USAGE")
+    if pin is not None:
+        return _unpin(context, pin)
     named = "" if scope is None else canonical_scope(scope)
 
     def edit(policy: TrustPolicy) -> TrustPolicy:
@@ -138,16 +145,24 @@ def trust_remove(context: Context, name: str | None = None, *, scope: str | None
 
 
 def trust_show(context: Context, what: str) -> ShownKey:
-    """Return a key of the policy. what: the name of a signer, or 8 or more of the digits that a key id begins with.
+    """Return a key of the policy, or one that is pinned.
+
+    what: the name of a signer, or 8 or more of the digits that a key id begins with.
 
     Raises: InvalidInput when that is none, or several; LocalFailure.
     """
     policy = load_policy(context.trust)
-    signers = find_signers(policy, what)
-    if not signers:
+    signers, pins = find_signers(policy, what), _pins(context)
+    found = {signer.key.key_id: signer.key for signer in signers}
+    if not found and is_digits(what):
+        found = {pin.key.key_id: pin.key for pin in pins if pin.key is not None and pin.key.key_id.startswith(what)}
+    if not found:
         _require_known(what, [signer.name for signer in policy.signers], "signer or key")
-    key = signers[0].key
-    return ShownKey(key, named_after(policy, key), key.key_id in policy.deny.keys)
+    if len(found) > 1:
+        raise InvalidInput("several keys begin with these digits", where=what, fix="write more", code="E_USAGE")
+    [key] = found.values()
+    pinned = tuple(pin.scope or pin.file for pin in pins if pin.key == key)
+    return ShownKey(key, named_after(policy, key), key.key_id in policy.deny.keys, pinned=pinned)
 
 
 def trust_check(context: Context, uri: CtxUri, *, skip_cache: bool = False) -> Verdict:
@@ -200,7 +215,18 @@ def _claims_on(context: Context, uri: CtxUri) -> Judgement:
 
 
 def _trusted(context: Context, policy: TrustPolicy) -> Trusted:
-    return Trusted(context.trust.path, context.trust.at_least, policy)
+    return Trusted(context.trust.path, context.trust.at_least, policy, _pins(context))
+
+
+def _pins(context: Context) -> tuple[Pinned, ...]:
+    return tuple(Pinned(pin.scope, pinned_key(pin.spki), pin.path) for pin in Remembered(context.state).pins())
+
+
+def _unpin(context: Context, scope: str) -> Trusted:
+    memory = Remembered(context.state)
+    if not memory.unpin(scope) and not memory.unpin(canonical_scope(scope)):
+        _require_known(scope, [pin.scope for pin in memory.pins() if pin.scope], "pin")
+    return trust_list(context)
 
 
 def _require_name(what: str, text: str) -> None:

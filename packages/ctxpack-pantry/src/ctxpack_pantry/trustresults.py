@@ -9,9 +9,20 @@ from ctxpack_pantry.affected import Affected, Denial
 from ctxpack_pantry.signers import by_name
 from ctxpack_trust import PublicKey, Signer, TrustPolicy
 
-__all__ = ["Denied", "ShownKey", "Trusted"]
+__all__ = ["Denied", "Pinned", "ShownKey", "Trusted"]
 
 Document = dict[str, Any]
+
+
+class Pinned(NamedTuple):
+    """What the mode tofu keeps to. scope: or repository, "" when file does not say it. key: None if it is damaged."""
+
+    scope: str
+    key: PublicKey | None
+    file: str
+
+    def as_json(self) -> Document:
+        return {"scope": self.scope, "key_id": self.key.key_id if self.key else None, "file": self.file}
 
 
 class Trusted(NamedTuple):
@@ -20,6 +31,7 @@ class Trusted(NamedTuple):
     file: str
     at_least: str
     policy: TrustPolicy
+    pins: tuple[Pinned, ...] = ()
 
     def as_json(self) -> Document:
         policy = self.policy
@@ -31,13 +43,15 @@ class Trusted(NamedTuple):
             "scopes": [{"scope": scope, **rule._asdict()} for scope, rule in sorted(policy.scopes.items())],
             "signers": [_signer(policy, signer) for signer in by_name(policy.signers)],
             "denied": {kind: sorted(values) for kind, values in policy.deny._asdict().items()},
+            "pins": [pin.as_json() for pin in self.pins],
         }
 
 
 class ShownKey(NamedTuple):
     """A key, and what the policy says of it. signers: its names there. added: the name that it got now, "" for none.
 
-    seen_on: the pack from whose claims it was taken, None for a file.
+    seen_on: the pack from whose claims it was taken, None for a file. pinned: scopes and repositories in which the mode
+    tofu keeps to it.
     """
 
     key: PublicKey
@@ -45,6 +59,7 @@ class ShownKey(NamedTuple):
     denied: bool
     added: str = ""
     seen_on: CtxUri | None = None
+    pinned: tuple[str, ...] = ()
 
     def as_json(self) -> Document:
         return {
@@ -58,6 +73,7 @@ class ShownKey(NamedTuple):
             ],
             "added": self.added or None,
             "seen_on": self.seen_on,
+            "pinned": list(self.pinned),
         }
 
 

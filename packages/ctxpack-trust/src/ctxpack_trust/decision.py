@@ -7,11 +7,11 @@ that is not certain to count does not count.
 from __future__ import annotations
 
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
-from ctxpack_trust.claim import COUNTING, OWN, Claim, Source
+from ctxpack_trust.claim import COUNTING, OWN, Claim, Source, is_key_id
 from ctxpack_trust.policy import ACCEPT_ANY, SIGNED, TOFU, Rule, Signer, TrustPolicy, stricter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ctxpack_identity.digest import Digest
     from ctxpack_identity.uri import CtxUri
@@ -27,8 +27,9 @@ class Facts(NamedTuple):
 
     repository: canonical, the one that was asked for. image: its image manifest, None for a pack that never was in a
     registry. outputs: tree digest, when it is verified. own: this user's run, map or seed made it, by the record of
-    that. pinned: of tofu, the key id that the scope is pinned to. sources: what its provenance lists, and source_uris:
-    the URIs there, which claims do not have. source_outputs: of sources, as far as they are known.
+    that. pinned: of tofu, the key id that the scope is pinned to; another text for one that cannot be read. sources:
+    what its provenance lists, and source_uris: the URIs there, which claims do not have. source_outputs: of sources, as
+    far as they are known.
     """
 
     uri: CtxUri
@@ -102,7 +103,7 @@ def decide(policy: TrustPolicy, facts: Facts, claims: Sequence[SignedClaim], *, 
     if rule.mode == SIGNED:
         return decision(*_signed(votes, rule, signers))
     if rule.mode == TOFU:
-        return decision(*_first_use(facts, counted))
+        return decision(*_first_use(facts, counted, policy.deny.keys))
     return decision(False, f"the policy rejects every pack {f'of {scope}' if scope else 'that no scope names'}")
 
 
@@ -196,11 +197,17 @@ def _owners(keys: Iterable[str], signers: Iterable[Signer]) -> int:
     return len(groups)
 
 
-def _first_use(facts: Facts, counted: Iterable[SignedClaim]) -> tuple[bool, str, list[str], str]:
+def _first_use(
+    facts: Facts, counted: Iterable[SignedClaim], denied: Collection[str]
+) -> tuple[bool, str, list[str], str]:
     keys = sorted(each.key.key_id for each in counted)
     if facts.pinned:
         if facts.pinned in keys:
             return True, "signed by the key that is pinned here", [facts.pinned], ""
+        if facts.pinned in denied:
+            return False, f"the policy denies the key that is pinned here, {facts.pinned}", [], ""
+        if not is_key_id(facts.pinned):
+            return False, "which key is pinned here cannot be read, so nobody's claims count", [], ""
         return False, f"is not signed by the key that is pinned here, {facts.pinned}", [], ""
     if keys:
         return True, f"first use: signed by the key {keys[0]}, which is pinned from now on", keys[:1], keys[0]

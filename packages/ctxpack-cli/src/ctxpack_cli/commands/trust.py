@@ -90,12 +90,15 @@ def _mode(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a signer")
     _scope(parser, "remove the mode of this scope instead")
+    parser.add_argument(
+        "--pin", metavar="REGISTRY/REPO", help="forget the key that the mode tofu has pinned there instead"
+    )
 
 
 def _remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with open_pantry(arguments, terminal) as pantry:
-        trusted = pantry.trust_remove(arguments.name, scope=arguments.scope)
-    terminal.show(trusted, f"Removed: {arguments.name or arguments.scope}")
+        trusted = pantry.trust_remove(arguments.name, scope=arguments.scope, pin=arguments.pin)
+    terminal.show(trusted, f"Removed: {arguments.name or arguments.scope or arguments.pin}")
     return 0
 
 
@@ -177,9 +180,9 @@ _ACTIONS: dict[
 ] = {
     "add": ("add a signer: a public key, and who holds it", _add_arguments, _add),
     "mode": ("say what packs of a registry need: nothing, a known signer, claims by owners", _mode_arguments, _mode),
-    "remove": ("remove a signer, or the mode of a scope", _remove_arguments, _remove),
-    "list": ("show the policy: modes, signers and what is denied", _list_arguments, _list),
-    "show": ("show a key of the policy, and who has it", _show_arguments, _show),
+    "remove": ("remove a signer, the mode of a scope, or a pinned key", _remove_arguments, _remove),
+    "list": ("show the policy: modes, signers, what is denied, and pinned keys", _list_arguments, _list),
+    "show": ("show a key of the policy, or a pinned one, and who has it", _show_arguments, _show),
     "check": ("say whether the policy admits a pack, by whom, and why not", _check_arguments, _check),
     "deny": ("deny a key, a pack or outputs, whatever else admits them", _deny_arguments, _deny),
 }
