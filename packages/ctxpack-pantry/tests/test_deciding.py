@@ -510,6 +510,24 @@ def test_a_pack_is_judged_as_it_is_pulled_when_a_trusted_claim_says_something_el
     assert reader.pantry.pull(uri)
 
 
+def test_a_claim_that_does_not_count_is_skipped_once_though_it_is_found_in_two_ways(
+    reader: Reader, uri: CtxUri, key: PrivateKey, sign: Sign
+) -> None:
+    sign(uri=CtxUri("ctx://sha256:" + "1" * 64))
+    reader.trust(key)
+    assert len(reader.pantry.trust_check(uri).skipped) == 1
+
+
+@pytest.mark.parametrize(("repository", "readable"), [("127.0.0.1:1/a", False), ("127.0.0.1:1/ab", True)])
+def test_cosign_reads_no_repository_whose_name_has_one_letter(
+    reader: Reader, uri: CtxUri, sign: Sign, monkeypatch: pytest.MonkeyPatch, repository: str, readable: bool
+) -> None:
+    sign()
+    monkeypatch.setattr("pantry_target.FaultyTarget.name", repository)
+    [voucher] = reader.pantry.trust_check(uri).vouchers
+    assert bool(voucher.cosign) == readable
+
+
 def test_the_key_of_a_claim_that_says_something_else_is_not_taken_from_a_pack(
     reader: Reader, uri: CtxUri, sign: Sign
 ) -> None:

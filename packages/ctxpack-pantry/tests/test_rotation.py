@@ -50,7 +50,7 @@ def image(registry: FaultyTarget, uri: CtxUri) -> Descriptor:
 
 
 def same_owner(me: Person, ci: Person) -> tuple[Signer, Signer]:
-    return signer_of("old", "ci", ci.key.public), signer_of("new", "ci", me.key.public)
+    return signer_of("old", "ci", ci.key.public), signer_of("new", "CI", me.key.public)
 
 
 def why(result: SignedAll) -> str:

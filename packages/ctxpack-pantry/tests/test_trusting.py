@@ -306,6 +306,17 @@ def test_owners_that_count_are_counted_once_and_denied_keys_not(
 # --- remove, show
 
 
+def test_owners_who_share_a_key_are_counted_once(pantry: Pantry, notices: list[str]) -> None:
+    for name in ("ann", "bob"):
+        pantry.trust_add(name, pub=ONE.public.as_pem())
+    pantry.trust_mode("signed", threshold=2)
+    assert "the policy has ann, bob, who count as 1, since they share a key" in notices[-1]
+    notices.clear()
+    pantry.trust_add("cy", pub=TWO.public.as_pem())
+    pantry.trust_mode("signed", threshold=2)
+    assert notices == []
+
+
 def test_signers_and_scopes_are_removed(pantry: Pantry, tmp_path: Path) -> None:
     pantry.trust_add("team", pub=pub(tmp_path, ONE))
     pantry.trust_mode("reject", scope="ghcr.io/team")
@@ -367,8 +378,9 @@ def test_a_uri_is_denied(pantry: Pantry, stranger: Callable[..., Pantry], uri: C
     assert pantry.trust_deny(uri).denial == Denial("uri", uri)
     with pytest.raises(PolicyRefused):
         pantry.pull(uri)  # although it is one's own
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(PolicyRefused) as caught:
         pantry.trust_check(uri).require_admitted()
+    assert (caught.value.code, f"`ctxpack trust deny {uri} --undo`" in caught.value.fix) == ("E_DENIED_URI", True)
     assert stranger().trust_check(uri).admitted
     pantry.trust_deny(uri, undo=True)
     pantry.pull(uri)
@@ -415,6 +427,32 @@ def test_the_cache_says_what_a_digest_is_of(pantry: Pantry, uri: CtxUri, notices
         pantry.trust_deny(unknown)
     for kind in ("image", "outputs"):
         assert pantry.trust_deny(unknown, kind=kind).denial == Denial(kind, unknown)
+
+
+def test_what_is_denied_is_allowed_again_though_the_cache_does_not_know_it_any_more(pantry: Pantry) -> None:
+    one, both = digest_of(b"one"), digest_of(b"both")
+    for kind in ("image", "outputs"):
+        pantry.trust_deny(one, kind=kind)
+        assert pantry.trust_deny(one, undo=True).denial == Denial(kind, one)
+        pantry.trust_deny(both, kind=kind)
+    with pytest.raises(InvalidInput, match="of an image manifest and of outputs"):
+        pantry.trust_deny(both, undo=True)
+    with pytest.raises(InvalidInput, match="is not denied"):
+        pantry.trust_deny(one, undo=True)
+
+
+@pytest.mark.parametrize("kind", ["uri", "outputs", "image"])
+def test_an_own_pack_that_is_denied_is_still_known_to_be_one_s_own(pantry: Pantry, uri: CtxUri, kind: str) -> None:
+    inspected = pantry.inspect(uri, skip_cache=True)
+    assert inspected.located is not None
+    what = {"uri": uri, "outputs": inspected.manifest.outputs_digest, "image": inspected.located.image}[kind]
+    pantry.trust_deny(what)
+    verdict = pantry.trust_check(uri)
+    assert (verdict.admitted, "where this pack is from" in verdict.note) == (False, False)
+    with pytest.raises(PolicyRefused) as caught:
+        verdict.require_admitted()
+    assert caught.value.code == ("E_DENIED_URI" if kind == "uri" else "E_DENIED")
+    assert " --undo`" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -464,8 +502,8 @@ def test_who_signed_a_pack_and_why_that_counts_or_not(
     verdict = user.trust_check(uri)
     why = {one.key_id: (one.name, one.counts, one.why) for one in verdict.vouchers}
     assert why == {
-        ONE.public.key_id: ("ci", False, "a seed does not count: nobody saw how it was made"),
-        TWO.public.key_id: ("", False, "a seed does not count: nobody saw how it was made"),
+        ONE.public.key_id: ("ci", False, "who seeds did not see how it was made"),
+        TWO.public.key_id: ("", False, "who seeds did not see how it was made"),
         THREE.public.key_id: ("old", False, "the policy denies this key"),
     }
     assert (verdict.admitted, verdict.decision.mode, verdict.decision.by) == (False, "signed", ())

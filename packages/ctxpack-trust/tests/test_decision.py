@@ -30,7 +30,7 @@ from ctxpack_trust import (
     decide,
     generate_key,
 )
-from ctxpack_trust.decision import _owners
+from ctxpack_trust.decision import count_owners
 
 IMAGE, OUTPUTS, URI = digest_of(b"image"), digest_of(b"outputs"), uri_for(digest_of(b"contract"))
 SOURCE, ANOTHER = digest_of(b"source"), digest_of(b"another")
@@ -130,7 +130,7 @@ def test_owners_who_share_a_key_are_one() -> None:
 def test_owners_are_linked_in_any_order(keys: Sequence[str]) -> None:
     signers = [Signer("one", "one", KEYS["shared"]), Signer("two", "two", KEYS["shared"])]
     signers += [Signer("b", "one", KEYS["b"]), Signer("c", "two", KEYS["c"]), Signer("a", "three", KEYS["a1"])]
-    assert _owners([ID[name] for name in keys], signers) == 2
+    assert count_owners([ID[name] for name in keys], signers) == 2
 
 
 # claims, what is denied, whether a threshold of 1 is met
@@ -378,8 +378,8 @@ def test_a_reason_says_who_signed_and_what_is_missing() -> None:
     elsewhere = decide(policy(), FACTS, signed("elsewhere b:vouch c:seed"))
     assert [vote.why for vote in elsewhere.votes] == [
         "you trust this signer elsewhere, not here",
-        "a vouch never counts",
-        "a seed does not count: nobody saw how it was made",
+        "who vouches did not make it",
+        "who seeds did not see how it was made",
     ]
     assert [(vote.name, vote.owner) for vote in elsewhere.votes] == [("elsewhere", "eve"), ("b", "bob"), ("c", "cy")]
 

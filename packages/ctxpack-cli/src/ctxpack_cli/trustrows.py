@@ -91,11 +91,10 @@ def verdict_rows(verdict: dict[str, Any]) -> Iterator[str]:
     where = f"of {verdict['scope']}" if verdict["scope"] else "by default"
     rule = f"{_rule(verdict)} {where}"
     yield f"{'admitted' if verdict['admitted'] else 'not admitted'} ({rule}): {verdict['reason']}"
-    commands = [claim for claim in claims if claim["cosign"] and claim["counts"]]
-    for claim in commands or [claim for claim in claims if claim["cosign"]]:
-        if claim["name"]:
+    for claim in claims:  # cosign does not know kinds: it would say yes of a claim that does not count, too
+        if claim["cosign"] and claim["counts"] and claim["name"]:
             yield f"ctxpack trust show {claim['name']} --pem >{claim['name']}.pub"
-        yield claim["cosign"]
+            yield claim["cosign"]
 
 
 def deny_lines(denied: Denied, *, is_plan: bool) -> Iterator[str]:

@@ -47,7 +47,16 @@ from ctxpack_trust import (
     stricter,
 )
 
-__all__ = ["Deciding", "Judgement", "decide_cached", "decide_located", "pinned_key", "refusal", "repository_of"]
+__all__ = [
+    "Deciding",
+    "Judgement",
+    "decide_cached",
+    "decide_located",
+    "pinned_key",
+    "refusal",
+    "refused",
+    "repository_of",
+]
 
 _ASKED_FOR = {  # of packs of a registry, by the mode that will hold there
     "accept-any": "whoever made them",
@@ -64,7 +73,8 @@ class Judgement(NamedTuple):
     found: claims whose signature is right; skipped: one line for each that is none. kept_in_cache: whether the cache's
     pack was judged, by the claims that the cache has. too_many: a line that says that the registry lists so many
     referrers that none was read, so that there may be other claims; "" if that is not so. contradicted: claims that say
-    something else than the pack, once it is known what that says; they are not in found.
+    something else than the pack, once it is known what that says; they are not in found. own: whether it is one's own,
+    by the record of that.
     """
 
     uri: CtxUri
@@ -76,6 +86,7 @@ class Judgement(NamedTuple):
     kept_in_cache: bool
     too_many: str = ""
     contradicted: tuple[SignedClaim, ...] = ()
+    own: bool = False
 
 
 def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> Admission:
@@ -137,6 +148,21 @@ def refusal(context: Context, uri: CtxUri, image: Digest) -> PolicyRefused | Non
     except PolicyRefused as refused:
         return refused
     return None
+
+
+def refused(decision: Decision, uri: CtxUri, *, where: str, fix: str) -> PolicyRefused:
+    """Return the error for a pack that is not admitted. fix: what may help, unless it is denied."""
+    member, value = decision.entry
+    if not decision.denied:
+        return PolicyRefused(decision.reason, where=where, fix=fix, code=NOT_ADMITTED)
+    option = {"images": " --image", "outputs": " --outputs"}.get(member, "")
+    return PolicyRefused(
+        decision.reason,
+        where=where,
+        fix="`ctxpack trust list` shows what is denied; to allow it again: "
+        f"`ctxpack trust deny {value}{option} --undo`",
+        code=DENIED_URI if decision.entry == ("uris", uri) else DENIED,
+    )
 
 
 def pinned_key(spki: str) -> PublicKey | None:
@@ -219,9 +245,8 @@ class Deciding:
             )
             decision = self._decide(facts, said)
             lines = (*skipped, *map(_contradicted, others))
-            judged.append(
-                Judgement(uri, self._repository, image, decision, said, lines, kept_in_cache=True, contradicted=others)
-            )
+            one = Judgement(uri, self._repository, image, decision, said, lines, kept_in_cache=True)
+            judged.append(one._replace(contradicted=others, own=own))
         denied = [one for one in judged if one.decision.denied]
         admitted = [one for one in judged if one.decision.admitted]
         return [*denied, *admitted, *judged][0]
@@ -237,6 +262,7 @@ class Deciding:
         skipped: list[str] = []
         unread: list[str] = []
         too_many = ""
+        tagged: list[FoundClaim] = []
 
         def decided() -> Decision:
             return self._decide(facts, found)
@@ -245,12 +271,14 @@ class Deciding:
         if all_claims or (self._mode in ("signed", "tofu") and not own and not decision.denied):
             keys = self._keys()
             if keys:
-                tagged = fetch_claims(target, image, keys, skip=unread.append)
+                tagged = [*fetch_claims(target, image, keys, skip=unread.append)]
                 found, skipped = self._checked(uri, image, tagged)
                 decision = decided()
             if all_claims or not decision.admitted:
                 listed = list_claims(target, image)
-                more, others = self._checked(uri, image, listed.found)
+                looked_at = {(one.bundle, one.spki) for one in tagged}  # a claim is found in both ways
+                rest = [one for one in listed.found if (one.bundle, one.spki) not in looked_at]
+                more, others = self._checked(uri, image, rest)
                 known = {(one.key.key_id, one.claim) for one in found}
                 found += [one for one in more if (one.key.key_id, one.claim) not in known]
                 skipped += [*others, *listed.skipped]
@@ -329,15 +357,9 @@ class Deciding:
             return
         if self._foreign and not decision.denied:
             raise PolicyRefused(decision.reason, where=self._registry, fix=self._way_in(), code=NOT_ADMITTED)
-        code = NOT_ADMITTED
-        if decision.denied:
-            code = DENIED_URI if uri in self._policy.deny.uris else DENIED
-        raise PolicyRefused(
-            decision.reason if decision.denied or not judged.too_many else f"{decision.reason}; {judged.too_many}",
-            where=f"{uri} of {self._registry}",
-            fix="`ctxpack trust list` shows what is denied" if decision.denied else self._remedy(uri),
-            code=code,
-        )
+        if not decision.denied and judged.too_many:
+            decision = decision._replace(reason=f"{decision.reason}; {judged.too_many}")
+        raise refused(decision, uri, where=f"{uri} of {self._registry}", fix=self._remedy(uri))
 
     def _remedy(self, uri: CtxUri) -> str:
         remedy, pinned = _REMEDY.format(uri=uri), self._pinned_id()

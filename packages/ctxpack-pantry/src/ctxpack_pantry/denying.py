@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from ctxpack_identity import InvalidInput, parse_digest, parse_uri
 from ctxpack_identity.faults import did_you_mean
@@ -39,7 +40,7 @@ def trust_deny(
     outputs are denied, or allowed again, with these.
     Raises: InvalidInput when it is not clear what is meant, and for undo when it is not denied; LocalFailure.
     """
-    denial = _denial(context, what, kind)
+    denial = _denial(context, what, kind, undo=undo)
     member = _KINDS[denial.kind]
     known = known_images(context, **{member: [denial.value]}) if denial.kind in ("uri", "outputs") else frozenset()
 
@@ -77,13 +78,13 @@ def trust_deny(
     return Denied(denial, undo, now != before, is_denied, signers, affected, images)
 
 
-def _denial(context: Context, what: str, kind: str) -> Denial:
-    """Return what is to be denied."""
+def _denial(context: Context, what: str, kind: str, *, undo: bool) -> Denial:
+    """Return what is to be denied, or, with undo, no longer."""
     if what[:4].lower() == "ctx:":
         found = Denial("uri", parse_uri(what))
     elif what.startswith("sha256:"):
         digest = parse_digest(what)
-        found = Denial(kind or _kind_of(context, digest), digest)
+        found = Denial(kind or (_denied_kind if undo else _kind_of)(context, digest), digest)
     else:
         found = Denial("key", _denied_key(context, what))
     if kind and found.kind != kind:
@@ -97,18 +98,27 @@ def _kind_of(context: Context, digest: str) -> str:
     """Return what the cache knows under this digest. Raises: InvalidInput when that is nothing, or both."""
     from ctxpack_pantry.affected import known_kinds
 
-    kinds = known_kinds(context, digest)
+    kind = _only(known_kinds(context, digest), digest, "of nothing that this cache knows")
+    context.notice(f"{digest} is the digest of {Denial(kind, digest).word} of a cached pack")
+    return kind
+
+
+def _denied_kind(context: Context, digest: str) -> str:
+    """Return as what this digest is denied. Raises: InvalidInput when it is not, or as both."""
+    deny = load_policy(context.trust).deny
+    kinds = [kind for kind, denied in (("image", deny.images), ("outputs", deny.outputs)) if digest in denied]
+    return _only(kinds, digest, "is not denied")
+
+
+def _only(kinds: Sequence[str], digest: str, nothing: str) -> str:
     if len(kinds) != 1:
-        both = "of an image manifest and of outputs" if kinds else "of nothing that this cache knows"
         raise InvalidInput(
-            f"the digest {both}",
+            f"the digest {'of an image manifest and of outputs' if kinds else nothing}",
             where=digest,
             fix="say --image for that of an image manifest, or --outputs for that of outputs",
             code="E_USAGE",
         )
-    [kind] = kinds
-    context.notice(f"{digest} is the digest of {Denial(kind, digest).word} of a cached pack")
-    return kind
+    return kinds[0]
 
 
 def _denied_key(context: Context, what: str) -> str:

@@ -102,7 +102,7 @@ def _sign_again(context: Context, image: Digest, old: _Old, key: PrivateKey, is_
 def _is_repeated(policy: TrustPolicy, repository: str, old: str, new: str) -> bool:
     """Return whether what the old key said is repeated: the policy names both for one owner, and denies neither."""
     signers = policy.signers_of(repository)
-    owners = [{signer.owner for signer in signers if signer.key.key_id == one} for one in (old, new)]
+    owners = [{signer.owner.lower() for signer in signers if signer.key.key_id == one} for one in (old, new)]
     return bool(owners[0] & owners[1]) and policy.deny.keys.isdisjoint((old, new))
 
 

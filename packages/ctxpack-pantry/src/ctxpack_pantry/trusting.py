@@ -17,7 +17,7 @@ from ctxpack_pantry.scopes import canonical_scope
 from ctxpack_pantry.signers import FEWEST_DIGITS, by_name, find_signers, is_digits, named_after, read_public_key
 from ctxpack_pantry.trustresults import Pinned, ShownKey, Trusted
 from ctxpack_pantry.verdict import Verdict, verdict_of
-from ctxpack_trust import MODES, PublicKey, Rule, Signer, TrustPolicy, parse_public_key
+from ctxpack_trust import MODES, PublicKey, Rule, Signer, TrustPolicy, count_owners, parse_public_key
 from ctxpack_trust.policy import MAX_THRESHOLD
 
 __all__ = ["trust_add", "trust_check", "trust_list", "trust_mode", "trust_remove", "trust_show"]
@@ -284,11 +284,13 @@ def _say_unmet(context: Context, policy: TrustPolicy, scope: str) -> None:
         signer for signer in policy.signers if signer.key.key_id not in denied and _meets(signer, scope, policy)
     ]
     owners = sorted({signer.owner.lower() for signer in counting})
-    if len(owners) < rule.threshold:
+    count = count_owners({signer.key.key_id for signer in counting}, counting)
+    if count < rule.threshold:
+        one = f", who count as {count}, since they share a key" if count < len(owners) else ""
         context.notice(
             f"no pack{_of(policy, scope)} is admitted yet, but what you made: {rule.threshold} "
             f"owner{'s' * (rule.threshold > 1)} must have signed it, and the policy has "
-            f"{', '.join(owners) if owners else 'none'}; `ctxpack trust add` adds one"
+            f"{', '.join(owners) if owners else 'none'}{one}; `ctxpack trust add` adds one"
         )
 
 

@@ -11,13 +11,14 @@ from ctxpack_oci import parse_location
 from ctxpack_oci.location import RegistryLocation
 from ctxpack_pantry.admission import ask
 from ctxpack_pantry.context import Context
-from ctxpack_pantry.deciding import Deciding, Judgement
+from ctxpack_pantry.deciding import Deciding, Judgement, refused
 from ctxpack_trust import Decision, Vote
 
 __all__ = ["Verdict", "Voucher", "judge_cached", "judge_located", "verdict_of"]
 
 Document = dict[str, Any]
 
+_SHORTEST = 2  # characters of the name of a repository that cosign reads
 _SHORT = 16  # digits of a key id that stand for it, as in the tag of a claim
 
 
@@ -26,7 +27,8 @@ class Voucher(NamedTuple):
 
     key_id: of the signer; pem: the key. name, owner: as the policy calls it; "" for a key that it does not know.
     kind: run, rebuild, seed or vouch. counts: whether the policy counts it; why: why not. cosign: the command that
-    checks the signature, with the key in the file that it names; "" where cosign cannot read the registry.
+    checks the signature, with the key in the file that it names; "" where cosign cannot read the registry. It knows
+    signatures, not kinds.
     """
 
     key_id: str
@@ -85,12 +87,8 @@ class Verdict(NamedTuple):
     def require_admitted(self) -> None:
         """Raise PolicyRefused when the pack is not admitted."""
         if not self.admitted:
-            raise PolicyRefused(
-                self.decision.reason or "the policy does not admit this pack",
-                where=f"{self.uri}, {self.registry}",
-                fix=f"`ctxpack inspect {self.uri}` shows who signed it, `ctxpack trust list` whose claims count",
-                code="E_NOT_ADMITTED",
-            )
+            fix = f"`ctxpack inspect {self.uri}` shows who signed it, `ctxpack trust list` whose claims count"
+            raise refused(self.decision, self.uri, where=f"{self.uri}, {self.registry}", fix=fix)
 
 
 def judge_cached(context: Context, uri: CtxUri, folder: str) -> Verdict:
@@ -138,7 +136,7 @@ def _unknown(judged: Judgement) -> str:
     if not judged.kept_in_cache or judged.found:
         return ""
     if judged.image is None:
-        return "" if judged.decision.by == ("own",) else "the cache does not know where this pack is from"
+        return "" if judged.own else "the cache does not know where this pack is from"
     return "the cache keeps no claims about this pack; --skip-cache asks the registry for them"
 
 
@@ -148,7 +146,9 @@ def _registry(context: Context) -> RegistryLocation | None:
         location = parse_location(context.registry or context.target.name)
     except InvalidInput:
         return None
-    return location if isinstance(location, RegistryLocation) else None
+    if not isinstance(location, RegistryLocation) or len(location.repository) < _SHORTEST:
+        return None
+    return location
 
 
 def _cosign(place: RegistryLocation | None, judged: Judgement, name: str, key_id: str) -> str:

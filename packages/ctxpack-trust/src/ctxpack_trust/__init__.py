@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         read_claim,
         sign_claim,
     )
-    from ctxpack_trust.decision import Decision, Facts, SignedClaim, Vote, decide
+    from ctxpack_trust.decision import Decision, Facts, SignedClaim, Vote, count_owners, decide
     from ctxpack_trust.keys import (
         ALGORITHMS,
         PrivateKey,
@@ -60,7 +60,7 @@ else:
                 "COUNTING Claim Dependency KINDS MAX_SOURCES OWN OutputRoot PREDICATE_TYPE Source Tool encode_claim "
                 "is_key_id parse_claim read_claim sign_claim"
             ),
-            "decision": "Decision Facts SignedClaim Vote decide",
+            "decision": "Decision Facts SignedClaim Vote count_owners decide",
             "keys": (
                 "ALGORITHMS PrivateKey PublicKey generate_key is_encrypted parse_private_key parse_public_key "
                 "public_key_of"
@@ -98,6 +98,7 @@ __all__ = [
     "TrustPolicy",
     "Vote",
     "canonical_repository",
+    "count_owners",
     "decide",
     "encode_claim",
     "encode_policy",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctxpack_identity.uri import CtxUri
     from ctxpack_trust.keys import PublicKey
 
-__all__ = ["Decision", "Facts", "SignedClaim", "Vote", "decide"]
+__all__ = ["Decision", "Facts", "SignedClaim", "Vote", "count_owners", "decide"]
 
 _MOST_NAMED = 5  # signers in a reason
 
@@ -66,7 +66,8 @@ class Decision(NamedTuple):
 
     scope: that of the policy which decided; empty for its default. by: ids of the keys that admitted the pack, or
     (OWN,); empty under accept-any, and when it is refused. votes: one for each claim, in their order. pin: of tofu, the
-    key id to pin the scope to now; empty when there is nothing to pin. denied: whether it is refused by the deny list.
+    key id to pin the scope to now; empty when there is nothing to pin. denied: whether it is refused by the deny list;
+    entry: then by what in it, the member of Denied and the value.
     """
 
     admitted: bool
@@ -78,6 +79,7 @@ class Decision(NamedTuple):
     votes: tuple[Vote, ...]
     pin: str
     denied: bool = False
+    entry: tuple[str, str] = ("", "")
 
 
 def decide(policy: TrustPolicy, facts: Facts, claims: Sequence[SignedClaim], *, at_least: str = ACCEPT_ANY) -> Decision:
@@ -95,7 +97,8 @@ def decide(policy: TrustPolicy, facts: Facts, claims: Sequence[SignedClaim], *, 
         return Decision(admitted, rule.mode, scope, rule.threshold, reason, tuple(by), votes, pin)
 
     if denied := _denied(policy, facts, counted, rule):
-        return decision(False, denied)._replace(denied=True)
+        reason, *entry = denied
+        return decision(False, reason)._replace(denied=True, entry=(entry[0], entry[1]))
     if facts.own:
         return decision(True, "made here, by you", (OWN,))
     if rule.mode == ACCEPT_ANY:
@@ -133,9 +136,7 @@ def _vote(
     if facts.outputs is not None and claim.outputs != facts.outputs:
         return vote("it is about other outputs")
     if claim.kind not in COUNTING:
-        return vote(
-            "a vouch never counts" if claim.kind == "vouch" else "a seed does not count: nobody saw how it was made"
-        )
+        return vote("who vouches did not make it" if claim.kind == "vouch" else "who seeds did not see how it was made")
     if mode == TOFU:
         return vote("" if facts.pinned in ("", key_id) else "another signer is pinned here")
     if not known:
@@ -143,41 +144,45 @@ def _vote(
     return vote("" if here else "you trust this signer elsewhere, not here")
 
 
-def _denied(policy: TrustPolicy, facts: Facts, counted: Iterable[SignedClaim], rule: Rule) -> str:
-    """Return why the pack is denied; empty if it is not."""
+def _denied(
+    policy: TrustPolicy, facts: Facts, counted: Iterable[SignedClaim], rule: Rule
+) -> tuple[str, str, str] | None:
+    """Return why the pack is denied, and by which entry: member and value. None if it is not."""
     deny = policy.deny
     if facts.uri in deny.uris:
-        return f"the policy denies {facts.uri}"
+        return f"the policy denies {facts.uri}", "uris", facts.uri
     if facts.image in deny.images:
-        return f"the policy denies the image manifest {facts.image}"
+        return f"the policy denies the image manifest {facts.image}", "images", str(facts.image)
     outputs = {facts.outputs, *(each.claim.outputs for each in counted)}
     for digest in sorted(deny.outputs & outputs):
-        return f"the policy denies the outputs {digest}"
+        return f"the policy denies the outputs {digest}", "outputs", digest
     for named in (*facts.source_uris, *facts.source_outputs):
         if named in deny.uris or named in deny.outputs:
-            return f"it has items of {named}, which the policy denies"
+            member = "uris" if named in deny.uris else "outputs"
+            return f"it has items of {named}, which the policy denies", member, named
     threshold = rule.threshold if rule.mode == SIGNED else 1
     for source in (*facts.sources, *(source for each in counted for source in each.claim.sources)):
         if source.image in deny.images:
-            return f"it has items of {source.image}, which the policy denies"
-        left = set(source.admitted_by) - deny.keys
-        if len(left) < len(set(source.admitted_by)) and OWN not in left and _owners(left, policy.signers) < threshold:
-            return f"it has items of {source.image}, which keys admitted that the policy denies"
-    return ""
+            return f"it has items of {source.image}, which the policy denies", "images", source.image
+        left, gone = set(source.admitted_by) - deny.keys, deny.keys.intersection(source.admitted_by)
+        if gone and OWN not in left and count_owners(left, policy.signers) < threshold:
+            reason = f"it has items of {source.image}, which keys admitted that the policy denies"
+            return reason, "keys", min(gone)
+    return None
 
 
 def _signed(votes: Iterable[Vote], rule: Rule, signers: Mapping[str, Sequence[Signer]]) -> tuple[bool, str, list[str]]:
     keys = sorted({vote.key_id for vote in votes if vote.counts})
     names = sorted({vote.name for vote in votes if vote.counts})
     shown = ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
-    owners = _owners(keys, [signer for each in signers.values() for signer in each])
+    owners = count_owners(keys, [signer for each in signers.values() for signer in each])
     if owners >= rule.threshold:
         return True, f"signed by {shown}", keys
     asked = "a signer that you trust" if rule.threshold == 1 else f"{rule.threshold} owners that you trust"
     return False, f"needs a claim by {asked}, has {f'{owners} ({shown})' if owners else 'none'}", []
 
 
-def _owners(keys: Iterable[str], signers: Iterable[Signer]) -> int:
+def count_owners(keys: Iterable[str], signers: Iterable[Signer]) -> int:
     """Return how many different owners keys have. Each key that no signer has counts as an owner of its own.
 
     Owners who share a key are one: that key alone must not meet a threshold of two.
