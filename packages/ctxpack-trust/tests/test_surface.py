@@ -26,8 +26,8 @@ EXPORTED = (
     "ALGORITHMS BUNDLE_MEDIA_TYPE COUNTING KINDS MAX_BUNDLE_BYTES MAX_CLAIM_BYTES MAX_SOURCES MODES NO_POLICY OWN "
     "PREDICATE_TYPE Claim Decision Denied Dependency Facts OutputRoot PrivateKey PublicKey Rule SignedClaim Signer "
     "Source Tool TrustPolicy Vote canonical_repository count_owners decide encode_claim encode_policy generate_key "
-    "hint_of is_encrypted is_key_id is_within parse_claim parse_policy parse_private_key parse_public_key public_key_of "
-    "read_claim sign_claim stricter verified_payload"
+    "hint_of is_encrypted is_key_id is_within parse_claim parse_policy parse_private_key parse_public_key "
+    "public_key_of read_claim sign_claim stricter verified_payload"
 )
 
 CRYPTOGRAPHY_S = {"_cffi_backend", "_openssl"}  # modules of it that are outside its package
