@@ -70,6 +70,20 @@ def change_all(project: Project) -> list[str]:
     ]
 
 
+def test_long_values_are_shown_where_they_differ(tmp_path: Path) -> None:
+    project = Project(Machine(tmp_path / "maker"))
+    command = ["sh", "src/make.sh", "--language", "en", "--layout", "columns", "--dpi"]
+    project.declare(params={"prompt": "x" * 200 + "1", "n": "1"}, command=[*command, "300"])
+    project.succeed("run")
+    project.declare(params={"prompt": "x" * 200 + "2", "n": 1}, command=[*command, "600"])
+    assert facts(project.succeed("explain")) == [
+        't: /params/n "1" → 1',
+        f't: /params/prompt …{"x" * 19}1" → …{"x" * 19}2"',
+        '/command/7 "300" → "600"',
+    ]
+    assert 'miss: params /n "1" → 1 and 1 more; command changed since ctx://' in project.call("run", "--force").stderr
+
+
 def test_cached_registry_only_and_contract_file_say_the_same(project: Project, reader: Machine) -> None:
     project.declare(environment=LOCK)
     old = made(project)

@@ -133,6 +133,22 @@ def test_wide_values_and_long_lists_are_cut_unless_all_is_asked_for() -> None:
     assert lines[20] == "environment of ocr: and 1 more packages"
 
 
+def test_wide_values_are_cut_around_what_differs() -> None:
+    prompt = "Extract every table. " * 10
+    words = ["python", "convert.py", "--language", "en", "--layout", "columns", "--dpi", "300", "--quiet"]
+    changed = [*words[:7], "600", *words[8:]]
+    changes = [{"at": "/params/prompt", "old": f"{prompt}1", "new": f"{prompt}2"}]
+    lines = facts(
+        transform(changes=changes),
+        changes=[{"at": "/command", "old": words, "new": changed}, {"at": "/command", "old": words, "new": words[:6]}],
+    )
+    assert lines == [
+        f'ocr: /params/prompt …{prompt[-19:]}1" → …{prompt[-19:]}2"',
+        '/command/7 "300" → "600"',
+        '/command/6 "--dpi" "300" "--quiet" → none',
+    ]
+
+
 def test_nothing_differs() -> None:
     assert facts() == ["nothing differs; its pack is in /cache"]
     new = document()["new"] | {"is_contract_file": False}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctxpack_identity import canonical_json
 from ctxpack_pantry import jsonchanges
-from ctxpack_pantry.jsonchanges import ABSENT, Change, json_changes
+from ctxpack_pantry.jsonchanges import ABSENT, Change, json_changes, shown_change
 
 NAMES = st.sampled_from(["a", "b", "a/b", "~", "~1", "", "0", "ü"])
 SCALARS = st.none() | st.booleans() | st.integers(0, 3) | st.floats(0, 2).map(abs) | st.sampled_from(["", "a", "1"])
@@ -74,6 +74,16 @@ def test_equal_values_have_no_changes(value: Any) -> None:
 )
 def test_what_is_a_change(old: Any, new: Any, expected: list[dict[str, Any]]) -> None:
     assert [change.as_json() for change in json_changes(old, new)] == expected
+
+
+TEXTS = st.text("ab", max_size=40)
+
+
+@given(st.lists(TEXTS, max_size=5) | TEXTS, st.lists(TEXTS, max_size=5) | TEXTS, st.integers(9, 60))
+def test_values_that_differ_are_shown_to_differ(old: Any, new: Any, wide: int) -> None:
+    _, *shown = shown_change("/x", old, new, wide)
+    assert (shown[0] == shown[1]) == (old == new)
+    assert max(map(len, shown)) <= wide
 
 
 def test_depth_is_no_limit() -> None:

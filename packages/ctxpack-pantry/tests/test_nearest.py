@@ -71,6 +71,27 @@ def test_every_member_is_named_with_one_file_each(project: Project, uri: CtxUri,
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        (1, "1", '1 → "1"'),
+        ("1", "", '"1" → ""'),
+        ("none", None, '"none" → null'),
+        ("one long prompt that ends in a", "one long prompt that ends in b", '…nds in a" → …nds in b"'),
+    ],
+)
+def test_values_are_json_and_cut_around_what_differs(
+    pantry: Pantry, project: Project, line: Lines, old: object, new: object, shown: str
+) -> None:
+    project.write_contract(params={"t": old})
+    pantry.seed([], str(project.contract))
+    project.write_contract(params={"t": new})
+    assert line().startswith(f"miss: params /t {shown} since ctx://")
+    project.write_contract()
+    absent = '"one long prompt that e…' if shown.startswith("…") else shown.split(" →")[0]
+    assert line().startswith(f"miss: params /t {absent} → none since ctx://")
+
+
 def test_what_one_file_may_be(project: Project, uri: CtxUri, line: Lines) -> None:
     (project.inputs / "c.txt").write_text("new")
     assert line() == "miss: input raw_docs: c.txt added" + since(uri)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from ctxpack_cli.terminal import human_size
 from ctxpack_pantry import printable
+from ctxpack_pantry.jsonchanges import ABSENT, shown_change
 
 TYPE_CHECKING = False  # typing itself takes 4 ms to load
 if TYPE_CHECKING:
@@ -129,14 +129,9 @@ def _versions(versions: list[str]) -> str:
 
 def _change_lines(name: str, changes: list[dict[str, Any]], few: int, wide: int) -> Iterator[str]:
     for change in changes[:few]:
-        old, new = (_value(change[side], wide) if side in change else "none" for side in ("old", "new"))
-        yield f"{name}{change['at']} {old} → {new}"
+        at, old, new = shown_change(change["at"], change.get("old", ABSENT), change.get("new", ABSENT), wide)
+        yield f"{name}{at} {old} → {new}"
     yield from _more(name.removesuffix(": "), len(changes) - few, "values")
-
-
-def _value(value: object, wide: int) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= wide else f"{text[: wide - 1]}…"
 
 
 def _more(name: str, count: int, what: str) -> Iterator[str]:

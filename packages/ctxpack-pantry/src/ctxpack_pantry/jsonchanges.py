@@ -1,16 +1,20 @@
-"""What differs between two JSON values: the members and elements that were added, removed or changed."""
+"""What differs between two JSON values: the members and elements that were added, removed or changed; and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ctxpack_identity.canonical import pointer
 
-__all__ = ["ABSENT", "Change", "json_changes"]
+__all__ = ["ABSENT", "Change", "json_changes", "shown_change"]
 
 ABSENT: Final[Any] = object()
 """In place of a value where there is none. (None is JSON's null.)"""
+
+
+_NONE: Final = "none"  # as text; the JSON of a text has quotes
 
 
 class Change(NamedTuple):
@@ -58,3 +62,47 @@ def _same(old: Any, new: Any) -> bool:
     if isinstance(old, bool) or isinstance(new, bool):
         return old is new
     return bool(old == new)
+
+
+def shown_change(at: str, old: Any, new: Any, wide: int) -> tuple[str, str, str]:
+    """Return a change as texts: pointer, old and new value; "none" for ABSENT, else JSON, cut around what differs.
+
+    wide: characters of a value. Of lists that are wider, such as commands, the elements that differ are the values, and
+    at is that of the first of them.
+
+    >>> shown_change("/tag", "1", ABSENT, 60)
+    ('/tag', '"1"', 'none')
+    >>> shown_change("/command", ["sh", "convert.sh", "--dpi", "300"], ["sh", "convert.sh", "--dpi", "600"], 20)
+    ('/command/3', '"300"', '"600"')
+    >>> shown_change("/prompt", "a long text that ends in 1", "a long text that ends in 2", 12)
+    ('/prompt', '…in 1"', '…in 2"')
+    """
+    one, other = _text(old), _text(new)
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and max(len(one), len(other)) > wide:
+        words, others = [*map(_text, old)], [*map(_text, new)]
+        start = _common(words, others)
+        end = _common(words[start:][::-1], others[start:][::-1])
+        at = pointer(at, start)
+        one, other = (" ".join(each[start : len(each) - end]) or _NONE for each in (words, others))
+    differs = _common(one, other)
+    return at, _cut(one, differs, wide), _cut(other, differs, wide)
+
+
+def _text(value: Any) -> str:
+    return _NONE if value is ABSENT else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return with how many equal elements both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _cut(text: str, differs: int, wide: int) -> str:
+    """Return at most wide characters of text, among them some from the index differs on."""
+    if len(text) <= wide:
+        return text
+    start = 0 if differs < wide * 2 // 3 else differs - wide // 3
+    shown = text[start : start + wide]
+    left, right = start > 0, start + wide < len(text)
+    return f"{'…' * left}{shown[left : len(shown) - right]}{'…' * right}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from ctxpack_identity import CtxPackError, Hashing, TreeEntry, printable, uri_digest
 from ctxpack_identity.contractfile import Roots
@@ -17,7 +16,7 @@ from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_pantry.admission import find_cached
 from ctxpack_pantry.difference import Difference, RootDifference, TransformDifference, compare
 from ctxpack_pantry.filechanges import FileChange, FileChanges, Merge, merge
-from ctxpack_pantry.jsonchanges import ABSENT, Change
+from ctxpack_pantry.jsonchanges import Change, shown_change
 from ctxpack_pantry.lockedpackages import PackageChange, package_changes
 from ctxpack_pantry.nearpacks import near_cached
 from ctxpack_pantry.packview import OUTPUTS, PackView
@@ -217,10 +216,10 @@ def _of_transform(transform: TransformDifference, of: str) -> list[tuple[str, st
         by_member.setdefault(change.at.split("/")[1], []).append(change)
     parts = []
     for member, changes in by_member.items():
-        at, old, new = changes[0]
+        at, old, new = shown_change(*changes[0], wide=_VALUE)
         below = at.removeprefix(f"/{member}")
         where = f"{member} {below}" if below else member
-        full = f"{where}{of} {_shown(old)} → {_shown(new)}{_more(len(changes))}"
+        full = f"{where}{of} {old} → {new}{_more(len(changes))}"
         parts.append((full, f"{member}{of} changed"))
     if not (parts or transform.code or transform.environment):
         parts.append((f"order of transforms changed ({transform.tool})", "order of transforms changed"))
@@ -235,10 +234,3 @@ def _first(changes: FileChanges) -> tuple[str, FileChange]:
 
 def _more(count: int) -> str:
     return f" and {count - 1} more" if count > 1 else ""
-
-
-def _shown(value: Any) -> str:
-    if value is ABSENT:
-        return "none"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= _VALUE else f"{text[: _VALUE - 1]}…"
