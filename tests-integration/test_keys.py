@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from examples import NOWHERE
+from examples import NOWHERE, seed_pack
 from jsonschema import Draft202012Validator
 from machine import PROGRAM, Machine
 from mapproject import MapProject
@@ -34,6 +37,7 @@ SECRETS = {
 }
 MARKS = ("OnlyInTheVariable8Xw", PASSWORD, "ann9Rk", "registry-pass-5Tp")
 
+openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
 
@@ -95,6 +99,58 @@ def test_no_key_is_overwritten(machine: Machine, name: str, left: str) -> None:
     assert (done.status, done.stdout) == (2, "")
     assert "is there already" in done.stderr
     assert {path.name: path.read_bytes() for path in machine.work.iterdir()} == before
+
+
+@openssl
+def test_openssl_makes_the_public_key_that_was_lost_as_the_error_says(machine: Machine) -> None:
+    with_password(machine).succeed("keygen", "my key")
+    public = machine.work / "my key.pub"
+    before = public.read_bytes()
+    public.unlink()
+    said = machine.run("keygen", "my key").stderr
+    [command] = re.findall("`(openssl pkey .*)` makes its public key anew", said)
+    password = ["-passin", "env:CTXPACK_KEY_PASSWORD"]
+    subprocess.run(
+        [*shlex.split(command), *password], cwd=machine.work, env=machine.environment, check=True, capture_output=True
+    )
+    assert public.read_bytes() == before
+
+
+@pytest.mark.parametrize(("at", "left"), [(0, ["ci.pub"]), (1, ["ci.key", "ci.pub"])])
+def test_a_kill_leaves_no_private_key_without_its_public_key(machine: Machine, at: int, left: list[str]) -> None:
+    script = (
+        "import itertools, os; from ctxpack_pantry.signer import keygen; calls = itertools.count();"
+        f"os.fsync = lambda file: os._exit(9) if next(calls) == {at} else None;"
+        "keygen('ci', b'password')"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=machine.work, check=False).returncode == 9
+    assert sorted(path.name for path in machine.work.iterdir()) == left
+    said = with_password(machine).run("keygen", "ci").stderr
+    assert "is there already" in said
+    if left == ["ci.pub"]:
+        assert "ci.pub: is there already, without ci.key" in said
+        (machine.work / "ci.pub").unlink()
+        machine.succeed("keygen", "ci")
+
+
+@openssl
+def test_a_key_in_an_old_encryption_is_named_and_openssl_converts_it(machine: Machine) -> None:
+    with_password(machine)
+    for command in (
+        "openssl ecparam -name prime256v1 -genkey -noout -out plain.pem",
+        "openssl ec -in plain.pem -aes256 -out old.pem -passout env:CTXPACK_KEY_PASSWORD",
+    ):
+        subprocess.run(command.split(), cwd=machine.work, env=machine.environment, check=True, capture_output=True)
+    (machine.work / "old.pem").chmod(0o600)
+    uri = seed_pack(machine)
+    machine.succeed("push", uri)
+    refused = machine.run("sign", uri, "--vouch", "--key", "old.pem")
+    assert refused.status == 2
+    [command] = re.findall("`(openssl pkcs8 -topk8 .*)`", refused.stderr)
+    passwords = ["-passin", "env:CTXPACK_KEY_PASSWORD", "-passout", "env:CTXPACK_KEY_PASSWORD"]
+    convert = [*shlex.split(command.replace("OLD", "old.pem").replace("NEW", "new.key")), *passwords]
+    subprocess.run(convert, cwd=machine.work, env=machine.environment, check=True, capture_output=True)
+    machine.succeed("sign", uri, "--vouch", "--key", "new.key")
 
 
 @pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE])

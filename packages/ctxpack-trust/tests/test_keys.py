@@ -119,6 +119,7 @@ def test_what_is_no_private_key_is_refused_and_not_shown(pem: bytes) -> None:
     assert encode_base64(PKCS8)[:40] not in str(caught.value)
     if b"SIGSTORE" in pem:
         assert "cosign" in caught.value.fix
+    assert (b"Proc-Type" in pem) is ("openssl pkcs8 -topk8" in caught.value.fix)
 
 
 def test_keys_of_other_algorithms_are_refused() -> None:

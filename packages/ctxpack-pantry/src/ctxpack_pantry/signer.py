@@ -7,6 +7,7 @@ password is CTXPACK_KEY_PASSWORD, else it is asked for on the terminal, never on
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ def key_files(name: str) -> KeyFiles:
     files = KeyFiles(base + _PRIVATE, base + _PUBLIC)
     for path in files:
         if os.path.lexists(path):
-            raise _exists(path)
+            raise _exists(files, path)
     return files
 
 
@@ -144,7 +145,8 @@ def keygen(name: str, password: bytes, *, algorithm: str = "ecdsa-p256") -> Keyg
         )
     keep_from_children()
     key = generate_key(algorithm)
-    texts = {files.private: (key.as_pem(password), 0o600), files.public: (key.public.as_pem(), 0o644)}
+    # The public key first: whoever is killed in between leaves no private key that looks whole, and nothing secret.
+    texts = {files.public: (key.public.as_pem(), 0o644), files.private: (key.as_pem(password), 0o600)}
     made: list[str] = []
     with translated("the key cannot be written", files.private, elsewhere=_ELSEWHERE):
         os.makedirs(os.path.dirname(files.private) or ".", mode=0o700, exist_ok=True)
@@ -155,7 +157,7 @@ def keygen(name: str, password: bytes, *, algorithm: str = "ecdsa-p256") -> Keyg
         for path in made:
             os.unlink(path)
         if isinstance(error, FileExistsError):
-            raise _exists(os.fsdecode(error.filename)) from error
+            raise _exists(files, os.fsdecode(error.filename)) from error
         if isinstance(error, OSError):
             raise local_failure(error, "the key cannot be written", files.private, elsewhere=_ELSEWHERE) from error
         raise
@@ -276,11 +278,16 @@ def _write_new(path: str, text: bytes, mode: int, made: list[str]) -> None:
         os.close(file)
 
 
-def _exists(path: str) -> InvalidInput:
+def _exists(files: KeyFiles, path: str) -> InvalidInput:
+    """Return the error for a file that is there; it says what may be missing beside it, as after a kill."""
+    what, fix = "is there already", "choose another name, or move it away"
+    if not os.path.lexists(files.private):
+        what = f"is there already, without {os.path.basename(files.private)}"
+        fix = f"{fix}; if there is no such key anywhere, since keygen was interrupted, remove it"
+    elif not os.path.lexists(files.public):
+        what = f"is there already, without {os.path.basename(files.public)}"
+        command = shlex.join(["openssl", "pkey", "-in", files.private, "-pubout", "-out", files.public])
+        fix = f"{fix}; `{command}` makes its public key anew"
     return InvalidInput(
-        "is there already",
-        where=path,
-        expected="nothing: a key that is overwritten is lost",
-        fix="choose another name, or move it away",
-        code="E_KEY_EXISTS",
+        what, where=path, expected="nothing: a key that is overwritten is lost", fix=fix, code="E_KEY_EXISTS"
     )

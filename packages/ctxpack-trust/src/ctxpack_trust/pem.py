@@ -13,6 +13,7 @@ __all__ = ["MAX_PEM_BYTES", "Block", "encode_pem", "parse_pem"]
 MAX_PEM_BYTES = 1 << 16  # a key of P-256 has some 500
 
 _LINE = 64  # characters (RFC 7468, section 2)
+_is_old_encryption = re.compile(rb"^Proc-Type:[ \t]*4,[ \t]*ENCRYPTED", re.MULTILINE).search  # RFC 1421, 4.6.1.1
 _BLOCK = re.compile(rb"\s*-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n([^-]*)-----END \1-----")
 
 
@@ -39,6 +40,15 @@ def parse_pem(text: bytes, *, where: str) -> list[Block]:
                 break
             blocks.append(Block(match[1].decode(), data))
             position = match.end()
+    if _is_old_encryption(text[position:MAX_PEM_BYTES]):
+        raise InvalidInput(
+            "the key is encrypted in a way that is out of use",
+            where=where,
+            expected="a block 'ENCRYPTED PRIVATE KEY' (PKCS #8), without headers",
+            got="'Proc-Type: 4,ENCRYPTED'",
+            fix="convert it: `openssl pkcs8 -topk8 -in OLD -out NEW`",
+            code="E_KEY",
+        )
     if not blocks or text[position:].strip():
         raise InvalidInput(
             "not a key in PEM",
