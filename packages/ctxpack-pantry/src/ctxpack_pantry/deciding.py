@@ -217,7 +217,8 @@ class Deciding:
             return decision
         how = " over plain HTTP" if self._in_clear else ""
         return decision._replace(
-            reason=f"only {self._context.trust.foreign} names this registry{how}, so no pack of it is used"
+            mode=self._with_consent,
+            reason=f"only {self._context.trust.foreign} names this registry{how}, so no pack of it is used",
         )
 
     def cached(self, uri: CtxUri, folder: str) -> Judgement:
