@@ -127,7 +127,25 @@ def test_run_with_push_keeps_its_outputs_and_exits_8_when_it_may_not_adopt(
     assert "push --replace" in ran.stderr
     assert victim.output() == OWN
     assert target.manifest(tag_of(victim.uri)) == before
+    pushed = victim.call("push", victim.uri)
+    assert (pushed.status, "deterministic" in pushed.stderr) == (8, False), pushed.stderr
+    assert "the policy does not admit them" in pushed.stderr
+    assert "push --replace" in pushed.stderr
     assert victim.succeed("pull", victim.uri)  # one's own
+
+
+def test_what_is_put_in_place_of_a_pack_that_the_policy_does_not_admit_says_so(
+    user: Callable[[str], User], forged: User
+) -> None:
+    victim = user("ann")
+    victim.succeed("pull", victim.uri)
+    victim.trust(victim)
+    shutil.rmtree(victim.project.folder / "out", ignore_errors=True)
+    ran = victim.call("run")
+    assert (ran.status, victim.output()) == (0, OWN), ran.stderr
+    assert "and was replaced by" in ran.stderr
+    assert "the policy did not admit it" in ran.stderr
+    assert "deterministic" not in ran.stderr
 
 
 def test_a_forged_pack_is_refused_by_pull_and_as_an_input(user: Callable[[str], User], forged: User) -> None:
@@ -303,6 +321,23 @@ def test_one_s_own_result_can_be_denied(user: Callable[[str], User]) -> None:
     me.succeed("trust", "deny", me.uri)
     assert me.call("pull", me.uri).status == 7
     assert me.call("run").status == 7
+
+
+def test_one_s_own_result_with_denied_outputs_is_not_made_again_and_is_said_to_lie_there(
+    user: Callable[[str], User],
+) -> None:
+    other, me = user("ci"), user("ann")
+    other.succeed("run")
+    outputs = other.json("inspect", other.uri)["outputs"]["digest"]
+    me.succeed("trust", "deny", outputs, "--outputs")
+    for first in (True, False):
+        ran = me.call("run")
+        assert (ran.status, me.project.runs()) == (7, 1), ran.stderr
+        assert "--undo" in ran.stderr
+        assert "push --sign" not in ran.stderr
+        assert ("do not use it" in ran.stderr) == first
+    me.call("run", "--recompute")
+    assert me.project.runs() == 2
 
 
 class TestARegistryThatOnlyAFolderNames:

@@ -28,7 +28,7 @@ from ctxpack_pantry.claimnotes import ClaimNotes, FoundClaim
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.made import Made
 from ctxpack_pantry.origins import Origins, pack_digest
-from ctxpack_pantry.policy import DENIED, DENIED_URI, NOT_ADMITTED, Admission
+from ctxpack_pantry.policy import DENIED, DENIED_URI, NOT_ADMITTED, Admission, ResultDenied
 from ctxpack_pantry.policyfile import NO_TRUST, load_policy, save_policy
 from ctxpack_pantry.remembered import Remembered, question
 from ctxpack_trust import (
@@ -101,7 +101,13 @@ def decide_cached(context: Context, uri: CtxUri, folder: str, policy: bytes) -> 
         raise PolicyRefused(
             "the cached pack cannot be judged, since it is damaged", where=folder, code=NOT_ADMITTED
         ) from error
-    deciding.require(judged)
+    try:
+        deciding.require(judged)
+    except PolicyRefused as error:
+        if judged.own and read_pack_manifest(folder).outputs_digest in deciding.denied_outputs:
+            fix = f"{error.fix}; `--recompute` makes it again"
+            raise ResultDenied(error.what, where=error.where, fix=fix, code=error.code) from error
+        raise
     admission = _admission(judged.decision)
     if admission.mode == "own":
         judged = judged._replace(image=None)  # only the cache says that it has this image manifest
@@ -137,16 +143,20 @@ def decide_located(context: Context, uri: CtxUri, image: Digest) -> tuple[Admiss
     return admission, check
 
 
-def refusal(context: Context, uri: CtxUri, image: Digest) -> PolicyRefused | None:
+def refusal(context: Context, uri: CtxUri, image: Digest, manifest: PackManifest | None = None) -> PolicyRefused | None:
     """Return why the policy does not admit the pack that the registry has under this image manifest; None if it does.
 
-    Nothing is remembered. Raises: as decide_located does, but not PolicyRefused.
+    manifest: the pack manifest, where it is known. Nothing is remembered.
+    Raises: as decide_located does, but not PolicyRefused.
     """
     deciding = Deciding(context)
     try:
-        deciding.require(deciding.in_registry(uri, image))
-    except PolicyRefused as refused:
-        return refused
+        judged = deciding.in_registry(uri, image)
+        deciding.require(judged)
+        if manifest is not None:
+            deciding.require(deciding.opened(judged, manifest))
+    except PolicyRefused as error:
+        return error
     return None
 
 
@@ -195,6 +205,10 @@ class Deciding:
         self._at_least = "reject" if self._foreign else context.trust.at_least or "accept-any"
         self._mode = stricter(rule, self._at_least).mode
         self._bundles: dict[SignedClaim, FoundClaim] = {}
+
+    @property
+    def denied_outputs(self) -> frozenset[str]:
+        return self._policy.deny.outputs
 
     def _is_foreign(self, rule: Rule) -> bool:
         """Whether only a folder's ctxpack.toml names the registry, and no rule of the user is about it.

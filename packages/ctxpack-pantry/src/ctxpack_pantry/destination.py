@@ -65,6 +65,9 @@ class Destination:
             find_cached(self._context, self._uri)
         except PolicyRefused as refused:
             if refused.code in (DENIED, DENIED_URI):
+                self._context.notice(
+                    f"what was just made is denied, and lies in {', '.join(self._places)}: do not use it"
+                )
                 raise
 
     def adopt(self) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "cached_if_admitted",
     "fetched_if_there",
     "if_there",
+    "not_adopted",
     "not_within",
     "push_or_adopt",
     "require_conflict_word",
@@ -161,18 +162,20 @@ def push_or_adopt(
             try:
                 adopt()
             except PolicyRefused as refused:
-                raise _not_adopted(conflict, refused) from refused
+                raise not_adopted(conflict, refused) from refused
             _say_adopted(context, conflict)
     return send(), True
 
 
-def _not_adopted(conflict: Conflict, refused: PolicyRefused) -> Conflict:
+def not_adopted(conflict: Conflict, refused: PolicyRefused) -> Conflict:
+    """Return the error when what the registry has must not be used. conflict: that the registry has it."""
     return Conflict(
         "the registry holds other outputs of the same contract, and the policy does not admit them",
         where=conflict.where,
         expected=conflict.expected,
         got=conflict.got,
-        fix=f"what was made here is kept. `ctxpack push --replace` puts it there, in place of theirs ({refused.what})",
+        fix=f"what was made here is kept. `ctxpack push --replace` puts it there, in place of theirs ({refused.what}); "
+        "`ctxpack rm --registry` removes theirs",
         code=NOT_ADMITTED,
     )
 

@@ -13,7 +13,7 @@ from ctxpack_identity.hashing.filehash import unreadable
 from ctxpack_identity.lighttyping import TYPE_CHECKING
 from ctxpack_identity.uri import CtxUri, uri_digest
 from ctxpack_pantry.admission import find_cached
-from ctxpack_pantry.policy import DENIED_URI, NOT_ADMITTED
+from ctxpack_pantry.policy import DENIED_URI, NOT_ADMITTED, ResultDenied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,14 +93,18 @@ class Outlet:
         raise self.damage or self._removed or removed_meanwhile(self._uri, folder)
 
     def say_refused(self, refused: PolicyRefused) -> None:
-        """Give a notice, once, that a pack that is there is not used. Raises: refused, when the contract is denied."""
-        if refused.code == DENIED_URI:
+        """Give a notice, once, that a pack that is there is not used.
+
+        Raises: refused, when the contract is denied, or what this user made of it.
+        """
+        if refused.code == DENIED_URI or isinstance(refused, ResultDenied):
             raise refused
         if str(refused) not in self._said:
             self._said.add(str(refused))
+            sign = ", and if that is the same, `push --sign` signs it" if refused.code == NOT_ADMITTED else ""
             self._context.notice(
                 f"the pack that is there is not used: {refused}. What is made here is kept: `ctxpack push --replace` "
-                "puts it in the place of the registry's, and if that is the same, `push --sign` signs it"
+                f"puts it in the place of the registry's{sign}"
             )
 
     def _find(self) -> str | None:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ctxpack_identity.errors import PolicyRefused
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_identity.uri import CtxUri
 
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
 
-__all__ = ["ACCEPTED", "DENIED", "DENIED_URI", "NOT_ADMITTED", "Admission", "Candidate", "Policy"]
+__all__ = ["ACCEPTED", "DENIED", "DENIED_URI", "NOT_ADMITTED", "Admission", "Candidate", "Policy", "ResultDenied"]
 
 # Codes of PolicyRefused.
 NOT_ADMITTED = "E_NOT_ADMITTED"  # as far as is known; the registry may have claims, or another pack
 DENIED = "E_DENIED"
 DENIED_URI = "E_DENIED_URI"  # whatever pack it is
+
+
+class ResultDenied(PolicyRefused):
+    """The outputs that this user made of a contract are denied: to make them again would give the same."""
 
 
 class Candidate(NamedTuple):

@@ -12,7 +12,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ctxpack_identity import Conflict, CtxUri, Digest, IntegrityError, NotFound, Unavailable, uri_digest
+from ctxpack_identity import (
+    Conflict,
+    CtxPackError,
+    CtxUri,
+    Digest,
+    IntegrityError,
+    NotFound,
+    PolicyRefused,
+    Unavailable,
+    uri_digest,
+)
 from ctxpack_oci import IMAGE_MANIFEST_MEDIA_TYPE, Descriptor, describe, parse_image_manifest
 from ctxpack_pantry.admission import note_pushed
 from ctxpack_pantry.artifact import build_image_manifest, describe_contract, tag_of
@@ -22,6 +32,7 @@ from ctxpack_pantry.fetch import is_whole
 from ctxpack_pantry.kin import Announcement
 from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.lookup import Located, examine, locate, open_pack, require_located
+from ctxpack_pantry.misses import not_adopted
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading
 from ctxpack_pantry.repairing import Soundness, restore
@@ -33,6 +44,7 @@ from ctxpack_pantry.tagging import set_tag
 from ctxpack_pantry.transfer import at_once
 
 if TYPE_CHECKING:
+    from ctxpack_bundle import PackManifest
     from ctxpack_trust import PrivateKey
 
 # Most pushes sign nothing, so `signing` is imported where a key was given.
@@ -95,7 +107,7 @@ class _Found(NamedTuple):
 
     outputs: digest of the outputs; None where they are not known. noted: whether this cache knew the image manifest;
     settled: and that its tag had its settle time. differs: whether a push that signs must not take it for the pack,
-    although the outputs are the same: their modes, or what is a root, differ.
+    although the outputs are the same: their modes, or what is a root, differ. manifest: of a pack that was opened.
     """
 
     image: Digest | None
@@ -104,6 +116,7 @@ class _Found(NamedTuple):
     noted: bool = False
     settled: bool = False
     differs: bool = False
+    manifest: PackManifest | None = None
 
 
 class _Push:
@@ -171,7 +184,7 @@ class _Push:
             return _Found(located.image, located, self._outputs, noted=True, settled=settled)
         theirs = open_pack(self._target, examine(located)).manifest
         differs = self._signs and not same_outputs(theirs, self._manifest)
-        return _Found(located.image, located, theirs.outputs_digest, differs=differs)
+        return _Found(located.image, located, theirs.outputs_digest, differs=differs, manifest=theirs)
 
     def _find_whatever(self) -> _Found:
         """Return what the tag names, also if that is no pack, or one that cannot be opened."""
@@ -261,7 +274,7 @@ class _Push:
                 got=str(found.image),
                 fix="`ctxpack push --replace --sign URI` puts yours there",
             )
-        return Conflict(
+        conflict = Conflict(
             "the registry holds other outputs of the same contract",
             where=f"{self._target.name}:{tag_of(self._uri)}",
             expected=f"outputs {found.outputs}",
@@ -271,6 +284,18 @@ class _Push:
             "--replace URI`; to make it again: `ctxpack run --recompute`; to remove theirs: `ctxpack rm --registry "
             "URI`; to keep both: another `salt` in one contract",
         )
+        refused = self._refusal(found)
+        return conflict if refused is None else not_adopted(conflict, refused)
+
+    def _refusal(self, found: _Found) -> PolicyRefused | None:
+        """Return why the policy does not admit what the tag names; None if it does, or that is not known."""
+        from ctxpack_pantry.deciding import refusal  # conflicts are rare
+
+        if found.image is None or found.manifest is None:
+            return None
+        with suppress(CtxPackError):
+            return refusal(self._context, self._uri, found.image, found.manifest)
+        return None
 
     def _lost_tag(self) -> Unavailable:
         return Unavailable(

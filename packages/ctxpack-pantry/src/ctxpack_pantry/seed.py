@@ -139,11 +139,12 @@ def publish(
                 made.add(uri, held.digest, "rebuild" if kind == "run" else kind)
             if same and is_admitted(context, uri, present):
                 return Seeded(uri, present, held, False)
-            if not (same or replace) and is_admitted(context, uri, present):
+            admitted = not same and is_admitted(context, uri, present)
+            if admitted and not replace:
                 raise _conflict(uri, held, manifest)
             cache.remove(key)
             if not same:
-                _say_replaced(context, held, manifest)
+                _say_replaced(context, held, manifest, admitted=admitted)
         # Before there is a pack: if this process is killed in between, that says nothing of anybody's pack.
         if not made.add(uri, manifest.digest, kind) and context.trust.read():
             context.notice(
@@ -251,8 +252,12 @@ def _conflict(uri: CtxUri, held: PackManifest, made: PackManifest) -> Conflict:
     )
 
 
-def _say_replaced(context: Context, held: PackManifest, made: PackManifest) -> None:
+def _say_replaced(context: Context, held: PackManifest, made: PackManifest, *, admitted: bool) -> None:
+    why = (
+        "the transform is not deterministic, or something it depends on is missing from the contract"
+        if admitted
+        else "the policy did not admit it"
+    )
     context.notice(
-        f"the cached pack had other outputs, {held.outputs_digest}, and was replaced by {made.outputs_digest}: the "
-        "transform is not deterministic, or something it depends on is missing from the contract"
+        f"the cached pack had other outputs, {held.outputs_digest}, and was replaced by {made.outputs_digest}: {why}"
     )
