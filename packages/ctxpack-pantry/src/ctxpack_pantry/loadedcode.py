@@ -12,10 +12,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 
 from ctxpack_identity.errors import InvalidInput
-from ctxpack_identity.lighttyping import TYPE_CHECKING, Any, NamedTuple
+from ctxpack_identity.lighttyping import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -35,27 +36,21 @@ _INSTALLED = ("/site-packages/", "/dist-packages/")  # named by the environment,
 _FUNCTION = type(lambda: None)
 
 
-class _Module(NamedTuple):
+class _Module:  # no named tuple, which takes longer to make than a look
     """A module in memory. file: as it was loaded; token: another object whenever it is loaded again.
 
     is_live: whether it came from its file in this process, not from another process by cloudpickle.
     """
 
-    file: str
-    names: dict[str, Any]
-    token: object
-    is_live: bool
+    __slots__ = ("file", "is_live", "names", "token")
+
+    def __init__(self, file: str, names: dict[str, Any], token: object, *, is_live: bool) -> None:
+        self.file, self.names, self.token, self.is_live = file, names, token, is_live
 
 
-class _Look(NamedTuple):
-    """A look at the file of a module. digest: of its bytes; "" when they are not what was loaded."""
-
-    token: object  # keeps the id
-    stat: tuple[int, ...]
-    digest: str
-
-
-_looks: dict[tuple[str, int], _Look] = {}  # by file and id of the token
+# Looks at the files of modules, by file and id of the token: the token, what stat(2) said, and the digest of the bytes,
+# "" when they are not what was loaded.
+_looks: dict[tuple[str, int], tuple[object, tuple[int, ...], str]] = {}
 _agreed: set[bytes] = set()  # ids of SameCode
 _codes: dict[int, tuple[object, LoadedCode]] = {}  # by id of the token of the function's module
 
@@ -194,18 +189,25 @@ def _modules(function: Any, name: FunctionName, places: Iterable[str]) -> Iterat
     for module in list(sys.modules.values()) if real else ():
         names = _names_of(module)
         file = names.get("__file__")
-        if names is function.__globals__ or not isinstance(file, str) or file.startswith(_PYTHON):
+        at_home = _at_home(file) if isinstance(file, str) and names is not function.__globals__ else None
+        if at_home is None:
             continue
-        if any(part in file for part in _INSTALLED):
-            continue
-        folder, base = os.path.split(os.path.abspath(file))
+        folder, base = at_home
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
-        path = os.path.join(folders[folder], base)
+        path = f"{folders[folder]}/{base}"
         leads = os.path.realpath(path) if os.path.islink(path) else path
-        if not at.isdisjoint((path, leads)) or path.startswith(below) or leads.startswith(below):
+        if path in at or leads in at or path.startswith(below) or leads.startswith(below):
             spec = names.get("__spec__")
-            yield _Module(os.path.join(folder, base), names, names if spec is None else spec, is_live=True)
+            yield _Module(f"{folder}/{base}", names, names if spec is None else spec, is_live=True)
+
+
+@cache
+def _at_home(file: str) -> tuple[str, str] | None:
+    """Return the folder and name of the file of a module; None of one that is installed, or of Python itself."""
+    if file.startswith(_PYTHON) or any(part in file for part in _INSTALLED):
+        return None
+    return os.path.split(os.path.abspath(file))
 
 
 def _loaded_digest(module: _Module, known: str = "") -> str:
@@ -217,18 +219,18 @@ def _loaded_digest(module: _Module, known: str = "") -> str:
     look = _looks.get(key)
     try:
         stat = _stat(module.file)
-        if look is None or (look.stat != stat and not look.digest):
+        if look is None or (look[1] != stat and not look[2]):
             digest = _digest(module.file)
             is_known = digest == known and not module.is_live
             is_loaded = is_known or _is_older_than_process(module) or not _differs(module)
-            look = _looks[key] = _Look(module.token, stat, digest if is_loaded else "")
-        elif look.stat != stat:
-            if _digest(module.file) != look.digest:
+            look = _looks[key] = module.token, stat, digest if is_loaded else ""
+        elif look[1] != stat:
+            if _digest(module.file) != look[2]:
                 return ""
-            look = _looks[key] = look._replace(stat=stat)
+            look = _looks[key] = module.token, stat, look[2]
     except OSError:
         return ""
-    return look.digest
+    return look[2]
 
 
 def _stat(file: str) -> tuple[int, ...]:
@@ -274,31 +276,21 @@ def _confused(module: _Module) -> str | None:
 def _began() -> float:
     """Return when this process began, or the one that it was forked from: seconds since the epoch; 0 if not known."""
     try:
-        process, parent = _Process.of("self"), None
-        while parent is None or parent.stack == process.stack:  # a program that is started has another stack
-            process = process if parent is None else parent
-            try:
-                parent = _Process.of(process.parent)
-            except OSError:
-                break
-        since_boot = process.ticks / os.sysconf("SC_CLK_TCK")
+        parent, ticks, stack = _process(b"self")
+        with suppress(OSError):  # of a parent
+            while (above := _process(parent))[2] == stack:  # a program that is started has another stack
+                parent, ticks, _ = above
+        since_boot = ticks / os.sysconf("SC_CLK_TCK")
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
     except (OSError, AttributeError, ValueError, IndexError):
         return 0.0  # no Linux
 
 
-class _Process(NamedTuple):
-    """What /proc says of a process. stack: address of its stack; ticks: since the boot when it was made."""
-
-    parent: str
-    ticks: int
-    stack: str
-
-    @classmethod
-    def of(cls, pid: str) -> _Process:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()  # from the third one on
-        return cls(fields[1], int(fields[19]), fields[25])
+def _process(pid: bytes) -> tuple[bytes, int, bytes]:
+    """Return the parent of a process, the ticks from the boot to its start, and the address of its stack."""
+    with open(b"/proc/%b/stat" % pid, "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()  # from the third one on
+    return fields[1], int(fields[19]), fields[25]
 
 
 def _differs(module: _Module) -> bool:
