@@ -317,8 +317,11 @@ def _codes_in(module: _Module) -> dict[str, list[CodeType]] | None:
     loader = module.names.get("__loader__")
     if loader is not None and type(loader) is not SourceFileLoader:
         return None
-    with open(module.file, "rb") as file:
-        return _compiled(file.read(), module.file)
+    try:
+        with open(module.file, "rb") as file:
+            return _compiled(file.read(), module.file)
+    except OSError:  # which is said when it is hashed
+        return None
 
 
 @lru_cache(maxsize=1)

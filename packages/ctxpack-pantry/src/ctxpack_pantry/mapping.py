@@ -17,6 +17,7 @@ from ctxpack_pantry.contractfile import LoadedContractFile
 from ctxpack_pantry.destination import Destination
 from ctxpack_pantry.functions import name_function, parameters_of
 from ctxpack_pantry.identify import identify, say_weak_points
+from ctxpack_pantry.loadedcode import loaded_code
 from ctxpack_pantry.misses import (
     alone,
     cached_if_admitted,
@@ -180,7 +181,6 @@ def _called(
 
     from ctxpack_identity import parse_canonical_contract
     from ctxpack_pantry.items.making import ItemFunction
-    from ctxpack_pantry.loadedcode import loaded_code
 
     name, parameters = name_function(function), parameters_of(function)
     params: dict[str, Any] = {}
