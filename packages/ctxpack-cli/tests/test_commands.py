@@ -84,8 +84,15 @@ def test_init_says_what_it_guessed_and_why(cli: Cli) -> None:
     assert (cli.folder / "out" / "a").read_text() == "x"
 
 
-def test_init_with_a_command_is_brief(cli: Cli) -> None:
-    assert cli("init", "--", "sh", "x.sh").err == "ctxpack: fill it in, then: ctxpack id contract.json\n"
+def test_init_with_a_command_says_what_it_guessed_of_it(cli: Cli) -> None:
+    (cli.folder / "x.sh").write_text("mkdir out")
+    assert cli("init", "--input", "in", "--", "sh", "x.sh").err == (
+        "ctxpack: code: ./x.sh (the command names it)\n"
+        "ctxpack: tool: x (the command runs it)\n"
+        "ctxpack: tool-version: 1.0 (another one gives another URI, whatever the code)\n"
+        "ctxpack: output: ./processed_data is a placeholder: nothing here shows it\n"
+        "ctxpack: fill it in, then: ctxpack id contract.json\n"
+    )
 
 
 def test_init_refuses_what_is_no_param(cli: Cli) -> None:

@@ -40,9 +40,6 @@ def act(arguments: argparse.Namespace, terminal: Terminal) -> int:
         tool_version=arguments.tool_version,
     )
     terminal.show(initialised, initialised.contract_file)
-    if arguments.argv:
-        terminal.hint(f"fill it in, then: ctxpack id {initialised.contract_file}")
-        return 0
     for what, value, why in initialised.guesses:
         terminal.hint(f"{what}: {_shown(value)} ({why})")
     for what, value in initialised.placeholders.items():
