@@ -58,11 +58,13 @@ _ENTRIES = 10_000  # of a folder
 _ABOVE = 40  # folders
 _HEAD = 64 << 10  # bytes of a script
 
-# Paths in a script: an argument of what opens or makes them, a value, or a word of a shell that has a slash.
+# Paths in a script: an argument of what opens or makes them, a value, or a word of a shell that has a slash. Only an
+# argument in quotes may have blanks: a value with blanks is a sentence.
 _find_paths = re.compile(
-    r"""(?: \b(?:Path|open|mkdirs?|makedirs|join)\(\s*["'] | (?<![=!<>])=\s*["'] | \bmkdir\s+(?:-p\s+)? | (?<!-)>\s* )
-        ([\w./-]+)
-      | (?<![\w./:-]) ((?:\./)?[\w.-]+/[\w./-]*)""",
+    r"""(?: \b(?:Path|open|mkdirs?|makedirs|join)\(\s* | \bmkdir\s+(?:-p\s+)? | (?<!-)>\s* ) ["'] (?P<quoted>[\w./\ -]+)
+      | (?<![=!<>])=\s*["'] (?: [\w./-]*\ [\w./\ -]* | (?P<value>[\w./-]+) )
+      | (?: \bmkdir\s+(?:-p\s+)? | (?<!-)>\s* ) (?P<argument>[\w./-]+)
+      | (?<![\w./:-]) (?P<word>(?:\./)?[\w.-]+/[\w./-]*)""",
     re.VERBOSE,
 ).finditer
 
@@ -159,7 +161,9 @@ class Project:
         except OSError:
             return
         for found in _find_paths(text):
-            path = os.path.normpath(found[1] or found[2])
+            if found.lastgroup is None:
+                continue
+            path = os.path.normpath(found[found.lastgroup])
             segments = path.split("/")
             if os.path.isabs(path) or ".." in segments:
                 continue
