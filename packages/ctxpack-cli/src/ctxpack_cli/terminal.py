@@ -179,10 +179,11 @@ class Terminal:
 
     def _draw(self, seconds: float) -> None:
         rate = self._done / seconds
-        amount = _items if self._stage in _OF_ITEMS else human_size
-        parts = [f"{_VERBS.get(self._stage, self._stage)} {amount(self._done)}"]
-        if self._total:
-            parts[0] += f" of {amount(self._total)}"
+        of_items = self._stage in _OF_ITEMS
+        amount = _items if of_items else human_size
+        done = f"{self._done:,}" if of_items and self._total else amount(self._done)
+        total = f" of {amount(self._total)}" if self._total else ""
+        parts = [f"{_VERBS.get(self._stage, self._stage)} {done}{total}"]
         parts.append(f"{amount(rate)}/s")
         if self._total > self._done and rate:
             parts.append(f"{_duration((self._total - self._done) / rate)} left")
