@@ -147,7 +147,7 @@ ID = HASHING | {"argv": [], "contract": "contract.json", "canonical": False}
             COMMON | {"action": "mode", "mode": "M", "scope": "s", "threshold": 2},
         ),
         ("trust remove N", COMMON | {"action": "remove", "name": "N", "scope": None}),
-        ("trust remove --scope s", COMMON | {"action": "remove", "name": "", "scope": "s"}),
+        ("trust remove --scope s", COMMON | {"action": "remove", "name": None, "scope": "s"}),
         ("trust show N --pem", COMMON | {"action": "show", "what": "N", "pem": True}),
         ("trust check U", REGISTRY | {"action": "check", "pack": "U", "skip_cache": False}),
         ("trust deny W", TRUST_DENY),
