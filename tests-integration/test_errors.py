@@ -22,6 +22,7 @@ EXIT_CODES = {
     "IntegrityError": 5,
     "Unavailable": 6,
     "PolicyRefused": 7,
+    "ResultDenied": 7,
     "Conflict": 8,
 }
 
@@ -47,11 +48,6 @@ PASSED_ON = [
         "the cache looks the code up in a table, by the errno of the system",
         "LocalFailure",
         {"E_FILE_TOO_BIG", "E_PERMISSION", "E_READ_ONLY"},
-    ),
-    (
-        "what refuses a pack chooses the code before it makes the error: a URI is denied whatever pack is under it",
-        "PolicyRefused",
-        {"E_DENIED_URI"},
     ),
 ]
 

@@ -219,7 +219,7 @@ def test_items_are_counted_and_named_once() -> None:
     screen.terminal.progress("map", 0, 9)
     screen.clock.now += 2
     screen.terminal.progress("map", 1, 9)
-    assert screen.shown == "\r\033[Kmapping 1 of 9 items, 0.5 items/s, 0:16 left"
+    assert screen.shown == "\r\033[Kmapping 1 of 9 items, 0.5 items/s, 0:17 left"
 
 
 def test_progress_is_drawn_at_most_ten_times_a_second() -> None:

@@ -30,7 +30,7 @@ from ctxpack_pantry.lookup import locate
 from ctxpack_pantry.made import Made
 from ctxpack_pantry.origins import Origins, pack_digest
 from ctxpack_pantry.policyfile import Trust
-from ctxpack_pantry.remembered import Remembered
+from ctxpack_pantry.remembered import Remembered, question
 from ctxpack_pantry.state import state_folder
 from ctxpack_trust import (
     NO_POLICY,
@@ -288,6 +288,12 @@ def test_another_policy_is_another_question(
     assert refusal(reader, uri).code == "E_NOT_ADMITTED"
     reader.trust(key)
     assert reader.pantry.pull(uri)
+
+
+def test_what_is_remembered_of_a_registry_that_a_folder_names_ends_when_the_user_no_longer_names_it() -> None:
+    named, foreign = Trust(foreign="/clone/ctxpack.toml", users="r/x"), Trust(foreign="/clone/ctxpack.toml")
+    assert question(b"", named, "r/x") != question(b"", foreign, "r/x")
+    assert question(b"", Trust(users="r/x"), "r/x") == question(b"", Trust(), "r/x")  # only there it matters
 
 
 def test_what_somebody_else_could_have_written_is_not_remembered(

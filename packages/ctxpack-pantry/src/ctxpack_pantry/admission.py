@@ -58,7 +58,7 @@ def admit_cached(context: Context, uri: CtxUri, folder: str) -> Admission:
         return asked
     pack = pack_digest(folder)
     registry = context.registry or context.target.name
-    name = question(policy, trust.at_least, trust.foreign, registry)
+    name = question(policy, trust, registry)
     known = Remembered(context.state).admission(uri, name, pack) if pack else None
     if known is not None:
         return known

@@ -434,7 +434,7 @@ class Deciding:
     def remember(self, judged: Judgement, admission: Admission, pack: Digest | None) -> None:
         """Remember the decision, and in the mode tofu the key."""
         trust, decision = self._context.trust, judged.decision
-        asked = question(self._data, trust.at_least, trust.foreign, self._registry)
+        asked = question(self._data, trust, self._registry)
         if decision.pin:
             [key] = [one.key for one in judged.found if one.key.key_id == decision.pin][:1]
             if not self._memory.pin(self._pin_name(), key.spki.hex()):

@@ -24,6 +24,7 @@ from ctxpack_pantry.state import make_state_folder
 
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
+    from ctxpack_pantry.policyfile import Trust
 
 __all__ = ["Pin", "Remembered", "question"]
 
@@ -53,9 +54,10 @@ class Pin(NamedTuple):
     path: str
 
 
-def question(policy: bytes, at_least: str, foreign: str, registry: str) -> str:
-    """Return the name of what is asked of a policy about packs in a registry."""
-    parts = [hex_of(digest_of(policy)), at_least, foreign, registry]
+def question(policy: bytes, trust: Trust, registry: str) -> str:
+    """Return the name of what is asked of a policy, and of what the user says besides, about packs in a registry."""
+    users = trust.users if trust.foreign else ""
+    parts = [hex_of(digest_of(policy)), trust.at_least, trust.foreign, users, registry]
     return hex_of(digest_of("\0".join(parts).encode(errors="surrogateescape")))
 
 
