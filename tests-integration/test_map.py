@@ -808,6 +808,21 @@ def test_provenance_names_the_packs_that_items_were_taken_from(tmp_path: Path, f
     ]
 
 
+def test_a_machine_with_an_empty_cache_says_how_the_pack_of_the_registry_differs(tmp_path: Path, forks: Forks) -> None:
+    registry = f"oci:{tmp_path / 'registry'}"
+    maker, user = (MapProject(ForkedMachine(forks, tmp_path / name, registry), TEN) for name in ("maker", "user"))
+    uri = maker.map("--push")["pushed"]["uri"]
+    for files, line in (
+        ({"in/0/0.txt": "second"}, f"0/0.txt changed since ctx://{uri[13:21]}…, in {registry}"),
+        ({"in/1/1.txt": "third"}, "1/1.txt changed since "),  # the cache has one by now
+    ):
+        user.write(files)
+        said = [one for one in user.call("map").stderr.splitlines() if "miss: " in one]
+        assert len(said) == 1
+        assert line in said[0]
+        assert (registry in said[0]) == (registry in line)
+
+
 ANY = 'printf "%s\\n" "$1" >> ran\nhead -c 16 /dev/urandom | od -An -tx1 > "$2"\n'
 
 

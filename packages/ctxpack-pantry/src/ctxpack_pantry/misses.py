@@ -102,8 +102,8 @@ def if_there(outlet: Outlet, ask: Callable[[], T]) -> T | None:
         return None
 
 
-def say_miss(context: Context, identified: Identified, listings: Listings | None = None) -> None:
-    """Give a notice of why nobody made this yet, when a pack that is nearly the same is known.
+def say_miss(context: Context, identified: Identified, listings: Listings | None = None) -> bool:
+    """Give a notice of why nobody made this yet, when the cache has a pack that is nearly the same; return whether.
 
     listings: as for miss_line.
     """
@@ -112,6 +112,7 @@ def say_miss(context: Context, identified: Identified, listings: Listings | None
     line = miss_line(context, identified, listings)
     if line:
         context.notice(line)
+    return bool(line)
 
 
 def require_conflict_word(on_conflict: str) -> None:

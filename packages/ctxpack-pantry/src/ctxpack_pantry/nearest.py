@@ -1,4 +1,4 @@
-"""The line of a miss: what differs from the nearest pack of the cache. It costs no request, and is never an error."""
+"""The line of a miss: what differs from the nearest pack at hand. It costs no request, and is never an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ctxpack_identity import CtxPackError, Hashing, TreeEntry, printable, uri_digest
+from ctxpack_identity import CtxPackError, Hashing, TreeEntry, hex_of, printable, uri_digest
 from ctxpack_identity.contractfile import Roots
 from ctxpack_identity.hashing.deephash import unread_bytes
 from ctxpack_identity.hashing.roots import HashedRoot, RootHasher
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctxpack_pantry.context import Context
     from ctxpack_pantry.identified import Identified
 
-__all__ = ["age_text", "miss_line"]
+__all__ = ["age_text", "miss_line", "miss_line_of"]
 
 Listings = Callable[[str], Iterable[TreeEntry] | None]
 """Returns the listing of a root of what was identified, such as "inputs/raw_docs", or None."""
@@ -50,14 +50,22 @@ def miss_line(context: Context, identified: Identified, listings: Listings | Non
             return ""
         age = time.time() - os.lstat(folder).st_mtime
         with PackView(context, uri) as view:
-            if not view.cached:
-                return ""
-            parts = _parts(
-                compare(view.manifest.contract, identified.contract), _Files(context, identified, view, listings)
-            )
+            return _line_of(context, identified, view, listings, age_text(age)) if view.cached else ""
     except (CtxPackError, OSError):
         return ""
-    return _line(parts, f"since ctx://{uri_digest(uri).removeprefix('sha256:')[:8]}…, {age_text(age)}")
+
+
+def miss_line_of(context: Context, identified: Identified, view: PackView, listings: Listings) -> str:
+    """Return what differs from a pack of the registry that is open, as miss_line does."""
+    return _line_of(context, identified, view, listings, f"in {view.found_in}")
+
+
+def _line_of(
+    context: Context, identified: Identified, view: PackView, listings: Listings | None, whereabouts: str
+) -> str:
+    files = _Files(context, identified, view, listings)
+    parts = _parts(compare(view.manifest.contract, identified.contract), files)
+    return _line(parts, f"since ctx://{hex_of(uri_digest(view.manifest.uri))[:8]}…, {whereabouts}")
 
 
 def age_text(seconds: float) -> str:

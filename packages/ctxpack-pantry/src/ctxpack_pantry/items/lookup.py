@@ -150,11 +150,19 @@ def find_in_cache(
 
 
 def find_in_registry(
-    context: Context, sought: Sought, contract: Mapping[str, Any], uri: CtxUri, staging: str, *, sure: bool = False
+    context: Context,
+    sought: Sought,
+    contract: Mapping[str, Any],
+    uri: CtxUri,
+    staging: str,
+    *,
+    sure: bool = False,
+    on_pack: Callable[[PackView], object] = lambda pack: None,
 ) -> int:
     """Note in their table the sought items that packs in the registry's list of kin have; fetch results into staging.
 
-    staging: "" to fetch nothing but listings. sure: as for find_in_cache. Returns: bytes of layers that were fetched.
+    staging: "" to fetch nothing but listings. sure: as for find_in_cache. on_pack: called with each pack that has some.
+    Returns: bytes of layers that were fetched.
     Raises: AccessDenied, Unavailable, LocalFailure.
     """
     if not sought.table.lacking:
@@ -165,6 +173,7 @@ def find_in_registry(
 
     def fetched(pack: PackView, outputs: Texts) -> str:
         nonlocal received
+        on_pack(pack)
         if not staging:
             return ""
         folder = os.path.join(staging, f"from-{hex_of(uri_digest(pack.manifest.uri))}")

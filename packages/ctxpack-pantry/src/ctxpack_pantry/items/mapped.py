@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxpack_bundle import ARTIFACTS, MANIFEST, Listing, OutputTree, PackManifest, RootListings, assemble, read_entries
 from ctxpack_bundle.copyqueue import CopyProcesses
@@ -40,12 +40,16 @@ from ctxpack_pantry.items.table import ItemTable
 from ctxpack_pantry.items.workplace import FinishedResults, Workplace
 from ctxpack_pantry.misses import say_miss
 from ctxpack_pantry.outlet import Outlet
+from ctxpack_pantry.packview import PackView
 from ctxpack_pantry.place import hold
 from ctxpack_pantry.provenance import Execution, record_provenance
 from ctxpack_pantry.replacing import Site
 from ctxpack_pantry.results import FailedItem, Identified, Mapped
 from ctxpack_pantry.seed import VERSION, Private, list_packs, publish
 from ctxpack_pantry.standing import Standing
+
+if TYPE_CHECKING:
+    from ctxpack_pantry.nearest import Listings
 
 __all__ = ["Making"]
 
@@ -100,7 +104,7 @@ class Making:
         with self._context.cache.staging() as staging:
             hashed = self._hash(staging)
             find_finished(hashed.table, self._contracts, self._journal(), self._each, hashed.look)
-            self._look_up(staging, hashed.table, fetched="")
+            self._look_up(staging, hashed.table)
             return self._mapped(hashed.table)
 
     def make(self, maker: ItemMaker) -> Mapped:
@@ -116,11 +120,11 @@ class Making:
             stack.enter_context(cache.lock(self._contracts.common, "map", on_wait=lambda: context.notice(waiting)))
             staging, fetched = stack.enter_context(cache.staging()), stack.enter_context(cache.staging())
             hashed, journal = self._hash(staging), self._journal()
-            say_miss(context, hashed.identified, lambda root: _listed(staging, hashed, root))
+            reason = _Reason(context, hashed.identified, lambda root: _listed(staging, hashed, root))
             table = hashed.table
             stack.callback(journal.close)
             journal.tidy(find_finished(table, self._contracts, journal, self._each, hashed.look))
-            received = self._look_up(staging, table, fetched=fetched)
+            received = self._look_up(staging, table, fetched=fetched, on_pack=reason.say)
             entries, fresh = self._entries(staging), os.path.join(fetched, "input")
             inputs = input_folder(context, self._contract_file, hashed.over, hashed.looks, table, entries, fresh)
             workplace = Workplace(table, self._contracts, self._each, journal, self._sealing, inputs)
@@ -179,15 +183,24 @@ class Making:
     def _journal(self) -> Journal:
         return Journal(self._context.cache, self._context.state, self._contracts.common)
 
-    def _look_up(self, staging: str, table: ItemTable, *, fetched: str) -> int:
+    def _look_up(
+        self,
+        staging: str,
+        table: ItemTable,
+        *,
+        fetched: str = "",
+        on_pack: Callable[[PackView], object] = lambda pack: None,
+    ) -> int:
         """Look for missing items in packs. fetched: a folder for results from the registry, "" to fetch none.
 
-        Returns: bytes that were fetched.
+        on_pack: called with each pack of the registry that has some. Returns: bytes that were fetched.
         """
         context, uri, contract = self._context, self._identified.uri, self._identified.contract
         sought = Sought(table, lambda: self._entries(staging))
         find_in_cache(context, sought, contract, uri, sure=self._sure)
-        return 0 if context.offline else find_in_registry(context, sought, contract, uri, fetched, sure=self._sure)
+        if context.offline:
+            return 0
+        return find_in_registry(context, sought, contract, uri, fetched, sure=self._sure, on_pack=on_pack)
 
     def _require_replaceable(self) -> None:
         """Raise InvalidInput, before anything is made, when what is at the output cannot be made again."""
@@ -363,6 +376,22 @@ class _Work:
             for number in self._since:
                 self._table.lose(number)
         self._look, self._since, self._looked = now, array("L"), time.monotonic()
+
+
+class _Reason:
+    """Why there is no such pack yet: said once, by the cache's nearest pack, else by one of the registry."""
+
+    def __init__(self, context: Context, identified: Identified, listings: Listings) -> None:
+        self._context, self._identified, self._listings = context, identified, listings
+        self._is_said = say_miss(context, identified, listings)
+
+    def say(self, pack: PackView) -> None:
+        """Say how a pack of the registry, whose listing of what the map goes over was fetched, differs."""
+        if not self._is_said:
+            from ctxpack_pantry.nearest import miss_line_of
+
+            self._is_said = True
+            self._context.notice(miss_line_of(self._context, self._identified, pack, self._listings))
 
 
 def _listed(staging: str, hashed: _Hashed, root: str) -> Iterator[TreeEntry] | None:
