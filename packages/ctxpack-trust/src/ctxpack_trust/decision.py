@@ -97,8 +97,8 @@ def decide(policy: TrustPolicy, facts: Facts, claims: Sequence[SignedClaim], *, 
         return Decision(admitted, rule.mode, scope, rule.threshold, reason, tuple(by), votes, pin)
 
     if denied := _denied(policy, facts, counted, rule):
-        reason, *entry = denied
-        return decision(False, reason)._replace(denied=True, entry=(entry[0], entry[1]))
+        reason, member, value = denied
+        return decision(False, reason)._replace(denied=True, entry=(member, value))
     if facts.own:
         return decision(True, "made here, by you", (OWN,))
     if rule.mode == ACCEPT_ANY:
