@@ -23,6 +23,7 @@ _WHY = {
     "input": "made from it",
     "items": "has items of it",
 }
+_MADE = ("run", "rebuild")  # cosign does not know kinds: it would say yes of what never counts, too
 
 
 def policy_lines(trusted: Trusted) -> Iterator[str]:
@@ -91,10 +92,12 @@ def verdict_rows(verdict: dict[str, Any]) -> Iterator[str]:
     where = f"of {verdict['scope']}" if verdict["scope"] else "by default"
     rule = f"{_rule(verdict)} {where}"
     yield f"{'admitted' if verdict['admitted'] else 'not admitted'} ({rule}): {verdict['reason']}"
-    for claim in claims:  # cosign does not know kinds: it would say yes of a claim that does not count, too
-        if claim["cosign"] and claim["counts"] and claim["name"]:
+    for claim in claims:
+        if claim["cosign"] and claim["name"] and claim["counts"]:
             yield f"ctxpack trust show {claim['name']} --pem >{claim['name']}.pub"
             yield claim["cosign"]
+        elif claim["cosign"] and not claim["name"] and claim["kind"] in _MADE:
+            yield f"with the key that --json shows in {claim['key_id'][:_SHORT]}.pub: {claim['cosign']}"
 
 
 def deny_lines(denied: Denied, *, is_plan: bool) -> Iterator[str]:
