@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import chain
 from typing import NamedTuple
 
-from ctxpack_bundle import PackManifest, stream_size, unpack
+from ctxpack_bundle import PackManifest, read_pack_manifest, stream_size, unpack
 from ctxpack_cache import Cache
 from ctxpack_identity import CtxUri, IntegrityError, LocalFailure, PolicyRefused, uri_digest
 from ctxpack_pantry.admission import find_cached, is_admitted
@@ -75,6 +75,11 @@ def _same_as_cached(context: Context, found: Admitted) -> str | None:
     folder = context.cache.find(uri_digest(found.uri))
     if folder is None or found.image not in Origins(context.cache).images(found.uri, folder):
         return None
+    try:
+        if found.check is not None:
+            found.check(read_pack_manifest(folder))  # it keeps the claims
+    except IntegrityError:
+        return None  # what is fetched in its place says why
     return folder if is_admitted(context, found.uri, folder) else None
 
 

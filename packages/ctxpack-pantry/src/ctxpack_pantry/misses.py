@@ -12,7 +12,7 @@ from ctxpack_cache.lock import Lock
 from ctxpack_identity import Conflict, CtxUri, IntegrityError, InvalidInput, NotFound, PolicyRefused, uri_digest
 from ctxpack_pantry.context import Context
 from ctxpack_pantry.outlet import Outlet
-from ctxpack_pantry.policy import NOT_ADMITTED
+from ctxpack_pantry.policy import not_adopted
 from ctxpack_pantry.results import Identified, Pushed
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = [
     "cached_if_admitted",
     "fetched_if_there",
     "if_there",
-    "not_adopted",
     "not_within",
     "push_or_adopt",
     "require_conflict_word",
@@ -166,19 +165,6 @@ def push_or_adopt(
                 raise not_adopted(conflict, refused) from refused
             _say_adopted(context, conflict)
     return send(), True
-
-
-def not_adopted(conflict: Conflict, refused: PolicyRefused) -> Conflict:
-    """Return the error when what the registry has must not be used. conflict: that the registry has it."""
-    return Conflict(
-        "the registry holds other outputs of the same contract, and the policy does not admit them",
-        where=conflict.where,
-        expected=conflict.expected,
-        got=conflict.got,
-        fix=f"what was made here is kept. `ctxpack push --replace` puts it there, in place of theirs ({refused.what}); "
-        "`ctxpack rm --registry` removes theirs",
-        code=NOT_ADMITTED,
-    )
 
 
 def _say_adopted(context: Context, conflict: Conflict) -> None:

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ctxpack_identity.errors import PolicyRefused
+from ctxpack_identity.errors import Conflict, PolicyRefused
 from ctxpack_identity.lighttyping import TYPE_CHECKING, NamedTuple
 from ctxpack_identity.uri import CtxUri
 
 if TYPE_CHECKING:
     from ctxpack_identity import Digest
 
-__all__ = ["ACCEPTED", "DENIED", "DENIED_URI", "NOT_ADMITTED", "Admission", "Candidate", "Policy", "ResultDenied"]
+__all__ = [
+    "ACCEPTED",
+    "DENIED",
+    "DENIED_URI",
+    "NOT_ADMITTED",
+    "Admission",
+    "Candidate",
+    "Policy",
+    "ResultDenied",
+    "not_adopted",
+]
 
 # Codes of PolicyRefused.
 NOT_ADMITTED = "E_NOT_ADMITTED"  # as far as is known; the registry may have claims, or another pack
@@ -58,3 +68,16 @@ ACCEPTED = Admission("accept-any")
 
 Policy = Callable[[Candidate], Admission | None]
 """Called before a pack is used; None means that it is accepted. Raises: PolicyRefused when it may not be used."""
+
+
+def not_adopted(conflict: Conflict, refused: PolicyRefused) -> Conflict:
+    """Return the error when what the registry has must not be used. conflict: that the registry has it."""
+    return Conflict(
+        "the registry holds other outputs of the same contract, and the policy does not admit them",
+        where=conflict.where,
+        expected=conflict.expected,
+        got=conflict.got,
+        fix=f"what was made here is kept. `ctxpack push --replace` puts it there, in place of theirs ({refused.what}); "
+        "`ctxpack rm --registry` removes theirs",
+        code=NOT_ADMITTED,
+    )

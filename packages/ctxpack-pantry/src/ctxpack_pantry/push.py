@@ -32,9 +32,9 @@ from ctxpack_pantry.fetch import is_whole
 from ctxpack_pantry.kin import Announcement
 from ctxpack_pantry.kinship import kin_of
 from ctxpack_pantry.lookup import Located, examine, locate, open_pack, require_located
-from ctxpack_pantry.misses import not_adopted
 from ctxpack_pantry.origins import Origins
 from ctxpack_pantry.outlet import damage_of, manifest_of, read_whole, reading
+from ctxpack_pantry.policy import not_adopted
 from ctxpack_pantry.repairing import Soundness, restore
 from ctxpack_pantry.results import Pushed, Replaced, Signed
 from ctxpack_pantry.seed import same_outputs
