@@ -47,7 +47,8 @@ def run_and_signal(
 ) -> tuple[int, str]:
     """Start a command, send its process group a signal a moment after it began to write; return status and stderr.
 
-    Checks that there is no traceback, and that the cache holds nothing but whole packs.
+    Checks that there is no traceback, and that the cache holds nothing but whole packs. A folder that was made when the
+    signal came may stay until the next command sweeps it: Python has no context without a gap where it begins.
     """
     child = cli.start(*arguments, env={"CTXPACK_CACHE": str(cache)})
     eventually(lambda: (began or (lambda: [*cache.glob("v1/staging/*")]))() or child.poll() is not None)
@@ -61,8 +62,9 @@ def run_and_signal(
     assert "Traceback" not in errors, errors
     if child.returncode != 0:
         assert out == b""
-    assert [*cache.glob("v1/staging/*")] == []
+    assert moment == 0.0 or [*cache.glob("v1/staging/*")] == []
     Pantry(load_settings(cache=str(cache))).cache.sweep()  # which removes what is left of a lock: an empty file
+    assert [*cache.glob("v1/staging/*")] == []
     assert [*cache.glob("v1/locks/*")] == []
     packs = [*cache.glob("v1/packs/*")]
     assert all((pack / "artifacts/a.txt").stat().st_size == SIZE for pack in packs)
