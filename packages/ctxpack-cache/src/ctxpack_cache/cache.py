@@ -251,9 +251,8 @@ class Cache:
             with self.staging() as staging:
                 made = os.path.join(staging, "print")
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                with open(
-                    os.open(made, flags, 0o644), "w", encoding="utf-8"
-                ) as file:  # whatever the umask, for no group
+                # Whatever the umask, no group may write it, so that it counts.
+                with open(os.open(made, flags, 0o644), "w", encoding="utf-8") as file:
                     file.write(f"{before}\n")
                 os.rename(made, path)
         except (OSError, LocalFailure):

@@ -13,7 +13,6 @@ __all__ = ["ABSENT", "Change", "json_changes", "shown_change"]
 ABSENT: Final[Any] = object()
 """In place of a value where there is none. (None is JSON's null.)"""
 
-
 _NONE: Final = "none"  # as text; the JSON of a text has quotes
 
 
